@@ -1,0 +1,77 @@
+"""The exception tree. Everything that tuneoff raises on purpose is a `TuneoffError`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+class TuneoffError(Exception):
+    """Base of all errors raised on purpose; its message is fit to be shown to a user."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with the input: where it stands, what it is, and what mends it."""
+
+    message: str
+    file: str | None = None
+    row: int | None = None
+    """Line of the file, counted from 1 with the header as line 1."""
+    column: str | None = None
+    mend: str | None = None
+
+    def __str__(self) -> str:
+        place = ", ".join(
+            part
+            for part in (
+                self.file,
+                f"row {self.row}" if self.row is not None else None,
+                f"column {self.column!r}" if self.column is not None else None,
+            )
+            if part
+        )
+        text = f"{place}: {self.message}" if place else self.message
+        return f"{text}\n  {self.mend}" if self.mend else text
+
+
+class BadInput(TuneoffError):
+    """The user's input cannot be used; nothing was run (exit code 2). Holds every fault found."""
+
+    def __init__(self, faults: Fault | str | Sequence[Fault], *, mend: str | None = None) -> None:
+        if isinstance(faults, str):
+            faults = Fault(faults, mend=mend)
+        self.faults: tuple[Fault, ...] = (faults,) if isinstance(faults, Fault) else tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class ModelUnavailable(BadInput):
+    """The pretrained model cannot be reached or must not be loaded."""
+
+
+class MissingExtra(BadInput):
+    """An optional dependency is needed and not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed.",
+            mend=f"Install it with: pip install 'tuneoff[{extra}]'",
+        )
+
+
+class RunFailed(TuneoffError):
+    """A run ended without a result; the message is what its record says."""
+
+
+class Diverged(TuneoffError):
+    """The loss became NaN or infinite in training."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A half-sentence with the known word nearest to `word`, or with all of them."""
+    known = sorted(known)
+    close = get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Known: {', '.join(known)}."

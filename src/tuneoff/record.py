@@ -1,0 +1,247 @@
+"""What came out: one run's record, one task's record, and the metrics with unit and direction.
+
+A value that is missing is `None` (JSON `null`), never a stand-in. Sizes are bytes, times seconds,
+shares and scores lie in [0, 1] unless a field says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+SCHEMA = 1
+"""Of `record.json`; raised when a field changes its meaning."""
+
+
+class Status(StrEnum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    OUT_OF_MEMORY = "out_of_memory"
+    DIVERGED = "diverged"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A quality or cost that runs are compared by."""
+
+    key: str
+    title: str
+    unit: Literal["share", "nats", "seconds", "bytes", "count", "per second"]
+    higher_is_better: bool
+
+
+QUALITY_METRICS: dict[str, Metric] = {
+    m.key: m
+    for m in (
+        Metric("accuracy", "accuracy", "share", True),
+        Metric("macro_f1", "macro-F1", "share", True),
+        Metric("weighted_f1", "weighted F1", "share", True),
+        Metric("macro_precision", "macro precision", "share", True),
+        Metric("macro_recall", "macro recall", "share", True),
+        Metric("mcc", "Matthews correlation", "share", True),
+        Metric("log_loss", "log loss", "nats", False),
+        Metric("ece", "expected calibration error", "share", False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """One label against the rest."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    """Rows of this label."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Quality on one split. The label set is the study's, not the split's."""
+
+    accuracy: float
+    macro_f1: float
+    weighted_f1: float
+    macro_precision: float
+    macro_recall: float
+    mcc: float
+    log_loss: float
+    ece: float
+    per_class: dict[str, ClassScores]
+    confusion_matrix: list[list[int]]
+    """Rows are true labels, columns predicted ones, both in the order of `data.labels`."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Scores at the chosen checkpoint; the test split is touched once, at the end."""
+
+    validation: Scores | None = None
+    test: Scores | None = None
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """Which method ran, with every setting filled in."""
+
+    name: str
+    """The name of the entry in the study."""
+    method: str
+    """The registered method."""
+    family: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """The rows that a run saw."""
+
+    fingerprint: str
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+    labels: list[str]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Each weight counted once; a head that an adapter replaced is not counted."""
+
+    total: int
+    trainable: int
+    trainable_body: int
+    trainable_head: int
+    trainable_percent: float
+    """100 x trainable / total."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took, by the definitions of the documentation's page on measuring."""
+
+    train_seconds: float | None = None
+    """First step to last, without evaluation, saving and loading, the device synchronised."""
+    evaluate_seconds: float | None = None
+    total_seconds: float | None = None
+    """From the start of the run's process to its record."""
+    samples_per_second: float | None = None
+    """Steady state of training: without the first tenth of the steps."""
+    tokens_per_second: float | None = None
+    """Real tokens, no padding."""
+    peak_memory_bytes: int | None = None
+    memory: dict[str, int | None] = field(default_factory=dict)
+    """By part: weights, gradients, optimizer_state, activations, and the peaks of train/evaluate."""
+    storage_bytes: int | None = None
+    """On disk and needed beside the base model."""
+    flops_utilization: float | None = None
+    """The model's arithmetic for real tokens over the measured rate of a plain matrix product."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Where the total went: load, train, evaluate, save."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run's outcome, as `record.json` holds it. Every outcome is a record."""
+
+    run_id: str
+    status: Status
+    method: MethodInfo
+    seed: int
+    model: str
+    metric: str
+    data: DataInfo
+    train: dict[str, Any]
+    """The training settings as they were used: learning rate, precision and device resolved."""
+    parameters: Parameters | None = None
+    quality: Quality = Quality()
+    cost: Cost = Cost()
+    best_epoch: int | None = None
+    error: str | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    departures: dict[str, str] = field(default_factory=dict)
+    """Where the engine departs from the plain recipe (attention dropout, …), and how."""
+    warnings: list[str] = field(default_factory=list)
+    schema: int = SCHEMA
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+    @staticmethod
+    def from_plain(plain: dict[str, Any]) -> RunRecord:
+        """Read back; a missing required field raises `pydantic.ValidationError`."""
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(RunRecord).validate_python(plain)
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Of token counts: least, quarter, median, three quarters, 95 %, 99 %, most."""
+
+    least: int
+    q25: float
+    median: float
+    q75: float
+    q95: float
+    q99: float
+    most: int
+    mean: float
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """One split, as a reader wants to see it before training."""
+
+    rows: int
+    label_counts: dict[str, int]
+    """Over the study's label set, zeros included."""
+    lengths: Quantiles
+    """In tokens of the study's tokenizer, special ones included, before cutting."""
+    length_histogram: list[list[int]]
+    """[first token count of the bin, rows] pairs; bins are equally wide."""
+    cut_rows: int
+    """Rows longer than `max_length`."""
+    cut_tokens_share: float
+    """Share of all tokens that cutting loses."""
+    duplicate_rows: int
+    """Rows whose text (pair) stood in this split before."""
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A prepared task: data, labels, splits; and the identity of the model it was tokenised for."""
+
+    fingerprint: str
+    """SHA-256 over the rows of all splits, as they are trained on."""
+    key: str
+    """Name of the folder under the study's `data/`: data, tokenizer and max_length by content."""
+    labels: list[str]
+    pair: bool
+    max_length: int
+    splits: dict[str, SplitRecord]
+    """`train`, `validation`, `test`."""
+    shared_rows: dict[str, int]
+    """Rows of the second split whose text stands in the first too, by `"train/test"` and so on."""
+    lengths_by_label: dict[str, Quantiles]
+    """Of the training rows."""
+    model: str
+    model_fingerprint: str
+    model_type: str
+    warnings: list[str] = field(default_factory=list)
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+    @staticmethod
+    def from_plain(plain: dict[str, Any]) -> TaskRecord:
+        """Read back; a missing required field raises `pydantic.ValidationError`."""
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(TaskRecord).validate_python(plain)

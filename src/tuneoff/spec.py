@@ -1,0 +1,324 @@
+"""What is asked: a study as its file says it, and one run of it as the engine gets it.
+
+`StudySpec` mirrors the study file key by key; `RunSpec` is one method with one seed, every default
+filled in. Both are plain dataclasses: pydantic checks them where a file or a user's mapping comes
+in (`parse_study`), and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from tuneoff.errors import BadInput, Fault, nearest
+
+T = TypeVar("T")
+ClassWeights = Literal["none", "balanced"] | dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """Where the labelled rows are and how they are split.
+
+    A path may name CSV, TSV, JSONL or Parquet (each also gzipped), or a data set of the Hugging
+    Face hub as ``hf:name``, ``hf:name/config`` being written ``hf:name:config``; the split is the
+    one of its role (``train``, ``test``, ``validation``).
+    """
+
+    train: str
+    test: str | float = 0.2
+    """A file, or the fraction of the training file that is held out for the test."""
+    validation: str | float = 0.1
+    """A file, or the fraction of the training rows that picks the checkpoint."""
+    text: str = "text"
+    text_pair: str | None = None
+    label: str = "label"
+    weight: str | None = None
+    """Column with a weight per row: of its loss in training, of its score in evaluation."""
+    group: str | None = None
+    """Column whose values never stand on both sides of a split."""
+    max_train: int | None = None
+    max_test: int | None = None
+    split_seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpec:
+    """How a run is trained; names follow `transformers.TrainingArguments` where it has them."""
+
+    epochs: int = 3
+    batch_size: int = 16
+    """Examples per optimizer step, over all devices."""
+    max_length: int | None = None
+    """Tokens kept of a text (pair); None: as many as the model takes, at most 512."""
+    learning_rate: float | Literal["auto"] = "auto"
+    """"auto": the method's own default."""
+    weight_decay: float = 0.01
+    warmup_ratio: float = 0.1
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    max_grad_norm: float = 1.0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-8
+    class_weights: ClassWeights = "none"
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    attention_dropout: float | Literal["model"] = 0.0
+    """0: the fast attention kernels have none. "model": as the model's configuration says."""
+    early_stopping_patience: int | None = None
+    """Epochs without a better validation score after which a run stops; None: never."""
+    micro_batch_tokens: int = 16_384
+    """Real tokens per forward pass at the most; a step of more is split (same result)."""
+    threads: int | None = None
+    """CPU threads; None: all cores that this process may use, shared among the workers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSpec:
+    """One line of a study's `methods`: a registered method, a name of its own, and settings.
+
+    `config` holds the method's own settings (rank, alpha, …), `train` those of `TrainSpec` in
+    which this entry departs from the study.
+    """
+
+    method: str
+    name: str
+    config: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """The runs that answer one question: methods x seeds on one task with one model."""
+
+    model: str
+    data: DataSpec
+    methods: tuple[MethodSpec, ...] = ()
+    train: TrainSpec = TrainSpec()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    metric: str = "macro_f1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One training with one method, setting and seed."""
+
+    name: str
+    method: str
+    config: dict[str, Any]
+    model: str
+    train: TrainSpec
+    seed: int
+    metric: str
+    data_fingerprint: str
+    model_fingerprint: str
+
+    def content_hash(self) -> str:
+        """SHA-256 over what decides the answer: spec, data and model by content, not by path."""
+        content = asdict(self)
+        for key in ("name", "model"):
+            del content[key]
+        for key in ("threads", "device"):  # where it runs, not what is asked
+            del content["train"][key]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def run_id(self) -> str:
+        """`<name>-s<seed>-<8 hex of the content hash>`, safe as a folder's name."""
+        return f"{file_name(self.name)}-s{self.seed}-{self.content_hash()[:8]}"
+
+
+def file_name(name: str) -> str:
+    """`name` with everything but letters, digits, `.`, `_` and `-` replaced, never hidden."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:80] or "run"
+
+
+# -- from a mapping (a YAML file, options) to a spec --------------------------------------------
+
+_TRAIN_KEYS = {f.name for f in fields(TrainSpec)}
+_STUDY_KEYS = {f.name for f in fields(StudySpec)}
+_METHOD_TRAIN_KEYS = _TRAIN_KEYS - {"device", "threads", "max_length"}
+"""A method may depart from the study in these; one token store serves all runs of a study."""
+
+
+def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> StudySpec:
+    """A `StudySpec` from nested plain values, as a study file holds them.
+
+    Raises `BadInput` with one fault for each unknown key (naming the nearest known one) and each
+    value of a wrong type. Whether the methods and their settings exist is checked where the
+    methods are known, by `tuneoff.methods.resolve`.
+    """
+    if not isinstance(content, Mapping):
+        raise BadInput(Fault("a study is a mapping of keys to values", file=file))
+    faults = [
+        *_unknown(content, _STUDY_KEYS, "", file),
+        *_unknown(content.get("data"), {f.name for f in fields(DataSpec)}, "data.", file),
+        *_unknown(content.get("train"), _TRAIN_KEYS, "train.", file),
+    ]
+    faults += [
+        Fault(f"{key!r} is missing", file=file, mend=mend)
+        for key, mend in (("model", "Name a hub id or a local folder."), ("data", _DATA_MEND))
+        if key not in content
+    ]
+    if faults:
+        raise BadInput(faults)
+    plain = dict(content)
+    plain["methods"] = [_method_entry(m, file) for m in content.get("methods") or []]
+    plain["seeds"] = _seeds(content.get("seeds", 3), file)
+    plain.setdefault("train", {})
+    study = _validated(StudySpec, plain, file)
+    _check_values(study, file)
+    return study
+
+
+_DATA_MEND = "Give at least data.train, the file with the labelled rows."
+
+
+def read_study(path: str | Path) -> dict[str, Any]:
+    """The plain content of a study file; `BadInput` if it is missing or no valid YAML."""
+    import yaml
+
+    path = Path(path)
+    if not path.is_file():
+        near = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise BadInput(
+            Fault(
+                "there is no such study file",
+                file=str(path),
+                mend=nearest(path.name, near) if near else None,
+            )
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        row = mark.line + 1 if mark else None
+        problem = getattr(error, "problem", None) or str(error)
+        raise BadInput(Fault(f"not valid YAML: {problem}", file=str(path), row=row)) from None
+    if not isinstance(content, dict):
+        raise BadInput(Fault("a study file is a mapping of keys to values", file=str(path)))
+    return content
+
+
+def replace_train(train: TrainSpec, changes: Mapping[str, Any]) -> TrainSpec:
+    """`train` with some settings changed, their types checked."""
+    unknown = _unknown(changes, _TRAIN_KEYS, "", None)
+    if unknown:
+        raise BadInput(unknown)
+    return replace(train, **asdict(_validated(TrainSpec, {**asdict(train), **changes}, None)))
+
+
+def to_plain(study: StudySpec) -> dict[str, Any]:
+    """The study as its file would hold it, every default filled in; `parse_study` reads it back."""
+    plain = asdict(study)
+    plain["seeds"] = list(study.seeds)
+    plain["methods"] = [
+        {"method": m.method, "name": m.name, **m.config, **m.train} for m in study.methods
+    ]
+    return plain
+
+
+def _method_entry(entry: Any, file: str | None) -> dict[str, Any]:
+    if isinstance(entry, str):
+        return {"method": entry, "name": entry}
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("method"), str):
+        raise BadInput(
+            Fault(
+                f"a method is a name or a mapping with the key 'method', not {entry!r}", file=file
+            )
+        )
+    rest = {key: value for key, value in entry.items() if key not in ("method", "name")}
+    return {
+        "method": entry["method"],
+        "name": str(entry.get("name", entry["method"])),
+        "config": {key: value for key, value in rest.items() if key not in _METHOD_TRAIN_KEYS},
+        "train": {key: value for key, value in rest.items() if key in _METHOD_TRAIN_KEYS},
+    }
+
+
+def _seeds(value: Any, file: str | None) -> list[int]:
+    """`3` means the seeds 0, 1, 2; a list names them."""
+    if isinstance(value, bool) or not isinstance(value, int | list | tuple):
+        raise BadInput(
+            Fault(f"seeds is a number of seeds or a list of them, not {value!r}", file=file)
+        )
+    seeds = list(range(value)) if isinstance(value, int) else list(value)
+    if not seeds or len(set(map(repr, seeds))) < len(seeds):
+        raise BadInput(Fault("seeds must name at least one seed, each once", file=file))
+    return seeds
+
+
+def _unknown(content: Any, known: set[str], prefix: str, file: str | None) -> list[Fault]:
+    if not isinstance(content, Mapping):
+        return []
+    return [
+        Fault(f"unknown key {prefix + str(key)!r}", file=file, mend=nearest(str(key), known))
+        for key in content
+        if key not in known
+    ]
+
+
+def _validated(cls: type[T], plain: Mapping[str, Any], file: str | None) -> T:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(cls).validate_python(plain)
+    except ValidationError as error:
+        raise BadInput(
+            [
+                Fault(
+                    f"{'.'.join(str(part) for part in e['loc'] if not _is_tag(part))}: {e['msg']}"
+                    f" (given: {e['input']!r})",
+                    file=file,
+                )
+                for e in error.errors()
+            ]
+        ) from None
+
+
+def _is_tag(part: Any) -> bool:
+    """Whether pydantic put this into a location to name a union's member, as `str` or `float`."""
+    return isinstance(part, str) and (
+        part in ("str", "float", "int", "none", "nullable")
+        or part.startswith(("literal[", "dict["))
+    )
+
+
+def _check_values(study: StudySpec, file: str | None) -> None:
+    """Ranges that the types do not carry."""
+    train, data = study.train, study.data
+    rules = [
+        (train.epochs >= 1, "train.epochs must be at least 1"),
+        (train.batch_size >= 1, "train.batch_size must be at least 1"),
+        (train.max_length is None or train.max_length >= 4, "train.max_length must be at least 4"),
+        (
+            train.learning_rate == "auto" or train.learning_rate > 0,
+            "train.learning_rate must be positive",
+        ),
+        (0 <= train.warmup_ratio < 1, "train.warmup_ratio must lie in [0, 1)"),
+        (
+            isinstance(data.test, str) or 0 < data.test < 1,
+            "data.test as a fraction must lie in (0, 1)",
+        ),
+        (
+            isinstance(data.validation, str) or 0 < data.validation < 1,
+            "data.validation as a fraction must lie in (0, 1)",
+        ),
+        (data.max_train is None or data.max_train >= 2, "data.max_train must be at least 2"),
+        (data.max_test is None or data.max_test >= 1, "data.max_test must be at least 1"),
+    ]
+    faults = [Fault(message, file=file) for holds, message in rules if not holds]
+    names = [m.name for m in study.methods]
+    faults += [
+        Fault(
+            f"two methods are named {name!r}", file=file, mend="Give each entry a name of its own."
+        )
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]
+    if faults:
+        raise BadInput(faults)
