@@ -1,3 +1,46 @@
-"""tuneoff: which way to fine-tune an encoder, shown on your own data."""
+"""tuneoff: which way to fine-tune an encoder, shown on your own data.
+
+    import tuneoff
+
+    study = tuneoff.compare(model="distilbert/distilbert-base-uncased", train="train.csv",
+                            test="test.csv", text="review", label="sentiment",
+                            methods=["full", "lora"], seeds=3, out="studies/reviews")
+    study.table()
+    study.best().predict(["What a film!"])
+
+The layers, from the top; each imports those below it alone. The desk, which never imports torch:
+`cli`, `api` > `report` > `compare` > `study` > `launch` > `methods`. The engine: `ship` > `run` >
+`train` > `measure` > `model` > `data` > `methods`. The waist, where they meet: `store` > `record`
+> `spec` > `errors`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tuneoff.api import Run, Study, compare, load, train
+    from tuneoff.errors import BadInput, TuneoffError
+
+_HOME = {
+    "compare": "api",
+    "train": "api",
+    "load": "api",
+    "Study": "api",
+    "Run": "api",
+    "BadInput": "errors",
+    "TuneoffError": "errors",
+}
+
+__all__ = ["BadInput", "Run", "Study", "TuneoffError", "__version__", "compare", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load public names when they are first used: importing tuneoff costs milliseconds."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'tuneoff' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"tuneoff.{_HOME[name]}"), name)

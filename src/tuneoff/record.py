@@ -135,7 +135,7 @@ class Cost:
     """Real tokens, no padding."""
     peak_memory_bytes: int | None = None
     memory: dict[str, int | None] = field(default_factory=dict)
-    """By part: weights, gradients, optimizer_state, activations, and the peaks of train/evaluate."""
+    """By part: weights, gradients, optimizer_state, activations; peaks of training, evaluation."""
     storage_bytes: int | None = None
     """On disk and needed beside the base model."""
     flops_utilization: float | None = None

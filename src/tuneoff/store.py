@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneoff.errors import BadInput, Fault, nearest
 from tuneoff.record import RunRecord, TaskRecord
-from tuneoff.spec import RunSpec, StudySpec, TrainSpec, parse_study, read_study, to_plain
+from tuneoff.spec import DataSpec, RunSpec, StudySpec, TrainSpec, parse_study, read_study, to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +71,29 @@ class RunFolder:
         self.predictions_file = self.path / "predictions.parquet"
         self.model = self.path / "model"
         self.log_file = self.path / "log.txt"
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """An existing run; `BadInput` with near names if there is none."""
+        folder = cls(path)
+        if not folder.spec_file.is_file():
+            parent = folder.path.parent
+            near = [p.parent.name for p in parent.glob("*/spec.json")] if parent.is_dir() else []
+            raise BadInput(
+                Fault(
+                    "is not the folder of a run (it holds no spec.json)",
+                    file=str(path),
+                    mend=nearest(folder.path.name, near) if near else None,
+                )
+            )
+        return folder
+
+    def study_data(self) -> DataSpec | None:
+        """The data of the study that this run belongs to; None if the run stands alone."""
+        for folder in (self.path, self.path.parent.parent):
+            if (folder / "study.yaml").is_file():
+                return StudyFolder(folder).spec().data
+        return None
 
     def write_spec(self, spec: RunSpec) -> None:
         """Say what is asked, before it runs."""

@@ -1,1 +1,60 @@
-"""cli."""
+"""The command line: one file per command. Light to load: `--help` is instant."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from tuneoff.cli.check import check
+from tuneoff.cli.compare import compare
+from tuneoff.cli.demo import demo
+from tuneoff.cli.doctor import doctor
+from tuneoff.cli.methods import methods
+from tuneoff.cli.predict import predict
+from tuneoff.cli.report import report
+from tuneoff.cli.train import train
+
+app = typer.Typer(
+    name="tuneoff",
+    help="Which way to fine-tune an encoder for text classification, shown on your own data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (compare, train, check, methods, report, predict, doctor, demo):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+) -> None:
+    if version:
+        from tuneoff import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run a command. Exit codes: 0 done; 1 some runs failed; 2 bad input, nothing was run."""
+    from tuneoff.errors import BadInput, TuneoffError
+
+    try:
+        app()
+    except BadInput as error:
+        _complain(error)
+        sys.exit(2)
+    except TuneoffError as error:
+        _complain(error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. What is finished is kept; the same command goes on.", err=True)
+        sys.exit(130)
+
+
+def _complain(error: Exception) -> None:
+    lines = str(error).splitlines()
+    typer.echo("\n".join([f"tuneoff: {lines[0]}", *lines[1:]]), err=True)

@@ -1,1 +1,89 @@
-"""methods."""
+"""The methods: one file each, one line of registration each.
+
+A package outside of tuneoff registers a `Method` under the entry-point group `tuneoff.methods`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from tuneoff.errors import BadInput, Fault, nearest
+from tuneoff.methods.base import Method
+from tuneoff.methods.baseline import BASELINE
+from tuneoff.methods.full import FULL, WEIGHTED
+from tuneoff.methods.head import HEAD
+from tuneoff.methods.ia3 import IA3
+from tuneoff.methods.lora import LORA, QLORA
+from tuneoff.methods.partial import PARTIAL
+from tuneoff.methods.tfidf import TFIDF
+from tuneoff.spec import TrainSpec
+
+BUILT_IN = (TFIDF, BASELINE, HEAD, PARTIAL, FULL, WEIGHTED, LORA, QLORA, IA3)
+
+__all__ = ["BUILT_IN", "Method", "method", "methods", "parse_config"]
+
+
+@cache
+def methods() -> Mapping[str, Method]:
+    """All registered methods by name, the built-in ones first."""
+    found = {m.name: m for m in BUILT_IN}
+    for entry in entry_points(group="tuneoff.methods"):
+        found.setdefault(entry.name, entry.load())
+    return found
+
+
+def method(name: str, *, file: str | None = None) -> Method:
+    """The method of this name; `BadInput` that names the nearest one if there is none."""
+    try:
+        return methods()[name]
+    except KeyError:
+        fault = Fault(f"unknown method {name!r}", file=file, mend=nearest(name, methods()))
+        raise BadInput(fault) from None
+
+
+def parse_config(method: Method, settings: Mapping[str, Any], *, file: str | None = None) -> Any:
+    """The method's config with `settings` over its defaults.
+
+    Raises `BadInput` for a setting that the method does not have (naming the nearest of its own
+    settings and the training settings) and for a value of a wrong type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    own = {f.name for f in fields(method.config)}
+    shared = {f.name for f in fields(TrainSpec)}
+    unknown = [
+        Fault(
+            f"method {method.name!r} has no setting {key!r}",
+            file=file,
+            mend=nearest(key, own | shared),
+        )
+        for key in settings
+        if key not in own
+    ]
+    if unknown:
+        raise BadInput(unknown)
+    try:
+        return TypeAdapter(method.config).validate_python(dict(settings))
+    except (ValidationError, ValueError) as error:
+        details = error.errors() if isinstance(error, ValidationError) else []
+        raise BadInput(
+            [
+                Fault(
+                    f"method {method.name!r}, {'.'.join(map(str, e['loc']))}: {e['msg']}", file=file
+                )
+                for e in details
+            ]
+            or [Fault(f"method {method.name!r}: {error}", file=file)]
+        ) from None
+
+
+def config_to_plain(config: Any) -> dict[str, Any]:
+    """A config as JSON and YAML hold it."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in asdict(config).items()
+    }

@@ -1,1 +1,6 @@
-"""report."""
+"""`report.html`: one self-contained page about a study, made from its folder."""
+
+from tuneoff.report.build import build_report
+from tuneoff.report.html import write_report
+
+__all__ = ["build_report", "write_report"]

@@ -1,1 +1,5 @@
-"""ship."""
+"""Putting a trained run to use."""
+
+from tuneoff.ship.predict import Predictor
+
+__all__ = ["Predictor"]

@@ -1,1 +1,5 @@
-"""train."""
+"""3: training.
+
+`loop` is the page to read; `loss`, `optimizer` and `checkpoint` are its parts. `classical` trains
+the methods that have no encoder.
+"""

@@ -1,0 +1,228 @@
+"""The Python door: the same as the command line, with data frames welcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.compare import summarize, to_frame
+from tuneoff.errors import BadInput, Fault, nearest
+from tuneoff.launch import launcher as open_launcher
+from tuneoff.record import QUALITY_METRICS, RunRecord, Status
+from tuneoff.report import build_report
+from tuneoff.spec import DataSpec, StudySpec, TrainSpec, parse_study, read_study
+from tuneoff.store import RunFolder, StudyFolder
+from tuneoff.study import complete, run_study, train_one
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tuneoff.ship import Predictor
+
+
+class Run:
+    """One training on disk."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.folder = RunFolder.open(path)
+        self._predictor: Predictor | None = None
+
+    def __repr__(self) -> str:
+        record = self.folder.record()
+        return f"Run({str(self.folder.path)!r}, {record.status if record else 'not run yet'})"
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.folder.path
+
+    @property
+    def record(self) -> RunRecord:
+        """What came out; `BadInput` while there is nothing."""
+        record = self.folder.record()
+        if record is None:
+            raise BadInput(Fault("has no record yet", file=str(self.path)))
+        return record
+
+    @property
+    def model_path(self) -> Path:
+        """The saved model: opens with Transformers, or with PEFT for adapters."""
+        return self.folder.model
+
+    def predictions(self) -> pd.DataFrame:
+        """Labels and probabilities of the validation and test rows."""
+        return self.folder.predictions()
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> pd.DataFrame:
+        """`prediction` and `probability_<label>` columns, a row per text.
+
+        The model is loaded at the first call. Raises `BadInput` if the run did not finish.
+        """
+        if self._predictor is None:
+            from tuneoff.ship import Predictor
+
+            self._predictor = Predictor(self.folder)
+        return self._predictor.predict(texts, pairs)
+
+
+class Study:
+    """A study on disk: its runs, table and report."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.folder = StudyFolder.open(path)
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.folder.path)!r}, {len(self.runs)} runs)"
+
+    @property
+    def path(self) -> Path:
+        """The study's folder."""
+        return self.folder.path
+
+    @property
+    def spec(self) -> StudySpec:
+        """What was asked, every default filled in."""
+        return self.folder.spec()
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs in the study's folder."""
+        return [Run(run.path) for run in self.folder.runs()]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The content of `summary.json`; made from the records if it is not there."""
+        found = self.folder.summary()
+        if found is not None:
+            return found
+        records = [r for run in self.folder.runs() if (r := run.record()) is not None]
+        return summarize(self.spec, self.folder.task(), records)
+
+    def table(self) -> pd.DataFrame:
+        """One row per method: quality and cost, means over the seeds."""
+        return to_frame(self.summary)
+
+    def report(self) -> Path:
+        """Write `report.html` anew; its path."""
+        return build_report(self.folder)
+
+    def best(self) -> Run:
+        """The finished run with the best score on validation, by the study's metric.
+
+        Raises `BadInput` if no run has finished.
+        """
+        metric = self.spec.metric
+        sign = 1 if QUALITY_METRICS[metric].higher_is_better else -1
+        scored = [
+            (sign * getattr(record.quality.validation, metric), run)
+            for run in self.runs
+            if (record := run.folder.record()) is not None
+            and record.status == Status.FINISHED
+            and record.quality.validation is not None
+        ]
+        if not scored:
+            raise BadInput(Fault("has no finished run", file=str(self.path)))
+        return max(scored, key=lambda pair: pair[0])[1]
+
+
+def compare(
+    study: str | Path | Mapping[str, Any] | None = None,
+    *,
+    out: str | Path = "studies/study",
+    methods: Sequence[str | Mapping[str, Any]] | None = None,
+    seeds: int | Sequence[int] | None = None,
+    workers: int = 1,
+    launcher: str = "local",
+    fresh: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Study:
+    """Run methods x seeds on one task, as `tuneoff compare` does.
+
+    `study` is a study file or its content; `options` go over it by the names of the study file's
+    keys, whatever their section: `model`, `metric`, those of `data` (`train`, `test`, `text`, …;
+    data frames may stand in place of files) and those of `train` (`epochs`, `batch_size`, …).
+
+    Raises `BadInput` before anything is run. A run that fails is a record, and the others go on.
+    """
+    content = dict(study) if isinstance(study, Mapping) else read_study(study) if study else {}
+    content = _with_options(content, options, Path(out))
+    if methods is not None:
+        content["methods"] = list(methods)
+    if seeds is not None:
+        content["seeds"] = seeds
+    asked = complete(parse_study(content))
+    folder = StudyFolder(out)
+    with open_launcher(launcher, workers) as launch, _watcher(progress) as watch:
+        _, records = run_study(asked, folder, launcher=launch, watch=watch, fresh=fresh)
+    build_report(folder, "tuneoff.compare(…)", run_ids=[r.run_id for r in records])
+    return Study(out)
+
+
+def train(
+    method: str | Mapping[str, Any],
+    *,
+    out: str | Path,
+    seed: int = 0,
+    launcher: str = "local",
+    fresh: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Run:
+    """One run with one method, as `tuneoff train` does.
+
+    `method` is a name or an entry of a study's `methods` (`{"method": "lora", "rank": 16}`);
+    `options` are those of `compare`. Raises `BadInput` before anything is run.
+    """
+    content = _with_options({}, options, Path(out))
+    asked = complete(parse_study({**content, "methods": [method], "seeds": [seed]}))
+    with open_launcher(launcher) as launch, _watcher(progress) as watch:
+        train_one(asked, Path(out), launcher=launch, watch=watch, fresh=fresh)
+    return Run(out)
+
+
+def load(path: str | Path) -> Study | Run:
+    """The study or the run in the folder `path`; `BadInput` if it is neither."""
+    if RunFolder(path).spec_file.is_file():
+        return Run(path)
+    return Study(path)
+
+
+_DATA = {f.name for f in fields(DataSpec)}
+_TRAIN = {f.name for f in fields(TrainSpec)}
+
+
+def _with_options(content: dict[str, Any], options: dict[str, Any], out: Path) -> dict[str, Any]:
+    data, train = dict(content.get("data") or {}), dict(content.get("train") or {})
+    top: dict[str, Any] = {}
+    for key, value in options.items():
+        # `train` and `test` are data: the training settings are options of their own.
+        if key in _DATA:
+            data[key] = _as_source(value, out / "data" / f"{key}.parquet")
+        elif key in _TRAIN:
+            train[key] = value
+        elif key in ("model", "metric"):
+            top[key] = str(value)
+        else:
+            known = _DATA | _TRAIN | {"model", "metric", "methods", "seeds", "workers", "out"}
+            raise BadInput(f"unknown option {key!r}.", mend=nearest(key, known))
+    return {**content, **top, "data": data, "train": train}
+
+
+def _as_source(value: Any, file: Path) -> Any:
+    """Data frames are written beside the study, so that its file says what was trained on."""
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "to_parquet"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        value.to_parquet(file, index=False)
+        return str(file)
+    return value
+
+
+def _watcher(progress: bool) -> Any:
+    from tuneoff.cli.progress import watcher
+
+    return watcher(quiet=not progress)

@@ -1,0 +1,107 @@
+"""`tuneoff compare`: methods x seeds on your data, a table and a report."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tuneoff.cli.options import over, study_options
+
+
+@study_options
+def compare(
+    study_file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[STUDY.yaml]", help="A study file; options go over it."),
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("studies/study"),
+    methods: Annotated[
+        str | None, typer.Option(help="Methods, separated by commas (see: tuneoff methods).")
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="How many seeds each method is run with [3].", show_default=False),
+    ] = None,
+    launcher: Annotated[str, typer.Option(help="Where runs execute: local.")] = "local",
+    workers: Annotated[int, typer.Option(help="Runs at the same time.")] = 1,
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Run everything anew, or only what is missing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    study: dict[str, Any],
+) -> None:
+    """Fine-tune in several ways on the same data and compare what comes out.
+
+    Needs a model and a labelled file, or a study file that names them.
+    """
+    from tuneoff.spec import read_study
+
+    if methods is not None:
+        study["methods"] = [name.strip() for name in methods.split(",") if name.strip()]
+    if seeds is not None:
+        study["seeds"] = seeds
+    content = over(read_study(study_file) if study_file else {}, study)
+    status = run_and_show(
+        content,
+        out,
+        file=str(study_file) if study_file else None,
+        launcher_name=launcher,
+        workers=workers,
+        fresh=fresh,
+        as_json=as_json,
+    )
+    raise typer.Exit(status)
+
+
+def run_and_show(
+    content: dict[str, Any],
+    out: Path,
+    *,
+    file: str | None = None,
+    launcher_name: str = "local",
+    workers: int = 1,
+    fresh: bool = False,
+    as_json: bool = False,
+) -> int:
+    """Run the study in `content`, print its table and where its report is; the exit code."""
+    from rich.console import Console
+
+    from tuneoff.cli.progress import watcher
+    from tuneoff.compare import render_table
+    from tuneoff.launch import launcher
+    from tuneoff.record import Status
+    from tuneoff.report import build_report
+    from tuneoff.spec import parse_study
+    from tuneoff.store import StudyFolder
+    from tuneoff.study import complete, run_study
+
+    study = complete(parse_study(_with_methods(content), file=file), file=file)
+    folder = StudyFolder(out)
+    with launcher(launcher_name, workers) as launch, watcher(quiet=as_json) as watch:
+        _, records = run_study(study, folder, launcher=launch, watch=watch, fresh=fresh)
+    report = build_report(
+        folder, shlex.join(["tuneoff", *sys.argv[1:]]), run_ids=[r.run_id for r in records]
+    )
+    summary = folder.summary()
+    assert summary is not None
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1, ensure_ascii=False))
+    else:
+        console = Console()
+        console.print(render_table(summary))
+        console.print(f"\nReport: {report}", markup=False, highlight=False, soft_wrap=True)
+    return 0 if all(record.status == Status.FINISHED for record in records) else 1
+
+
+DEFAULT_METHODS = ["tfidf", "head", "partial", "full", "lora"]
+
+
+def _with_methods(content: dict[str, Any]) -> dict[str, Any]:
+    """The methods of a study that names none."""
+    return content if content.get("methods") else {**content, "methods": DEFAULT_METHODS}

@@ -1,0 +1,26 @@
+"""`tuneoff doctor`: what this machine can do for tuneoff."""
+
+from __future__ import annotations
+
+
+def doctor() -> None:
+    """Show what a run would use: versions, device, precision, and how fast it multiplies."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from tuneoff.measure.compute import product_rate
+    from tuneoff.measure.environment import environment
+    from tuneoff.model.precision import DTYPES, choose_device, choose_precision
+
+    device = choose_device("auto")
+    precision = choose_precision("auto", device)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for key, value in environment(device).items():
+        if key == "memory_bytes":
+            key, value = "memory", f"{value / 2**30:.1f} GiB"
+        table.add_row(key, str(value) if value is not None else "not installed")
+    table.add_row("precision", f"{precision} (what --precision auto takes)")
+    for name in dict.fromkeys((precision, "fp32")):
+        rate = product_rate(DTYPES[name], device)
+        table.add_row(f"{name} products", f"{rate / 1e12:.2f} TFLOP/s, measured now")
+    Console().print(table)

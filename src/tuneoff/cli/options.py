@@ -1,0 +1,121 @@
+"""The options that `compare` and `train` share, each said once: its flag, its key in a study."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+
+@dataclass(frozen=True)
+class _Option:
+    flag: str
+    key: str
+    """Dotted key of the study file."""
+    type: Any
+    help: str
+    panel: str
+
+
+_DATA, _TRAIN = "Data", "Training"
+# fmt: off
+_OPTIONS = (
+    _Option("--model", "model", str, "Hub id or local folder of the pretrained encoder.", "Model"),
+    _Option("--train", "data.train", str, "Labelled rows: CSV, TSV, JSONL, Parquet, or hf:NAME.", _DATA),
+    _Option("--test", "data.test", str, "Test rows: a file or a fraction [0.2].", _DATA),
+    _Option("--validation", "data.validation", str, "Validation rows: a file or a fraction [0.1].", _DATA),
+    _Option("--text", "data.text", str, "Column of the text [text].", _DATA),
+    _Option("--text-pair", "data.text_pair", str, "Column of the second text, for pairs.", _DATA),
+    _Option("--label", "data.label", str, "Column of the label [label].", _DATA),
+    _Option("--weight", "data.weight", str, "Column with a weight per row.", _DATA),
+    _Option("--group", "data.group", str, "Column whose values stay on one side of a split.", _DATA),
+    _Option("--max-train", "data.max_train", int, "Take this many rows of the training file.", _DATA),
+    _Option("--max-test", "data.max_test", int, "Take this many rows of the test file.", _DATA),
+    _Option("--epochs", "train.epochs", int, "Passes over the training rows [3].", _TRAIN),
+    _Option("--batch-size", "train.batch_size", int, "Examples per optimizer step [16].", _TRAIN),
+    _Option("--max-length", "train.max_length", int, "Tokens kept of a text [model's, up to 512].", _TRAIN),
+    _Option("--learning-rate", "train.learning_rate", str, "A number, or auto: the method's own.", _TRAIN),
+    _Option("--class-weights", "train.class_weights", str, "none or balanced.", _TRAIN),
+    _Option("--early-stopping-patience", "train.early_stopping_patience", int,
+            "Stop after this many epochs without gain [never].", _TRAIN),
+    _Option("--precision", "train.precision", str, "auto, bf16, fp16 or fp32.", _TRAIN),
+    _Option("--device", "train.device", str, "auto, cpu, cuda or mps.", _TRAIN),
+    _Option("--metric", "metric", str, "What picks the checkpoint and orders the table [macro_f1].", _TRAIN),
+)
+# fmt: on
+
+
+def study_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command`, which takes `study: dict`, the shared options in place of that parameter.
+
+    `study` gets the options that were given, nested as a study file nests them.
+    """
+
+    def wrapper(**given: Any) -> None:
+        own = {name: value for name, value in given.items() if name in parameters}
+        command(**own, study=nested({o.key: given[_name(o)] for o in _OPTIONS}))
+
+    signature = inspect.signature(command, eval_str=True)
+    parameters = {name: p for name, p in signature.parameters.items() if name != "study"}
+    shared = [
+        inspect.Parameter(
+            _name(option),
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                option.type | None,
+                typer.Option(
+                    option.flag, help=option.help, rich_help_panel=option.panel, show_default=False
+                ),
+            ],
+        )
+        for option in _OPTIONS
+    ]
+    merged = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters.values()] + shared
+    wrapper.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in merged}
+    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+    return wrapper
+
+
+def _name(option: _Option) -> str:
+    return "option_" + option.flag.strip("-").replace("-", "_")
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"data.train": x}` to `{"data": {"train": x}}`, without what is None; numbers are numbers."""
+    result: dict[str, Any] = {}
+    for key, value in flat.items():
+        if value is None:
+            continue
+        *parents, last = key.split(".")
+        place = result
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = _number(value) if key in _FILE_OR_FRACTION else value
+    return result
+
+
+_FILE_OR_FRACTION = ("data.test", "data.validation")
+
+
+def _number(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`, nested mappings merged."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = over(old, value)
+        else:
+            merged[key] = value
+    return merged

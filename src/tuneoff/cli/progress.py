@@ -1,0 +1,194 @@
+"""Progress: two bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from contextlib import AbstractContextManager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from tuneoff.compare.format import seconds as in_words
+from tuneoff.record import RunRecord, Status, TaskRecord
+from tuneoff.spec import RunSpec
+
+PHASES = {
+    "model": "finding the model",
+    "data": "reading the data",
+    "load": "loading",
+    "train": "training",
+    "validate": "validating",
+    "test": "testing",
+    "save": "saving",
+}
+
+
+def watcher(*, quiet: bool = False) -> Quiet | Bars | Lines:
+    """Bars if standard error is a terminal, else lines; with `quiet` nothing at all."""
+    if quiet:
+        return Quiet()
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+class Quiet(AbstractContextManager["Quiet"]):
+    """Shows nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def preparing(self, event: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def planned(self, runs: int, finished: int, task: TaskRecord) -> None:
+        """Nothing."""
+
+    def started(self, spec: RunSpec) -> None:
+        """Nothing."""
+
+    def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def ended(self, spec: RunSpec, record: RunRecord) -> None:
+        """Nothing."""
+
+
+class Lines(Quiet):
+    """A line when a run starts and ends, and every half minute in between."""
+
+    EVERY = 30.0
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._runs = self._done = 0
+        self._said: dict[str, float] = {}
+
+    def preparing(self, event: dict[str, Any]) -> None:
+        """What is being prepared."""
+        self._say(PHASES[event["phase"]])
+
+    def planned(self, runs: int, finished: int, task: TaskRecord) -> None:
+        """How much there is to do."""
+        self._runs, self._done = runs, finished
+        self._say(plan_line(runs, finished, task))
+        for warning in task.warnings:
+            self._say(f"note: {warning}")
+
+    def started(self, spec: RunSpec) -> None:
+        """A run starts."""
+        self._said[spec.run_id] = time.monotonic()
+        self._say(f"{spec.name}, seed {spec.seed}: started")
+
+    def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
+        """Where a run is, twice a minute at most."""
+        now = time.monotonic()
+        if now - self._said[spec.run_id] >= self.EVERY and "step" in event:
+            self._said[spec.run_id] = now
+            self._say(f"{spec.name}, seed {spec.seed}: {progress_line(event)}")
+
+    def ended(self, spec: RunSpec, record: RunRecord) -> None:
+        """A run has ended."""
+        self._done += 1
+        self._say(f"[{self._done}/{self._runs}] {end_line(spec, record)}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+
+class Bars(Quiet):
+    """One bar for the study, one for each run at work."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[status]}", markup=False),
+            console=self._console,
+            transient=True,
+        )
+        self._lock = threading.Lock()
+        self._study: TaskID | None = None
+        self._runs: dict[str, TaskID] = {}
+        self._bars.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def preparing(self, event: dict[str, Any]) -> None:
+        """What is being prepared."""
+        if self._study is None:
+            self._study = self._bars.add_task("study", total=None, status="")
+        self._bars.update(self._study, status=PHASES[event["phase"]])
+
+    def planned(self, runs: int, finished: int, task: TaskRecord) -> None:
+        """How much there is to do."""
+        self._bars.console.print(plan_line(runs, finished, task), markup=False)
+        for warning in task.warnings:
+            self._bars.console.print(f"note: {warning}", markup=False)
+        assert self._study is not None
+        self._bars.update(
+            self._study, total=runs, completed=finished, status=f"{finished}/{runs} runs"
+        )
+
+    def started(self, spec: RunSpec) -> None:
+        """A run starts: it gets a bar."""
+        with self._lock:
+            self._runs[spec.run_id] = self._bars.add_task(
+                f"{spec.name} s{spec.seed}", total=None, status=PHASES["load"]
+            )
+
+    def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
+        """Where a run is."""
+        self._bars.update(
+            self._runs[spec.run_id],
+            completed=event.get("step"),
+            total=event.get("steps"),
+            status=progress_line(event),
+        )
+
+    def ended(self, spec: RunSpec, record: RunRecord) -> None:
+        """A run has ended: its bar becomes a line."""
+        with self._lock:
+            self._bars.remove_task(self._runs.pop(spec.run_id))
+            assert self._study is not None
+            self._bars.advance(self._study)
+            study = self._bars.tasks[0]
+            self._bars.update(
+                self._study, status=f"{int(study.completed)}/{int(study.total or 0)} runs"
+            )
+            self._bars.console.print(end_line(spec, record), markup=False)
+
+
+def plan_line(runs: int, finished: int, task: TaskRecord) -> str:
+    """What the study is about, in a line or two."""
+    rows = " / ".join(f"{task.splits[s].rows:,}" for s in ("train", "validation", "test"))
+    text = (
+        f"{runs} runs on {rows} rows (train / validation / test), {len(task.labels)} labels,"
+        f" up to {task.max_length} tokens"
+    )
+    return f"{text}; {finished} finished before" if finished else text
+
+
+def progress_line(event: dict[str, Any]) -> str:
+    """Where a run is: phase, speed and time left."""
+    text = PHASES[event["phase"]]
+    if "step" in event:
+        text += f" {event['step']:,}/{event['steps']:,}"
+    if "samples_per_second" in event:
+        text += f", {event['samples_per_second']:,.0f} samples/s"
+        text += f", {in_words(event['seconds_left'])} left"
+    return text
+
+
+def end_line(spec: RunSpec, record: RunRecord) -> str:
+    """What a run came to."""
+    name = f"{spec.name}, seed {spec.seed}"
+    if record.status != Status.FINISHED or record.quality.test is None:
+        word = record.status.value.replace("_", " ")
+        return f"{name}: {word}: {(record.error or '').splitlines()[0]}"
+    took = in_words(record.cost.total_seconds)
+    test = record.quality.test
+    return f"{name}: accuracy {test.accuracy:.4f}, macro-F1 {test.macro_f1:.4f}, in {took}"

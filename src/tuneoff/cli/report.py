@@ -1,0 +1,25 @@
+"""`tuneoff report`: write a study's report again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+) -> None:
+    """Write summary.json and report.html of a study anew, and print its table."""
+    from rich.console import Console
+
+    from tuneoff.compare import render_table
+    from tuneoff.report import build_report
+    from tuneoff.store import StudyFolder
+
+    folder = StudyFolder.open(study)
+    path = build_report(folder)
+    console = Console()
+    console.print(render_table(folder.summary() or {}))
+    console.print(f"\nReport: {path}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,65 @@
+"""`tuneoff train`: one run with one method."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from tuneoff.cli.options import study_options
+
+
+@study_options
+def train(
+    method: Annotated[str, typer.Option(help="How to fine-tune (see: tuneoff methods).")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of the method, such as rank=16."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the head, the adapter and the order of rows.")] = 0,
+    launcher: Annotated[str, typer.Option(help="Where the run executes: local.")] = "local",
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Train anew even if it is finished.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    *,
+    study: dict[str, Any],
+) -> None:
+    """Fine-tune with one method and keep the model."""
+    from rich.console import Console
+
+    from tuneoff.cli.progress import watcher
+    from tuneoff.compare import render_table, summarize
+    from tuneoff.launch import launcher as open_launcher
+    from tuneoff.record import Status
+    from tuneoff.spec import parse_study
+    from tuneoff.study import complete, train_one
+
+    entry = {"method": method, **_settings(settings or [])}
+    asked = complete(parse_study({**study, "methods": [entry], "seeds": [seed]}))
+    with open_launcher(launcher) as launch, watcher(quiet=as_json) as watch:
+        task, record = train_one(asked, out, launcher=launch, watch=watch, fresh=fresh)
+    if as_json:
+        typer.echo(json.dumps(record.to_plain(), indent=1, ensure_ascii=False))
+    else:
+        console = Console()
+        console.print(render_table(summarize(asked, task, [record])))
+        console.print(f"\nModel: {out / 'model'}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if record.status == Status.FINISHED else 1)
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """`["rank=16", "targets=[query,key]"]` to a mapping, values read as YAML."""
+    result = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise typer.BadParameter(f"--set takes KEY=VALUE, not {pair!r}")
+        result[key.strip()] = yaml.safe_load(value)
+    return result

@@ -1,0 +1,130 @@
+"""Numbers as people read them. Whatever is missing, or not a number, is an en dash."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+MISSING = "–"
+_DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def known(value: float | None) -> bool:
+    """Whether there is a number to show."""
+    return value is not None and math.isfinite(value)
+
+
+def score(value: float | None, digits: int = 3) -> str:
+    """A share as `0.931`."""
+    return f"{value:.{digits}f}" if value is not None and known(value) else MISSING
+
+
+def spread(stat: dict[str, Any] | None, digits: int = 3) -> str:
+    """Half the width of an interval as `±0.006`, empty where one seed gives none."""
+    half = half_width(stat)
+    return "" if half is None else f"±{half:.{digits}f}"
+
+
+def half_width(stat: dict[str, Any] | None) -> float | None:
+    """Half the width of the 95 % interval of a statistic of `summarize`."""
+    if not stat or stat.get("low") is None or stat.get("high") is None:
+        return None
+    return float(stat["high"] - stat["low"]) / 2
+
+
+def count(value: float | None) -> str:
+    """A whole number as `66,955,010`."""
+    return f"{round(value):,}" if value is not None and known(value) else MISSING
+
+
+def count_short(value: float | None) -> str:
+    """A whole number in at most six characters: `66.9M`, `813k`, `412`."""
+    if value is None or not known(value):
+        return MISSING
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        # 999.5k and more would round to 1000k
+        if abs(value) >= size * 0.9995:
+            return f"{_three_digits(value / size)}{unit}"
+    return f"{round(value)}"
+
+
+def percent(value: float | None, *, gap: str = " ") -> str:
+    """A number of percent as `100 %`, `4.67 %`, `0.012 %`; `gap` stands before the sign."""
+    if value is None or not known(value):
+        return MISSING
+    if value == 0 or value >= 99.95:
+        return f"{value:.0f}{gap}%"
+    if value >= 10:
+        return f"{value:.1f}{gap}%"
+    digits = 2 if value >= 0.1 else 1 - math.floor(math.log10(abs(value)))
+    return f"{value:.{digits}f}{gap}%"
+
+
+def seconds(value: float | None, *, gap: str = " ") -> str:
+    """A duration as `0.42 s`, `8.1 s`, `42 s`, `1m 42s` or `1h 07m`."""
+    if value is None or not known(value):
+        return MISSING
+    if value < 59.5:
+        digits = 2 if value < 0.995 else 1 if value < 9.95 else 0
+        return f"{value:.{digits}f}{gap}s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60}m{gap}{whole % 60:02d}s"
+    minutes = round(value / 60)
+    if minutes < 48 * 60:
+        return f"{minutes // 60}h{gap}{minutes % 60:02d}m"
+    return f"{minutes // 1440}d{gap}{minutes % 1440 // 60:02d}h"
+
+
+def size(value: float | None) -> str:
+    """Bytes in decimal units, as `1.57 GB` or `812 MB`."""
+    if value is None or not known(value):
+        return MISSING
+    amount, unit = float(value), 0
+    while abs(amount) >= 999.5 and unit < len(_DECIMAL) - 1:
+        amount, unit = amount / 1000, unit + 1
+    return f"{amount:.0f} B" if unit == 0 else f"{_three_digits(amount)} {_DECIMAL[unit]}"
+
+
+def rate(value: float | None) -> str:
+    """Per second, as `1,204`, `45.2` or `0.83`."""
+    if value is None or not known(value):
+        return MISSING
+    return f"{value:,.0f}" if abs(value) >= 99.95 else _three_digits(value)
+
+
+def setting(value: Any) -> str:
+    """A setting as a study file would hold it: `2e-05` as `2e-5`, a list by its members."""
+    if value is None:
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        text = f"{value:.12g}" if value == 0 or abs(value) >= 0.01 else f"{value:e}"
+        mantissa, e, exponent = text.partition("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}" if e else text
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={setting(item)}" for key, item in value.items()) or MISSING
+    if isinstance(value, list | tuple | set):
+        return ", ".join(setting(item) for item in value) or MISSING
+    return str(value)
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks, and without what would move a terminal's cursor."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def shorten(text: str, width: int) -> str:
+    """`text` on one line and in at most `width` characters, cut in the middle."""
+    text = one_line(text)
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 3
+    return f"{text[: width - 1 - tail]}…{text[-tail:]}"
+
+
+def _three_digits(value: float) -> str:
+    magnitude = abs(value)
+    digits = 2 if magnitude < 9.995 else 1 if magnitude < 99.95 else 0
+    return f"{value:.{digits}f}"

@@ -1,0 +1,244 @@
+"""The summary as a table: on a terminal, in Markdown, and as a data frame."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from tuneoff.compare import format as fmt
+from tuneoff.compare.table import display_order, mean_of
+from tuneoff.record import QUALITY_METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+BOUNDLESS = 1000
+"""Columns within which any table with its numbers in full has room to be measured."""
+
+
+def status_word(status: str | None) -> str:
+    """A run's status as people read it; None is a method that has not run."""
+    return "not run" if status is None else status.replace("_", " ")
+
+
+def render_table(summary: dict[str, Any]) -> RenderableType:
+    """What `rich` prints for a summary; it fits itself to the console's width, from 80 columns."""
+    return _StudyTable(summary)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One column: its heads and its cell, for a narrow and a wide terminal."""
+
+    narrow: str
+    wide: str
+    cell: Callable[[Row, bool], str]
+
+
+class _StudyTable:
+    def __init__(self, summary: dict[str, Any]) -> None:
+        self.summary = summary
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        table = _table(self.summary, wide=True)
+        needed = Measurement.get(console, options.update(max_width=BOUNDLESS), table).maximum
+        if needed > options.max_width:
+            table = _table(self.summary, wide=False)
+        yield Group(table, Text(), *_footer(self.summary))
+
+
+def _table(summary: dict[str, Any], wide: bool) -> Table:
+    columns = _columns(summary["metric"])
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2 if wide else 1, 0, 0)
+    )
+    table.add_column("method", overflow="fold", min_width=8)
+    for column in columns:
+        table.add_column(
+            column.wide if wide else column.narrow, justify="right", no_wrap=True, min_width=4
+        )
+    for place, row in enumerate(display_order(summary)):
+        if mean_of(row, "quality", "accuracy") is None:
+            # below macro-F1, whose column is wide enough for the longest word
+            cells = [Text(fmt.MISSING, style="dim") for _ in columns]
+            cells[1] = Text(status_word(row["status"]), style="red")
+            table.add_row(Text(fmt.one_line(row["name"]), style="dim"), *cells)
+            continue
+        cells = [Text(column.cell(row, wide)) for column in columns]
+        name = Text(fmt.one_line(row["name"]) + ("*" if row["failed"] else ""))
+        table.add_row(name, *cells, style="" if place else "bold")
+    return table
+
+
+def _columns(metric: str) -> list[_Column]:
+    """The columns after the method; the study's metric joins where it is a third one."""
+    quality = [_score("macro_f1", spread=True)]
+    if metric in QUALITY_METRICS and metric not in ("accuracy", "macro_f1"):
+        quality = [_score("macro_f1", spread=False), _score(metric, spread=True)]
+    return [
+        _score("accuracy", spread=metric == "accuracy"),
+        *quality,
+        _Column("trainable", "trainable parameters", _trainable),
+        _cost("time", "train time", "train_seconds", lambda v: fmt.seconds(v, gap="")),
+        _cost("rows/s", "samples/s", "samples_per_second", fmt.rate),
+        _cost("memory", "peak memory", "peak_memory_bytes", fmt.size),
+        _cost("disk", "storage", "storage_bytes", fmt.size),
+    ]
+
+
+_SHORT_TITLES = {
+    "accuracy": "acc.",
+    "macro_f1": "macro-F1",
+    "weighted_f1": "wtd F1",
+    "macro_precision": "precis.",
+    "macro_recall": "recall",
+    "mcc": "MCC",
+    "log_loss": "log loss",
+    "ece": "ECE",
+}
+
+
+def _score(key: str, *, spread: bool) -> _Column:
+    def cell(row: Row, wide: bool) -> str:
+        stat = row["quality"].get(key)
+        text = fmt.score(stat["mean"] if stat else None)
+        margin = fmt.spread(stat)
+        if not (spread or wide) or not margin:
+            return text
+        # at 80 columns the digit before the point says nothing: ±.006
+        return f"{text} {margin}" if wide else f"{text} {margin.replace('±0.', '±.')}"
+
+    return _Column(_SHORT_TITLES[key], QUALITY_METRICS[key].title, cell)
+
+
+def _cost(narrow: str, wide: str, key: str, show: Callable[[float | None], str]) -> _Column:
+    return _Column(narrow, wide, lambda row, _: show(mean_of(row, "cost", key)))
+
+
+def _trainable(row: Row, wide: bool) -> str:
+    parameters = row["parameters"]
+    if not parameters:
+        return fmt.MISSING
+    if not parameters["trainable"]:
+        return "0"
+    share = parameters["trainable_percent"]
+    if wide:
+        return f"{fmt.count(parameters['trainable'])} {fmt.percent(share):>7}"
+    return f"{fmt.count_short(parameters['trainable'])} {_short_share(share):>4}"
+
+
+def _short_share(share: float) -> str:
+    if 0 < share < 0.1:
+        return "<.1%"
+    return f"{share:.1f}%" if share < 9.95 else f"{share:.0f}%"
+
+
+def _footer(summary: dict[str, Any]) -> Iterator[Text]:
+    for line in notes(summary):
+        yield Text(line, style="dim")
+    for row in summary["methods"]:
+        for status, runs in Counter(f["status"] for f in row["failed"]).items():
+            error = next((f["error"] for f in row["failed"] if f["status"] == status), None)
+            # the first line says what, the rest is in the record
+            first = fmt.shorten((error or "").strip().partition("\n")[0], 200)
+            yield Text.assemble(
+                (f"{fmt.one_line(row['name'])}: ", "bold"),
+                (f"{runs} of {len(row['runs'])} runs {status_word(status)}", "red"),
+                f" ({first})" if first else "",
+            )
+
+
+def notes(summary: dict[str, Any]) -> list[str]:
+    """The lines below the table: what it was measured on, the reference, and what ± means."""
+    rows, seeds = summary["rows"], _seeds(summary)
+    lines = [
+        f"{fmt.count(rows['test'])} test rows · {len(summary['labels'])} labels · "
+        + ("1 seed" if seeds == 1 else f"means over {seeds} seeds")
+    ]
+    majority = summary["reference"]["majority"]
+    if majority:
+        lines.append(
+            f"Majority label {fmt.shorten(majority['label'], 24)!r} alone: accuracy "
+            f"{fmt.score(majority['accuracy'])}, macro-F1 {fmt.score(majority['macro_f1'])}"
+        )
+    if seeds > 1:
+        lines.append("± half of the 95 % interval of the mean over the seeds (Student's t)")
+    else:
+        lines.append("One seed: nothing here says by how much another seed would differ")
+    if any(r["failed"] and mean_of(r, "quality", "accuracy") is not None for r in _rows(summary)):
+        lines.append("* the runs of this method that finished")
+    return lines
+
+
+def _rows(summary: dict[str, Any]) -> list[Row]:
+    rows: list[Row] = summary["methods"]
+    return rows
+
+
+def _seeds(summary: dict[str, Any]) -> int:
+    return max((len(set(row["seeds"])) for row in _rows(summary)), default=0)
+
+
+def to_markdown(summary: dict[str, Any]) -> str:
+    """The table in Markdown, best method first, with its notes below."""
+    columns = _columns(summary["metric"])
+    lines = [
+        "| " + " | ".join(["method", *(c.wide for c in columns)]) + " |",
+        "|" + "|".join([":--", *("--:" for _ in columns)]) + "|",
+    ]
+    for row in display_order(summary):
+        if mean_of(row, "quality", "accuracy") is None:
+            cells = [status_word(row["status"]), *(fmt.MISSING for _ in columns[1:])]
+        else:
+            cells = [" ".join(column.cell(row, True).split()) for column in columns]
+        name = row["name"] + ("*" if row["failed"] and row["status"] == "finished" else "")
+        lines.append("| " + " | ".join(_markdown_text(c) for c in (name, *cells)) + " |")
+    lines += ["", *(f"{_markdown_text(line)}.  " for line in notes(summary))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_text(text: str) -> str:
+    for mark in "\\|<>*_`[]":
+        text = text.replace(mark, f"\\{mark}")
+    return fmt.one_line(text)
+
+
+def to_frame(summary: dict[str, Any]) -> pd.DataFrame:
+    """One line per method, best first, indexed by the entry's name; plain numbers, NaN if unknown.
+
+    Quality columns come with `_std`, `_low` and `_high` (95 % interval over the seeds).
+    """
+    import pandas as pd
+
+    lines = []
+    for row in display_order(summary):
+        line: dict[str, Any] = {
+            "name": row["name"],
+            "method": row["method"],
+            "family": row["family"],
+            "status": row["status"],
+            "runs": len(row["runs"]),
+            "failed_runs": len(row["failed"]),
+        }
+        for key in QUALITY_METRICS:
+            stat = row["quality"][key]
+            line[key] = stat["mean"]
+            line |= {f"{key}_{part}": stat[part] for part in ("std", "low", "high")}
+        parameters = row["parameters"] or {}
+        line |= {
+            "total_parameters": parameters.get("total"),
+            "trainable_parameters": parameters.get("trainable"),
+            "trainable_percent": parameters.get("trainable_percent"),
+        }
+        line |= {key: mean_of(row, "cost", key) for key in row["cost"]}
+        lines.append(line)
+    return pd.DataFrame(lines).set_index("name") if lines else pd.DataFrame()

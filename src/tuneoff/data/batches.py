@@ -1,0 +1,107 @@
+"""Rows of a token store as the model takes them: joined into one row, lengths beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tuneoff.data.task import Split
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a split, without padding, in the order of their lengths."""
+
+    rows: npt.NDArray[np.int64]
+    """(texts,) positions in the split."""
+    lengths: list[int]
+    """Tokens of each text."""
+    input_ids: Tensor
+    """(tokens,) int64: the texts' ids, one text after the other."""
+    position_ids: Tensor
+    """(tokens,) int64, from 0 in each text."""
+    token_type_ids: Tensor | None
+    """(tokens,) int64, for pairs."""
+    labels: Tensor
+    """(texts,) int64."""
+    weights: Tensor
+    """(texts,) float32."""
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens."""
+        return len(self.input_ids)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on `device`; pinned memory would copy without waiting, a few KB need none."""
+        if device.type == "cpu":
+            return self
+        moved: dict[str, Any] = {
+            f.name: value.to(device, non_blocking=True)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **moved)
+
+
+def batch(split: Split, rows: npt.NDArray[np.int64]) -> Batch:
+    """The rows at these positions of `split`, shortest first."""
+    store = split.tokens
+    rows = rows[np.argsort(store.lengths[rows], kind="stable")]
+    lengths = store.lengths[rows]
+    ends = np.cumsum(lengths)
+    # Token t of the batch is token t - begin(text) of its text: one index for ids and types.
+    positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    index = positions + np.repeat(store.offsets[rows], lengths)
+    return Batch(
+        rows=rows,
+        lengths=lengths.tolist(),
+        input_ids=torch.from_numpy(store.ids[index].astype(np.int64)),
+        position_ids=torch.from_numpy(positions),
+        token_type_ids=None
+        if store.type_ids is None
+        else torch.from_numpy(store.type_ids[index].astype(np.int64)),
+        labels=torch.from_numpy(split.labels[rows]),
+        weights=torch.from_numpy(split.weights[rows]),
+    )
+
+
+def steps(
+    split: Split, batch_size: int, generator: np.random.Generator
+) -> Iterator[npt.NDArray[np.int64]]:
+    """One epoch: the rows of each optimizer step, every row once, in a new order."""
+    order = generator.permutation(len(split))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def by_tokens(
+    lengths: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], budget: int
+) -> list[npt.NDArray[np.int64]]:
+    """`rows` in pieces of at most `budget` tokens (one row at least), similar lengths together."""
+    rows = rows[np.argsort(lengths[rows], kind="stable")]
+    pieces: list[npt.NDArray[np.int64]] = []
+    start = used = 0
+    for end, length in enumerate(lengths[rows]):
+        if end > start and used + length > budget:
+            pieces.append(rows[start:end])
+            start, used = end, 0
+        used += int(length)
+    pieces.append(rows[start:])
+    return pieces
+
+
+def share(rows: npt.NDArray[np.int64], index: int, count: int) -> npt.NDArray[np.int64]:
+    """The part of a step's rows that process `index` of `count` computes."""
+    return rows[index::count]
+
+
+def count_tokens(split: Split, rows: Sequence[npt.NDArray[np.int64]]) -> int:
+    """Real tokens in these rows."""
+    return int(sum(split.tokens.lengths[r].sum() for r in rows))

@@ -1,0 +1,210 @@
+"""What only a look at a whole table, or across the splits, finds: faults and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tuneoff.data.columns import LISTED
+from tuneoff.data.source import Table
+from tuneoff.data.split import text_codes
+from tuneoff.errors import Fault, nearest
+from tuneoff.spec import DataSpec
+
+SHOWN = 5
+"""Rows or labels that a message names."""
+
+PAIRS = (("train", "validation"), ("train", "test"), ("validation", "test"))
+
+
+def same_files(data: DataSpec) -> list[Fault]:
+    """One fault for each two splits that name the same file."""
+    named = {
+        role: Path(source).expanduser()
+        for role in ("train", "validation", "test")
+        if isinstance(source := getattr(data, role), str) and not source.startswith("hf:")
+    }
+    return [
+        Fault(
+            f"the same file is given for {one} and {other}",
+            file=str(getattr(data, other)),
+            mend=f"Give another file, or for {other} a fraction such as 0.1.",
+        )
+        for one, other in combinations(named, 2)
+        if named[one].exists() and named[other].exists() and named[one].samefile(named[other])
+    ]
+
+
+def label_faults(data: DataSpec, tables: Mapping[str, Table]) -> list[Fault]:
+    """Faults of the labels of the files as they were read, before anything is split."""
+    train = tables["train"]
+    counts = train.frame["label"].value_counts()
+    faults = []
+    if len(counts) == 1:
+        faults.append(
+            Fault(
+                f"all training rows have the label {counts.index[0]!r}",
+                file=train.source,
+                column=data.label,
+                mend="A classifier needs two labels at least.",
+            )
+        )
+    elif not isinstance(data.test, str) or not isinstance(data.validation, str):
+        faults += _too_small(data, train, counts)
+    for role in ("validation", "test"):
+        if role in tables:
+            faults += _unknown_labels(role, data.label, train, tables[role])
+    return faults
+
+
+def _too_small(data: DataSpec, train: Table, counts: pd.Series[int]) -> list[Fault]:
+    wanted = " and ".join(
+        f"{role} ({share:g})"
+        for role in ("test", "validation")
+        if not isinstance(share := getattr(data, role), str)
+    )
+    small = sorted(str(label) for label in counts.index[counts < 2])
+    lines = train.frame.drop_duplicates("label").set_index("label")["line"]
+    return _capped(
+        [
+            Fault(
+                f"the label {label!r} has one row; none can be held out for {wanted}",
+                file=train.source,
+                row=int(lines[label]),
+                column=data.label,
+                mend="Add rows of this label, remove it, or give the splits as files.",
+            )
+            for label in small
+        ]
+    )
+
+
+def _unknown_labels(role: str, column: str, train: Table, other: Table) -> list[Fault]:
+    known = set(train.frame["label"])
+    strange = other.frame[~other.frame["label"].isin(known)]
+    faults = []
+    for label, rows in strange.groupby("label", sort=True):
+        lines = ", ".join(str(line) for line in rows["line"][:SHOWN])
+        more = ", …" if len(rows) > SHOWN else ""
+        faults.append(
+            Fault(
+                f"the label {label!r} stands in the {role} rows and not in the training rows"
+                f" ({len(rows)} times: rows {lines}{more})",
+                file=other.source,
+                row=int(rows["line"].iloc[0]),
+                column=column,
+                mend=f"{nearest(str(label), known)[:200]} Or remove these rows, or add training"
+                " rows of this label.",
+            )
+        )
+    return _capped(faults)
+
+
+def _capped(faults: list[Fault]) -> list[Fault]:
+    if len(faults) <= LISTED:
+        return faults
+    more = Fault(f"more faults of this kind: {len(faults) - LISTED}", file=faults[0].file)
+    return [*faults[:LISTED], more]
+
+
+def split_warnings(splits: Mapping[str, pd.DataFrame]) -> list[str]:
+    """What is worth a look in the splits as they will be used; no text is quoted."""
+    return [
+        *_labels_alike(splits),
+        *_absent_labels(splits),
+        *_repeated(splits),
+        *_shared(splits),
+        *_contradictions(splits),
+    ]
+
+
+def duplicate_count(frame: pd.DataFrame) -> int:
+    """Rows whose text (and pair) stands in an earlier row."""
+    (codes,) = text_codes(frame)
+    return len(codes) - len(np.unique(codes))
+
+
+def shared_counts(splits: Mapping[str, pd.DataFrame]) -> dict[str, int]:
+    """By `"train/test"` and so on: rows of the second split whose text stands in the first."""
+    codes = dict(zip(splits, text_codes(*splits.values()), strict=True))
+    return {
+        f"{one}/{other}": int(np.isin(codes[other], codes[one]).sum())
+        for one, other in PAIRS
+        if one in codes and other in codes
+    }
+
+
+def _labels_alike(splits: Mapping[str, pd.DataFrame]) -> list[str]:
+    counts = pd.concat([frame["label"] for frame in splits.values()]).value_counts()
+    alike: dict[str, list[str]] = {}
+    for label in sorted(str(label) for label in counts.index):
+        alike.setdefault(label.strip().casefold(), []).append(label)
+    return [
+        "labels that differ only in case or surrounding spaces are taken as different: "
+        + ", ".join(f"{label!r} ({counts[label]} times)" for label in labels)
+        for labels in alike.values()
+        if len(labels) > 1
+    ]
+
+
+def _absent_labels(splits: Mapping[str, pd.DataFrame]) -> list[str]:
+    if "train" not in splits:
+        return []
+    known = set(splits["train"]["label"])
+    warnings = []
+    for role in ("validation", "test"):
+        absent = sorted(known - set(splits[role]["label"])) if role in splits else []
+        if absent:
+            names = ", ".join(repr(label) for label in absent[:SHOWN])
+            more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
+            warnings.append(f"no {role} row has the label {names}{more}: it cannot be scored there")
+    return warnings
+
+
+def _repeated(splits: Mapping[str, pd.DataFrame]) -> list[str]:
+    counts = {role: duplicate_count(frame) for role, frame in splits.items()}
+    return [
+        f"{f'{role} rows'.strip()} that repeat the text of an earlier one:"
+        f" {count} of {len(splits[role])}"
+        for role, count in counts.items()
+        if count
+    ]
+
+
+def _shared(splits: Mapping[str, pd.DataFrame]) -> list[str]:
+    warnings = [
+        f"{other} rows whose text stands in {one} too: {count} of {len(splits[other])}"
+        for key, count in shared_counts(splits).items()
+        for one, other in [key.split("/")]
+        if count
+    ]
+    train = splits.get("train", pd.DataFrame())
+    for column, what in (("group", "group"), ("text_pair", "first text")):
+        if column not in train:
+            continue
+        values = "group" if column == "group" else "text"
+        known = set(train[values]) - {""}
+        for role in ("validation", "test"):
+            count = int(splits[role][values].isin(known).sum()) if role in splits else 0
+            if count:
+                mend = "" if column == "group" else "; name that column as the group to part them"
+                warnings.append(
+                    f"{role} rows whose {what} stands in train too: {count} of"
+                    f" {len(splits[role])}{mend}"
+                )
+    return warnings
+
+
+def _contradictions(splits: Mapping[str, pd.DataFrame]) -> list[str]:
+    codes = np.concatenate(text_codes(*splits.values()))
+    labels = pd.concat([frame["label"] for frame in splits.values()]).to_numpy()
+    kinds = pd.DataFrame({"code": codes, "label": labels}).drop_duplicates()["code"]
+    twofold = kinds[kinds.duplicated()].unique()
+    if not len(twofold):
+        return []
+    rows = int(np.isin(codes, twofold).sum())
+    return [f"texts with different labels: {len(twofold)}, in {rows} rows over all splits"]

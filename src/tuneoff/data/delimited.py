@@ -1,0 +1,160 @@
+"""CSV and TSV, read strictly and as strings: "NA" and "None" are labels like any other."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuneoff.data.columns import Columns, Faults, Raw, check_header
+from tuneoff.data.files import open_text
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+FIELD_LIMIT = 1 << 24
+"""Characters of one field; the csv module's own limit of 131,072 cuts off long documents."""
+
+_DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
+_RENAME = {"\t": "Name the file .tsv.", ",": "Name the file .csv."}
+
+
+class _Lines:
+    """The file's lines, those of the current record kept: an error in it is looked up there."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self.record: list[str] = []
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.record.append(line)
+        return line
+
+
+def read_delimited(path: Path, delimiter: str, columns: Columns, faults: Faults) -> Raw:
+    """The columns asked for, as strings; faults of the file's form go into `faults`.
+
+    Reading stops at a header that cannot be used and at a quote that is never closed. Raises
+    `UnicodeDecodeError` where the file is not UTF-8.
+    """
+    raw = Raw()
+    with open_text(path, newline="") as file, _field_limit():
+        lines = _Lines(iter(file))
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        try:
+            header = next(filter(None, reader))
+            if _usable(header, delimiter, columns, faults, row=reader.line_num):
+                lines.record.clear()
+                _read_rows(reader, lines, header, columns, raw, faults)
+        except csv.Error as error:
+            start = reader.line_num - len(lines.record) + 1
+            _add_quote_fault(lines.record, start, delimiter, str(error), faults)
+    if not raw.lines and not faults:
+        faults.add("the file holds a header and no rows")
+    return raw
+
+
+def _read_rows(
+    reader: Reader,
+    lines: _Lines,
+    header: list[str],
+    columns: Columns,
+    raw: Raw,
+    faults: Faults,
+) -> None:
+    """Append the rows to `raw`; a ragged one is a fault and left out, an empty line is no row."""
+    starts: list[int] = []
+    raw.lines = starts
+    places = []
+    for role, name in columns.wanted().items():
+        raw.values[role] = []
+        places.append((raw.values[role].append, header.index(name)))
+    for fields in reader:
+        start = reader.line_num - len(lines.record) + 1
+        lines.record.clear()
+        if len(fields) == len(header):
+            for append, place in places:
+                append(fields[place])
+            starts.append(start)
+        elif fields:
+            faults.add(
+                f"fields in the row: {len(fields)}, in the header: {len(header)}",
+                row=start,
+                mend="Put quotes around a text that holds the separator; remove stray ones.",
+            )
+
+
+def _usable(
+    header: list[str], delimiter: str, columns: Columns, faults: Faults, *, row: int
+) -> bool:
+    """Whether the header has the columns; a single one that holds separators is pointed out."""
+    others = [other for other in _DELIMITERS if other != delimiter and other in header[0]]
+    if len(header) > 1 or not others:
+        return check_header(header, columns, faults, row=row)
+    other = max(others, key=header[0].count)
+    faults.add(
+        f"the header is one column, {header[0][:80]!r}: the file seems to be separated by"
+        f" {_DELIMITERS[other]}, not by {_DELIMITERS[delimiter]}",
+        row=row,
+        mend=_RENAME.get(other, "Save it separated by commas (.csv) or tabs (.tsv)."),
+    )
+    return False
+
+
+@contextmanager
+def _field_limit() -> Iterator[None]:
+    before = csv.field_size_limit(FIELD_LIMIT)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _add_quote_fault(
+    record: list[str], start: int, delimiter: str, problem: str, faults: Faults
+) -> None:
+    """Say where the quote opens that the csv module stumbled over; `record` starts in row `start`.
+
+    A quote that is never closed runs on to the next one in the file, so the place where reading
+    fails is not the place to mend.
+    """
+    row, field, end = _last_quote(record, start, delimiter)
+    if end is not None:
+        message = (
+            f"the quote that opens in field {field} is closed in row {end}, but text goes on"
+            " behind it: it is not closed where it should be, or holds a single quote"
+        )
+    elif "larger" in problem:
+        message = f"field {field} is longer than {FIELD_LIMIT:,} characters: is a quote not closed?"
+    else:
+        message = f"the quote that opens in field {field} is never closed"
+    faults.add(
+        message, row=row, mend='Close it; inside a quoted text a quote is written twice ("").'
+    )
+
+
+def _last_quote(record: list[str], start: int, delimiter: str) -> tuple[int, int, int | None]:
+    """Where the last quoted field of a record opens: line, field from 1; and, if text goes on
+    behind its end, the line of that end."""
+    row, place, field, state = start, 1, 1, "fresh"
+    for line, text in enumerate(record, start):
+        for character in text:
+            if state == "quoted":
+                state = "closed" if character == '"' else "quoted"
+            elif character == delimiter:
+                field, state = field + 1, "fresh"
+            elif state == "fresh" and character == '"':
+                row, place, state = line, field, "quoted"
+            elif state == "closed" and character == '"':  # written twice: one quote of the text
+                state = "quoted"
+            elif state == "closed" and character not in "\r\n":
+                return row, place, line
+            elif state == "fresh":
+                state = "plain"
+    return row, place, None

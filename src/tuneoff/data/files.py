@@ -1,0 +1,137 @@
+"""Finding and opening a local file, and saying why it cannot be read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from difflib import get_close_matches
+from pathlib import Path
+from typing import IO, Literal, cast
+
+from tuneoff.data.columns import Faults
+from tuneoff.errors import BadInput, Fault
+
+Kind = Literal["csv", "tsv", "jsonl", "parquet"]
+
+_KINDS: dict[str, Kind] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+}
+_ENDINGS = "tuneoff reads .csv, .tsv, .jsonl, .ndjson, .json (one object per line) and .parquet,\
+ each also with .gz, and hub data sets as hf:NAME."
+
+
+def find_file(source: str) -> tuple[Path, Kind]:
+    """The path and the kind of `source`; `BadInput` if it is no file of a kind that is read."""
+    path = Path(source).expanduser()
+    if "://" in source:
+        raise BadInput(
+            Fault("is a web address", source, mend="Download the file and give its path.")
+        )
+    if path.is_dir():
+        names = _readable(path)
+        mend = f"Name a file in it: {', '.join(names[:10])}." if names else _ENDINGS
+        raise BadInput(Fault("is a folder, not a file", source, mend=mend))
+    if not path.is_file():
+        raise BadInput(Fault("there is no such file", source, mend=_near(path)))
+    kind = _kind(path)
+    if kind is None:
+        raise BadInput(
+            Fault(f"files that end in {path.suffix!r} are not read", source, mend=_ENDINGS)
+        )
+    return path, kind
+
+
+def _kind(path: Path) -> Kind | None:
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    return _KINDS.get(plain.suffix.lower())
+
+
+def _readable(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.is_file() and _kind(p))
+
+
+def _near(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"The folder {str(path.parent)!r} does not exist either."
+    names = _readable(path.parent)
+    close = get_close_matches(path.name, names, n=3, cutoff=0.6)
+    if close:
+        return f"Did you mean {' or '.join(repr(name) for name in close)}?"
+    return f"Files there: {', '.join(names[:10])}." if names else _ENDINGS
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """The file's content, unpacked if its name ends in .gz."""
+    if path.suffix.lower() == ".gz":
+        return cast("IO[bytes]", gzip.open(path, "rb"))
+    return open(path, "rb")
+
+
+def open_text(path: Path, newline: str) -> io.TextIOWrapper:
+    """The file as UTF-8, a byte order mark skipped; `newline` as in `open`."""
+    # BufferedReader in between: gzip hands out short reads, which cost a call each.
+    return io.TextIOWrapper(
+        io.BufferedReader(open_bytes(path), 1 << 20),  # type: ignore[type-var]
+        encoding="utf-8-sig",
+        newline=newline,
+    )
+
+
+def check_start(path: Path, faults: Faults, *, text: bool) -> bool:
+    """Note what the first bytes already tell: an empty, packed or non-text file. True if fine."""
+    with open_bytes(path) as file:
+        start = file.read(4096)
+    if not start.strip(b"\xef\xbb\xbf \t\r\n"):
+        faults.add("the file is empty")
+    elif start[:2] == b"\x1f\x8b":
+        faults.add("the file is gzip-packed", mend="Give it a name that ends in .gz.")
+    elif start[:4] == b"PK\x03\x04":
+        faults.add(
+            "the file is a zip archive or a spreadsheet",
+            mend="Unpack it, or save the sheet as 'CSV UTF-8'.",
+        )
+    elif text and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        _add_encoding(faults, path, 0, 1, "UTF-16", "it starts with the byte order mark of UTF-16")
+    elif text and b"\x00" in start:
+        offset = start.index(b"\x00")
+        row = start.count(b"\n", 0, offset) + 1
+        _add_encoding(
+            faults, path, offset, row, "UTF-16", "a NUL byte: it is UTF-16 or no text at all"
+        )
+    return not faults
+
+
+def add_decode_fault(path: Path, faults: Faults) -> None:
+    """Find the first byte that is not UTF-8 and note its row and offset; reads the file again."""
+    offset = 0
+    with open_bytes(path) as file:
+        # A UTF-8 sequence never holds the byte of a line feed, so lines can be decoded singly.
+        for row, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                byte = line[error.start]
+                _add_encoding(
+                    faults, path, offset + error.start, row, "cp1252", f"byte 0x{byte:02x}"
+                )
+                return
+            offset += len(line)
+
+
+def _add_encoding(
+    faults: Faults, path: Path, offset: int, row: int, guess: str, found: str
+) -> None:
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    unpack = "gzip -dc" if plain != path else "cat"
+    target = f"{plain.stem}.utf8{plain.suffix}"
+    command = f"{unpack} {path.name} | iconv -f {guess} -t UTF-8 > {target}"
+    faults.add(
+        f"the file is not UTF-8 ({found}, at byte offset {offset})",
+        row=row,
+        mend=f"It is probably {guess}. Convert it: {command}",
+    )

@@ -1,0 +1,123 @@
+"""From a `DataSpec` to the three splits in memory, with every check of the input on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from tuneoff.data.check import label_faults, same_files, split_warnings
+from tuneoff.data.columns import Columns
+from tuneoff.data.source import Role, Table, read_table
+from tuneoff.data.split import Purpose, hold_out, label_order, subsample
+from tuneoff.errors import BadInput, Fault
+from tuneoff.spec import DataSpec
+
+ROLES: tuple[Role, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The rows of a task; `splits` in the order of `ROLES`."""
+
+    labels: list[str]
+    """The study's label set: those of the training rows, in order."""
+    splits: dict[str, pd.DataFrame]
+    warnings: list[str] = field(default_factory=list)
+
+
+def gather(data: DataSpec) -> Gathered:
+    """Read, check and split; `BadInput` with the faults of all files at once.
+
+    A fraction of test rows is held out first, from the whole training file; `max_train` then
+    keeps so many of what remains; the fraction of validation rows is taken out of those. So
+    `max_train` 3000 with a validation fraction means 3,000 rows for both together.
+    """
+    tables = _read(data)
+    faults = label_faults(data, tables)
+    if data.max_train is not None:
+        faults += _too_few(data.max_train, tables["train"], data)
+    if faults:
+        raise BadInput(faults)
+    warnings = [warning for table in tables.values() for warning in table.warnings]
+    train = tables["train"].frame
+    labels = label_order(list(train["label"].unique()))
+    splits = {role: table.frame for role, table in tables.items()}
+    if not isinstance(data.test, str):
+        train, splits["test"] = _parted(train, data.test, data.split_seed, "test", warnings)
+    if data.max_test is not None:
+        splits["test"] = subsample(
+            splits["test"], data.max_test, seed=data.split_seed, purpose="max_test"
+        )
+    if data.max_train is not None:
+        least = 1 if isinstance(data.validation, str) else 2
+        train = subsample(
+            train, data.max_train, seed=data.split_seed, purpose="max_train", least=least
+        )
+    if not isinstance(data.validation, str):
+        train, splits["validation"] = _parted(
+            train, data.validation, data.split_seed, "validation", warnings
+        )
+    splits["train"] = train
+    splits = {role: splits[role].drop(columns="line") for role in ROLES}
+    _check_weights(data, splits)
+    return Gathered(labels, splits, [*warnings, *split_warnings(splits)])
+
+
+def _read(data: DataSpec) -> dict[str, Table]:
+    faults = same_files(data)
+    tables: dict[str, Table] = {}
+    for role in ROLES:
+        source = getattr(data, role)
+        if isinstance(source, str):
+            try:
+                tables[role] = read_table(source, Columns.of(data), role)
+            except BadInput as error:
+                faults += error.faults
+    if faults:
+        raise BadInput(faults)
+    return tables
+
+
+def _too_few(max_train: int, train: Table, data: DataSpec) -> list[Fault]:
+    labels = train.frame["label"].nunique()
+    needed = labels * (1 if isinstance(data.validation, str) else 2)
+    if max_train >= min(needed, len(train.frame)):
+        return []
+    return [
+        Fault(
+            f"max_train {max_train} is too few for {labels} labels",
+            file=train.source,
+            column=data.label,
+            mend=f"Give at least {needed}"
+            + (": validation is held out of them." if needed > labels else "."),
+        )
+    ]
+
+
+def _check_weights(data: DataSpec, splits: dict[str, pd.DataFrame]) -> None:
+    """Rows held out by a fraction or a limit may all weigh nothing; a score divides by the sum."""
+    weightless = [role for role, frame in splits.items() if not frame["weight"].any()]
+    if weightless:
+        raise BadInput(
+            Fault(
+                f"all weights of the {weightless[0]} rows are 0",
+                file=data.train,
+                column=data.weight,
+                mend="Give more rows a positive weight, or another split_seed.",
+            )
+        )
+
+
+def _parted(
+    frame: pd.DataFrame, fraction: float, seed: int, purpose: Purpose, warnings: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What stays and what is held out, both in the order of the source."""
+    held = hold_out(frame, fraction, seed=seed, purpose=purpose)
+    share = float(held.mean())
+    if abs(share - fraction) * len(frame) >= max(2.0, 0.1 * fraction * len(frame)):
+        warnings.append(
+            f"{purpose} holds {share:.1%} of the rows instead of {fraction:.1%}: groups and equal"
+            " texts stay together"
+        )
+    return frame[~held].reset_index(drop=True), frame[held].reset_index(drop=True)

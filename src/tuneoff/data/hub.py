@@ -1,0 +1,88 @@
+"""Data sets of the Hugging Face hub, through `datasets`; no code of a data set is ever run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tuneoff.data.columns import Columns, Faults, Raw, check_header
+from tuneoff.data.records import read_arrow
+from tuneoff.errors import BadInput, Fault
+
+PREFIX = "hf:"
+
+
+def read_hub(source: str, columns: Columns, role: str, faults: Faults) -> tuple[Raw, list[str]]:
+    """The columns asked for of the split `role`, and warnings.
+
+    `source` is `hf:name`, `hf:name:config`, or `hf:` and a local folder. A class label that is
+    stored as a number becomes its name; rows whose class is -1, which is how the hub writes "no
+    label", are left out and counted in a warning. `BadInput` if the data set cannot be reached.
+    """
+    import datasets
+
+    name, config = split_name(source)
+    try:
+        # datasets 4 and newer know no remote code; nothing has to be switched off.
+        splits = datasets.load_dataset(name, config)
+    except Exception as error:  # whatever the hub, the network or a builder may raise
+        raise BadInput(_unreachable(source, name, config, error)) from error
+    if role not in splits:
+        faults.add(
+            f"the data set has no split {role!r}",
+            mend=f"Splits there: {', '.join(splits)}. Give a file, or for validation and test a"
+            " fraction such as 0.1.",
+        )
+        return Raw(), []
+    split = splits[role]
+    if not check_header(split.column_names, columns, faults, row=None):
+        return Raw(), []
+    kept = split.select_columns(columns.names())
+    raw = read_arrow(kept.with_format("arrow")[:], columns, faults)
+    return raw, _name_classes(raw, columns, split.features, source)
+
+
+def split_name(source: str) -> tuple[str, str | None]:
+    """Name (or folder) and configuration of `hf:name[:config]`."""
+    rest = source.removeprefix(PREFIX)
+    if Path(rest).is_dir():
+        return rest, None
+    name, _, config = rest.rpartition(":") if ":" in rest else (rest, "", "")
+    return name, config or None
+
+
+def _name_classes(raw: Raw, columns: Columns, features: Any, source: str) -> list[str]:
+    """Turn class numbers into names, in place; drop the rows of class -1."""
+    import datasets
+
+    named = {
+        role: features[name].names
+        for role, name in columns.wanted().items()
+        if raw.values and isinstance(features[name], datasets.ClassLabel)
+    }
+    for role, names in named.items():
+        raw.values[role] = [
+            names[i] if i is not None and i >= 0 else None for i in raw.values[role]
+        ]
+    if "label" not in named:
+        return []
+    kept = [i for i, label in enumerate(raw.values["label"]) if label is not None]
+    dropped = len(raw.lines) - len(kept)
+    if not dropped:
+        return []
+    for role, values in raw.values.items():
+        raw.values[role] = [values[i] for i in kept]
+    raw.lines, raw.rows = [raw.lines[i] for i in kept], kept
+    return [f"{source}: rows without a label (class -1), left out: {dropped}"]
+
+
+def _unreachable(source: str, name: str, config: str | None, error: Exception) -> Fault:
+    arguments = ", ".join(repr(part) for part in (name, config) if part)
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return Fault(
+        f"the data set cannot be loaded: {lines[0][:300]}",
+        source,
+        mend="Check the name. Without a network, run where there is one"
+        f' python -c "import datasets; datasets.load_dataset({arguments})" and copy the folder'
+        " ~/.cache/huggingface, or give a CSV, JSONL or Parquet file instead.",
+    )

@@ -1,0 +1,148 @@
+"""JSONL and Parquet: rows whose values have types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.data.columns import LISTED, Columns, Faults, Raw, check_header
+from tuneoff.data.files import open_bytes, open_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def read_jsonl(path: Path, columns: Columns, faults: Faults) -> Raw:
+    """The keys asked for, one JSON object per line, empty lines skipped.
+
+    Raises `UnicodeDecodeError` where the file is not UTF-8.
+    """
+    wanted = columns.wanted()
+    values: dict[str, list[Any]] = {role: [] for role in wanted}
+    lines: list[int] = []
+    seen: dict[str, None] = {}  # keys of the file in their order; a set would not keep it
+    absent: list[tuple[int, str]] = []
+    for line, record in _objects(path, faults):
+        seen.update(dict.fromkeys(record))
+        for role, name in wanted.items():
+            if name not in record and len(absent) <= LISTED:
+                absent.append((line, name))
+            values[role].append(record.get(name, ""))
+        lines.append(line)
+    if not lines and not faults:
+        faults.add("the file holds no rows")
+    if lines and check_header(list(seen), columns, faults, row=None):
+        for line, name in absent:
+            faults.add(
+                "the row has no such key",
+                row=line,
+                column=name,
+                mend="Give every row the key, or remove the row.",
+            )
+    known = not any(name not in seen for name in wanted.values())
+    return Raw(values, lines) if known and not absent else Raw()
+
+
+def _objects(path: Path, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
+    with open_text(path, newline="\n") as file:
+        for line, text in enumerate(file, 1):
+            if not text.strip():
+                continue
+            if line == 1 and text.lstrip().startswith("["):
+                faults.add(
+                    "the file is one JSON list, not one object per line",
+                    row=line,
+                    mend=f"Convert it: jq -c '.[]' {path.name} > {path.stem}.jsonl",
+                )
+                return
+            record = _object(text, line, faults)
+            if record is not None:
+                yield line, record
+
+
+def _object(text: str, line: int, faults: Faults) -> dict[str, Any] | None:
+    twice: list[str] = []
+
+    def paired(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        record = dict(pairs)
+        if len(record) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice.extend({name for name in names if names.count(name) > 1})
+        return record
+
+    try:
+        record = json.loads(text, object_pairs_hook=paired)
+    except (ValueError, RecursionError) as error:  # ValueError also: a number of 5,000 digits
+        problem = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            problem = f"{error.msg} at character {error.colno}"
+        faults.add(
+            f"not valid JSON: {problem}", row=line, mend="Each line holds one whole JSON object."
+        )
+        return None
+    if not isinstance(record, dict):
+        faults.add("the line is no JSON object", row=line, mend='Write {"text": …, "label": …}.')
+        return None
+    if twice:
+        faults.add(f"the key {twice[0]!r} stands twice", row=line, mend="Keep one of them.")
+        return None
+    if "\\u" in text and not _encodable(record):
+        faults.add(
+            "holds half of a character (a lone surrogate)", row=line, mend="Write the whole one."
+        )
+        return None
+    return record
+
+
+def _encodable(record: dict[str, Any]) -> bool:
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_parquet(path: Path, columns: Columns, faults: Faults) -> Raw:
+    """The columns asked for."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with open_bytes(path) as stream:
+            packed = path.suffix.lower() == ".gz"
+            file = pq.ParquetFile(pa.BufferReader(stream.read()) if packed else path)
+            if not check_header(file.schema_arrow.names, columns, faults, row=None):
+                return Raw()
+            table = file.read(columns=columns.names())
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        faults.add(f"not a valid Parquet file: {str(error).splitlines()[0][:200]}")
+        return Raw()
+    return read_arrow(table, columns, faults)
+
+
+def read_arrow(table: pa.Table, columns: Columns, faults: Faults) -> Raw:
+    """The columns of an Arrow table; a text column of another type is one fault, not one a row."""
+    import pyarrow as pa
+
+    raw = Raw(lines=range(1, table.num_rows + 1))
+    for role, name in columns.wanted().items():
+        column = table.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        kind = column.type
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        text = text or pa.types.is_string_view(kind) or pa.types.is_null(kind)
+        if role in ("text", "text_pair") and not text:
+            faults.add(
+                f"the column holds {kind}, not text",
+                column=name,
+                mend="Name a column of strings, or convert it.",
+            )
+        raw.values[role] = column.to_pylist()
+    if table.num_rows == 0:
+        faults.add("the file holds no rows")
+    return raw if not faults else Raw()

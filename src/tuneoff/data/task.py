@@ -1,0 +1,286 @@
+"""From a `DataSpec` to a task on disk that every run of a study reads.
+
+A task's folder, `<study>/data/<key>/`, holds `rows.parquet` (split, row, text, text_pair, label,
+weight, group), a token store per split, and `task.json`, which is written last: where it stands,
+the rest is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tuneoff.data.check import shared_counts, split_warnings
+from tuneoff.data.columns import Columns
+from tuneoff.data.explore import lengths_by_label, split_record
+from tuneoff.data.fingerprint import rows_fingerprint, task_key
+from tuneoff.data.gather import ROLES, Gathered, gather
+from tuneoff.data.source import read_table
+from tuneoff.data.split import label_order
+from tuneoff.data.tokens import TokenStore
+from tuneoff.errors import BadInput, Fault
+from tuneoff.record import Quantiles, SplitRecord, TaskRecord
+from tuneoff.spec import DataSpec
+from tuneoff.store import write_json
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a task; all arrays are in the order of its rows."""
+
+    name: str
+    tokens: TokenStore
+    labels: npt.NDArray[np.int64]
+    """(rows,) positions in the task's label list."""
+    weights: npt.NDArray[np.float32]
+    """(rows,), 1 where no weight column was named."""
+    rows: npt.NDArray[np.int64]
+    """(rows,) 0-based row of the source file."""
+    path: Path
+    """The task's `rows.parquet`."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def texts(self) -> list[str]:
+        """The texts themselves, read from disk at each call."""
+        return _strings(self.path, self.name, "text") or []
+
+    def pairs(self) -> list[str] | None:
+        """The second texts, read from disk at each call; None where the task has no pairs."""
+        return _strings(self.path, self.name, "text_pair")
+
+    def groups(self) -> list[str] | None:
+        """The groups, "" for none, read from disk at each call; None without a group column."""
+        return _strings(self.path, self.name, "group")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A prepared task, opened."""
+
+    record: TaskRecord
+    labels: list[str]
+    splits: dict[str, Split]
+    """`train`, `validation`, `test`."""
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """One file, as `tuneoff check` shows it."""
+
+    source: str
+    split: SplitRecord
+    labels: list[str]
+    lengths_by_label: dict[str, Quantiles]
+    warnings: Sequence[str]
+
+
+def prepare(
+    data: DataSpec,
+    *,
+    model: str,
+    model_path: str | Path,
+    model_fingerprint: str,
+    model_type: str,
+    max_length: int,
+    folder: Path,
+) -> TaskRecord:
+    """Read, check, split and tokenise `data` into `folder/<key>/`, or reuse what stands there.
+
+    `folder` is a study's `data/`; `model_path` a local folder with a fast tokenizer. The same
+    rows, tokenizer and `max_length` give the same key, and the same files bit for bit. Raises
+    `BadInput` for all that is wrong with the data before the tokenizer is loaded. Two processes
+    may prepare the same task at once: the first one's files stay.
+    """
+    found = gather(data)
+    path = Path(model_path)
+    fingerprint = rows_fingerprint(found.splits, found.labels)
+    key = task_key(fingerprint, path, model_type, max_length)
+    names: dict[str, Any] = {
+        "model": model,
+        "model_fingerprint": model_fingerprint,
+        "model_type": model_type,
+        "warnings": found.warnings,
+    }
+    if not (folder / key / "task.json").is_file():
+        tokenizer = load_tokenizer(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(dir=folder, prefix=f".{key}."))
+        try:
+            _write_rows(building / "rows.parquet", found.splits)
+            for role, frame in found.splits.items():
+                _tokenize(building / role, tokenizer, frame, max_length)
+            record = replace(_record(found, building, key, fingerprint, max_length), **names)
+            write_json(building / "task.json", record.to_plain())
+            building.chmod(0o755)  # mkdtemp's 0700 would hide a shared study from its readers
+            _move(building, folder / key)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    # Written again when reused, too: another model may share the tokenizer, and the task that
+    # was prepared last is known by its file's time.
+    record = replace(_read_record(folder / key), **names)
+    write_json(folder / key / "task.json", record.to_plain())
+    return record
+
+
+def inspect(
+    data: DataSpec,
+    *,
+    model: str,
+    model_path: str | Path,
+    model_fingerprint: str,
+    model_type: str,
+    max_length: int,
+) -> TaskRecord:
+    """As `prepare`, with nothing left on disk."""
+    with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
+        return prepare(
+            data,
+            model=model,
+            model_path=model_path,
+            model_fingerprint=model_fingerprint,
+            model_type=model_type,
+            max_length=max_length,
+            folder=Path(folder),
+        )
+
+
+def check_file(data: DataSpec, *, model_path: str | Path, max_length: int) -> FileReport:
+    """What stands in `data.train` alone, unsplit; `BadInput` as from `prepare`.
+
+    A single label is a warning here, because the file may be meant for a test.
+    """
+    table = read_table(data.train, Columns.of(data), "test")
+    labels = label_order(list(table.frame["label"].unique()))
+    tokenizer = load_tokenizer(Path(model_path))
+    with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
+        store = _tokenize(Path(folder) / "file", tokenizer, table.frame, max_length)
+        lengths = store.full_lengths
+    single = [f"all rows have the label {labels[0]!r}"] if len(labels) == 1 else []
+    return FileReport(
+        source=data.train,
+        split=split_record(table.frame, labels, lengths, max_length),
+        labels=labels,
+        lengths_by_label=lengths_by_label(table.frame, labels, lengths),
+        warnings=[*table.warnings, *single, *split_warnings({"": table.frame})],
+    )
+
+
+def open_task(path: str | Path) -> Task:
+    """Open a prepared task, `path` being `<study>/data/<key>`; `BadInput` if there is none."""
+    path = Path(path)
+    if not (path / "task.json").is_file():
+        raise BadInput(Fault("holds no prepared task (no task.json)", file=str(path)))
+    record = _read_record(path)
+    rows = pd.read_parquet(path / "rows.parquet", columns=["split", "row", "label", "weight"])
+    positions = {label: i for i, label in enumerate(record.labels)}
+    splits: dict[str, Split] = {}
+    for role in ROLES:
+        own = rows[rows["split"] == role]
+        splits[role] = Split(
+            name=role,
+            tokens=TokenStore.open(path / role),
+            labels=np.array([positions[label] for label in own["label"]], np.int64),
+            weights=own["weight"].to_numpy(np.float32),
+            rows=own["row"].to_numpy(np.int64),
+            path=path / "rows.parquet",
+        )
+    return Task(record, record.labels, splits)
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The fast tokenizer in a local folder; `BadInput` if there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(path), use_fast=True, trust_remote_code=False, local_files_only=True
+        )
+    except Exception as error:  # tokenizers raises bare exceptions for a broken file
+        problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadInput(
+            Fault(
+                f"the model's tokenizer cannot be loaded: {problem[:300]}",
+                file=str(path),
+                mend="The folder needs a tokenizer.json.",
+            )
+        ) from error
+    if not tokenizer.is_fast:
+        raise BadInput(
+            Fault(
+                "the model has a slow tokenizer only",
+                file=str(path),
+                mend="Take a model with a tokenizer.json.",
+            )
+        )
+    return tokenizer
+
+
+def _tokenize(folder: Path, tokenizer: Any, frame: pd.DataFrame, max_length: int) -> TokenStore:
+    pairs = frame["text_pair"].tolist() if "text_pair" in frame else None
+    return TokenStore.build(folder, tokenizer, frame["text"].tolist(), pairs, max_length)
+
+
+def _write_rows(file: Path, splits: dict[str, pd.DataFrame]) -> None:
+    table = pd.concat(splits, names=["split"]).reset_index("split").reset_index(drop=True)
+    order = ["split", "row", "text", "text_pair", "label", "weight", "group"]
+    table[[name for name in order if name in table]].to_parquet(file, index=False)
+
+
+def _record(
+    found: Gathered, folder: Path, key: str, fingerprint: str, max_length: int
+) -> TaskRecord:
+    lengths = {role: TokenStore.open(folder / role).full_lengths for role in found.splits}
+    train = found.splits["train"]
+    return TaskRecord(
+        fingerprint=fingerprint,
+        key=key,
+        labels=found.labels,
+        pair="text_pair" in train,
+        max_length=max_length,
+        splits={
+            role: split_record(frame, found.labels, lengths[role], max_length)
+            for role, frame in found.splits.items()
+        },
+        shared_rows=shared_counts(found.splits),
+        lengths_by_label=lengths_by_label(train, found.labels, lengths["train"]),
+        model="",
+        model_fingerprint="",
+        model_type="",
+    )
+
+
+def _move(building: Path, target: Path) -> None:
+    """Put a finished folder in its place, unless another process was first."""
+    if target.exists() and not (target / "task.json").is_file():
+        shutil.rmtree(target)  # left half-way by another version or a copy
+    try:
+        os.replace(building, target)
+    except OSError:
+        if not (target / "task.json").is_file():
+            raise
+
+
+def _read_record(path: Path) -> TaskRecord:
+    return TaskRecord.from_plain(json.loads((path / "task.json").read_text(encoding="utf-8")))
+
+
+def _strings(file: Path, split: str, column: str) -> list[str] | None:
+    import pyarrow.parquet as pq
+
+    if column not in pq.read_schema(file).names:
+        return None
+    table = pq.read_table(file, columns=[column], filters=[("split", "==", split)])
+    strings: list[str] = table.column(column).to_pylist()
+    return strings

@@ -1,0 +1,212 @@
+"""The desk's side: worker processes on this machine, spoken to in lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tuneoff.errors import BadInput, Fault, RunFailed
+from tuneoff.record import TaskRecord
+from tuneoff.spec import DataSpec, RunSpec
+from tuneoff.store import RunFolder
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task on disk, and the model that it was tokenised for."""
+
+    task: TaskRecord
+    task_path: Path
+    model_path: Path
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How the process of a run ended: its exit code, or minus the signal that killed it."""
+
+    code: int
+    out_of_memory: bool
+    """Whether the system's out-of-memory killer was at work meanwhile."""
+    interrupted: bool
+    """Whether the desk itself ended it."""
+
+
+class LocalLauncher:
+    """Runs specs in processes of this machine, at most `workers` at a time.
+
+    Use as a context manager; leaving it ends every worker and whatever it was running.
+    """
+
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = workers
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._all: list[_Worker] = []
+        self._closed = False
+
+    def __enter__(self) -> LocalLauncher:
+        for _ in range(self.workers):
+            worker = _Worker()
+            self._all.append(worker)
+            self._idle.put(worker)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every worker and whatever it was running."""
+        self._closed = True
+        for worker in self._all:
+            worker.close()
+
+    def prepare(
+        self,
+        model: str,
+        data: DataSpec,
+        max_length: int | None,
+        folder: Path,
+        watch: Callable[[Event], None],
+    ) -> Prepared:
+        """Find the model; read, check, split and tokenise the data into `folder`.
+
+        Raises `BadInput` with every fault found, before any model is loaded.
+        """
+        request = {
+            "do": "prepare",
+            "model": model,
+            "data": asdict(data),
+            "max_length": max_length,
+            "folder": str(folder.absolute()),
+        }
+        answer: Event = {}
+        with self._worker() as worker:
+            for event in worker.ask(request):
+                if event["event"] in ("prepared", "refused"):
+                    answer = event
+                else:
+                    watch(event)
+        if answer.get("event") == "refused":
+            raise BadInput([Fault(**fault) for fault in answer["faults"]])
+        if not answer:
+            raise RunFailed("preparing the data broke off; its messages stand above.")
+        return Prepared(
+            TaskRecord.from_plain(answer["task"]),
+            Path(answer["task_path"]),
+            Path(answer["model_path"]),
+        )
+
+    def run(
+        self, spec: RunSpec, folder: RunFolder, prepared: Prepared, watch: Callable[[Event], None]
+    ) -> Exit:
+        """Run `spec`, wait for its end, and say how its process ended; its record is in `folder`.
+
+        `folder` must hold the spec. `watch` is called with each progress event. Callers from
+        several threads share the workers.
+        """
+        request = {
+            "do": "run",
+            "folder": str(folder.path.absolute()),
+            "task_path": str(prepared.task_path),
+            "model_path": str(prepared.model_path),
+            "threads": spec.train.threads or max(1, available_cores() // self.workers),
+        }
+        kills = _system_kills()
+        code = -signal.SIGKILL.value
+        with self._worker() as worker:
+            for event in worker.ask(request):
+                if event["event"] == "ended":
+                    code = event["exit"]
+                else:
+                    watch(event)
+        return Exit(
+            code,
+            out_of_memory=code < 0 and _system_kills() > kills,
+            interrupted=code < 0 and self._closed,
+        )
+
+    @contextmanager
+    def _worker(self) -> Iterator[_Worker]:
+        worker = self._idle.get()
+        try:
+            yield worker
+        finally:
+            if not worker.alive and not self._closed:  # whatever killed it must not end the study
+                worker.close()
+                worker = _Worker()
+                self._all.append(worker)
+            self._idle.put(worker)
+
+
+class _Worker:
+    """One worker process, started at once so that it is warm when it is needed."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tuneoff.launch.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is the desk's to handle
+            env={**os.environ, "TOKENIZERS_PARALLELISM": "true"},
+        )
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def ask(self, request: Event) -> Iterator[Event]:
+        """The events up to and with the one that ends the request; fewer if the worker dies."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return
+        for line in self._process.stdout:
+            event: Event = json.loads(line)
+            yield event
+            if event["event"] == "ended":
+                return
+        self._process.wait()
+
+    def close(self) -> None:
+        """End the worker and what it runs."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    continue
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _system_kills() -> int:
+    """How often Linux's out-of-memory killer struck on this machine; 0 where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))

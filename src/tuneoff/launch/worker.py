@@ -1,0 +1,168 @@
+"""The other side: holds the engine, and forks for every request.
+
+`python -m tuneoff.launch.worker` reads requests as lines of JSON and answers with events. Loading
+the engine takes seconds and is done once; a fork takes milliseconds and has memory of its own. The
+parent never computes: threads that it had started would be missing in the child.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from tuneoff.errors import BadInput
+from tuneoff.spec import DataSpec
+from tuneoff.store import RunFolder
+
+Request = dict[str, Any]
+Send = Callable[[dict[str, Any]], None]
+
+
+def prepare(request: Request, send: Send) -> None:
+    """Find the model and prepare the task; answer `prepared`, or `refused` with the faults."""
+    from tuneoff.data import prepare
+    from tuneoff.model.source import LONGEST_DEFAULT, find_model
+
+    try:
+        send({"event": "progress", "phase": "model"})
+        model = find_model(request["model"])
+        send({"event": "progress", "phase": "data"})
+        asked = request["max_length"] or min(model.max_length, LONGEST_DEFAULT)
+        if asked > model.max_length:
+            raise BadInput(
+                f"max_length is {asked}, but the model {model.name!r} takes {model.max_length}"
+                " tokens at the most.",
+                mend=f"Set max_length to {model.max_length} or less.",
+            )
+        folder = Path(request["folder"])
+        task = prepare(
+            DataSpec(**request["data"]),
+            model=model.name,
+            model_path=model.path,
+            model_fingerprint=model.fingerprint,
+            model_type=model.model_type,
+            max_length=asked,
+            folder=folder,
+        )
+    except BadInput as error:
+        send({"event": "refused", "faults": [asdict(fault) for fault in error.faults]})
+        return
+    send(
+        {
+            "event": "prepared",
+            "task": task.to_plain(),
+            "task_path": str(folder / task.key),
+            "model_path": str(model.path),
+        }
+    )
+
+
+def run(request: Request, send: Send) -> None:
+    """Run the spec that stands in the request's folder; what it prints goes to the run's log."""
+    import torch
+
+    from tuneoff.run import run
+
+    folder = RunFolder(request["folder"])
+    log = os.open(folder.log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    torch.set_num_threads(request["threads"])
+    run(
+        folder.spec(),
+        folder,
+        task_path=Path(request["task_path"]),
+        model_path=Path(request["model_path"]),
+        emit=send,
+    )
+
+
+def load_engine() -> None:
+    """Import what every run needs, so that forks have it."""
+    import peft  # noqa: F401
+    import sklearn.metrics  # noqa: F401
+    import transformers.models.auto.modeling_auto  # noqa: F401
+
+    import tuneoff.run  # noqa: F401
+
+
+def main() -> None:
+    """Serve requests until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print is not an answer
+    with os.fdopen(0, "rb", buffering=0) as requests:
+        while line := requests.readline():
+            request = json.loads(line)
+            if request["do"] == "run":
+                load_engine()
+            job = {"prepare": prepare, "run": run}[request["do"]]
+            code = _forked(job, request, answers, requests)
+            if code is None:
+                return  # the desk is gone
+            _say(answers, {"event": "ended", "exit": code})
+
+
+def _say(answers: IO[str], event: dict[str, Any]) -> None:
+    answers.write(json.dumps(event) + "\n")
+    answers.flush()
+
+
+def _forked(
+    job: Callable[[Request, Send], None], request: Request, answers: IO[str], requests: IO[bytes]
+) -> int | None:
+    """Do `job` in a child and hand on what it sends; its exit code, or minus its signal.
+
+    None if standard input ended meanwhile: then the child was killed, because nobody waits for it.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _work(job, request, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb", buffering=0) as events, selectors.DefaultSelector() as waiting:
+        waiting.register(events, selectors.EVENT_READ)
+        waiting.register(requests, selectors.EVENT_READ)
+        while True:
+            ready = {key.fileobj for key, _ in waiting.select()}
+            if events in ready:
+                chunk = os.read(events.fileno(), 1 << 16)
+                if not chunk:
+                    break
+                answers.write(chunk.decode())
+                answers.flush()
+            elif requests in ready:  # no request comes while one is done: this is its end
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return None
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _work(job: Callable[[Request, Send], None], request: Request, writing: int) -> None:
+    """The child: does the job and never returns."""
+    code = 1
+    try:
+        channel = os.fdopen(writing, "w", buffering=1)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        job(request, lambda event: _say(channel, event))
+        channel.close()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""How much of the machine's arithmetic a training uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from tuneoff.measure.clock import synchronize
+from tuneoff.model.architecture import EncoderArchitecture
+from tuneoff.model.packed import unwrapped
+
+
+def training_flops(
+    model: nn.Module,
+    architecture: EncoderArchitecture,
+    lengths: npt.NDArray[np.int64],
+) -> float:
+    """Floating-point operations of one training pass over texts of these token counts.
+
+    Counted are products alone, two operations per multiply-add: forward, the gradient of the
+    input from the first trained layer upward, and the gradient of each weight that trains. What is
+    computed for padding, or again, does not count; embeddings and head are left out (below 1 %).
+    """
+    tokens = float(lengths.sum())
+    squares = float((lengths.astype(np.float64) ** 2).sum())
+    inner = unwrapped(model)
+    layers = [inner.get_submodule(name) for name in architecture.layers]
+    below = inner.get_submodule(architecture.body)
+    in_layers = {id(p) for layer in layers for p in layer.parameters()}
+    head = {id(p) for name in architecture.head for p in inner.get_submodule(name).parameters()}
+    flowing = any(
+        p.requires_grad for p in below.parameters() if id(p) not in in_layers and id(p) not in head
+    )
+    total = 0.0
+    for layer in layers:
+        flowing = flowing or any(p.requires_grad for p in layer.parameters())
+        attention = 4 * squares * architecture.hidden_size
+        total += attention * (3 if flowing else 1)
+        for weight in _matrices(layer):
+            passes = 1 + flowing + weight.requires_grad
+            total += 2 * tokens * _elements(weight) * passes
+    return total
+
+
+def _matrices(layer: nn.Module) -> Iterable[nn.Parameter]:
+    for module in layer.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(module, nn.Linear) and isinstance(weight, nn.Parameter):
+            yield weight
+
+
+def _elements(weight: nn.Parameter) -> int:
+    """Of the matrix; a 4-bit one is stored as half as many bytes, its shape stands beside it."""
+    state = getattr(weight, "quant_state", None)
+    return int(np.prod(state.shape)) if state is not None else weight.numel()
+
+
+def product_rate(dtype: torch.dtype, device: torch.device, seconds: float = 0.3) -> float:
+    """Operations per second of a plain square matrix product in `dtype`, measured now.
+
+    The best of several products of 2048 x 2048 (8192 on a GPU) within about `seconds`.
+    """
+    size = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end or best == float("inf"):
+        start = time.perf_counter()
+        a @ b
+        synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best

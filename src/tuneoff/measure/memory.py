@@ -1,0 +1,100 @@
+"""Peak memory: of the allocator on a GPU, of the resident set on a CPU.
+
+On a CPU the peak is the growth over the level before the model was loaded. Linux keeps the peak
+itself and lets it be reset (`/proc/self/clear_refs`); elsewhere a thread samples the resident set.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import torch
+
+_SAMPLE_SECONDS = 0.01
+
+
+class PeakMemory:
+    """Peaks of memory in bytes over the level at its making, reset at will."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._process = psutil.Process()
+        self._sampler: _Sampler | None = None
+        release_memory()
+        self._level = self._process.memory_info().rss
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the peak so far: a new phase begins."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            return
+        release_memory()
+        if not _reset_peak() and self._sampler is None:
+            self._sampler = _Sampler(self._process)
+        elif self._sampler is not None:
+            self._sampler.reset()
+
+    def peak(self) -> int:
+        """Most bytes since the last reset: allocated ones on a GPU, resident ones elsewhere."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device)
+        peak = self._sampler.peak if self._sampler is not None else _resident_peak()
+        return max(0, peak - self._level)
+
+    def reserved(self) -> int | None:
+        """Most bytes that the GPU's allocator held since the last reset; None elsewhere."""
+        return torch.cuda.max_memory_reserved(self._device) if self._device.type == "cuda" else None
+
+
+class _Sampler:
+    """Reads the resident set every 10 ms, where the system keeps no peak that can be reset."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._process = process
+        self.peak = 0
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(_SAMPLE_SECONDS):
+            self.peak = max(self.peak, self._process.memory_info().rss)
+
+    def reset(self) -> None:
+        self.peak = self._process.memory_info().rss
+
+
+def _reset_peak() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _resident_peak() -> int:
+    status = Path("/proc/self/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def release_memory() -> None:
+    """Hand freed memory back, so that what a phase needs is not hidden by what came before it."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+        if trim is not None:
+            trim(0)
+
+
+def weight_bytes(model: torch.nn.Module) -> int:
+    """Parameters and buffers as they lie in memory; shared ones once."""
+    tensors = {t.data_ptr(): t.nbytes for t in (*model.parameters(), *model.buffers())}
+    return sum(tensors.values())

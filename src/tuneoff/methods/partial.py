@@ -1,0 +1,49 @@
+"""The last k layers of the encoder train, those below stay as they were pretrained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tuneoff.errors import BadInput
+from tuneoff.methods.base import Architecture, Method
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartialConfig:
+    """`k`: how many of the last layers train."""
+
+    k: int = 2
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(
+                "k must be at least 1 (to train the head alone, take the method 'head')"
+            )
+
+
+def apply(model: nn.Module, architecture: Architecture, config: PartialConfig) -> nn.Module:
+    """Train the last `k` layers; `BadInput` if the encoder has fewer."""
+    if config.k > len(architecture.layers):
+        raise BadInput(
+            f"partial: k is {config.k}, but the encoder has {len(architecture.layers)} layers",
+            mend="Set k lower, or take the method 'full'.",
+        )
+    model.requires_grad_(False)
+    for name in architecture.layers[-config.k :]:
+        model.get_submodule(name).requires_grad_(True)
+    return model
+
+
+PARTIAL = Method(
+    name="partial",
+    family="selective",
+    summary="the last k layers of the encoder",
+    config=PartialConfig,
+    learning_rate=1e-4,
+    apply=apply,
+    paper="Lee et al. 2019, https://arxiv.org/abs/1911.03090",
+)

@@ -1,0 +1,54 @@
+"""No encoder at all: word and character n-grams and logistic regression.
+
+What fine-tuning has to beat to be worth its cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tuneoff.methods.base import Method
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class TfidfConfig:
+    """`ngrams`: longest word n-gram; `min_count`: texts that a term must stand in; `c`: 1 / L2."""
+
+    ngrams: int = 2
+    min_count: int = 1
+    max_features: int = 200_000
+    c: float = 10.0
+
+
+def estimator(config: TfidfConfig, seed: int) -> Pipeline:
+    """Scikit-learn's pipeline from raw texts to probabilities."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    return make_pipeline(
+        TfidfVectorizer(
+            ngram_range=(1, config.ngrams),
+            min_df=config.min_count,
+            max_features=config.max_features,
+            sublinear_tf=True,
+            # Every run of letters or digits is a word; scikit-learn's default drops single ones,
+            # which are whole words in Chinese or Japanese.
+            token_pattern=r"(?u)\b\w+\b",
+        ),
+        LogisticRegression(C=config.c, max_iter=1000, random_state=seed),
+    )
+
+
+TFIDF = Method(
+    name="tfidf",
+    family="classical",
+    summary="no encoder: TF-IDF and logistic regression",
+    config=TfidfConfig,
+    estimator=estimator,
+    paper="Salton and Buckley 1988; Pedregosa et al. 2011 (scikit-learn)",
+)

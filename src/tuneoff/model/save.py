@@ -1,0 +1,98 @@
+"""Saving what a method trained, so that Transformers or PEFT alone opens it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuneoff.errors import RunFailed
+from tuneoff.model.packed import Classifier, unwrapped
+
+_TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "spiece.model")
+
+
+def save_classifier(
+    classifier: Classifier, masters: Mapping[str, Tensor], base: Path, folder: Path
+) -> None:
+    """Write `folder`: trained weights in float32, labels in `config.json`, the tokenizer.
+
+    `base` is the pretrained model's folder. Weights that did not train are taken from there, not
+    from the model's copy in the computing precision. An adapter's folder holds `base/`, the base
+    model's configuration with the study's labels and a link to its weights: PEFT reads the number
+    of labels from the base and nowhere else.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    config = _config(classifier, base)
+    if hasattr(classifier.model, "peft_config"):
+        _save_adapter(classifier.model, masters, base, config, temporary, folder)
+    else:
+        _save_whole(base, config, masters, temporary)
+    for pattern in _TOKENIZER_FILES:
+        for file in base.glob(pattern):
+            shutil.copyfile(file, temporary / file.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+
+
+def _config(classifier: Classifier, base: Path) -> Any:
+    """The base model's own configuration with the study's labels."""
+    from transformers import AutoConfig
+
+    used = unwrapped(classifier.model).config
+    return AutoConfig.from_pretrained(
+        base,
+        id2label=used.id2label,
+        label2id=used.label2id,
+        problem_type=used.problem_type,
+        architectures=[type(unwrapped(classifier.model)).__name__],
+        dtype="float32",
+    )
+
+
+def _save_whole(base: Path, config: Any, masters: Mapping[str, Tensor], folder: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base, config=config, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True
+    )
+    _overlay(model, masters)
+    model.save_pretrained(folder)
+
+
+def _overlay(model: nn.Module, masters: Mapping[str, Tensor]) -> None:
+    state = {name: value.detach().cpu() for name, value in masters.items()}
+    unexpected = model.load_state_dict(state, strict=False).unexpected_keys
+    if unexpected:
+        raise RunFailed(f"the saved model has no place for {unexpected[0]}")
+
+
+@torch.no_grad()
+def _save_adapter(
+    model: Any,
+    masters: Mapping[str, Tensor],
+    base: Path,
+    config: Any,
+    temporary: Path,
+    folder: Path,
+) -> None:
+    for name, parameter in model.named_parameters():
+        if name in masters:
+            parameter.data = masters[name].data
+    linked = temporary / "base"
+    linked.mkdir()
+    config.save_pretrained(linked)
+    for weights in (*base.glob("*.safetensors"), *base.glob("*.safetensors.index.json")):
+        (linked / weights.name).symlink_to(weights.resolve())
+    adapter = model.peft_config["default"]
+    adapter.base_model_name_or_path = str((folder / "base").resolve())
+    adapter.inference_mode = True
+    model.save_pretrained(temporary)
+    config.save_pretrained(temporary)

@@ -1,0 +1,149 @@
+"""Finding a pretrained model: a hub id or a local folder, safetensors alone, no code of others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuneoff.errors import Fault, ModelUnavailable, nearest
+
+LONGEST_DEFAULT = 512
+"""Tokens; where the user sets no max_length, even if the model takes more."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A pretrained model on this machine's disk."""
+
+    name: str
+    """As the user wrote it."""
+    path: Path
+    fingerprint: str
+    """SHA-256 over configuration and weights."""
+    model_type: str
+    max_length: int
+    """Tokens that the model takes; `LONGEST_DEFAULT` where its configuration is silent."""
+
+
+def find_model(name: str) -> ModelSource:
+    """The model called `name`, downloaded if it is a hub id and not in the cache yet.
+
+    Raises `ModelUnavailable` if it cannot be reached, has no safetensors, or would need code of
+    its own to run.
+    """
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        if path.is_absolute() or name.startswith((".", "~")) or path.exists():
+            near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise ModelUnavailable(
+                Fault(
+                    "is not a model's folder",
+                    file=name,
+                    mend=nearest(path.name, near) if near else None,
+                )
+            )
+        path = _download(name)
+    config = _read_config(name, path)
+    return ModelSource(
+        name=name,
+        path=path,
+        fingerprint=_fingerprint(path),
+        model_type=str(config["model_type"]),
+        max_length=_max_length(config),
+    )
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(
+            snapshot_download(
+                name,
+                allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
+                # Sentence-transformers and ONNX repositories hold further copies in subfolders.
+                ignore_patterns=["*/*"],
+            )
+        )
+    except GatedRepoError:
+        raise ModelUnavailable(
+            f"the model {name!r} is gated.",
+            mend="Accept its terms on its page, then log in with: hf auth login",
+        ) from None
+    except (RepositoryNotFoundError, HFValidationError):
+        raise ModelUnavailable(
+            f"there is no model {name!r} on the hub, and no folder of that name here.",
+            mend="Check the spelling, or give a local folder.",
+        ) from None
+    except (LocalEntryNotFoundError, OSError) as error:
+        raise ModelUnavailable(
+            f"the model {name!r} is not in the local cache, and the hub cannot be reached"
+            f" ({type(error).__name__}).",
+            mend=f"On a machine with a network: hf download {name} --local-dir DIR"
+            " ; then give --model DIR.",
+        ) from None
+
+
+def _read_config(name: str, path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelUnavailable(Fault("holds no config.json", file=str(path))) from None
+    except ValueError as error:
+        raise ModelUnavailable(
+            Fault(f"is not valid JSON: {error}", file=str(path / "config.json"))
+        ) from None
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise ModelUnavailable(Fault("names no model_type", file=str(path / "config.json")))
+    if "auto_map" in config:
+        raise ModelUnavailable(
+            f"the model {name!r} needs code of its own (auto_map in its config.json).",
+            mend="tuneoff runs no code that comes with a model; take one that Transformers knows.",
+        )
+    if not any(path.glob("*.safetensors")):
+        pickled = [p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+        has = f"only {', '.join(sorted(pickled))}" if pickled else "no weights"
+        raise ModelUnavailable(
+            f"the model {name!r} has {has}, and tuneoff loads safetensors alone: loading a pickle"
+            " can run code.",
+            mend="Convert it where you trust it: load it with Transformers, save_pretrained(DIR).",
+        )
+    return config
+
+
+def _fingerprint(path: Path) -> str:
+    digest = hashlib.sha256()
+    for file in [path / "config.json", *sorted(path.glob("*.safetensors"))]:
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _max_length(config: dict[str, Any]) -> int:
+    """Positions that the model has for tokens; RoBERTa leaves the first ones unused."""
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions <= 0:
+        return LONGEST_DEFAULT
+    return positions - first_position(config["model_type"], config.get("pad_token_id"))
+
+
+ROBERTA_LIKE = frozenset(
+    {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm"}
+)
+
+
+def first_position(model_type: str, pad_token_id: int | None) -> int:
+    """Position id of a text's first token: `pad_token_id + 1` in RoBERTa and its kin, else 0."""
+    return (
+        (pad_token_id if pad_token_id is not None else 1) + 1 if model_type in ROBERTA_LIKE else 0
+    )

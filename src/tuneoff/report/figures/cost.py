@@ -1,0 +1,289 @@
+"""What the methods train, and what their quality costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+from tuneoff.compare import format as fmt
+from tuneoff.compare.table import mean_of
+from tuneoff.record import QUALITY_METRICS, Metric
+from tuneoff.report.figures.base import (
+    Figure,
+    Material,
+    Plot,
+    axis,
+    category_axis,
+    heading,
+    layout,
+    text,
+)
+from tuneoff.report.figures.quality import (
+    Row,
+    capital,
+    error_bars,
+    height,
+    near,
+    score_hover,
+    span_of,
+)
+from tuneoff.report.palette import colour
+
+
+def trainable(material: Material) -> Figure | None:
+    """Trainable parameters on a logarithmic axis; nothing trained stands at its left end."""
+    rows = [row for row in material.measured if row["parameters"]]
+    if not rows:
+        return None
+    rows.sort(key=lambda row: row["parameters"]["trainable"])
+    counts = [row["parameters"]["trainable"] for row in rows]
+    least = min((c for c in counts if c), default=1)
+    # a decade of room at the left, so that the fewest trained weights have a bar too
+    low = max(math.floor(math.log10(least)) - 1, 0)
+    high = math.log10(max([*counts, 10]))
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [c or None for c in counts],
+        "y": list(range(len(rows))),
+        "base": 10**low,
+        "width": 0.62,
+        "marker": {"color": [colour(material.looks[r["name"]].colour) for r in rows]},
+        "customdata": [_parameters_hover(row) for row in rows],
+        "hovertemplate": "%{customdata}<extra></extra>",
+    }
+    # with a base, Plotly wants lengths
+    bars["x"] = [c - 10**low if c else None for c in counts]
+    notes = [
+        {
+            "x": 1,
+            "xref": "paper",
+            "y": place,
+            "text": f"{fmt.count(c)} · {fmt.percent(row['parameters']['trainable_percent'])}"
+            if c
+            else "0 · none",
+            "showarrow": False,
+            "xanchor": "left",
+            "xshift": 6,
+            "font": {"size": 11.5, "color": colour("ink")},
+        }
+        for place, (row, c) in enumerate(zip(rows, counts, strict=True))
+    ]
+    return Figure(
+        "trainable",
+        "Weights that training changes",
+        "Logarithmic axis: each rule is ten times the one before. The share is of all weights of "
+        "that model, the head included.",
+        [
+            Plot(
+                "trainable-bars",
+                "Bar chart of trainable parameters: "
+                + "; ".join(
+                    f"{r['name']} {fmt.count(c)}" for r, c in zip(rows, counts, strict=True)
+                ),
+                [bars],
+                layout(
+                    margin={"l": 8, "r": 132, "t": 8, "b": 28},
+                    xaxis=axis(
+                        type="log",
+                        range=[low, high + 0.1],
+                        tickvals=[10**e for e in range(low, math.floor(high) + 1)],
+                        ticktext=[
+                            fmt.count_short(10**e).replace(".00", "").replace(".0", "")
+                            for e in range(low, math.floor(high) + 1)
+                        ],
+                    ),
+                    yaxis=category_axis([row["name"] for row in rows]),
+                    annotations=notes,
+                ),
+                height(rows) - 20,
+            )
+        ],
+    )
+
+
+_COSTS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
+    ("train_seconds", "training time", fmt.seconds),
+    ("peak_memory_bytes", "peak memory", fmt.size),
+    ("storage_bytes", "storage", fmt.size),
+)
+
+
+def quality_against_cost(material: Material) -> Figure | None:
+    """The study's metric against time, memory and storage, with the frontier of each."""
+    metric = QUALITY_METRICS.get(material.summary["metric"])
+    if metric is None or not material.measured:
+        return None
+    rows, far = near(material.measured, metric.key)
+    plots = [plot for cost in _COSTS if (plot := _against(material, rows, metric, *cost))]
+    if not plots:
+        return None
+    left_out = f" Left out, being far behind: {', '.join(far)}." if far else ""
+    best = "Up" if metric.higher_is_better else "Down"
+    return Figure(
+        "quality-cost",
+        f"{capital(metric.title)} against what it costs",
+        f"{best} and left is better; the costs are logarithmic. The stepped line joins the methods "
+        "that no other one beats in both, which are named where there is room; "
+        "vertical lines are 95 % intervals over the seeds. A method without a value for a cost is "
+        f"missing from that plot.{left_out}",
+        plots,
+        least_width=270,
+    )
+
+
+def _against(
+    material: Material,
+    rows: list[Row],
+    metric: Metric,
+    key: str,
+    title: str,
+    show: Callable[[float | None], str],
+) -> Plot | None:
+    points = [
+        (cost, float(row["quality"][metric.key]["mean"]), row)
+        for row in rows
+        if (cost := mean_of(row, "cost", key)) is not None and cost > 0
+    ]
+    if not points:
+        return None
+    frontier = _frontier([(c, q) for c, q, _ in points], metric.higher_is_better)
+    line = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [points[i][0] for i in frontier],
+        "y": [points[i][1] for i in frontier],
+        "line": {"color": colour("muted", 0.5), "width": 1, "shape": "hv"},
+        "hoverinfo": "skip",
+    }
+    costs = [c for c, _, _ in points]
+    low, high = math.log10(min(costs)), math.log10(max(costs))
+    pad = max(0.12 * (high - low), 0.12)
+    ticks = _log_ticks(low - pad, high + pad, seconds=key.endswith("seconds"))
+    span = span_of([r for _, _, r in points], metric.key)
+    sides = _label_sides(
+        [(math.log10(c), q, len(r["name"])) for c, q, r in points],
+        frontier[::-1],
+        (low - pad, high + pad),
+        (span[0], span[1]),
+    )
+    traces = [
+        _point(material, metric, row, cost, show, sides.get(index))
+        for index, (cost, _, row) in enumerate(points)
+    ]
+    return Plot(
+        f"against-{key.replace('_', '-')}",
+        f"Scatter plot of {metric.title} against {title}: "
+        + "; ".join(f"{r['name']} {fmt.score(q)} at {show(c)}" for c, q, r in points),
+        [line, *traces],
+        layout(
+            title=heading(title),
+            xaxis=axis(
+                type="log",
+                range=[low - pad, high + pad],
+                tickvals=ticks,
+                ticktext=[_round_number(show(t)) for t in ticks],
+            ),
+            yaxis=axis(metric.title, range=span, nticks=6),
+            margin={"l": 8, "r": 12, "t": 32, "b": 32},
+        ),
+        310,
+    )
+
+
+def _point(
+    material: Material,
+    metric: Metric,
+    row: Row,
+    cost: float,
+    show: Callable[[float | None], str],
+    side: str | None,
+) -> dict[str, Any]:
+    look, stat = material.looks[row["name"]], row["quality"][metric.key]
+    return {
+        "type": "scatter",
+        "mode": "markers+text" if side else "markers",
+        "x": [cost],
+        "y": [stat["mean"]],
+        "error_y": error_bars([stat]) | {"color": colour(look.colour, 0.6), "thickness": 1.2},
+        "marker": {"color": colour(look.colour), "size": 10, "symbol": look.symbol},
+        "text": [text(row["name"], 16)],
+        "textposition": side or "top center",
+        "textfont": {"size": 11, "color": colour("ink")},
+        "customdata": [f"{score_hover(row, metric)}<br>{show(cost)}"],
+        "hovertemplate": "%{customdata}<extra></extra>",
+        "cliponaxis": False,
+    }
+
+
+def _frontier(points: list[tuple[float, float]], higher_is_better: bool) -> list[int]:
+    """Indices of the points that no other beats in both, cheapest first."""
+    sign = 1 if higher_is_better else -1
+    best, found = -math.inf, []
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -sign * points[i][1])):
+        if sign * points[index][1] > best:
+            best = sign * points[index][1]
+            found.append(index)
+    return found
+
+
+def _label_sides(
+    points: list[tuple[float, float, int]],
+    order: list[int],
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+) -> dict[int, str]:
+    """Where the names of some points (x, y, letters) stand without covering marks or each other.
+
+    Reckoned in pixels of the smallest size that the plot takes. A point without room has no name.
+    """
+    width, height, letter, line, gap = 190.0, 230.0, 6.4, 13.0, 5.0
+    x = [(p[0] - x_range[0]) / (x_range[1] - x_range[0]) * width for p in points]
+    y = [(p[1] - y_range[0]) / (y_range[1] - y_range[0]) * height for p in points]
+    taken = [(a - gap, b - gap, a + gap, b + gap) for a, b in zip(x, y, strict=True)]
+    sides: dict[int, str] = {}
+    for index in order:
+        long = min(points[index][2], 16) * letter
+        for vertical, horizontal in product(("top", "bottom"), ("right", "left")):
+            left = x[index] + gap if horizontal == "right" else x[index] - gap - long
+            low = y[index] + gap if vertical == "top" else y[index] - gap - line
+            box = (left, low, left + long, low + line)
+            others = taken[:index] + taken[index + 1 :]
+            inside = box[0] >= 0 and box[2] <= width + gap and low + line <= height + line
+            if inside and not any(_crosses(box, other) for other in others):
+                taken.append(box)
+                sides[index] = f"{vertical} {horizontal}"
+                break
+    return sides
+
+
+def _crosses(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _log_ticks(low: float, high: float, *, seconds: bool) -> list[float]:
+    """Round values for a logarithmic axis, four or five of them where the range allows."""
+    if seconds:
+        steps = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 18000, 36000, 86400]
+        every = [float(s) for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, *steps)]
+    else:
+        every = [m * 10.0**e for e in range(14) for m in (1, 2, 5)]
+    inside = [value for value in every if low <= math.log10(value) <= high]
+    stride = max(1, math.ceil(len(inside) / 4))
+    return inside[::stride]
+
+
+def _round_number(text: str) -> str:
+    """A round value without the digits that say so: `2m 00s` as `2m`, `2.00 MB` as `2 MB`."""
+    return text.removesuffix(" 00s").removesuffix(" 00m").replace(".00", "").replace(".0 ", " ")
+
+
+def _parameters_hover(row: Row) -> str:
+    p = row["parameters"]
+    return (
+        f"<b>{text(row['name'], 60)}</b><br>{fmt.count(p['trainable'])} of "
+        f"{fmt.count(p['total'])} weights<br>body {fmt.count(p['trainable_body'])}, "
+        f"head {fmt.count(p['trainable_head'])}"
+    )

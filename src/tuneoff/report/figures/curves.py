@@ -1,0 +1,204 @@
+"""Loss and scores over training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tuneoff.record import QUALITY_METRICS
+from tuneoff.report.figures.base import (
+    Figure,
+    History,
+    Material,
+    Plot,
+    axis,
+    heading,
+    layout,
+    mean,
+    text,
+)
+from tuneoff.report.palette import Look, colour
+
+MOST_POINTS = 240
+"""Points of one curve at the most: more are not seen and make the page heavy."""
+
+
+def validation_curves(material: Material) -> Figure | None:
+    """Validation loss and score after each epoch, all methods in one plot each."""
+    study_metric = material.summary["metric"]
+    score = study_metric if study_metric in ("accuracy", "macro_f1") else "macro_f1"
+    titles = {"loss": "validation loss", score: f"validation {QUALITY_METRICS[score].title}"}
+    plots = [plot for key, title in titles.items() if (plot := _validation(material, key, title))]
+    if not plots:
+        return None
+    return Figure(
+        "validation-curves",
+        "Learning, epoch by epoch",
+        "Means over the seeds after each epoch, on the validation rows. A loss that rises while "
+        "the score stays is a model that grows overconfident; a score that still climbs at the "
+        "end asks for more epochs. Classical and untrained references have no curve.",
+        plots,
+    )
+
+
+def _validation(material: Material, key: str, title: str) -> Plot | None:
+    traces: list[dict[str, Any]] = []
+    ends: list[float] = []
+    for row in material.measured:
+        look = material.looks[row["name"]]
+        curve = _mean_curve(_curves(material, row["name"], "validation", key))
+        if not curve:
+            continue
+        ends.append(curve[-1][0])
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "x": [x for x, _ in curve],
+                "y": [y for _, y in curve],
+                "line": {"color": colour(look.colour), "width": 2, "dash": look.dash},
+                "marker": {"color": colour(look.colour), "size": 7, "symbol": look.symbol},
+                "customdata": [f"<b>{text(row['name'], 60)}</b>"] * len(curve),
+                "hovertemplate": "%{customdata}<br>epoch %{x:.2~f}: %{y:.4f}<extra></extra>",
+            }
+        )
+    if not traces:
+        return None
+    last = max(ends)
+    return Plot(
+        f"validation-{key.replace('_', '-')}",
+        f"Line chart of {title} over the epochs for each method",
+        traces,
+        layout(
+            title=heading(title),
+            xaxis=axis("epoch", dtick=max(1, round(last / 8)), tick0=0),
+            yaxis=axis(nticks=7),
+        ),
+        330,
+    )
+
+
+def loss_curves(material: Material) -> Figure | None:
+    """Training beside validation loss, one small plot per method on one common axis."""
+    curves = {
+        row["name"]: (
+            _curves(material, row["name"], "train", "loss"),
+            _curves(material, row["name"], "validation", "loss"),
+        )
+        for row in material.measured
+    }
+    curves = {name: pair for name, pair in curves.items() if pair[0] or pair[1]}
+    if not curves:
+        return None
+    every = [(x, y) for pair in curves.values() for part in pair for seed in part for x, y in seed]
+    high = max(y for _, y in every)
+    last = max(x for x, _ in every)
+    plots = []
+    for place, (name, (train, validation)) in enumerate(curves.items()):
+        look = material.looks[name]
+        plots.append(
+            Plot(
+                f"loss-{place}",
+                f"Training and validation loss of {name} over the epochs",
+                _loss_traces(look, train, validation),
+                layout(
+                    title=heading(text(name, 28)),
+                    xaxis=axis(range=[0, last * 1.03], dtick=max(1, round(last / 4)), tick0=0),
+                    yaxis=axis(range=[0, high * 1.05], nticks=5),
+                    margin={"l": 8, "r": 8, "t": 28, "b": 24},
+                ),
+                190,
+            )
+        )
+    return Figure(
+        "loss-curves",
+        "Training and validation loss",
+        "Line: training loss, the mean over the seeds, with each seed as a thin line. Marks: "
+        "validation loss after each epoch. All plots share their axes (loss against epoch). "
+        "A growing gap between the two is overfitting; with class weights the training loss is "
+        "the weighted one.",
+        plots,
+        least_width=230,
+    )
+
+
+def _loss_traces(
+    look: Look, train: list[list[tuple[float, float]]], validation: list[list[tuple[float, float]]]
+) -> list[dict[str, Any]]:
+    thin = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [x for x, _ in seed],
+            "y": [y for _, y in seed],
+            "line": {"color": colour(look.colour, 0.45), "width": 1},
+            "hoverinfo": "skip",
+        }
+        for seed in train
+        if len(train) > 1
+    ]
+    bold = _mean_curve(train)
+    marks = _mean_curve(validation)
+    return [
+        *thin,
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [x for x, _ in bold],
+            "y": [y for _, y in bold],
+            "line": {"color": colour(look.colour), "width": 2},
+            "hovertemplate": "training, epoch %{x:.2f}: %{y:.4f}<extra></extra>",
+        },
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "x": [x for x, _ in marks],
+            "y": [y for _, y in marks],
+            "line": {"color": colour("ink", 0.7), "width": 1, "dash": "dot"},
+            "marker": {
+                "color": colour("paper"),
+                "size": 8,
+                "line": {"color": colour("ink"), "width": 1.6},
+            },
+            "hovertemplate": "validation, epoch %{x:.2~f}: %{y:.4f}<extra></extra>",
+        },
+    ]
+
+
+def _curves(material: Material, name: str, kind: str, key: str) -> list[list[tuple[float, float]]]:
+    """One curve of (epoch, value) per seed; empty ones are left out."""
+    curves = [
+        _points(material.histories.get(record.run_id, []), kind, key)
+        for record in material.finished(name)
+    ]
+    return [curve for curve in curves if curve]
+
+
+def _points(history: History, kind: str, key: str) -> list[tuple[float, float]]:
+    points = [
+        (round(float(row["epoch"]), 4), float(row[key]))
+        for row in history
+        if row.get("kind") == kind
+        and mean([row.get("epoch")]) is not None
+        and mean([row.get(key)]) is not None
+    ]
+    stride = max(1, -(-len(points) // MOST_POINTS))
+    # counted from the end, so that the last point stays
+    return points[::-1][::stride][::-1]
+
+
+def _mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
+    """The mean over seeds, up to where the shortest one ends: fewer seeds would make it jump."""
+    if not curves:
+        return []
+    end = min(curve[-1][0] for curve in curves)
+    values: dict[float, list[float]] = {}
+    for curve in curves:
+        for x, y in curve:
+            if x <= end:
+                values.setdefault(x, []).append(y)
+    return [
+        (x, round(sum(ys) / len(ys), 5))
+        for x, ys in sorted(values.items())
+        if len(ys) == len(curves)
+    ]

@@ -1,0 +1,388 @@
+"""5: one spec goes down, one record comes back. Every outcome is a record."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from accelerate import Accelerator
+
+from tuneoff.data.task import Task, open_task
+from tuneoff.errors import Diverged, TuneoffError
+from tuneoff.measure.compute import product_rate, training_flops
+from tuneoff.measure.environment import environment
+from tuneoff.measure.memory import PeakMemory, weight_bytes
+from tuneoff.measure.parameters import count_parameters
+from tuneoff.measure.quality import score
+from tuneoff.measure.storage import storage_bytes
+from tuneoff.methods import config_to_plain, method, parse_config
+from tuneoff.methods.base import Method
+from tuneoff.model.load import load_classifier
+from tuneoff.model.packed import Classifier
+from tuneoff.model.precision import DTYPES, Precision, choose_device, choose_precision
+from tuneoff.model.save import save_classifier
+from tuneoff.record import Cost, DataInfo, MethodInfo, Parameters, Quality, RunRecord, Status
+from tuneoff.spec import RunSpec
+from tuneoff.store import RunFolder
+from tuneoff.train import classical
+from tuneoff.train.checkpoint import BestCheckpoint
+from tuneoff.train.journal import Emit, Journal
+from tuneoff.train.loop import Trained, train
+from tuneoff.train.predict import predict
+
+
+@dataclass
+class _Outcome:
+    """What a run has found so far; a run that breaks off leaves the rest None."""
+
+    parameters: Parameters | None = None
+    quality: Quality = field(default_factory=Quality)
+    cost: Cost = field(default_factory=Cost)
+    best_epoch: int | None = None
+    departures: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Time spent in here is booked under `part`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+
+def run(
+    spec: RunSpec, folder: RunFolder, *, task_path: Path, model_path: Path, emit: Emit
+) -> RunRecord:
+    """Train, measure and save as `spec` asks; write and return the record, whatever happens.
+
+    `task_path` is the prepared task (`<study>/data/<key>`), `model_path` the pretrained model's
+    folder. `emit` is told the progress, a few times per second.
+    """
+    started = time.perf_counter()
+    task = open_task(task_path)
+    chosen = method(spec.method)
+    config = parse_config(chosen, spec.config)
+    device = torch.device("cpu") if chosen.apply is None else choose_device(spec.train.device)
+    precision = choose_precision(spec.train.precision, device)
+    if spec.train.threads is not None:
+        torch.set_num_threads(spec.train.threads)
+    outcome = _Outcome()
+    status, error = Status.FINISHED, None
+    rate = learning_rate(spec, chosen, _hidden_size(model_path))
+    journal = Journal(folder.history_file, emit)
+    try:
+        if chosen.apply is None:
+            _classical(spec, folder, task, chosen, config, outcome, journal)
+        else:
+            job = _Job(spec, folder, task, chosen, config, device, precision, rate, model_path)
+            _encoder(job, outcome, journal)
+    except Exception as problem:
+        status, error = _status(problem), _message(problem)
+        traceback.print_exc()  # into the run's log
+    finally:
+        journal.close()
+    outcome.cost = replace(
+        outcome.cost,
+        total_seconds=time.perf_counter() - started,
+        seconds=outcome.seconds,
+    )
+    record = RunRecord(
+        run_id=spec.run_id,
+        status=status,
+        error=error,
+        method=MethodInfo(spec.name, chosen.name, chosen.family, config_to_plain(config)),
+        seed=spec.seed,
+        model=spec.model,
+        metric=spec.metric,
+        data=data_info(task),
+        train={
+            **asdict(spec.train),
+            "learning_rate": rate,
+            "precision": precision if chosen.apply is not None else None,
+            "device": device.type,
+        },
+        parameters=outcome.parameters,
+        quality=outcome.quality,
+        cost=outcome.cost,
+        best_epoch=outcome.best_epoch,
+        environment=environment(device),
+        departures=outcome.departures,
+        warnings=outcome.warnings,
+    )
+    folder.write_record(record)
+    return record
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A run of an encoder method, everything resolved."""
+
+    spec: RunSpec
+    folder: RunFolder
+    task: Task
+    method: Method
+    config: Any
+    device: torch.device
+    precision: Precision
+    learning_rate: float | None
+    model_path: Path
+
+
+def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
+    """Load, train, evaluate once on the test split, save."""
+    memory = PeakMemory(job.device)
+    settings = job.spec.train
+    accelerator = Accelerator(cpu=job.device.type == "cpu")
+    journal.phase("load")
+    with outcome.timed("load"):
+        classifier, masters = load_classifier(
+            job.model_path,
+            job.task.labels,
+            job.method,
+            job.config,
+            dtype=DTYPES[job.precision],
+            device=job.device,
+            attention_dropout=settings.attention_dropout,
+            seed=job.spec.seed,
+        )
+    outcome.parameters = count_parameters(classifier.model, classifier.architecture)
+    outcome.departures = _departures(job, classifier)
+    weights = weight_bytes(classifier.model)
+    trained: Trained | None = None
+    train_peak: int | None = None
+    if masters:
+        assert job.learning_rate is not None
+        memory.reset()
+        best = BestCheckpoint(job.folder.path / "checkpoint", job.spec.metric)
+        trained = train(
+            classifier,
+            masters,
+            job.task,
+            settings,
+            learning_rate=job.learning_rate,
+            metric=job.spec.metric,
+            seed=job.spec.seed,
+            accelerator=accelerator,
+            journal=journal,
+            best=best,
+        )
+        train_peak = memory.peak()
+        outcome.seconds.update(train=trained.seconds, validate=trained.evaluate_seconds)
+        outcome.best_epoch = trained.best_epoch
+    reserved = memory.reserved()
+    memory.reset()
+    validation, test = _evaluate(job, classifier, outcome, journal, trained)
+    evaluate_peak = memory.peak()
+    journal.phase("save")
+    with outcome.timed("save"):
+        _write_predictions(job.folder, job.task, validation, test)
+        save_classifier(classifier, masters, job.model_path, job.folder.model)
+        shutil.rmtree(job.folder.path / "checkpoint", ignore_errors=True)
+    parts = _memory_parts(weights, trained, train_peak, evaluate_peak, reserved)
+    peak = evaluate_peak if train_peak is None else train_peak
+    outcome.cost = Cost(
+        train_seconds=trained.seconds if trained else None,
+        evaluate_seconds=outcome.seconds["evaluate"],
+        samples_per_second=trained.samples_per_second if trained else None,
+        tokens_per_second=trained.tokens_per_second if trained else None,
+        peak_memory_bytes=peak,
+        memory=parts,
+        storage_bytes=storage_bytes(job.folder.model) if trained else 0,
+        flops_utilization=_utilization(job, classifier, trained) if trained else None,
+    )
+
+
+def _evaluate(
+    job: _Job, classifier: Classifier, outcome: _Outcome, journal: Journal, trained: Trained | None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Scores at the chosen checkpoint; the only place where the test split is read."""
+    budget = 4 * job.spec.train.micro_batch_tokens
+    splits = job.task.splits
+    with outcome.timed("validate"):
+        validation = predict(classifier, splits["validation"], job.device, budget)
+    with outcome.timed("evaluate"):
+        test = predict(
+            classifier,
+            splits["test"],
+            job.device,
+            budget,
+            lambda done, rows: journal.progress("test", step=done, steps=rows),
+        )
+    outcome.quality = Quality(
+        validation=score(splits["validation"], validation, job.task.labels),
+        test=score(splits["test"], test, job.task.labels),
+    )
+    return validation, test
+
+
+def _classical(
+    spec: RunSpec,
+    folder: RunFolder,
+    task: Task,
+    chosen: Method,
+    config: Any,
+    outcome: _Outcome,
+    journal: Journal,
+) -> None:
+    """Fit, score and save a method that has no encoder."""
+    memory = PeakMemory(torch.device("cpu"))
+    journal.phase("train")
+    fitted = classical.fit(task, chosen, config, spec.train.class_weights, spec.seed)
+    outcome.seconds["train"] = fitted.seconds
+    journal.phase("test")
+    with outcome.timed("validate"):
+        validation = classical.predict_split(fitted, task.splits["validation"])
+    with outcome.timed("evaluate"):
+        test = classical.predict_split(fitted, task.splits["test"])
+    outcome.quality = Quality(
+        validation=score(task.splits["validation"], validation, task.labels),
+        test=score(task.splits["test"], test, task.labels),
+    )
+    count = fitted.coefficients
+    outcome.parameters = Parameters(count, count, 0, count, 100.0)
+    peak = memory.peak()
+    with outcome.timed("save"):
+        _write_predictions(folder, task, validation, test)
+        classical.save(fitted, task.labels, folder.model)
+    rows = len(task.splits["train"])
+    outcome.cost = Cost(
+        train_seconds=fitted.seconds,
+        evaluate_seconds=outcome.seconds["evaluate"],
+        samples_per_second=rows / fitted.seconds,
+        peak_memory_bytes=peak,
+        storage_bytes=storage_bytes(folder.model),
+    )
+
+
+def learning_rate(spec: RunSpec, chosen: Method, hidden_size: int) -> float | None:
+    """The rate that `spec` asks for, or the method's default for an encoder of this width.
+
+    Defaults are given for a hidden size of 768 and grow as the width shrinks: a weight matrix of
+    fan-in n moves its output by about n times the step of an adaptive optimizer (Yang et al. 2022,
+    Tensor Programs V).
+    """
+    if chosen.learning_rate is None:
+        return None
+    if spec.train.learning_rate != "auto":
+        return spec.train.learning_rate
+    return chosen.learning_rate * 768 / hidden_size
+
+
+def _hidden_size(model_path: Path) -> int:
+    from transformers import AutoConfig
+
+    return int(AutoConfig.from_pretrained(model_path, trust_remote_code=False).hidden_size)
+
+
+def data_info(task: Task) -> DataInfo:
+    """The rows of `task` as a run's record names them."""
+    splits = task.splits
+    return DataInfo(
+        fingerprint=task.record.fingerprint,
+        train_rows=len(splits["train"]),
+        validation_rows=len(splits["validation"]),
+        test_rows=len(splits["test"]),
+        labels=task.labels,
+    )
+
+
+def _write_predictions(
+    folder: RunFolder,
+    task: Task,
+    validation: npt.NDArray[np.float32],
+    test: npt.NDArray[np.float32],
+) -> None:
+    tables = []
+    for name, probabilities in (("validation", validation), ("test", test)):
+        split = task.splits[name]
+        labels = np.array(task.labels, dtype=object)
+        columns: dict[str, Any] = {
+            "split": name,
+            "row": split.rows,
+            "label": labels[split.labels],
+            "prediction": labels[probabilities.argmax(1)],
+        }
+        columns |= {f"probability_{x}": probabilities[:, i] for i, x in enumerate(task.labels)}
+        tables.append(pd.DataFrame(columns | {"weight": split.weights}))
+    folder.write_predictions(pd.concat(tables, ignore_index=True))
+
+
+def _memory_parts(
+    weights: int,
+    trained: Trained | None,
+    train_peak: int | None,
+    evaluate_peak: int,
+    reserved: int | None,
+) -> dict[str, int | None]:
+    """The peak of training by part; activations are what the other parts leave of it."""
+    parts: dict[str, int | None] = {"weights": weights}
+    if trained is not None and train_peak is not None:
+        held = weights + trained.gradient_bytes + trained.optimizer_bytes
+        parts |= {
+            "gradients": trained.gradient_bytes,
+            "optimizer_state": trained.optimizer_bytes,
+            "activations": max(0, train_peak - held),
+        }
+    return parts | {
+        "train_peak": train_peak,
+        "evaluate_peak": evaluate_peak,
+        "reserved_peak": reserved,
+    }
+
+
+def _utilization(job: _Job, classifier: Classifier, trained: Trained) -> float:
+    lengths = job.task.splits["train"].tokens.lengths
+    needed = training_flops(classifier.model, classifier.architecture, lengths)
+    per_token = needed / float(lengths.sum())
+    rate = product_rate(DTYPES[job.precision], job.device)
+    return per_token * trained.trained_tokens / trained.seconds / rate
+
+
+def _departures(job: _Job, classifier: Classifier) -> dict[str, str]:
+    """Where the engine departs from the plain recipe."""
+    found = {}
+    if job.spec.train.attention_dropout != "model":
+        found["attention_dropout"] = (
+            f"{job.spec.train.attention_dropout} instead of the model's own"
+            " (attention_dropout: model restores it)"
+        )
+    if job.device.type == "cpu":
+        found["dropout"] = "rates are multiples of 1/256 on a CPU (0.1 is 26/256)"
+    if job.precision != "fp32":
+        found["precision"] = f"the body computes in {job.precision}, the head in fp32"
+    if not classifier.packs:
+        found["layout"] = "padded batches: this architecture cannot be packed yet"
+    return found
+
+
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "cannot allocate memory")
+
+
+def _status(problem: Exception) -> Status:
+    if isinstance(problem, Diverged):
+        return Status.DIVERGED
+    text = str(problem).lower()
+    if isinstance(problem, MemoryError | torch.OutOfMemoryError) or any(
+        sign in text for sign in _OUT_OF_MEMORY
+    ):
+        return Status.OUT_OF_MEMORY
+    return Status.FAILED
+
+
+def _message(problem: Exception) -> str:
+    if isinstance(problem, TuneoffError):
+        return str(problem)
+    return f"{type(problem).__name__}: {problem}"

@@ -1,0 +1,98 @@
+"""Labels and probabilities for new texts, from a run's saved model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from tuneoff.data.task import Split, load_tokenizer
+from tuneoff.data.tokens import TokenStore
+from tuneoff.errors import BadInput, Fault
+from tuneoff.methods import method
+from tuneoff.model.load import load_trained
+from tuneoff.model.precision import DTYPES, choose_device, choose_precision
+from tuneoff.record import Status
+from tuneoff.store import RunFolder
+from tuneoff.train import classical
+from tuneoff.train.predict import predict
+
+BUDGET = 65_536
+"""Tokens per forward pass: enough to keep a processor busy, about 1 GB for a model of BERT's size."""
+
+Progress = Callable[[int, int], None]
+
+
+class Predictor:
+    """A finished run, loaded: texts in, labels and probabilities out."""
+
+    def __init__(self, folder: RunFolder, *, device: str = "auto") -> None:
+        """Load the run's model; `BadInput` if the run has none."""
+        record = folder.record()
+        if record is None or record.status != Status.FINISHED:
+            how = "not run yet" if record is None else record.status.value
+            raise BadInput(Fault(f"has no model to predict with ({how})", file=str(folder.path)))
+        self.labels = record.data.labels
+        self._classical = (
+            classical.load(folder.model) if classical.is_saved_in(folder.model) else None
+        )
+        if self._classical is not None:
+            return
+        self._device = choose_device(device)
+        asked = record.train["precision"] or "auto"
+        known = self._device.type == record.train["device"]
+        precision = choose_precision(asked if known else "auto", self._device)
+        self._max_length = int(record.train["max_length"])
+        self._tokenizer = load_tokenizer(folder.model)
+        self._classifier = load_trained(
+            folder.model,
+            quantized=method(record.method.method).quantized,
+            dtype=DTYPES[precision],
+            device=self._device,
+        )
+
+    def predict(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        progress: Progress = lambda done, rows: None,
+    ) -> pd.DataFrame:
+        """Columns `prediction` and `probability_<label>` for each label, a row per text."""
+        if pairs is not None and len(pairs) != len(texts):
+            raise BadInput(f"{len(texts)} texts and {len(pairs)} second texts do not pair up.")
+        probabilities = self._probabilities(
+            list(texts), None if pairs is None else list(pairs), progress
+        )
+        labels = np.array(self.labels, dtype=object)
+        columns: dict[str, Any] = {"prediction": labels[probabilities.argmax(1)]}
+        columns |= {f"probability_{x}": probabilities[:, i] for i, x in enumerate(self.labels)}
+        return pd.DataFrame(columns)
+
+    def _probabilities(
+        self, texts: list[str], pairs: list[str] | None, progress: Progress
+    ) -> npt.NDArray[np.float32]:
+        if not texts:
+            return np.empty((0, len(self.labels)), np.float32)
+        if self._classical is not None:
+            return self._classical[0].predict(classical.joined_texts(texts, pairs))
+        with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
+            store = TokenStore.build(
+                Path(folder) / "tokens", self._tokenizer, texts, pairs, self._max_length
+            )
+            count = len(texts)
+            split = Split(
+                name="new",
+                tokens=store,
+                labels=np.zeros(count, np.int64),
+                weights=np.ones(count, np.float32),
+                rows=np.arange(count),
+                path=Path(folder),
+            )
+            with torch.inference_mode():
+                return predict(self._classifier, split, self._device, BUDGET, progress)

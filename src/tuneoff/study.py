@@ -1,0 +1,212 @@
+"""A study: expand methods x seeds, skip what is finished, submit the rest."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Protocol
+
+from tuneoff.errors import BadInput, Fault, nearest
+from tuneoff.launch import LocalLauncher, Prepared
+from tuneoff.launch.local import Event, Exit
+from tuneoff.methods import config_to_plain, method, parse_config
+from tuneoff.record import (
+    QUALITY_METRICS,
+    DataInfo,
+    MethodInfo,
+    RunRecord,
+    Status,
+    TaskRecord,
+)
+from tuneoff.spec import MethodSpec, RunSpec, StudySpec, TrainSpec, replace_train
+from tuneoff.store import RunFolder, StudyFolder
+
+
+class Watcher(Protocol):
+    """Whoever shows a study's progress."""
+
+    def preparing(self, event: Event) -> None:
+        """The data is being prepared."""
+
+    def planned(self, runs: int, finished: int, task: TaskRecord) -> None:
+        """The study has so many runs, of which some were finished before."""
+
+    def started(self, spec: RunSpec) -> None:
+        """A run starts."""
+
+    def progress(self, spec: RunSpec, event: Event) -> None:
+        """A run has come further."""
+
+    def ended(self, spec: RunSpec, record: RunRecord) -> None:
+        """A run has ended, well or not."""
+
+
+def complete(study: StudySpec, *, file: str | None = None) -> StudySpec:
+    """`study` with every method's settings filled in.
+
+    Raises `BadInput` for unknown methods, settings or metrics, all of them at once.
+    """
+    faults: list[Fault] = []
+    entries: list[MethodSpec] = []
+    if not study.methods:
+        faults.append(Fault("names no methods", file=file, mend="Give --methods full,lora say."))
+    for entry in study.methods:
+        try:
+            entries.append(_complete_method(entry, study.train, file))
+        except BadInput as error:
+            faults += error.faults
+    if study.metric not in QUALITY_METRICS:
+        fault = Fault(
+            f"unknown metric {study.metric!r}",
+            file=file,
+            mend=nearest(study.metric, QUALITY_METRICS),
+        )
+        faults.append(fault)
+    if faults:
+        raise BadInput(faults)
+    return replace(study, methods=tuple(entries))
+
+
+def _complete_method(entry: MethodSpec, train: TrainSpec, file: str | None) -> MethodSpec:
+    chosen = method(entry.method, file=file)
+    config = parse_config(chosen, entry.config, file=file)
+    departures = {**chosen.train, **entry.train}
+    replace_train(train, departures)
+    return replace(entry, config=config_to_plain(config), train=departures)
+
+
+def plan(study: StudySpec, task: TaskRecord) -> list[RunSpec]:
+    """The runs of a completed study: all methods with the first seed, then with the next."""
+    return [
+        RunSpec(
+            name=entry.name,
+            method=entry.method,
+            config=entry.config,
+            model=study.model,
+            train=replace_train(study.train, {**entry.train, "max_length": task.max_length}),
+            seed=seed,
+            metric=study.metric,
+            data_fingerprint=task.fingerprint,
+            model_fingerprint=task.model_fingerprint,
+        )
+        for seed in study.seeds
+        for entry in study.methods
+    ]
+
+
+def run_study(
+    study: StudySpec,
+    folder: StudyFolder,
+    *,
+    launcher: LocalLauncher,
+    watch: Watcher,
+    fresh: bool = False,
+) -> tuple[TaskRecord, list[RunRecord]]:
+    """Run what of `study` is not finished yet; the task and the records of all its runs.
+
+    `fresh`: run everything anew. A run that fails is a record like any other, and the rest goes on.
+    Raises `BadInput` before anything is run.
+    """
+    study = complete(study)
+    prepared = launcher.prepare(
+        study.model, study.data, study.train.max_length, folder.data, watch.preparing
+    )
+    folder.write_spec(study)
+    specs = plan(study, prepared.task)
+    known = {} if fresh else {spec.run_id: folder.run(spec.run_id).record() for spec in specs}
+    done = {key: record for key, record in known.items() if is_finished(record)}
+    watch.planned(len(specs), len(done), prepared.task)
+
+    def settle(spec: RunSpec) -> RunRecord:
+        return done.get(spec.run_id) or run_one(
+            spec, folder.run(spec.run_id), prepared, launcher=launcher, watch=watch
+        )
+
+    with ThreadPoolExecutor(launcher.workers) as pool:
+        futures = [pool.submit(settle, spec) for spec in specs]
+        try:
+            return prepared.task, [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            launcher.close()  # ends what runs, so that the threads end
+            raise
+
+
+def train_one(
+    study: StudySpec,
+    out: Path,
+    *,
+    launcher: LocalLauncher,
+    watch: Watcher,
+    fresh: bool = False,
+) -> tuple[TaskRecord, RunRecord]:
+    """The one run of a completed study of one method and one seed, in the folder `out` itself."""
+    home = StudyFolder(out)
+    prepared = launcher.prepare(
+        study.model, study.data, study.train.max_length, home.data, watch.preparing
+    )
+    home.write_spec(study)
+    (spec,) = plan(study, prepared.task)
+    folder = RunFolder(out)
+    known = folder.record()
+    if not fresh and known is not None and known.run_id == spec.run_id and is_finished(known):
+        watch.planned(1, 1, prepared.task)
+        return prepared.task, known
+    watch.planned(1, 0, prepared.task)
+    return prepared.task, run_one(spec, folder, prepared, launcher=launcher, watch=watch)
+
+
+def is_finished(record: RunRecord | None) -> bool:
+    """Whether there is nothing left to run."""
+    return record is not None and record.status == Status.FINISHED
+
+
+def run_one(
+    spec: RunSpec,
+    folder: RunFolder,
+    prepared: Prepared,
+    *,
+    launcher: LocalLauncher,
+    watch: Watcher,
+) -> RunRecord:
+    """Run one spec in a process of its own; a process that dies leaves a record all the same."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.record_file.unlink(missing_ok=True)
+    folder.write_spec(spec)
+    watch.started(spec)
+    ended = launcher.run(spec, folder, prepared, lambda event: watch.progress(spec, event))
+    record = folder.record()
+    if record is None:
+        record = _record_of_death(spec, folder, prepared.task, ended)
+        folder.write_record(record)
+    watch.ended(spec, record)
+    return record
+
+
+def _record_of_death(spec: RunSpec, folder: RunFolder, task: TaskRecord, ended: Exit) -> RunRecord:
+    status = Status.INTERRUPTED if ended.interrupted else Status.FAILED
+    status = Status.OUT_OF_MEMORY if ended.out_of_memory else status
+    how = f"signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
+    killer = {
+        Status.OUT_OF_MEMORY: " by the system, which was out of memory",
+        Status.INTERRUPTED: " because the study was interrupted",
+    }.get(status, "")
+    chosen = method(spec.method)
+    return RunRecord(
+        run_id=spec.run_id,
+        status=status,
+        error=f"the run's process was ended{killer} ({how}); its messages: {folder.log_file}",
+        method=MethodInfo(spec.name, chosen.name, chosen.family, spec.config),
+        seed=spec.seed,
+        model=spec.model,
+        metric=spec.metric,
+        data=DataInfo(
+            fingerprint=task.fingerprint,
+            train_rows=task.splits["train"].rows,
+            validation_rows=task.splits["validation"].rows,
+            test_rows=task.splits["test"].rows,
+            labels=task.labels,
+        ),
+        train=asdict(spec.train),
+    )

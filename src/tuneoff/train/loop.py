@@ -1,0 +1,190 @@
+"""The training loop: the page to read.
+
+A step is `batch_size` examples. They are laid out without padding, and in pieces if they hold more
+tokens than fit at once; the gradient is that of the whole step either way.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from tuneoff.data.batches import batch, by_tokens, count_tokens, share, steps
+from tuneoff.data.task import Split, Task
+from tuneoff.errors import Diverged
+from tuneoff.measure.clock import TrainClock
+from tuneoff.measure.quality import score
+from tuneoff.model.packed import Classifier
+from tuneoff.record import Scores
+from tuneoff.spec import TrainSpec
+from tuneoff.train.checkpoint import BestCheckpoint
+from tuneoff.train.journal import Journal
+from tuneoff.train.loss import CrossEntropy, class_weights
+from tuneoff.train.optimizer import Optimizer
+from tuneoff.train.predict import predict
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to; the classifier holds the weights of the best epoch."""
+
+    best_epoch: int
+    validation: Scores
+    seconds: float
+    evaluate_seconds: float
+    samples_per_second: float
+    tokens_per_second: float
+    trained_tokens: int
+    gradient_bytes: int
+    optimizer_bytes: int
+
+
+def train(
+    classifier: Classifier,
+    masters: dict[str, Tensor],
+    task: Task,
+    settings: TrainSpec,
+    *,
+    learning_rate: float,
+    metric: str,
+    seed: int,
+    accelerator: Accelerator,
+    journal: Journal,
+    best: BestCheckpoint,
+) -> Trained:
+    """Train `classifier`, choose the best epoch on validation, and leave its weights in place.
+
+    Raises `Diverged` when loss or gradient are no longer finite.
+    """
+    rows, device = task.splits["train"], accelerator.device
+    steps_per_epoch = math.ceil(len(rows) / settings.batch_size)
+    total = steps_per_epoch * settings.epochs
+    optimizer = Optimizer(classifier.model, masters, settings, learning_rate, total, device)
+    weights = class_weights(settings.class_weights, task.labels, rows.labels)
+    loss = CrossEntropy(weights, device)
+    model = accelerator.prepare(classifier) if accelerator.num_processes > 1 else classifier
+    order = np.random.default_rng(seed)
+    clock = TrainClock(device, warmup_steps=max(1, total // 10))
+    log = _LossLog(journal, every=max(1, total // 100), total=total)
+    step = without_gain = 0
+    scores: Scores | None = None
+
+    for epoch in range(1, settings.epochs + 1):
+        classifier.train()
+        with clock.running():
+            for chosen in steps(rows, settings.batch_size, order):
+                rate = optimizer.learning_rate
+                value = _step(model, rows, chosen, loss, optimizer, accelerator, settings)
+                step += 1
+                clock.step(len(chosen), count_tokens(rows, [chosen]))
+                log.add(value, step, step / steps_per_epoch, rate, clock)
+        with clock.evaluating():
+            journal.phase("validate")
+            probabilities = predict(
+                classifier, task.splits["validation"], device, 4 * settings.micro_batch_tokens
+            )
+        current = score(task.splits["validation"], probabilities, task.labels)
+        journal.write(
+            "validation",
+            step=step,
+            epoch=float(epoch),
+            loss=current.log_loss,
+            accuracy=current.accuracy,
+            macro_f1=current.macro_f1,
+        )
+        if best.offer(epoch, getattr(current, metric), masters):
+            scores, without_gain = current, 0
+        else:
+            without_gain += 1
+            if without_gain == settings.early_stopping_patience:
+                break
+
+    assert scores is not None
+    assert best.epoch is not None
+    if best.epoch != epoch:
+        best.restore(masters)
+        optimizer.renew()
+    return Trained(
+        best_epoch=best.epoch,
+        validation=scores,
+        seconds=clock.train_seconds,
+        evaluate_seconds=clock.evaluate_seconds,
+        samples_per_second=clock.samples_per_second,
+        tokens_per_second=clock.tokens_per_second,
+        trained_tokens=clock.tokens,
+        gradient_bytes=optimizer.gradient_bytes(),
+        optimizer_bytes=optimizer.state_bytes(),
+    )
+
+
+def _step(
+    model: torch.nn.Module,
+    rows: Split,
+    chosen: np.ndarray[tuple[int], np.dtype[np.int64]],
+    loss: CrossEntropy,
+    optimizer: Optimizer,
+    accelerator: Accelerator,
+    settings: TrainSpec,
+) -> Tensor:
+    """One optimizer step over the rows `chosen`; returns its mean loss, still on the device."""
+    device = accelerator.device
+    labels, weights = torch.from_numpy(rows.labels[chosen]), torch.from_numpy(rows.weights[chosen])
+    whole = loss.weights(labels.to(device), weights.to(device)).sum()
+    # Gradients are averaged over processes, so that each contributes `num_processes` times its sum.
+    scale = accelerator.num_processes / whole
+    mine = share(chosen, accelerator.process_index, accelerator.num_processes)
+    pieces = by_tokens(rows.tokens.lengths, mine, settings.micro_batch_tokens)
+    value = torch.zeros((), device=device)
+    for i, piece in enumerate(pieces):
+        inputs = batch(rows, piece).to(device)
+        last = i == len(pieces) - 1
+        with nullcontext() if last else accelerator.no_sync(model):
+            piece_loss = loss(model(inputs), inputs.labels, inputs.weights) * scale
+            optimizer.backward(piece_loss)
+        value += piece_loss.detach()
+    optimizer.step()
+    return value
+
+
+class _LossLog:
+    """Collects losses on the device and reads them a hundred times per run, not in each step."""
+
+    def __init__(self, journal: Journal, every: int, total: int) -> None:
+        self._journal, self._every, self._total = journal, every, total
+        self._sum: Tensor | None = None
+        self._count = 0
+
+    def add(self, value: Tensor, step: int, epoch: float, rate: float, clock: TrainClock) -> None:
+        self._sum = value if self._sum is None else self._sum + value
+        self._count += 1
+        if step % self._every == 0 or step == self._total:
+            self._write(step, epoch, rate, clock)
+        speed = clock.samples_so_far / max(clock.seconds_so_far, 1e-9)
+        self._journal.progress(
+            "train",
+            step=step,
+            steps=self._total,
+            samples_per_second=speed,
+            seconds_left=clock.seconds_so_far / step * (self._total - step),
+        )
+
+    def _write(self, step: int, epoch: float, rate: float, clock: TrainClock) -> None:
+        assert self._sum is not None
+        mean = self._sum.item() / self._count
+        self._sum, self._count = None, 0
+        if not math.isfinite(mean):
+            raise Diverged(f"the loss became {mean} by step {step}")
+        self._journal.write(
+            "train",
+            step=step,
+            epoch=epoch,
+            loss=mean,
+            learning_rate=rate,
+            seconds=clock.seconds_so_far,
+        )

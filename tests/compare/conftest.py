@@ -1,0 +1,85 @@
+"""Records with numbers that a reader can check by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tuneoff.record import (
+    ClassScores,
+    Cost,
+    DataInfo,
+    MethodInfo,
+    Parameters,
+    Quality,
+    RunRecord,
+    Scores,
+    Status,
+)
+from tuneoff.spec import DataSpec, MethodSpec, StudySpec
+
+FAMILIES = {"tfidf": "classical", "baseline": "baseline"}
+
+
+def make_study(*methods: str, seeds: int = 3, metric: str = "macro_f1") -> StudySpec:
+    return StudySpec(
+        model="sentence-transformers/all-MiniLM-L6-v2",
+        data=DataSpec(train="train.csv"),
+        methods=tuple(MethodSpec(method=name.partition("-")[0], name=name) for name in methods),
+        seeds=tuple(range(seeds)),
+        metric=metric,
+    )
+
+
+def make_record(
+    name: str,
+    seed: int,
+    score: float | None = None,
+    *,
+    status: Status = Status.FINISHED,
+    error: str | None = None,
+    trainable: int = 22_713_986,
+    **cost: Any,
+) -> RunRecord:
+    """A finished run with `score` as every metric, or one with another status and no score."""
+    scores = None
+    if score is not None:
+        each = {label: ClassScores(score, score, score, 50) for label in ("no", "yes")}
+        scores = Scores(*[score] * 8, per_class=each, confusion_matrix=[[40, 10], [10, 40]])
+    costs: dict[str, Any] = {
+        "train_seconds": 102.3,
+        "samples_per_second": 1204.4,
+        "peak_memory_bytes": 812_000_000,
+        "storage_bytes": 90_900_000,
+    } | cost
+    method = name.partition("-")[0]
+    return RunRecord(
+        run_id=f"{name}-s{seed}-00000000",
+        status=status,
+        method=MethodInfo(name, method, FAMILIES.get(method, "selective"), {}),
+        seed=seed,
+        model="sentence-transformers/all-MiniLM-L6-v2",
+        metric="macro_f1",
+        data=DataInfo("f" * 64, 800, 90, 100, ["no", "yes"]),
+        train={},
+        parameters=Parameters(
+            22_713_986, trainable, max(trainable - 770, 0), min(trainable, 770),
+            100 * trainable / 22_713_986,
+        ) if scores else None,
+        quality=Quality(scores, scores),
+        cost=Cost(**costs) if scores else Cost(),
+        environment={"python": "3.11", "cores": 2},
+        error=error,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def study() -> Callable[..., StudySpec]:
+    return make_study
+
+
+@pytest.fixture
+def record() -> Callable[..., RunRecord]:
+    return make_record

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from tuneoff.record import RunRecord, Status
+from tuneoff.report import build_report
+from tuneoff.report.html import embedded_json
+from tuneoff.store import StudyFolder
+
+Make = Callable[..., StudyFolder]
+LOADS = {"src", "href", "srcset", "data", "action", "poster", "background"}
+
+
+class Page(HTMLParser):
+    """Elements, their attributes, and the text that a reader sees."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.visible: list[str] = []
+        self.style = ""
+        self._open: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._open = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = None
+
+    def handle_data(self, data: str) -> None:
+        if self._open == "script":
+            self.scripts.append(data)
+        elif self._open == "style":
+            self.style += data
+        else:
+            self.visible.append(data)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        plain: dict[str, Any] = json.loads(self.scripts[0])
+        return plain
+
+
+def page(folder: StudyFolder, command: str | None = "tuneoff compare --seeds 3") -> Page:
+    return Page(build_report(folder, command).read_text(encoding="utf-8"))
+
+
+def test_the_report_names_every_method_and_failure(study: Make) -> None:
+    folder = study(labels=8)
+    text = " ".join(page(folder).visible)
+    for method in folder.spec().methods:
+        assert method.name in text
+    assert "out of memory" in text
+    assert "The process was killed at 7.9 GB <b>resident</b>." in text
+    assert "tuneoff compare --seeds 3" in text
+    assert "attention_dropout: 0 in place of 0.1" in text
+    assert "The tokenizer cut 41 rows." in text
+    assert "5e-4" in text
+    assert "2.13.0" in text
+
+
+def test_the_summary_is_written_beside_it(study: Make) -> None:
+    folder = study(labels=2)
+    build_report(folder)
+    summary = folder.summary()
+    assert summary is not None
+    assert [row["name"] for row in summary["methods"]] == [m.name for m in folder.spec().methods]
+
+
+def test_nothing_is_fetched(study: Make) -> None:
+    report = page(study(labels=2))
+    links = [v for _, attrs in report.elements for k, v in attrs.items() if k in LOADS and v]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert not [tag for tag, _ in report.elements if tag in ("link", "iframe", "object", "img")]
+    assert "--paper" in report.style
+    assert "url(" not in report.style
+    assert "@import" not in report.style
+
+
+def test_the_policy_allows_only_the_pages_own_scripts(study: Make) -> None:
+    import base64
+    import hashlib
+
+    report = page(study(labels=2))
+    policy = next(
+        attrs["content"]
+        for tag, attrs in report.elements
+        if tag == "meta" and attrs.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert policy
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    for script in report.scripts[1:]:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    assert "unsafe-eval" not in policy
+    assert "http" not in policy
+
+
+def test_hostile_names_stay_text(study: Make) -> None:
+    report = page(study(labels=5, hostile=True))
+    assert len(report.scripts) == 3  # data, Plotly, the page's own
+    assert not [tag for tag, _ in report.elements if tag in ("img", "b>resident")]
+    assert all(not key.startswith("on") for _, attrs in report.elements for key in attrs)
+    text = " ".join(report.visible)
+    assert "</script><script>alert('label')</script>" in text.replace("\u200b", "")
+    # what Plotly gets is escaped once more, for its own small HTML
+    texts = list(_strings(report.figures))
+    hostile = [t for t in texts if "script" in t or "onerror" in t]
+    assert hostile
+    allowed = re.compile(r"</?b>|<br>|<extra></extra>")
+    assert not [t for t in texts if "<" in allowed.sub("", t)]
+    assert any("&lt;img src=x onerror=alert(1)&gt;" in t for t in hostile)
+
+
+def _strings(content: Any) -> Any:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict):
+        for value in content.values():
+            yield from _strings(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _strings(value)
+
+
+def test_embedded_json_cannot_leave_its_script() -> None:
+    content = {"a": "</script><!--\u2028&", "n": float("nan"), "i": [float("inf"), 1.5]}
+    text = embedded_json(content)
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == {"a": content["a"], "n": None, "i": [None, 1.5]}
+
+
+@pytest.mark.parametrize("labels", [2, 77])
+def test_plotly_accepts_every_figure(study: Make, labels: int) -> None:
+    import plotly.graph_objects as go
+
+    report = page(study(labels=labels))
+    figures = report.figures
+    assert {"bars-accuracy", "trainable-bars", "confusion-matrix", "class-f1", "labels",
+            "length-histogram", "length-boxes", "against-train-seconds", "validation-loss",
+            "loss-0"} <= figures.keys()  # fmt: skip
+    for figure in figures.values():
+        go.Figure(_coloured(figure))
+    placed = {attrs["data-plot"] for _, attrs in report.elements if "data-plot" in attrs}
+    assert placed == figures.keys()
+
+
+def _coloured(content: Any) -> Any:
+    """The figure with plain colours, and without what is the page's own."""
+    if isinstance(content, list):
+        return [_coloured(item) for item in content]
+    if not isinstance(content, dict):
+        return content
+    if "$c" in content:
+        return "#123456"
+    return {
+        key: _coloured(value)
+        for key, value in content.items()
+        if not ({"data", "layout"} <= content.keys() and key in ("variants", "height"))
+    }
+
+
+def test_the_report_stays_small(study: Make) -> None:
+    assert build_report(study(labels=77)).stat().st_size < 10_000_000
+
+
+def test_the_answer_says_what_the_intervals_carry(study: Make) -> None:
+    text = html.unescape(build_report(study(labels=77)).read_text(encoding="utf-8"))
+    lead = re.search(r'<p class="lead">(.*?)</p>', text, re.S)
+    assert lead
+    words = re.sub(r"<[^>]+>", "", lead[1])
+    assert "on average over three seeds" in words
+    assert "do not settle which of them is ahead" in words
+    assert "significant" not in words
+
+
+def test_one_seed_claims_no_interval(study: Make) -> None:
+    text = " ".join(page(study(labels=2, seeds=1, failures=False)).visible)
+    assert "nothing says by how much another would differ" in text
+    assert "±0" not in text
+
+
+def test_a_study_without_results_has_a_report(study: Make) -> None:
+    folder = study(labels=2, seeds=1)
+    for run in folder.runs():
+        record = run.record()
+        assert record
+        run.write_record(
+            RunRecord(
+                run_id=record.run_id,
+                status=Status.FAILED,
+                method=record.method,
+                seed=record.seed,
+                model=record.model,
+                metric=record.metric,
+                data=record.data,
+                train={},
+            )
+        )
+    text = " ".join(page(folder, None).visible)
+    assert "nothing to compare" in text
+    assert "no message" in text
+
+
+def test_a_study_before_its_first_run_has_a_report(study: Make) -> None:
+    folder = study(labels=2, seeds=1)
+    for run in folder.runs():
+        run.record_file.unlink()
+    assert "not run" in " ".join(page(folder).visible)
+
+
+def test_runs_of_earlier_settings_are_left_out(study: Make) -> None:
+    folder = study(labels=2, seeds=1, failures=False)
+    runs = {run.record_file: run.record() for run in folder.runs()}
+    known = [record.run_id for record in runs.values() if record][:2]
+    build_report(folder, run_ids=known)
+    summary = folder.summary()
+    assert summary
+    assert sorted(r for row in summary["methods"] for r in row["runs"]) == sorted(known)
