@@ -18,7 +18,7 @@ class LoraConfig:
 
     rank: int = 8
     alpha: int = 16
-    dropout: float = 0.1
+    dropout: float = 0.0
     targets: tuple[Role, ...] = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 
     def __post_init__(self) -> None:

@@ -1,8 +1,8 @@
 """Dropout that does not wait for a single-threaded Bernoulli generator.
 
 On a CPU `torch.nn.functional.dropout` draws one number per element from a generator that runs on
-one thread: 37 ms for 5.6 million elements where the masking itself takes 3. One random byte per
-element serves as well; with 1/256 as the unit a rate of 0.1 becomes 26/256 = 0.1016, and the
+one thread: 11.6 ms for 1.65 million bf16 elements, where this module takes 1 ms. One random byte
+per element serves as well; with 1/256 as the unit a rate of 0.1 becomes 26/256 = 0.1016, and the
 scaling follows the rate that is used.
 """
 
@@ -30,8 +30,7 @@ class ByteDropout(nn.Module):
             return x
         words = self._source.integers(0, 2**64, (x.numel() + 7) // 8, dtype=np.uint64)
         drawn = torch.from_numpy(words.view(np.uint8))[: x.numel()].view(x.shape)
-        keep = drawn >= self.threshold
-        return _Mask.apply(x, keep, 256 / (256 - self.threshold))  # type: ignore[no-any-return, no-untyped-call]
+        return _Mask.apply(x, drawn, self.threshold)  # type: ignore[no-any-return, no-untyped-call]
 
     def extra_repr(self) -> str:
         """As `nn.Dropout` prints itself."""
@@ -42,15 +41,22 @@ class _Mask(torch.autograd.Function):
     """Keeps one byte per element for the backward pass, not the two or four of a float mask."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, keep: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(keep)
-        ctx.scale = scale
-        return (x * keep).mul_(scale)
+    def forward(ctx: Any, x: Tensor, drawn: Tensor, threshold: int) -> Tensor:
+        ctx.save_for_backward(drawn)
+        ctx.threshold = threshold
+        return _masked(x, drawn, threshold)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (keep,) = ctx.saved_tensors
-        return (gradients[0] * keep).mul_(ctx.scale), None, None
+        (drawn,) = ctx.saved_tensors
+        return _masked(gradients[0], drawn, ctx.threshold), None, None
+
+
+def _masked(x: Tensor, drawn: Tensor, threshold: int) -> Tensor:
+    # Comparing straight into x's type spares the conversion of a boolean mask, four times the
+    # cost of the product (1.65 million bf16 elements: 0.3 ms against 1.2 ms).
+    kept = torch.ge(drawn, threshold, out=torch.empty_like(x))
+    return kept.mul_(x).mul_(256 / (256 - threshold))
 
 
 def use_byte_dropout(model: nn.Module, seed: int) -> None:

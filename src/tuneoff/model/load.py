@@ -180,7 +180,7 @@ def load_trained(
 
 
 def _hush() -> None:
-    """Keep Transformers' remarks on a head that is drawn anew off the terminal: it is meant to be."""
+    """Keep Transformers' remarks on a head that is drawn anew, as it is meant to be, to itself."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()

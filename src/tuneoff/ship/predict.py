@@ -24,7 +24,7 @@ from tuneoff.train import classical
 from tuneoff.train.predict import predict
 
 BUDGET = 65_536
-"""Tokens per forward pass: enough to keep a processor busy, about 1 GB for a model of BERT's size."""
+"""Tokens per forward pass: enough to keep a processor busy, 1 GB or so for BERT-base."""
 
 Progress = Callable[[int, int], None]
 
