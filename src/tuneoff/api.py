@@ -223,6 +223,6 @@ def _as_source(value: Any, file: Path) -> Any:
 
 
 def _watcher(progress: bool) -> Any:
-    from tuneoff.cli.progress import watcher
+    from tuneoff.progress import watcher
 
     return watcher(quiet=not progress)

@@ -72,7 +72,7 @@ def run_and_show(
     """Run the study in `content`, print its table and where its report is; the exit code."""
     from rich.console import Console
 
-    from tuneoff.cli.progress import watcher
+    from tuneoff.progress import watcher
     from tuneoff.compare import render_table
     from tuneoff.launch import launcher
     from tuneoff.record import Status

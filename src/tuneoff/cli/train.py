@@ -34,7 +34,7 @@ def train(
     """Fine-tune with one method and keep the model."""
     from rich.console import Console
 
-    from tuneoff.cli.progress import watcher
+    from tuneoff.progress import watcher
     from tuneoff.compare import render_table, summarize
     from tuneoff.launch import launcher as open_launcher
     from tuneoff.record import Status

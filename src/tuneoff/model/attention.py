@@ -151,9 +151,8 @@ def _by_groups(
     """PyTorch's own attention and its gradients, group by group; the only one with dropout."""
     outputs = []
     for group in packing.groups:
-        out = F.scaled_dot_product_attention(
-            *(_padded(x, group) for x in (q, k, v)), group.mask, dropout, scale=scale
-        )
+        qg, kg, vg = (_padded(x, group) for x in (q, k, v))
+        out = F.scaled_dot_product_attention(qg, kg, vg, group.mask, dropout, scale=scale)
         outputs.append(_unpadded(out, group))
     if packing.spare:
         outputs.append(q.new_zeros(packing.spare, *q.shape[1:]))
@@ -210,8 +209,8 @@ class _GroupedAttention(torch.autograd.Function):
         q, k, v, out, *sums = ctx.saved_tensors
         d_out, results = gradients[0], tuple(torch.zeros_like(x) for x in (q, k, v))
         for group, log_sum in zip(ctx.packing.groups, sums, strict=True):
-            slabs = [_padded(x, group) for x in (q, k, v, out, d_out)]
-            found = _group_backward(*slabs, log_sum, ctx.scale)
+            qg, kg, vg, og, dg = (_padded(x, group) for x in (q, k, v, out, d_out))
+            found = _group_backward(qg, kg, vg, og, dg, log_sum, ctx.scale)
             for result, gradient in zip(results, found, strict=True):
                 rows = result[group.start : group.start + group.tokens]
                 rows.copy_(_unpadded(gradient, group))
