@@ -16,6 +16,8 @@ The layers, from the top; each imports those below it alone. The desk, which nev
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -44,3 +46,18 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"tuneoff.{_HOME[name]}"), name)
+
+
+class _Package(ModuleType):
+    """Keeps `tuneoff.compare` and `tuneoff.train` the functions that they are named for.
+
+    They share their names with subpackages, which the import system would bind here in their
+    place. `from tuneoff.train import …` is not touched by this.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

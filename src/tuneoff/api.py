@@ -13,7 +13,7 @@ from tuneoff.launch import launcher as open_launcher
 from tuneoff.record import QUALITY_METRICS, RunRecord, Status
 from tuneoff.report import build_report
 from tuneoff.spec import DataSpec, StudySpec, TrainSpec, parse_study, read_study
-from tuneoff.store import RunFolder, StudyFolder
+from tuneoff.store import RunFolder, StudyFolder, check_writable
 from tuneoff.study import complete, run_study, train_one
 
 if TYPE_CHECKING:
@@ -192,9 +192,13 @@ def load(path: str | Path) -> Study | Run:
 
 _DATA = {f.name for f in fields(DataSpec)}
 _TRAIN = {f.name for f in fields(TrainSpec)}
+_OWN = {"methods", "seeds", "workers", "out", "launcher", "fresh", "progress"}
 
 
 def _with_options(content: dict[str, Any], options: dict[str, Any], out: Path) -> dict[str, Any]:
+    known = _DATA | _TRAIN | {"model", "metric"}
+    for key in options.keys() - known:
+        raise BadInput(f"unknown option {key!r}.", mend=nearest(key, known | _OWN))
     data, train = dict(content.get("data") or {}), dict(content.get("train") or {})
     top: dict[str, Any] = {}
     for key, value in options.items():
@@ -203,11 +207,8 @@ def _with_options(content: dict[str, Any], options: dict[str, Any], out: Path) -
             data[key] = _as_source(value, out / "data" / f"{key}.parquet")
         elif key in _TRAIN:
             train[key] = value
-        elif key in ("model", "metric"):
-            top[key] = str(value)
         else:
-            known = _DATA | _TRAIN | {"model", "metric", "methods", "seeds", "workers", "out"}
-            raise BadInput(f"unknown option {key!r}.", mend=nearest(key, known))
+            top[key] = str(value)
     return {**content, **top, "data": data, "train": train}
 
 
@@ -216,8 +217,15 @@ def _as_source(value: Any, file: Path) -> Any:
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "to_parquet"):
+        check_writable(file.parent)
         file.parent.mkdir(parents=True, exist_ok=True)
-        value.to_parquet(file, index=False)
+        try:
+            value.to_parquet(file, index=False)
+        except (ValueError, TypeError) as error:  # pyarrow's are of these kinds
+            raise BadInput(
+                f"the data frame for {file.stem!r} cannot be written: {error}",
+                mend="Give each column values of one type, str say.",
+            ) from None
         return str(file)
     return value
 

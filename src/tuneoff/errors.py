@@ -68,10 +68,16 @@ class Diverged(TuneoffError):
     """The loss became NaN or infinite in training."""
 
 
+LISTED = 12
+"""Known words that a message lists at the most."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A half-sentence with the known word nearest to `word`, or with all of them."""
+    """A half-sentence with the known word nearest to `word`, or else with what is known."""
     known = sorted(known)
-    close = get_close_matches(word, known, n=1, cutoff=0.6)
+    by_folded = {name.casefold(): name for name in known}
+    close = get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
     if close:
-        return f"Did you mean {close[0]!r}?"
-    return f"Known: {', '.join(known)}."
+        return f"Did you mean {by_folded[close[0]]!r}?"
+    more = f", … ({len(known)} in all)" if len(known) > LISTED else ""
+    return f"Known: {', '.join(known[:LISTED])}{more}."

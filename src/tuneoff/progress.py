@@ -166,8 +166,8 @@ def plan_line(runs: int, finished: int, task: TaskRecord) -> str:
     """What the study is about, in a line or two."""
     rows = " / ".join(f"{task.splits[s].rows:,}" for s in ("train", "validation", "test"))
     text = (
-        f"{runs} runs on {rows} rows (train / validation / test), {len(task.labels)} labels,"
-        f" up to {task.max_length} tokens"
+        f"{runs} {'run' if runs == 1 else 'runs'} on {rows} rows (train / validation / test),"
+        f" {len(task.labels)} labels, up to {task.max_length} tokens"
     )
     return f"{text}; {finished} finished before" if finished else text
 
@@ -188,7 +188,7 @@ def end_line(spec: RunSpec, record: RunRecord) -> str:
     name = f"{spec.name}, seed {spec.seed}"
     if record.status != Status.FINISHED or record.quality.test is None:
         word = record.status.value.replace("_", " ")
-        return f"{name}: {word}: {(record.error or '').splitlines()[0]}"
+        return f"{name}: {word}: {(record.error or '').partition(chr(10))[0]}"
     took = in_words(record.cost.total_seconds)
     test = record.quality.test
     return f"{name}: accuracy {test.accuracy:.4f}, macro-F1 {test.macro_f1:.4f}, in {took}"

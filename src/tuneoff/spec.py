@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -155,6 +156,8 @@ def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
     """
     if not isinstance(content, Mapping):
         raise BadInput(Fault("a study is a mapping of keys to values", file=file))
+    # `train:` with nothing behind it, every line of it commented out say, is no value
+    content = {key: value for key, value in content.items() if value is not None}
     faults = [
         *_unknown(content, _STUDY_KEYS, "", file),
         *_unknown(content.get("data"), {f.name for f in fields(DataSpec)}, "data.", file),
@@ -162,21 +165,22 @@ def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
     ]
     faults += [
         Fault(f"{key!r} is missing", file=file, mend=mend)
-        for key, mend in (("model", "Name a hub id or a local folder."), ("data", _DATA_MEND))
+        for key, mend in (("model", _MODEL_MEND), ("data", _DATA_MEND))
         if key not in content
     ]
     if faults:
         raise BadInput(faults)
     plain = dict(content)
-    plain["methods"] = [_method_entry(m, file) for m in content.get("methods") or []]
+    plain["methods"] = _method_entries(content.get("methods", []), file)
     plain["seeds"] = _seeds(content.get("seeds", 3), file)
-    plain.setdefault("train", {})
-    study = _validated(StudySpec, plain, file)
+    plain["train"] = _with_named_labels(content.get("train", {}))
+    study = validated(StudySpec, plain, file=file)
     _check_values(study, file)
     return study
 
 
-_DATA_MEND = "Give at least data.train, the file with the labelled rows."
+_MODEL_MEND = "Name a hub id or a local folder (on the command line: --model)."
+_DATA_MEND = "Give at least data.train, the file with the labelled rows (--train)."
 
 
 def read_study(path: str | Path) -> dict[str, Any]:
@@ -205,12 +209,19 @@ def read_study(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def replace_train(train: TrainSpec, changes: Mapping[str, Any]) -> TrainSpec:
-    """`train` with some settings changed, their types checked."""
-    unknown = _unknown(changes, _TRAIN_KEYS, "", None)
+def replace_train(
+    train: TrainSpec, changes: Mapping[str, Any], *, where: str = "", file: str | None = None
+) -> TrainSpec:
+    """`train` with some settings changed, checked; `where` opens the message of each fault."""
+    unknown = _unknown(changes, _TRAIN_KEYS, where, file)
     if unknown:
         raise BadInput(unknown)
-    return replace(train, **asdict(_validated(TrainSpec, {**asdict(train), **changes}, None)))
+    plain = _with_named_labels({**asdict(train), **changes})
+    changed = replace(train, **asdict(validated(TrainSpec, plain, file=file, where=where)))
+    faults = [Fault(text, file=file) for text in _train_faults(changed, where)]
+    if faults:
+        raise BadInput(faults)
+    return changed
 
 
 def to_plain(study: StudySpec) -> dict[str, Any]:
@@ -221,6 +232,20 @@ def to_plain(study: StudySpec) -> dict[str, Any]:
         {"method": m.method, "name": m.name, **m.config, **m.train} for m in study.methods
     ]
     return plain
+
+
+def _method_entries(value: Any, file: str | None) -> list[dict[str, Any]]:
+    if not isinstance(value, list | tuple):
+        raise BadInput(Fault(f"methods is a list of names and mappings, not {value!r}", file=file))
+    return [_method_entry(entry, file) for entry in value]
+
+
+def _with_named_labels(train: Any) -> Any:
+    """Labels that YAML read as numbers are names, as they are in the data."""
+    weights = train.get("class_weights") if isinstance(train, Mapping) else None
+    if not isinstance(weights, Mapping):
+        return train
+    return {**train, "class_weights": {str(label): w for label, w in weights.items()}}
 
 
 def _method_entry(entry: Any, file: str | None) -> dict[str, Any]:
@@ -250,6 +275,9 @@ def _seeds(value: Any, file: str | None) -> list[int]:
     seeds = list(range(value)) if isinstance(value, int) else list(value)
     if not seeds or len(set(map(repr, seeds))) < len(seeds):
         raise BadInput(Fault("seeds must name at least one seed, each once", file=file))
+    outside = [s for s in seeds if isinstance(s, int) and not 0 <= s < 2**32]
+    if outside:  # numpy takes no others
+        raise BadInput(Fault(f"a seed lies in [0, 2^32), not {outside[0]}", file=file))
     return seeds
 
 
@@ -263,56 +291,105 @@ def _unknown(content: Any, known: set[str], prefix: str, file: str | None) -> li
     ]
 
 
-def _validated(cls: type[T], plain: Mapping[str, Any], file: str | None) -> T:
+def validated(
+    cls: type[T], plain: Mapping[str, Any], *, file: str | None = None, where: str = ""
+) -> T:
+    """`plain` as a `cls`, each value of the type that the dataclass names; `BadInput` otherwise.
+
+    `where` opens the message of each fault.
+    """
     from pydantic import TypeAdapter, ValidationError
 
     try:
         return TypeAdapter(cls).validate_python(plain)
     except ValidationError as error:
-        raise BadInput(
-            [
-                Fault(
-                    f"{'.'.join(str(part) for part in e['loc'] if not _is_tag(part))}: {e['msg']}"
-                    f" (given: {e['input']!r})",
-                    file=file,
-                )
-                for e in error.errors()
-            ]
-        ) from None
+        # A union fails once for each of its members: one fault says what they all would take.
+        wanted: dict[str, list[str]] = {}
+        values: dict[str, Any] = {}
+        faults = []
+        for e in error.errors():
+            key = where + ".".join(str(part) for part in e["loc"] if not _is_tag(part))
+            if e["type"] == "missing":
+                mend = _DATA_MEND if key == "data.train" else None
+                faults.append(Fault(f"{key!r} is missing", file=file, mend=mend))
+            elif e["type"] == "value_error":  # raised by the class itself
+                faults.append(Fault(f"{where}{e['ctx']['error']}", file=file))
+            else:
+                values[key] = e["input"]
+                wanted.setdefault(key, []).append(_wanted(e["type"], e["msg"], e.get("ctx")))
+        faults += [
+            Fault(f"{key} should be {' or '.join(dict.fromkeys(kinds))}, not {values[key]!r}", file)
+            for key, kinds in wanted.items()
+        ]
+        raise BadInput(faults) from None
+
+
+def _wanted(kind: str, message: str, context: Mapping[str, Any] | None) -> str:
+    """What a value should have been, in the words of a study file."""
+    if kind == "literal_error" and context:
+        return str(context["expected"])
+    names = {"int": "a whole number", "float": "a number", "string": "a text", "bool": "a bool"}
+    names |= {
+        "tuple": "a list",
+        "dict": "a mapping",
+        "dataclass": "a mapping of keys to values",
+        "list": "a list",
+    }
+    return names.get(kind.partition("_")[0]) or message.removeprefix("Input should be ")
 
 
 def _is_tag(part: Any) -> bool:
     """Whether pydantic put this into a location to name a union's member, as `str` or `float`."""
     return isinstance(part, str) and (
-        part in ("str", "float", "int", "none", "nullable")
+        part in ("str", "float", "int", "none", "nullable", "[key]")
         or part.startswith(("literal[", "dict["))
     )
 
 
-def _check_values(study: StudySpec, file: str | None) -> None:
+def _train_faults(train: TrainSpec, where: str) -> list[str]:
     """Ranges that the types do not carry."""
-    train, data = study.train, study.data
+    rate, weights = train.learning_rate, train.class_weights
+    dropout, patience = train.attention_dropout, train.early_stopping_patience
     rules = [
-        (train.epochs >= 1, "train.epochs must be at least 1"),
-        (train.batch_size >= 1, "train.batch_size must be at least 1"),
-        (train.max_length is None or train.max_length >= 4, "train.max_length must be at least 4"),
+        (train.epochs >= 1, "epochs must be at least 1"),
+        (train.batch_size >= 1, "batch_size must be at least 1"),
+        (train.max_length is None or train.max_length >= 4, "max_length must be at least 4"),
+        (rate == "auto" or 0 < rate < math.inf, "learning_rate must be positive"),
+        (0 <= train.weight_decay < math.inf, "weight_decay must not be negative"),
+        (0 <= train.warmup_ratio < 1, "warmup_ratio must lie in [0, 1)"),
+        (train.max_grad_norm > 0, "max_grad_norm must be positive"),
+        (0 <= train.adam_beta1 < 1, "adam_beta1 must lie in [0, 1)"),
+        (0 <= train.adam_beta2 < 1, "adam_beta2 must lie in [0, 1)"),
+        (0 < train.adam_epsilon < math.inf, "adam_epsilon must be positive"),
+        (dropout == "model" or 0 <= dropout < 1, "attention_dropout must lie in [0, 1)"),
+        (patience is None or patience >= 1, "early_stopping_patience must be at least 1"),
+        (train.micro_batch_tokens >= 1, "micro_batch_tokens must be at least 1"),
+        (train.threads is None or train.threads >= 1, "threads must be at least 1"),
         (
-            train.learning_rate == "auto" or train.learning_rate > 0,
-            "train.learning_rate must be positive",
+            isinstance(weights, str) or all(0 < w < math.inf for w in weights.values()),
+            "class_weights must be positive",
         ),
-        (0 <= train.warmup_ratio < 1, "train.warmup_ratio must lie in [0, 1)"),
+    ]
+    return [where + text for holds, text in rules if not holds]
+
+
+def _check_values(study: StudySpec, file: str | None) -> None:
+    data = study.data
+    rules = [
         (
             isinstance(data.test, str) or 0 < data.test < 1,
-            "data.test as a fraction must lie in (0, 1)",
+            "data.test is a file, or a fraction in (0, 1)",
         ),
         (
             isinstance(data.validation, str) or 0 < data.validation < 1,
-            "data.validation as a fraction must lie in (0, 1)",
+            "data.validation is a file, or a fraction in (0, 1)",
         ),
         (data.max_train is None or data.max_train >= 2, "data.max_train must be at least 2"),
         (data.max_test is None or data.max_test >= 1, "data.max_test must be at least 1"),
+        (data.split_seed >= 0, "data.split_seed must not be negative"),
     ]
-    faults = [Fault(message, file=file) for holds, message in rules if not holds]
+    texts = _train_faults(study.train, "train.") + [text for holds, text in rules if not holds]
+    faults = [Fault(text, file=file) for text in texts]
     names = [m.name for m in study.methods]
     faults += [
         Fault(

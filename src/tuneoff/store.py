@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -50,6 +51,15 @@ def write_json(path: Path, content: Any) -> None:
     write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def check_writable(folder: Path) -> None:
+    """Raise `BadInput` if nothing can be written in `folder`, which need not exist yet."""
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise BadInput(Fault("is a file, so nothing can be written in it", file=str(existing)))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise BadInput(Fault("cannot be written to", file=str(existing)))
+
+
 def _sync_folder(folder: Path) -> None:
     if os.name == "nt":  # folders cannot be opened there, and renames are durable without
         return
@@ -79,6 +89,9 @@ class RunFolder:
         if not folder.spec_file.is_file():
             parent = folder.path.parent
             near = [p.parent.name for p in parent.glob("*/spec.json")] if parent.is_dir() else []
+            if runs := sorted(p.parent.name for p in folder.path.glob("runs/*/spec.json")):
+                mend = f"It is a study; give one of its runs, {folder.path / 'runs' / runs[0]} say."
+                raise BadInput(Fault("is not the folder of a run", file=str(path), mend=mend))
             raise BadInput(
                 Fault(
                     "is not the folder of a run (it holds no spec.json)",
@@ -101,7 +114,7 @@ class RunFolder:
 
     def spec(self) -> RunSpec:
         """What was asked."""
-        plain = json.loads(self.spec_file.read_text())
+        plain = json.loads(self.spec_file.read_text(encoding="utf-8"))
         return RunSpec(**{**plain, "train": TrainSpec(**plain["train"])})
 
     def write_record(self, record: RunRecord) -> None:
@@ -112,13 +125,23 @@ class RunFolder:
         """What came out, or None while there is nothing yet."""
         if not self.record_file.is_file():
             return None
-        return RunRecord.from_plain(json.loads(self.record_file.read_text()))
+        return RunRecord.from_plain(json.loads(self.record_file.read_text(encoding="utf-8")))
 
     def history(self) -> list[dict[str, Any]]:
         """The loss over the steps (`kind` train) and the scores over the epochs (validation)."""
         if not self.history_file.is_file():
             return []
-        return [json.loads(line) for line in self.history_file.read_text().splitlines()]
+        lines = self.history_file.read_text(encoding="utf-8").split("\n")
+        # What follows the last line feed is empty, or half a row of a run that was killed.
+        return [json.loads(line) for line in lines[:-1]]
+
+    def clear(self) -> None:
+        """Remove what an earlier run left: beside a new record it would be another run's."""
+        for file in (self.record_file, self.history_file, self.predictions_file, self.log_file):
+            file.unlink(missing_ok=True)
+        for folder in (self.model, self.path / "checkpoint"):
+            if folder.is_dir():
+                shutil.rmtree(folder)
 
     def write_predictions(self, table: pd.DataFrame) -> None:
         """Write `split, row, label, prediction, probability_<label>…, weight`."""
@@ -171,12 +194,22 @@ class StudyFolder:
         """The study as it was asked."""
         return parse_study(read_study(self.spec_file), file=str(self.spec_file))
 
+    @property
+    def is_run(self) -> bool:
+        """Whether this is the folder of a single run, as `tuneoff train` makes it."""
+        return RunFolder(self.path).spec_file.is_file()
+
     def run(self, run_id: str) -> RunFolder:
         """The folder of one run, there or not yet."""
+        if self.is_run:
+            return RunFolder(self.path)
         return RunFolder(self.runs_folder / run_id)
 
     def runs(self) -> Iterator[RunFolder]:
         """All runs that were started, by name."""
+        if self.is_run:
+            yield RunFolder(self.path)
+            return
         for path in sorted(self.runs_folder.glob("*/spec.json")):
             yield RunFolder(path.parent)
 
@@ -188,7 +221,7 @@ class StudyFolder:
         """The task with this data fingerprint, or the one prepared last."""
         files = sorted(self.data.glob("*/task.json"), key=lambda path: path.stat().st_mtime)
         for path in reversed(files):
-            task = TaskRecord.from_plain(json.loads(path.read_text()))
+            task = TaskRecord.from_plain(json.loads(path.read_text(encoding="utf-8")))
             if fingerprint in (None, task.fingerprint):
                 return task
         return None
@@ -201,5 +234,5 @@ class StudyFolder:
         """What the table and the report show, or None before the first run has ended."""
         if not self.summary_file.is_file():
             return None
-        content: dict[str, Any] = json.loads(self.summary_file.read_text())
+        content: dict[str, Any] = json.loads(self.summary_file.read_text(encoding="utf-8"))
         return content

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +20,13 @@ from tuneoff.record import (
     TaskRecord,
 )
 from tuneoff.spec import MethodSpec, RunSpec, StudySpec, TrainSpec, replace_train
-from tuneoff.store import RunFolder, StudyFolder
+from tuneoff.store import RunFolder, StudyFolder, check_writable
+
+STUDY_WIDE = ("device", "max_length", "threads")
+"""Training settings in which no method may depart: one token store, one machine."""
+
+DEFAULT_METHODS = ("tfidf", "head", "partial", "full", "lora")
+"""Of a study that names none."""
 
 
 class Watcher(Protocol):
@@ -43,15 +49,14 @@ class Watcher(Protocol):
 
 
 def complete(study: StudySpec, *, file: str | None = None) -> StudySpec:
-    """`study` with every method's settings filled in.
+    """`study` with every method's settings filled in, and `DEFAULT_METHODS` if it names none.
 
     Raises `BadInput` for unknown methods, settings or metrics, all of them at once.
     """
     faults: list[Fault] = []
     entries: list[MethodSpec] = []
-    if not study.methods:
-        faults.append(Fault("names no methods", file=file, mend="Give --methods full,lora say."))
-    for entry in study.methods:
+    asked = study.methods or tuple(MethodSpec(method=m, name=m) for m in DEFAULT_METHODS)
+    for entry in asked:
         try:
             entries.append(_complete_method(entry, study.train, file))
         except BadInput as error:
@@ -70,9 +75,18 @@ def complete(study: StudySpec, *, file: str | None = None) -> StudySpec:
 
 def _complete_method(entry: MethodSpec, train: TrainSpec, file: str | None) -> MethodSpec:
     chosen = method(entry.method, file=file)
+    for key in entry.config:
+        if key in STUDY_WIDE and key not in {f.name for f in fields(chosen.config)}:
+            raise BadInput(
+                Fault(
+                    f"method {entry.name!r}: {key} is the same for all methods of a study",
+                    file=file,
+                    mend=f"Set train.{key}.",
+                )
+            )
     config = parse_config(chosen, entry.config, file=file)
     departures = {**chosen.train, **entry.train}
-    replace_train(train, departures)
+    replace_train(train, departures, where=f"method {entry.name!r}: ", file=file)
     return replace(entry, config=config_to_plain(config), train=departures)
 
 
@@ -109,11 +123,9 @@ def run_study(
     Raises `BadInput` before anything is run.
     """
     study = complete(study)
-    prepared = launcher.prepare(
-        study.model, study.data, study.train.max_length, folder.data, watch.preparing
-    )
-    folder.write_spec(study)
-    specs = plan(study, prepared.task)
+    if folder.is_run:
+        raise BadInput(Fault("is the folder of a run, not of a study", file=str(folder.path)))
+    prepared, specs = _prepare(study, folder, launcher, watch)
     known = {} if fresh else {spec.run_id: folder.run(spec.run_id).record() for spec in specs}
     done = {key: record for key, record in known.items() if is_finished(record)}
     watch.planned(len(specs), len(done), prepared.task)
@@ -142,19 +154,36 @@ def train_one(
     fresh: bool = False,
 ) -> tuple[TaskRecord, RunRecord]:
     """The one run of a completed study of one method and one seed, in the folder `out` itself."""
-    home = StudyFolder(out)
-    prepared = launcher.prepare(
-        study.model, study.data, study.train.max_length, home.data, watch.preparing
-    )
-    home.write_spec(study)
-    (spec,) = plan(study, prepared.task)
-    folder = RunFolder(out)
+    home, folder = StudyFolder(out), RunFolder(out)
+    if home.runs_folder.is_dir():
+        raise BadInput(Fault("is the folder of a study, not of a run", file=str(out)))
+    prepared, (spec,) = _prepare(study, home, launcher, watch)
     known = folder.record()
     if not fresh and known is not None and known.run_id == spec.run_id and is_finished(known):
         watch.planned(1, 1, prepared.task)
         return prepared.task, known
     watch.planned(1, 0, prepared.task)
     return prepared.task, run_one(spec, folder, prepared, launcher=launcher, watch=watch)
+
+
+def _prepare(
+    study: StudySpec, folder: StudyFolder, launcher: LocalLauncher, watch: Watcher
+) -> tuple[Prepared, list[RunSpec]]:
+    """The task on disk and the runs it needs; keeps the study's file. `BadInput` stops all."""
+    check_writable(folder.path)
+    prepared = launcher.prepare(study.model, study.data, study.train, folder.data, watch.preparing)
+    specs = plan(study, prepared.task)
+    labels = prepared.task.labels
+    weighed = {x for s in specs if isinstance(w := s.train.class_weights, dict) for x in w}
+    if unknown := sorted(weighed - set(labels)):
+        raise BadInput(
+            [
+                Fault(f"class_weights: {x!r} is no label of the data", mend=nearest(x, labels))
+                for x in unknown
+            ]
+        )
+    folder.write_spec(study)
+    return prepared, specs
 
 
 def is_finished(record: RunRecord | None) -> bool:
@@ -172,7 +201,7 @@ def run_one(
 ) -> RunRecord:
     """Run one spec in a process of its own; a process that dies leaves a record all the same."""
     folder.path.mkdir(parents=True, exist_ok=True)
-    folder.record_file.unlink(missing_ok=True)
+    folder.clear()
     folder.write_spec(spec)
     watch.started(spec)
     ended = launcher.run(spec, folder, prepared, lambda event: watch.progress(spec, event))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from tuneoff.cli.check import check
 from tuneoff.cli.compare import compare
@@ -15,8 +19,21 @@ from tuneoff.cli.predict import predict
 from tuneoff.cli.report import report
 from tuneoff.cli.train import train
 
+
+class _Commands(TyperGroup):
+    """Says what an interrupt leaves behind; Typer itself would say nothing."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("Interrupted. What is finished is kept; the same command goes on.", err=True)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="tuneoff",
+    cls=_Commands,
     help="Which way to fine-tune an encoder for text classification, shown on your own data.",
     no_args_is_help=True,
     add_completion=False,
@@ -42,6 +59,9 @@ def main() -> None:
     """Run a command. Exit codes: 0 done; 1 some runs failed; 2 bad input, nothing was run."""
     from tuneoff.errors import BadInput, TuneoffError
 
+    # Notes of the libraries below to their developers are no business of who runs a command.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         app()
     except BadInput as error:
@@ -50,9 +70,6 @@ def main() -> None:
     except TuneoffError as error:
         _complain(error)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted. What is finished is kept; the same command goes on.", err=True)
-        sys.exit(130)
 
 
 def _complain(error: Exception) -> None:

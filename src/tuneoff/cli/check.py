@@ -33,7 +33,7 @@ def check(
     ] = None,
     max_length: Annotated[
         int | None,
-        typer.Option(help="Tokens kept of a text [model's, up to 512].", show_default=False),
+        typer.Option(help="Tokens kept of a text [model's, up to 512].", show_default=False, min=4),
     ] = None,
 ) -> None:
     """Look at labelled data: rows, labels, lengths, what is cut off, duplicates, shared rows."""
@@ -42,7 +42,7 @@ def check(
     from tuneoff.cli.exploration import render_file, render_task
     from tuneoff.data import check_file, inspect
     from tuneoff.demo import default_model
-    from tuneoff.model.source import LONGEST_DEFAULT, find_model
+    from tuneoff.model.source import find_model
     from tuneoff.spec import DataSpec
 
     columns: dict[str, Any] = {
@@ -53,7 +53,7 @@ def check(
         "weight": weight,
     }
     source = find_model(model or default_model())
-    length = max_length or min(source.max_length, LONGEST_DEFAULT)
+    length = source.length(max_length)
     console = Console()
     if test is None:
         report = check_file(

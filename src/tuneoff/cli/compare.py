@@ -36,7 +36,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     study: dict[str, Any],
 ) -> None:
-    """Fine-tune in several ways on the same data and compare what comes out.
+    """Fine-tune in several ways and compare what comes out.
 
     Needs a model and a labelled file, or a study file that names them.
     """
@@ -44,6 +44,8 @@ def compare(
 
     if methods is not None:
         study["methods"] = [name.strip() for name in methods.split(",") if name.strip()]
+        if not study["methods"]:
+            raise typer.BadParameter("--methods names no method (see: tuneoff methods)")
     if seeds is not None:
         study["seeds"] = seeds
     content = over(read_study(study_file) if study_file else {}, study)
@@ -72,16 +74,16 @@ def run_and_show(
     """Run the study in `content`, print its table and where its report is; the exit code."""
     from rich.console import Console
 
-    from tuneoff.progress import watcher
     from tuneoff.compare import render_table
     from tuneoff.launch import launcher
+    from tuneoff.progress import watcher
     from tuneoff.record import Status
     from tuneoff.report import build_report
     from tuneoff.spec import parse_study
     from tuneoff.store import StudyFolder
     from tuneoff.study import complete, run_study
 
-    study = complete(parse_study(_with_methods(content), file=file), file=file)
+    study = complete(parse_study(content, file=file), file=file)
     folder = StudyFolder(out)
     with launcher(launcher_name, workers) as launch, watcher(quiet=as_json) as watch:
         _, records = run_study(study, folder, launcher=launch, watch=watch, fresh=fresh)
@@ -97,11 +99,3 @@ def run_and_show(
         console.print(render_table(summary))
         console.print(f"\nReport: {report}", markup=False, highlight=False, soft_wrap=True)
     return 0 if all(record.status == Status.FINISHED for record in records) else 1
-
-
-DEFAULT_METHODS = ["tfidf", "head", "partial", "full", "lora"]
-
-
-def _with_methods(content: dict[str, Any]) -> dict[str, Any]:
-    """The methods of a study that names none."""
-    return content if content.get("methods") else {**content, "methods": DEFAULT_METHODS}

@@ -43,6 +43,7 @@ _OPTIONS = (
             "Stop after this many epochs without gain [never].", _TRAIN),
     _Option("--precision", "train.precision", str, "auto, bf16, fp16 or fp32.", _TRAIN),
     _Option("--device", "train.device", str, "auto, cpu, cuda or mps.", _TRAIN),
+    _Option("--threads", "train.threads", int, "CPU threads of a run [all cores].", _TRAIN),
     _Option("--metric", "metric", str, "What picks the checkpoint and orders the table [macro_f1].", _TRAIN),
 )
 # fmt: on

@@ -27,9 +27,13 @@ def predict(
     from rich.progress import Progress
 
     from tuneoff.data import Columns, read_table
-    from tuneoff.store import RunFolder, write_atomic
+    from tuneoff.errors import BadInput, Fault
+    from tuneoff.store import RunFolder, check_writable, write_atomic
 
     folder = RunFolder.open(run)
+    if out.is_dir():
+        raise BadInput(Fault("is a folder", file=str(out), mend="Give --out a file to write."))
+    check_writable(out.parent)
     trained_on = folder.study_data()
     columns = Columns(
         text=text or (trained_on.text if trained_on else "text"),

@@ -34,9 +34,9 @@ def train(
     """Fine-tune with one method and keep the model."""
     from rich.console import Console
 
-    from tuneoff.progress import watcher
     from tuneoff.compare import render_table, summarize
     from tuneoff.launch import launcher as open_launcher
+    from tuneoff.progress import watcher
     from tuneoff.record import Status
     from tuneoff.spec import parse_study
     from tuneoff.study import complete, train_one
@@ -61,5 +61,8 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
         key, sign, value = pair.partition("=")
         if not sign or not key:
             raise typer.BadParameter(f"--set takes KEY=VALUE, not {pair!r}")
-        result[key.strip()] = yaml.safe_load(value)
+        try:
+            result[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise typer.BadParameter(f"--set {pair}: the value is not valid YAML") from None
     return result

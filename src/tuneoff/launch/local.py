@@ -16,7 +16,7 @@ from typing import Any
 
 from tuneoff.errors import BadInput, Fault, RunFailed
 from tuneoff.record import TaskRecord
-from tuneoff.spec import DataSpec, RunSpec
+from tuneoff.spec import DataSpec, RunSpec, TrainSpec
 from tuneoff.store import RunFolder
 
 Event = dict[str, Any]
@@ -74,11 +74,11 @@ class LocalLauncher:
         self,
         model: str,
         data: DataSpec,
-        max_length: int | None,
+        train: TrainSpec,
         folder: Path,
         watch: Callable[[Event], None],
     ) -> Prepared:
-        """Find the model; read, check, split and tokenise the data into `folder`.
+        """Find device and model; read, check, split and tokenise the data into `folder`.
 
         Raises `BadInput` with every fault found, before any model is loaded.
         """
@@ -86,7 +86,8 @@ class LocalLauncher:
             "do": "prepare",
             "model": model,
             "data": asdict(data),
-            "max_length": max_length,
+            "max_length": train.max_length,
+            "device": train.device,
             "folder": str(folder.absolute()),
         }
         answer: Event = {}
@@ -94,7 +95,7 @@ class LocalLauncher:
             for event in worker.ask(request):
                 if event["event"] in ("prepared", "refused"):
                     answer = event
-                else:
+                elif event["event"] == "progress":
                     watch(event)
         if answer.get("event") == "refused":
             raise BadInput([Fault(**fault) for fault in answer["faults"]])
@@ -148,6 +149,14 @@ class LocalLauncher:
             self._idle.put(worker)
 
 
+_WORKER_DEFAULTS = {
+    "TOKENIZERS_PARALLELISM": "true",
+    # PyTorch's buffers on pages of 2 MB, where Linux has them: a training step on a CPU takes and
+    # returns hundreds of megabytes, and a fault per 4 KB is a tenth of its time on long texts.
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
+
+
 class _Worker:
     """One worker process, started at once so that it is warm when it is needed."""
 
@@ -158,7 +167,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,  # Ctrl-C is the desk's to handle
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "true"},
+            env={**_WORKER_DEFAULTS, **os.environ},
         )
 
     @property
@@ -172,14 +181,22 @@ class _Worker:
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):
             return
-        for line in self._process.stdout:
+        while (line := self._answer()).endswith("\n"):
             event: Event = json.loads(line)
             yield event
             if event["event"] == "ended":
                 return
         self._process.wait()
+
+    def _answer(self) -> str:
+        """The next line, cut short if the worker was killed while it wrote, empty at the end."""
+        assert self._process.stdout is not None
+        try:
+            return self._process.stdout.readline()
+        except ValueError:  # closed by the thread that ends the study
+            return ""
 
     def close(self) -> None:
         """End the worker and what it runs."""

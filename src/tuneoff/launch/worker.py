@@ -8,6 +8,7 @@ parent never computes: threads that it had started would be missing in the child
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import signal
@@ -29,19 +30,15 @@ Send = Callable[[dict[str, Any]], None]
 def prepare(request: Request, send: Send) -> None:
     """Find the model and prepare the task; answer `prepared`, or `refused` with the faults."""
     from tuneoff.data import prepare
-    from tuneoff.model.source import LONGEST_DEFAULT, find_model
+    from tuneoff.model.precision import choose_device
+    from tuneoff.model.source import find_model
 
     try:
+        choose_device(request["device"])
         send({"event": "progress", "phase": "model"})
         model = find_model(request["model"])
         send({"event": "progress", "phase": "data"})
-        asked = request["max_length"] or min(model.max_length, LONGEST_DEFAULT)
-        if asked > model.max_length:
-            raise BadInput(
-                f"max_length is {asked}, but the model {model.name!r} takes {model.max_length}"
-                " tokens at the most.",
-                mend=f"Set max_length to {model.max_length} or less.",
-            )
+        asked = model.length(request["max_length"])
         folder = Path(request["folder"])
         task = prepare(
             DataSpec(**request["data"]),
@@ -87,6 +84,8 @@ def run(request: Request, send: Send) -> None:
 
 def load_engine() -> None:
     """Import what every run needs, so that forks have it."""
+    # On a CPU it says at import that it lacks kernels which tuneoff does not call.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     import peft  # noqa: F401
     import sklearn.metrics  # noqa: F401
     import transformers.models.auto.modeling_auto  # noqa: F401
@@ -108,12 +107,23 @@ def main() -> None:
             code = _forked(job, request, answers, requests)
             if code is None:
                 return  # the desk is gone
-            _say(answers, {"event": "ended", "exit": code})
+            if not _written(answers, json.dumps({"event": "ended", "exit": code}) + "\n"):
+                return
 
 
-def _say(answers: IO[str], event: dict[str, Any]) -> None:
-    answers.write(json.dumps(event) + "\n")
-    answers.flush()
+def _say(channel: IO[str], event: dict[str, Any]) -> None:
+    channel.write(json.dumps(event) + "\n")
+    channel.flush()
+
+
+def _written(answers: IO[str], text: str) -> bool:
+    """Whether there is still a desk to read `text`."""
+    try:
+        answers.write(text)
+        answers.flush()
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def _forked(
@@ -127,6 +137,7 @@ def _forked(
     child = os.fork()
     if child == 0:
         os.close(reading)
+        answers.close()  # else the desk would not see that the worker died
         _work(job, request, writing)
     os.close(writing)
     with os.fdopen(reading, "rb", buffering=0) as events, selectors.DefaultSelector() as waiting:
@@ -134,16 +145,15 @@ def _forked(
         waiting.register(requests, selectors.EVENT_READ)
         while True:
             ready = {key.fileobj for key, _ in waiting.select()}
-            if events in ready:
+            if requests not in ready:  # no request comes while one is done: that would be its end
                 chunk = os.read(events.fileno(), 1 << 16)
                 if not chunk:
                     break
-                answers.write(chunk.decode())
-                answers.flush()
-            elif requests in ready:  # no request comes while one is done: this is its end
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                return None
+                if _written(answers, chunk.decode()):
+                    continue
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return None
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

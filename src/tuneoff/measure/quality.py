@@ -33,7 +33,7 @@ def score(split: Split, probabilities: npt.NDArray[np.float32], labels: list[str
         weighted_f1=float(np.average(f1, weights=mass)),
         macro_precision=float(precision.mean()),
         macro_recall=float(recall.mean()),
-        mcc=float(metrics.matthews_corrcoef(true, predicted, sample_weight=weights)),
+        mcc=_correlation(true, predicted, weights),
         log_loss=log_loss(true, probabilities, weights),
         ece=expected_calibration_error(true, probabilities, weights),
         per_class={
@@ -42,6 +42,19 @@ def score(split: Split, probabilities: npt.NDArray[np.float32], labels: list[str
         },
         confusion_matrix=metrics.confusion_matrix(true, predicted, labels=every).tolist(),
     )
+
+
+def _correlation(
+    true: npt.NDArray[np.int64],
+    predicted: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64],
+) -> float:
+    """Matthews'; 0 where there is one label alone, of which scikit-learn says the same and warns."""
+    from sklearn.metrics import matthews_corrcoef
+
+    if len(np.union1d(true, predicted)) == 1:
+        return 0.0
+    return float(matthews_corrcoef(true, predicted, sample_weight=weights))
 
 
 def log_loss(

@@ -20,7 +20,7 @@ from tuneoff.methods.ia3 import IA3
 from tuneoff.methods.lora import LORA, QLORA
 from tuneoff.methods.partial import PARTIAL
 from tuneoff.methods.tfidf import TFIDF
-from tuneoff.spec import TrainSpec
+from tuneoff.spec import TrainSpec, validated
 
 BUILT_IN = (TFIDF, BASELINE, HEAD, PARTIAL, FULL, WEIGHTED, LORA, QLORA, IA3)
 
@@ -51,8 +51,6 @@ def parse_config(method: Method, settings: Mapping[str, Any], *, file: str | Non
     Raises `BadInput` for a setting that the method does not have (naming the nearest of its own
     settings and the training settings) and for a value of a wrong type.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     own = {f.name for f in fields(method.config)}
     shared = {f.name for f in fields(TrainSpec)}
     unknown = [
@@ -66,19 +64,7 @@ def parse_config(method: Method, settings: Mapping[str, Any], *, file: str | Non
     ]
     if unknown:
         raise BadInput(unknown)
-    try:
-        return TypeAdapter(method.config).validate_python(dict(settings))
-    except (ValidationError, ValueError) as error:
-        details = error.errors() if isinstance(error, ValidationError) else []
-        raise BadInput(
-            [
-                Fault(
-                    f"method {method.name!r}, {'.'.join(map(str, e['loc']))}: {e['msg']}", file=file
-                )
-                for e in details
-            ]
-            or [Fault(f"method {method.name!r}: {error}", file=file)]
-        ) from None
+    return validated(method.config, settings, file=file, where=f"method {method.name!r}: ")
 
 
 def config_to_plain(config: Any) -> dict[str, Any]:

@@ -93,17 +93,19 @@ def describe(model: PreTrainedModel) -> EncoderArchitecture:
     """The architecture of a `…ForSequenceClassification` model that has no adapter yet."""
     config, body = model.config, model.base_model_prefix
     encoder = model.get_submodule(body)
+    # ALBERT's layers share the weights of a few groups, mostly of one.
+    depth = getattr(config, "num_hidden_groups", config.num_hidden_layers)
     stacks = [
         (name, module)
         for name, module in encoder.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers
+        if isinstance(module, nn.ModuleList) and len(module) == depth
     ]
     if not stacks:
         raise ModelUnavailable(
             f"no stack of encoder layers was found in a {config.model_type} model"
         )
     stack = f"{body}.{stacks[0][0]}"
-    layers = tuple(f"{stack}.{i}" for i in range(config.num_hidden_layers))
+    layers = tuple(f"{stack}.{i}" for i in range(depth))
     head = [name for name, child in model.named_children() if name != body and _has_weights(child)]
     head = [
         f"{body}.{n}"

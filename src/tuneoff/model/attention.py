@@ -20,6 +20,10 @@ from torch import Tensor, nn
 # A further length group costs as much as this many query-key pairs of padding (0.4 ms a layer).
 _GROUP_COST = 12_000
 
+# Real scores exceed their log-sum-exp by its rounding alone, padded ones by far at times: what
+# lies between, so that e to that power is finite.
+_MOST = {torch.float16: 10.0, torch.bfloat16: 60.0, torch.float32: 60.0}
+
 # Scores per piece of the backward pass: 2 MB in bf16, a core's second-level cache.
 _PIECE = 1_000_000
 
@@ -79,7 +83,7 @@ def rounded(size: int) -> int:
     On a CPU oneDNN builds a kernel for each new shape of a product, which takes longer than the
     product itself: 5 ms against 1 ms for 200 tokens of MiniLM, forward and backward.
     """
-    step = max(8, 2 ** (size.bit_length() - 4))
+    step = max(8, (1 << size.bit_length()) // 16)
     return -(-size // step) * step
 
 
@@ -141,7 +145,8 @@ def _varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float) -> 
     from torch.nn.attention.varlen import varlen_attn
 
     offsets, longest = packing.offsets, max(packing.lengths)
-    out: Tensor = varlen_attn(q, k, v, offsets, offsets, longest, longest, scale=scale)
+    out = varlen_attn(q, k, v, offsets, offsets, longest, longest, scale=scale)
+    assert isinstance(out, Tensor)  # a pair where the log-sum-exp is asked for, too
     return out
 
 
@@ -210,7 +215,9 @@ class _GroupedAttention(torch.autograd.Function):
         d_out, results = gradients[0], tuple(torch.zeros_like(x) for x in (q, k, v))
         for group, log_sum in zip(ctx.packing.groups, sums, strict=True):
             qg, kg, vg, og, dg = (_padded(x, group) for x in (q, k, v, out, d_out))
-            found = _group_backward(qg, kg, vg, og, dg, log_sum, ctx.scale)
+            found = _group_backward(
+                qg, kg, vg, og, dg, log_sum, ctx.scale, padded=group.mask is not None
+            )
             for result, gradient in zip(results, found, strict=True):
                 rows = result[group.start : group.start + group.tokens]
                 rows.copy_(_unpadded(gradient, group))
@@ -218,12 +225,21 @@ class _GroupedAttention(torch.autograd.Function):
 
 
 def _group_backward(
-    q: Tensor, k: Tensor, v: Tensor, out: Tensor, d_out: Tensor, log_sum: Tensor, scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    d_out: Tensor,
+    log_sum: Tensor,
+    scale: float,
+    *,
+    padded: bool,
 ) -> tuple[Tensor, ...]:
     """Gradients of `q`, `k`, `v` (texts, heads, longest, size) of one group.
 
     No mask is needed: padded places are zero in `k`, so that they add nothing to the gradient of
-    `q`, and zero in `d_out`, so that they add nothing to those of `k` and `v`.
+    `q`, and zero in `d_out`, so that they add nothing to those of `k` and `v`. Their score of 0
+    may lie far above the real ones, though, and what is added must stay finite to be nothing.
     """
     texts, heads, longest, size = q.shape
     # exp(S - l) is taken with l in the tensors' own type; the rest of l scales the gradient's rows.
@@ -239,7 +255,10 @@ def _group_backward(
         start += piece
         qs, ks, vs = (x[part] for x in flat)
         dq, dk, dv = (x[part] for x in results)
-        p = torch.baddbmm(rough[part], qs, ks.mT, beta=-1, alpha=scale).exp_()
+        p = torch.baddbmm(rough[part], qs, ks.mT, beta=-1, alpha=scale)
+        if padded:
+            p.clamp_(max=_MOST[p.dtype])
+        p.exp_()
         torch.bmm(p.mT, d_flat[part], out=dv)
         ds = torch.baddbmm(d_row[part], d_flat[part], vs.mT, beta=-1).mul_(p)
         torch.baddbmm(dq, ds, ks, beta=0, alpha=scale, out=dq)

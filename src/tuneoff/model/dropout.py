@@ -21,7 +21,7 @@ class ByteDropout(nn.Module):
     def __init__(self, p: float, source: np.random.Generator) -> None:
         super().__init__()
         self.p = p
-        self.threshold = round(p * 256)
+        self.threshold = min(round(p * 256), 255)
         self._source = source
 
     def forward(self, x: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ def load_classifier(
 
     set_seed(seed)
     model = _pretrained(path, labels, method, dtype, attention_dropout)
+    _never_repacked(model)
     architecture = describe(model)
     for name in architecture.head:
         model.get_submodule(name).float()
@@ -132,6 +133,17 @@ def _four_bits(config: Any, dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
+def _never_repacked(model: nn.Module) -> None:
+    """Keep 4-bit weights as they are.
+
+    On a CPU with bf16 products, bitsandbytes repacks them at the first forward pass in evaluation,
+    and from then on no gradient passes through their layer: the second epoch would fail.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def _set_head(model: nn.Module, architecture: EncoderArchitecture, trains: bool) -> None:
     """Train the head, or not; of a head that an adapter copied, the copy."""
     for name, parameter in model.named_parameters():
@@ -165,6 +177,7 @@ def load_trained(
         use_safetensors=True,
         **(_four_bits(config, dtype) if quantized else {}),
     )
+    _never_repacked(model)
     architecture = describe(model)  # type: ignore[arg-type]
     for name in architecture.head:
         model.get_submodule(name).float()

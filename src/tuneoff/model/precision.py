@@ -6,6 +6,8 @@ from typing import Literal
 
 import torch
 
+from tuneoff.errors import BadInput
+
 Precision = Literal["bf16", "fp16", "fp32"]
 DTYPES: dict[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,
@@ -15,8 +17,19 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 
 def choose_device(asked: str) -> torch.device:
-    """The device for `asked`; "auto" takes a CUDA GPU, then an Apple one, then the CPU."""
+    """The device for `asked`; "auto" takes a CUDA GPU, then an Apple one, then the CPU.
+
+    Raises `BadInput` for a device that this machine does not have.
+    """
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if asked != "auto":
+        if not there.get(asked, False):
+            has = ", ".join(repr(name) for name, here in there.items() if here)
+            raise BadInput(f"there is no device {asked!r} here.", mend=f"This machine has: {has}.")
         return torch.device(asked)
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())

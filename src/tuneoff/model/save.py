@@ -34,7 +34,7 @@ def save_classifier(
     if hasattr(classifier.model, "peft_config"):
         _save_adapter(classifier.model, masters, base, config, temporary, folder)
     else:
-        _save_whole(base, config, masters, temporary)
+        _save_whole(base, config, {**_head(classifier), **masters}, temporary)
     for pattern in _TOKENIZER_FILES:
         for file in base.glob(pattern):
             shutil.copyfile(file, temporary / file.name)
@@ -57,18 +57,27 @@ def _config(classifier: Classifier, base: Path) -> Any:
     )
 
 
-def _save_whole(base: Path, config: Any, masters: Mapping[str, Tensor], folder: Path) -> None:
+def _head(classifier: Classifier) -> dict[str, Tensor]:
+    """The head as it was used: the base has none, and one drawn again would be another."""
+    return {
+        name: parameter
+        for name, parameter in classifier.model.named_parameters()
+        if classifier.architecture.is_head(name)
+    }
+
+
+def _save_whole(base: Path, config: Any, weights: Mapping[str, Tensor], folder: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
     model = AutoModelForSequenceClassification.from_pretrained(
         base, config=config, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True
     )
-    _overlay(model, masters)
+    _overlay(model, weights)
     model.save_pretrained(folder)
 
 
-def _overlay(model: nn.Module, masters: Mapping[str, Tensor]) -> None:
-    state = {name: value.detach().cpu() for name, value in masters.items()}
+def _overlay(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    state = {name: value.detach().cpu() for name, value in weights.items()}
     unexpected = model.load_state_dict(state, strict=False).unexpected_keys
     if unexpected:
         raise RunFailed(f"the saved model has no place for {unexpected[0]}")
@@ -94,5 +103,6 @@ def _save_adapter(
     adapter = model.peft_config["default"]
     adapter.base_model_name_or_path = str((folder / "base").resolve())
     adapter.inference_mode = True
-    model.save_pretrained(temporary)
+    # Left to itself PEFT would ask the hub whether the vocabulary was changed.
+    model.save_pretrained(temporary, save_embedding_layers=False)
     config.save_pretrained(temporary)

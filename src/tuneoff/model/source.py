@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuneoff.errors import Fault, ModelUnavailable, nearest
+from tuneoff.errors import BadInput, Fault, ModelUnavailable, nearest
 
 LONGEST_DEFAULT = 512
 """Tokens; where the user sets no max_length, even if the model takes more."""
@@ -27,6 +27,21 @@ class ModelSource:
     max_length: int
     """Tokens that the model takes; `LONGEST_DEFAULT` where its configuration is silent."""
 
+    def length(self, asked: int | None) -> int:
+        """Tokens to keep of a text: as many as `asked`; `BadInput` if the model cannot take them.
+
+        None: as many as the model takes, `LONGEST_DEFAULT` at the most.
+        """
+        if asked is None:
+            return min(self.max_length, LONGEST_DEFAULT)
+        if asked > self.max_length:
+            raise BadInput(
+                f"max_length is {asked}, but the model {self.name!r} takes {self.max_length}"
+                " tokens at the most.",
+                mend=f"Set max_length to {self.max_length} or less.",
+            )
+        return asked
+
 
 def find_model(name: str) -> ModelSource:
     """The model called `name`, downloaded if it is a hub id and not in the cache yet.
@@ -37,7 +52,11 @@ def find_model(name: str) -> ModelSource:
     path = Path(name).expanduser()
     if not path.is_dir():
         if path.is_absolute() or name.startswith((".", "~")) or path.exists():
-            near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            near = (
+                [p.name for p in path.parent.iterdir() if p.is_dir()]
+                if path.parent.is_dir()
+                else []
+            )
             raise ModelUnavailable(
                 Fault(
                     "is not a model's folder",
@@ -138,7 +157,18 @@ def _max_length(config: dict[str, Any]) -> int:
 
 
 ROBERTA_LIKE = frozenset(
-    {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm"}
+    {
+        "roberta",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "camembert",
+        "roberta-prelayernorm",
+        "mpnet",
+        "longformer",
+        "data2vec-text",
+        "ibert",
+        "xmod",
+    }
 )
 
 

@@ -19,13 +19,16 @@ def build_report(
 ) -> Path:
     """Write `summary.json` and `report.html` from what the study's folder holds; the report's path.
 
+    `command` is what made the study; without it, the one that the last summary names.
     `run_ids` are the runs that belong to the study as it stands. Without them, it is the newest
     record of each of the study's methods and seeds: a folder may hold runs of earlier settings.
     """
     study = folder.spec()
     records = _records(folder, run_ids)
     task = folder.task(records[0].data.fingerprint) if records else folder.task()
-    summary = summarize(study, task, records)
+    if command is None:
+        command = (folder.summary() or {}).get("command")
+    summary = {**summarize(study, task, records), "command": command}
     folder.write_summary(summary)
     histories = {r.run_id: folder.run(r.run_id).history() for r in records}
     return write_report(folder, summary, records, histories, task, command)

@@ -84,15 +84,15 @@ def save(fitted: Fitted, labels: list[str], folder: Path) -> None:
     vectorizer, classifier = fitted.pipeline[0], fitted.pipeline[-1]
     terms = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {
-            "idf": vectorizer.idf_,
-            "coef": classifier.coef_,
-            "intercept": classifier.intercept_,
-            "classes": classifier.classes_,
-        },
-        folder / "model.safetensors",
-    )
+    numbers = {
+        "idf": vectorizer.idf_,
+        "coef": classifier.coef_,
+        "intercept": classifier.intercept_,
+        "classes": classifier.classes_,
+    }
+    # safetensors 0.8 writes the bytes of a column-major array, coef_ say, as if it were row-major
+    rows_first = {name: np.ascontiguousarray(values) for name, values in numbers.items()}
+    save_file(rows_first, folder / "model.safetensors")
     settings = {k: getattr(vectorizer, k) for k in ("sublinear_tf", "token_pattern", "lowercase")}
     settings["ngram_range"] = list(vectorizer.ngram_range)
     write_json(folder / _FILE, {"labels": labels, "vectorizer": settings, "terms": terms})

@@ -19,6 +19,7 @@ from tuneoff.data.batches import batch, by_tokens, count_tokens, share, steps
 from tuneoff.data.task import Split, Task
 from tuneoff.errors import Diverged
 from tuneoff.measure.clock import TrainClock
+from tuneoff.measure.memory import PeakMemory
 from tuneoff.measure.quality import score
 from tuneoff.model.packed import Classifier
 from tuneoff.record import Scores
@@ -43,6 +44,9 @@ class Trained:
     trained_tokens: int
     gradient_bytes: int
     optimizer_bytes: int
+    peak_bytes: int
+    """Of the training steps alone: a validation may hold more rows at once than a step."""
+    reserved_bytes: int | None
 
 
 def train(
@@ -56,6 +60,7 @@ def train(
     seed: int,
     accelerator: Accelerator,
     journal: Journal,
+    memory: PeakMemory,
     best: BestCheckpoint,
 ) -> Trained:
     """Train `classifier`, choose the best epoch on validation, and leave its weights in place.
@@ -74,9 +79,11 @@ def train(
     log = _LossLog(journal, every=max(1, total // 100), total=total)
     step = without_gain = 0
     scores: Scores | None = None
+    peak, reserved = 0, memory.reserved()
 
     for epoch in range(1, settings.epochs + 1):
         classifier.train()
+        memory.reset()
         with clock.running():
             for chosen in steps(rows, settings.batch_size, order):
                 rate = optimizer.learning_rate
@@ -84,11 +91,16 @@ def train(
                 step += 1
                 clock.step(len(chosen), count_tokens(rows, [chosen]))
                 log.add(value, step, step / steps_per_epoch, rate, clock)
+        peak = max(peak, memory.peak())
+        if reserved is not None:
+            reserved = max(reserved, memory.reserved() or 0)
         with clock.evaluating():
             journal.phase("validate")
             probabilities = predict(
                 classifier, task.splits["validation"], device, 4 * settings.micro_batch_tokens
             )
+        if not np.isfinite(probabilities).all():
+            raise Diverged(f"the model's answers are no longer finite after epoch {epoch}")
         current = score(task.splits["validation"], probabilities, task.labels)
         journal.write(
             "validation",
@@ -120,6 +132,8 @@ def train(
         trained_tokens=clock.tokens,
         gradient_bytes=optimizer.gradient_bytes(),
         optimizer_bytes=optimizer.state_bytes(),
+        peak_bytes=peak,
+        reserved_bytes=reserved,
     )
 
 
@@ -137,7 +151,8 @@ def _step(
     labels, weights = torch.from_numpy(rows.labels[chosen]), torch.from_numpy(rows.weights[chosen])
     whole = loss.weights(labels.to(device), weights.to(device)).sum()
     # Gradients are averaged over processes, so that each contributes `num_processes` times its sum.
-    scale = accelerator.num_processes / whole
+    # A step whose rows all weigh nothing has no gradient, and not that of 0 / 0.
+    scale = accelerator.num_processes / whole.clamp_min(torch.finfo(whole.dtype).tiny)
     mine = share(chosen, accelerator.process_index, accelerator.num_processes)
     pieces = by_tokens(rows.tokens.lengths, mine, settings.micro_batch_tokens)
     value = torch.zeros((), device=device)

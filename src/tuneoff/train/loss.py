@@ -43,7 +43,8 @@ def class_weights(
     if asked == "none":
         return None
     if asked == "balanced":
-        counts = np.bincount(train_labels, minlength=len(labels))
+        # A label without training rows has a weight that nothing reads.
+        counts = np.bincount(train_labels, minlength=len(labels)).clip(min=1)
         return torch.tensor(len(train_labels) / (len(labels) * counts), dtype=torch.float32)
     unknown = sorted(set(asked) - set(labels))
     if unknown:

@@ -54,6 +54,7 @@ class Optimizer:
         self._scaler = GradScaler(device.type, enabled=half)
         self._max_norm = train.max_grad_norm or math.inf
         self._device = device
+        self._first_piece = True
 
     @property
     def learning_rate(self) -> float:
@@ -65,12 +66,16 @@ class Optimizer:
         torch.autograd.backward(self._scaler.scale(loss))
         for weight, master in self._lowered:
             if weight.grad is None:
-                continue
-            if master.grad is None:
+                if self._first_piece and master.grad is not None:
+                    master.grad.zero_()
+            elif master.grad is None:
                 master.grad = weight.grad.float()
+            elif self._first_piece:  # the buffer is kept: new memory costs a page fault per 4 KB
+                master.grad.copy_(weight.grad)
             else:
                 master.grad.add_(weight.grad)
             weight.grad = None
+        self._first_piece = False
 
     def step(self) -> None:
         """Change the weights; `Diverged` if the gradient is not finite (checked on a CPU).
@@ -86,7 +91,9 @@ class Optimizer:
         self._scaler.update()
         self._schedule.step()
         self.renew()
-        self._adamw.zero_grad(set_to_none=True)
+        for weight in self._same:
+            weight.grad = None
+        self._first_piece = True
 
     @torch.no_grad()
     def renew(self) -> None:

@@ -1,0 +1,148 @@
+"""Bad input: exit code 2, one message, nothing run, never a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def refused(tuneoff: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`refused("compare", …)`: the message of a command that must refuse its input."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: Any) -> str:
+        ended = tuneoff(*arguments)
+        assert ended.code == 2, ended
+        assert ended.out == ""
+        assert "Traceback" not in ended.err
+        assert not list(tmp_path.glob("**/record.json"))
+        assert not list(tmp_path.glob("**/study.yaml"))
+        return str(ended.err)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--metric", "f1"], "unknown metric 'f1'"),
+        (["--seeds", "0"], "seeds must name at least one seed"),
+        (["--seeds", "x"], "Invalid value for '--seeds'"),
+        (["--epochs", "0"], "train.epochs must be at least 1"),
+        (["--batch-size", "-1"], "train.batch_size must be at least 1"),
+        (["--learning-rate", "fast"], "train.learning_rate should be a number or 'auto'"),
+        (["--class-weights", "balance"], "'none' or 'balanced'"),
+        (["--precision", "f16"], "train.precision should be 'auto', 'bf16', 'fp16' or 'fp32'"),
+        (["--device", "gpu"], "train.device should be 'auto', 'cpu', 'cuda' or 'mps'"),
+        (["--launcher", "locl"], "Did you mean 'local'?"),
+        (["--workers", "0"], "workers must be at least 1"),
+        (["--validation", "2"], "data.validation is a file, or a fraction in (0, 1)"),
+        (["--methods", "lorra"], "Did you mean 'lora'?"),
+        (["--methods", "full,full"], "two methods are named 'full'"),
+        (["--methods", ","], "--methods names no method"),
+        (["--epoch", "3"], "--epochs"),
+        (["nowhere.yaml"], "nowhere.yaml: there is no such study file"),
+    ],
+)
+def test_what_needs_no_data_to_be_refused(refused: Any, options: list[str], said: str) -> None:
+    assert said in refused("compare", "--model", "m", "--train", "t.csv", *options)
+
+
+def test_nothing_at_all(refused: Any) -> None:
+    text = refused("compare")
+    assert "'model' is missing" in text
+    assert "--model" in text
+    assert "--train" in text
+
+
+def test_a_misspelt_command_names_the_nearest(refused: Any) -> None:
+    assert "Did you mean 'compare'?" in refused("compair")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"--train": "toi.csv"}, ["toi.csv: there is no such file", "'toy.csv'"]),
+        ({"--text": "txt"}, ["toy.csv, row 1", "no column 'txt'", "'text'", "--text"]),
+        ({"--label": "Label"}, ["no column 'Label'", "'label'"]),
+        ({"--max-length": 999}, ["the model", "takes 128 tokens", "Set max_length to 128"]),
+        ({"--model": "./missing"}, ["./missing: is not a model's folder"]),
+        ({"--model": "nobody/nothing"}, ["'nobody/nothing'", "hub cannot be reached", "--model"]),
+        ({"--model": "."}, ["config.json"]),
+        ({"--out": "toy.csv"}, ["toy.csv: is a file"]),
+    ],
+)
+def test_what_is_refused_before_any_model_is_loaded(
+    refused: Any, tiny_model: Any, toy_csv: Any, options: dict[str, Any], said: list[str]
+) -> None:
+    toy_csv(30)
+    given = {"--model": tiny_model("bert"), "--train": "toy.csv", "--out": "study"} | options
+    text = refused("compare", *(x for pair in given.items() for x in pair))
+    for part in said:
+        assert part in text
+    assert "started" not in text
+
+
+def test_class_weights_of_a_label_that_is_not_there(
+    refused: Any, tiny_model: Any, toy_csv: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "asked.yaml"
+    file.write_text(
+        f"{{model: {tiny_model('bert')}, data: {{train: {toy_csv(30)}}},"
+        " train: {class_weights: {foot: 2}}}"
+    )
+    text = refused("compare", file)
+    assert "class_weights: 'foot' is no label of the data" in text
+    assert "Did you mean 'food'?" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["rnk=3"], "method 'lora' has no setting 'rnk'"),
+        (["rank"], "--set takes KEY=VALUE, not 'rank'"),
+        (["rank=["], "the value is not valid YAML"),
+        (["rank=many"], "rank should be a whole number, not 'many'"),
+    ],
+)
+def test_settings_of_train(refused: Any, settings: list[str], said: str) -> None:
+    options = [x for pair in settings for x in ("--set", pair)]
+    text = refused(
+        "train", "--method", "lora", "--out", "r", "--model", "m", "--train", "t.csv", *options
+    )
+    assert said in text
+
+
+def test_predict(refused: Any, finished_study: Any, toy_csv: Any, tmp_path: Path) -> None:
+    toy_csv(6)
+    run = next((finished_study.path / "runs").glob("full-*"))
+    assert "give one of its runs" in refused("predict", finished_study.path, "toy.csv")
+    assert "spec.json" in refused("predict", tmp_path, "toy.csv")
+    assert "'toy.csv'" in refused("predict", run, "toi.csv")
+    assert "no column 'words'" in refused("predict", run, "toy.csv", "--text", "words")
+    assert "is a folder" in refused("predict", run, "toy.csv", "--out", tmp_path)
+    assert "no device 'gpu'" in refused("predict", run, "toy.csv", "--device", "gpu")
+
+
+def test_report_and_check(refused: Any, finished_study: Any, toy_csv: Any) -> None:
+    toy_csv(6)
+    near = finished_study.path.parent / "toi"
+    assert "Did you mean 'toy'?" in refused("report", near)
+    model = finished_study.model
+    assert "no such file" in refused("check", "no.csv", "--model", model)
+    assert "128 tokens" in refused("check", "toy.csv", "--model", model, "--max-length", 129)
+    assert "--max-length" in refused("check", "toy.csv", "--model", model, "--max-length", -3)
+
+
+def test_a_study_is_no_run_and_a_run_no_study(
+    tuneoff: Any, finished_study: Any, tmp_path: Path
+) -> None:
+    run = next((finished_study.path / "runs").glob("full-*"))
+    base = ("--model", finished_study.model, "--train", finished_study.train)
+    ended = tuneoff("train", "--method", "full", *base, "--out", finished_study.path)
+    assert (ended.code, "is the folder of a study, not of a run" in ended.err) == (2, True)
+    ended = tuneoff("compare", *base, "--out", run)
+    assert (ended.code, "is the folder of a run, not of a study" in ended.err) == (2, True)

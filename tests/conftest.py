@@ -1,0 +1,383 @@
+"""What tests of several packages share: tiny encoders that load in milliseconds, and toy data."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import random
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tuneoff.data.task import Task
+    from tuneoff.record import RunRecord
+    from tuneoff.store import RunFolder
+
+# Before anything imports torch or a library of Hugging Face, and for the processes that tests
+# start. Tiny products gain nothing from a second thread, and lose much where cores are shared.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TOPICS = {
+    "animals": ["cat", "dog", "bird", "horse"],
+    "food": ["bread", "milk", "soup", "cheese"],
+    "weather": ["rain", "snow", "wind", "storm"],
+}
+"""The label of a toy text is the topic whose words it holds."""
+
+FILLERS = ["the", "a", "on", "under", "in", "it", "was", "red", "fast", "slow", "here", "there"]
+
+# Sizes small enough to load and train in milliseconds, wide enough to learn the toy data.
+_SIZES: dict[str, Any] = {
+    "hidden_size": 64,  # bitsandbytes quantises in blocks of 64
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "max_position_embeddings": 128,
+}
+_ROBERTA_SIZES = {**_SIZES, "max_position_embeddings": 130, "type_vocab_size": 1}
+_TOKENS = {"bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]"), "roberta": ("<s>", "<pad>", "</s>")}
+
+_ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("bert", _SIZES),
+    "distilbert": (
+        "bert",
+        {
+            "dim": 64,
+            "hidden_dim": 128,
+            "n_layers": 3,
+            "n_heads": 4,
+            "max_position_embeddings": 128,
+        },
+    ),
+    "electra": ("bert", {**_SIZES, "embedding_size": 32}),
+    "roberta": ("roberta", _ROBERTA_SIZES),
+    "xlm-roberta": ("roberta", _ROBERTA_SIZES),
+    # Cannot be packed: its attention shares a bias of relative positions over the batch.
+    "mpnet": ("roberta", {k: v for k, v in _ROBERTA_SIZES.items() if k != "type_vocab_size"}),
+}
+"""Per model type: whose special tokens it has, and its sizes."""
+
+TinyModel = Callable[..., Path]
+ToyCsv = Callable[..., Path]
+ToyTask = Callable[..., "Task"]
+
+
+@dataclass(frozen=True)
+class ToyRun:
+    """A run that `run_toy` made."""
+
+    record: RunRecord
+    folder: RunFolder
+    task: Task
+    model: Path
+    events: list[dict[str, Any]]
+
+
+RunToy = Callable[..., ToyRun]
+
+
+def _tokenizer(kind: str) -> Any:
+    """Whole words, as BERT or RoBERTa frames them: token types there, a pad id of 1 here."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = [*(word for words in TOPICS.values() for word in words), *FILLERS]
+    if kind == "bert":
+        specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+        first, last, pad, unknown = "[CLS]", "[SEP]", "[PAD]", "[UNK]"
+        single, pair = f"{first} $A {last}", f"{first}:0 $A:0 {last}:0 $B:1 {last}:1"
+        names = ["input_ids", "token_type_ids", "attention_mask"]
+    else:
+        specials = ["<s>", "<pad>", "</s>", "<unk>"]
+        first, last, pad, unknown = "<s>", "</s>", "<pad>", "<unk>"
+        single, pair = f"{first} $A {last}", f"{first} $A {last} {last} $B:0 {last}"
+        names = ["input_ids", "attention_mask"]
+    vocabulary = {token: i for i, token in enumerate([*specials, *words])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
+    backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(
+        single=single,
+        pair=pair,
+        special_tokens=[(first, vocabulary[first]), (last, vocabulary[last])],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=pad,
+        unk_token=unknown,
+        cls_token=first,
+        sep_token=last,
+        model_max_length=128,
+        model_input_names=names,
+    )
+
+
+def _build_model(architecture: str, folder: Path) -> None:
+    """A random encoder without a head, as pretrained ones come; its weights large enough that
+    every position, type and neighbour shows in the logits."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    kind, sizes = _ARCHITECTURES[architecture]
+    tokenizer = _tokenizer(kind)
+    config = AutoConfig.for_model(
+        architecture,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+        initializer_range=0.25,  # of the head, which is drawn when the folder is loaded
+        **sizes,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = AutoModel.from_config(config)
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                # Tables of embeddings wide apart, as pretrained ones are: a tiny encoder learns
+                # from 60 rows only if words differ from the start.
+                weight.normal_(0, 1.0 if name.endswith("embeddings.weight") else 0.08)
+                if "norm" in name.lower() and name.endswith("weight"):
+                    weight.add_(1)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """`tiny_model("bert")`: the folder of a random encoder of 3 layers, 64 wide, and its tokenizer.
+
+    Also "distilbert", "electra", "roberta", "xlm-roberta", and "mpnet", which cannot be packed.
+    Made once per session: copy a folder before changing it.
+    """
+    made: dict[str, Path] = {}
+
+    def make(architecture: str = "bert") -> Path:
+        if architecture not in made:
+            folder = tmp_path_factory.mktemp(architecture)
+            _build_model(architecture, folder)
+            made[architecture] = folder
+        return made[architecture]
+
+    return make
+
+
+def _csv_maker(folder: Path) -> ToyCsv:
+    def make(
+        rows: int = 60, *, pairs: bool = False, seed: int = 0, name: str = "toy.csv", **extra: Any
+    ) -> Path:
+        draw = random.Random(seed)
+        header = ["text", *(["text_pair"] if pairs else []), "label", *extra]
+        path = folder / name
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            for i in range(rows):
+                label = list(TOPICS)[i % len(TOPICS)]
+                size = draw.randint(1, 6) * (4 if i % 10 == 0 else 1)
+                words = draw.choices(FILLERS, k=size) + draw.choices(TOPICS[label], k=2 + size)
+                draw.shuffle(words)
+                text = [" ".join(words)]
+                if pairs:
+                    text.insert(0, " ".join(draw.choices(FILLERS, k=draw.randint(3, 12))))
+                writer.writerow([*text, label, *(values[i] for values in extra.values())])
+        return path
+
+    return make
+
+
+@pytest.fixture
+def toy_csv(tmp_path: Path) -> ToyCsv:
+    """`toy_csv(rows=60, pairs=False, seed=0, name="toy.csv")`: a CSV that a tiny encoder can learn.
+
+    Columns `text`, `label`, with `pairs` also `text_pair`. The label is the topic whose words the
+    text (with `pairs`: the second one) holds. Texts have 4 to 14 words, some up to 50.
+    """
+    return _csv_maker(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared_csv(tmp_path_factory: pytest.TempPathFactory) -> ToyCsv:
+    """As `toy_csv`, into one folder for the session: give each file a name of its own."""
+    return _csv_maker(tmp_path_factory.mktemp("csv"))
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture(scope="session")
+def tuneoff() -> Command:
+    """`tuneoff("compare", "study.yaml", …)`: the command in this process, 80 columns wide."""
+    from tuneoff.cli import main
+
+    def call(*arguments: Any) -> Ended:
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            warnings.catch_warnings(),
+        ):
+            patch.setattr("sys.argv", ["tuneoff", *map(str, arguments)])
+            patch.setenv("COLUMNS", "80")
+            code: Any = 0
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code
+        return Ended(int(code or 0), out.getvalue(), err.getvalue())
+
+    return call
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished study, and what made it."""
+
+    path: Path
+    arguments: tuple[Any, ...]
+    ended: Ended
+    train: Path
+    test: Path
+    model: Path
+
+
+@pytest.fixture(scope="session")
+def finished_study(
+    tuneoff: Command,
+    tiny_model: TinyModel,
+    shared_csv: ToyCsv,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Finished:
+    """A study of tfidf, full and lora with one seed, made by the command: read it, no more."""
+    folder = tmp_path_factory.mktemp("studies")
+    train = shared_csv(90, seed=1, name="study-train.csv")
+    test = shared_csv(30, seed=2, name="study-test.csv")
+    model = tiny_model("bert")
+    file = folder / "asked.yaml"
+    file.write_text(
+        f"model: {model}\n"
+        "data: {train: nowhere.csv, validation: 0.2}\n"
+        "methods: [tfidf, full, {method: lora, name: 'lora/r 2', rank: 2}]\n"
+        "train: {epochs: 1, precision: fp32, threads: 1, learning_rate: 3e-3}\n"
+    )
+    data = ("--train", train, "--test", test, "--seeds", 1, "--epochs", 2)
+    arguments = ("compare", file, *data, "--out", folder / "toy")
+    return Finished(folder / "toy", arguments, tuneoff(*arguments), train, test, model)
+
+
+@pytest.fixture
+def toy_task(tiny_model: TinyModel, toy_csv: ToyCsv, tmp_path: Path) -> ToyTask:
+    """`toy_task("bert", rows=60, pairs=False, …)`: toy data, split and tokenised for a tiny model.
+
+    `data` holds settings of `DataSpec`; other keywords go to `toy_csv`.
+    """
+    from tuneoff.data.task import open_task, prepare
+    from tuneoff.spec import DataSpec
+
+    def make(
+        architecture: str = "bert",
+        *,
+        rows: int = 60,
+        pairs: bool = False,
+        file: Path | None = None,
+        max_length: int = 64,
+        data: dict[str, Any] | None = None,
+        **csv_options: Any,
+    ) -> Task:
+        file = file or toy_csv(rows, pairs=pairs, **csv_options)
+        settings = {"text_pair": "text_pair"} if pairs else {}
+        record = prepare(
+            DataSpec(train=str(file), **(settings | (data or {}))),
+            model=f"tiny {architecture}",
+            model_path=tiny_model(architecture),
+            model_fingerprint="f" * 64,
+            model_type=architecture,
+            max_length=max_length,
+            folder=tmp_path / "data",
+        )
+        return open_task(tmp_path / "data" / record.key)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _engine() -> None:
+    """The engine's libraries, out of the garbage collector's sight: a run collects several times,
+    which takes half a second with their million objects."""
+    import gc
+
+    import peft  # noqa: F401
+    import sklearn.metrics  # noqa: F401
+    import transformers.models.auto.modeling_auto  # noqa: F401
+
+    import tuneoff.run  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def run_toy(tiny_model: TinyModel, toy_task: ToyTask, tmp_path: Path, _engine: None) -> RunToy:
+    """`run_toy("lora", "bert", config={"rank": 4}, epochs=2, …)`: a run of the engine in this
+    process, on the CPU in fp32 unless `precision` says otherwise; other keywords are training
+    settings."""
+    from tuneoff.run import run
+    from tuneoff.spec import RunSpec, TrainSpec
+    from tuneoff.store import RunFolder
+
+    def make(
+        method: str = "full",
+        architecture: str = "bert",
+        *,
+        task: Task | None = None,
+        model: Path | None = None,
+        config: dict[str, Any] | None = None,
+        seed: int = 0,
+        metric: str = "macro_f1",
+        **train: Any,
+    ) -> ToyRun:
+        task = task or toy_task(architecture)
+        model = model or tiny_model(architecture)
+        settings = {"precision": "fp32", "device": "cpu", "epochs": 2, "learning_rate": 2e-3}
+        spec = RunSpec(
+            name=method,
+            method=method,
+            config=config or {},
+            model=str(model),
+            train=TrainSpec(**(settings | train)),
+            seed=seed,
+            metric=metric,
+            data_fingerprint=task.record.fingerprint,
+            model_fingerprint="f" * 64,
+        )
+        folder = RunFolder(tmp_path / "runs" / spec.run_id)
+        folder.write_spec(spec)
+        events: list[dict[str, Any]] = []
+        record = run(
+            spec,
+            folder,
+            task_path=task.splits["train"].path.parent,
+            model_path=model,
+            emit=events.append,
+        )
+        return ToyRun(record, folder, task, model, events)
+
+    return make

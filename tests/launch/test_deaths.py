@@ -1,0 +1,197 @@
+"""Processes die: a run's, a worker's, the desk's. The study goes on, and nobody stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tuneoff.errors import BadInput
+from tuneoff.launch import LocalLauncher, launcher
+from tuneoff.progress import Quiet
+from tuneoff.record import RunRecord, Status
+from tuneoff.spec import RunSpec, StudySpec, parse_study
+from tuneoff.store import StudyFolder
+from tuneoff.study import complete, run_study
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="workers fork")
+
+LONG = {"method": "full", "name": "long", "epochs": 100_000}
+"""A run that ends by force alone."""
+TUNEOFF = "from tuneoff.cli import main; main()"
+
+
+def workers_of(process: psutil.Process) -> list[psutil.Process]:
+    """The workers that `process` started; the first child of each is the run at work."""
+    return [p for p in process.children() if "tuneoff.launch.worker" in p.cmdline()]
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+
+
+class AtWork(Quiet):
+    """Calls `act` once, when the run named `name` is training; notes what starts and ends."""
+
+    def __init__(self, name: str = "long", act: Callable[[], None] = lambda: None) -> None:
+        self.name, self.act = name, act
+        self.seen: list[tuple[str, str]] = []
+
+    def started(self, spec: RunSpec) -> None:
+        self.seen.append(("started", spec.name))
+
+    def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
+        if spec.name == self.name and "step" in event:
+            self.act()
+            self.act = lambda: None
+
+    def ended(self, spec: RunSpec, record: RunRecord) -> None:
+        self.seen.append(("ended", spec.name))
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[LocalLauncher]:
+    with launcher("local") as opened:
+        yield opened
+
+
+@pytest.fixture
+def study(tiny_model: Any, toy_csv: Any) -> Callable[..., StudySpec]:
+    def make(*methods: Any) -> StudySpec:
+        return complete(
+            parse_study(
+                {
+                    "model": str(tiny_model("bert")),
+                    "data": {"train": str(toy_csv(60))},
+                    "methods": list(methods),
+                    "seeds": 1,
+                    "train": {"threads": 1, "precision": "fp32"},
+                }
+            )
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("victim", ["run", "worker"])
+def test_a_killed_process_is_a_record_and_the_study_goes_on(
+    local: LocalLauncher, study: Any, tmp_path: Path, victim: str
+) -> None:
+    killed: list[psutil.Process] = []
+
+    def kill() -> None:
+        (worker,) = workers_of(psutil.Process())
+        (run,) = worker.children()
+        killed.extend([run] if victim == "run" else [worker, run])
+        killed[0].kill()
+
+    folder = StudyFolder(tmp_path / "study")
+    _, records = run_study(study(LONG, "tfidf"), folder, launcher=local, watch=AtWork(act=kill))
+    assert [r.status for r in records][1] == Status.FINISHED
+    dead = records[0]
+    assert dead.status in (Status.FAILED, Status.OUT_OF_MEMORY)  # if memory ran out meanwhile
+    assert "signal 9" in (dead.error or "")
+    assert dead.quality.test is None
+    assert folder.run(dead.run_id).record() == dead
+    assert isinstance(folder.run(dead.run_id).history(), list)  # half a row is no obstacle
+    assert gone(killed)
+
+
+def test_two_workers_run_at_the_same_time(study: Any, tmp_path: Path) -> None:
+    # Each run waits until the other one has begun: with one worker this would never end.
+    meeting = threading.Barrier(2, timeout=120)
+
+    class Both(AtWork):
+        def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
+            if event["phase"] == "load":
+                meeting.wait()
+
+    watch, before = Both(), workers_of(psutil.Process())
+    asked = study({"method": "head", "epochs": 1}, {"method": "full", "epochs": 1})
+    with launcher("local", workers=2) as two:
+        _, records = run_study(asked, StudyFolder(tmp_path), launcher=two, watch=watch)
+        workers = [w for w in workers_of(psutil.Process()) if w not in before]
+        assert len(workers) == 2
+    assert [r.status for r in records] == [Status.FINISHED] * 2
+    assert {kind for kind, _ in watch.seen[:2]} == {"started"}
+    assert gone(workers)
+
+
+def start(study: StudySpec, out: Path, *options: str) -> subprocess.Popen[str]:
+    folder = StudyFolder(out)
+    folder.write_spec(study)
+    return subprocess.Popen(
+        [sys.executable, "-c", TUNEOFF, "compare", str(folder.spec_file), "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(found: Callable[[], Any]) -> Any:
+    for _ in range(6000):
+        if result := found():
+            return result
+        time.sleep(0.02)
+    pytest.fail("what was waited for did not come")
+
+
+def training(desk: subprocess.Popen[str], out: Path, name: str) -> list[psutil.Process]:
+    """Wait until the run `name` has trained for an epoch; the workers and their children."""
+    wait_for(
+        lambda: any("validation" in f.read_text() for f in out.glob(f"runs/{name}-*/history.jsonl"))
+    )
+    workers = workers_of(psutil.Process(desk.pid))
+    return [*workers, *(child for worker in workers for child in worker.children())]
+
+
+def test_nobody_survives_the_desk(study: Any, tmp_path: Path) -> None:
+    desk = start(study(LONG), tmp_path)
+    left = training(desk, tmp_path, "long")
+    assert len(left) == 2
+    desk.kill()
+    desk.communicate()
+    wait_for(lambda: gone(left))
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
+    study: Any, tuneoff: Any, tmp_path: Path
+) -> None:
+    asked = study("tfidf", {"method": "full", "name": "long", "epochs": 60})
+    desk = start(asked, tmp_path)
+    left = training(desk, tmp_path, "long")
+    os.kill(desk.pid, signal.SIGINT)
+    _, err = desk.communicate()
+    assert desk.returncode == 130, err
+    assert "Interrupted. What is finished is kept; the same command goes on." in err
+    assert "Traceback" not in err
+    assert gone(left)
+    folder = StudyFolder(tmp_path)
+    records = {r.method.name: r for run in folder.runs() if (r := run.record())}
+    assert records["tfidf"].status == Status.FINISHED
+    assert records["long"].status == Status.INTERRUPTED
+    kept = folder.run(records["tfidf"].run_id).record_file.stat().st_mtime_ns
+
+    ended = tuneoff("compare", folder.spec_file, "--out", tmp_path)
+    assert ended.code == 0, ended.err
+    assert "1 finished before" in ended.err
+    assert folder.run(records["tfidf"].run_id).record_file.stat().st_mtime_ns == kept
+    record = folder.run(records["long"].run_id).record()
+    assert record is not None
+    assert record.status == Status.FINISHED
+
+
+def test_what_no_launcher_can_do() -> None:
+    with pytest.raises(BadInput, match=r"no launcher 'loca'.*\n.*Did you mean 'local'"):
+        launcher("loca")
+    with pytest.raises(BadInput, match="workers must be at least 1"):
+        launcher("local", 0)

@@ -1,0 +1,196 @@
+"""Memory, time, storage and arithmetic."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tuneoff.measure import memory
+from tuneoff.measure.clock import TrainClock
+from tuneoff.measure.compute import product_rate, training_flops
+from tuneoff.measure.environment import environment
+from tuneoff.measure.memory import PeakMemory, weight_bytes
+from tuneoff.measure.storage import storage_bytes
+from tuneoff.methods import method, parse_config
+from tuneoff.model.load import load_classifier
+
+CPU = torch.device("cpu")
+MB = 1 << 20
+
+
+def touch(megabytes: int) -> torch.Tensor:
+    return torch.ones(megabytes * MB // 4)
+
+
+@pytest.mark.parametrize("kept_by_the_system", [True, False])
+def test_peak_memory(monkeypatch: pytest.MonkeyPatch, kept_by_the_system: bool) -> None:
+    if not kept_by_the_system:
+        monkeypatch.setattr(memory, "_reset_peak", lambda: False)
+    elif sys.platform != "linux":
+        pytest.skip("Linux alone keeps a peak that can be reset")
+    found = PeakMemory(CPU)
+    block = touch(200)
+    time.sleep(0.05)  # the sampler looks every 10 ms
+    del block
+    gc.collect()
+    assert 195 * MB <= found.peak() < 260 * MB
+    found.reset()
+    assert found.peak() < 60 * MB
+    kept = touch(100)
+    time.sleep(0.05)
+    found.reset()  # what is still held counts
+    assert 90 * MB <= found.peak() < 160 * MB
+    assert kept.sum() > 0
+    assert found.reserved() is None
+
+
+def test_weight_bytes_counts_shared_weights_once() -> None:
+    a, b = torch.nn.Linear(4, 4, bias=False), torch.nn.Linear(4, 4, bias=False)
+    b.weight = a.weight
+    model = torch.nn.Sequential(a, b)
+    model.register_buffer("positions", torch.zeros(8, dtype=torch.int64))
+    assert weight_bytes(model) == 4 * 16 + 64
+    assert weight_bytes(model.to(torch.bfloat16)) == 2 * 16 + 64
+
+
+class Clockwork:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clockwork(monkeypatch: pytest.MonkeyPatch) -> Clockwork:
+    made = Clockwork()
+    monkeypatch.setattr("tuneoff.measure.clock.time", made)
+    return made
+
+
+def test_clock_counts_training_alone_and_throughput_after_the_warm_up(
+    clockwork: Clockwork,
+) -> None:
+    clock = TrainClock(CPU, warmup_steps=2)
+    for _ in range(2):
+        with clock.running():
+            for seconds in (4.0, 1.0, 1.0) if clockwork.now == 100 else (1.0, 1.0, 1.0):
+                clockwork.now += seconds
+                clock.step(8, 100)
+        with clock.evaluating():
+            clockwork.now += 7
+        clockwork.now += 50  # neither
+    assert clock.train_seconds == 9
+    assert clock.evaluate_seconds == 14
+    assert (clock.samples_so_far, clock.tokens) == (48, 600)
+    assert clock.samples_per_second == 32 / 4  # the first two steps took 5 s
+    assert clock.tokens_per_second == 400 / 4
+
+
+def test_clock_of_a_single_step(clockwork: Clockwork) -> None:
+    clock = TrainClock(CPU, warmup_steps=1)
+    with clock.running():
+        clockwork.now += 2
+        clock.step(8, 100)
+    assert clock.samples_per_second == 4
+
+
+def test_storage_leaves_out_links_and_the_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"x" * 5000)
+    folder = tmp_path / "model"
+    (folder / "base").mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(b"x" * 100)
+    (folder / "adapter_config.json").write_bytes(b"x" * 20)
+    (folder / "base" / "config.json").write_bytes(b"x" * 3)
+    (folder / "base" / "model.safetensors").symlink_to(tmp_path / "elsewhere")
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "README.md"):
+        (folder / name).write_bytes(b"x" * 7000)
+    assert storage_bytes(folder) == 123
+
+
+def loaded(path: Path, name: str, config: dict[str, Any] | None = None) -> Any:
+    chosen = method(name)
+    return load_classifier(
+        path,
+        ["a", "b"],
+        chosen,
+        parse_config(chosen, config or {}),
+        dtype=torch.float32,
+        device=CPU,
+        attention_dropout=0.0,
+        seed=0,
+    )[0]
+
+
+def test_flops_by_hand(tiny_model: Callable[[str], Path]) -> None:
+    path, lengths = tiny_model("bert"), np.array([10, 30])
+    tokens, squares, hidden, wide = 40, 10**2 + 30**2, 64, 128
+    weights = 4 * hidden**2 + 2 * hidden * wide
+    forward = 2 * tokens * weights + 4 * squares * hidden  # of a layer
+    expected = {
+        "full": 3 * 3 * forward,  # three layers; backward takes twice the forward pass
+        "head": 3 * forward,
+        "baseline": 3 * forward,
+        "partial": 3 * forward + 2 * 2 * forward,  # the last two of three
+    }
+    for name, flops in expected.items():
+        classifier = loaded(path, name)
+        found = training_flops(classifier.model, classifier.architecture, lengths)
+        assert found == flops, name
+    # LoRA: the frozen matrices have no gradient of their own, the adapters' are small.
+    classifier = loaded(path, "lora", {"rank": 4, "targets": ["query"]})
+    adapters = 2 * hidden * 4
+    layer = 2 * tokens * (2 * weights + 3 * adapters) + 3 * 4 * squares * hidden
+    assert training_flops(classifier.model, classifier.architecture, lengths) == 3 * layer
+
+
+def test_layers_that_share_their_weights_all_compute(tmp_path: Path) -> None:
+    """ALBERT's four layers do four times the arithmetic of its one group of weights."""
+    from transformers import AlbertConfig, AlbertForSequenceClassification
+
+    from tuneoff.model.architecture import describe
+
+    sizes = {"num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 30}
+    flops = []
+    for layers in (1, 4):
+        config = AlbertConfig(hidden_size=16, num_hidden_layers=layers, **sizes)
+        model = AlbertForSequenceClassification(config)
+        flops.append(training_flops(model, describe(model), np.array([5, 7])))
+    assert flops[1] == 4 * flops[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_product_rate(dtype: torch.dtype) -> None:
+    assert product_rate(dtype, CPU, seconds=0.0) > 1e6
+
+
+def test_environment() -> None:
+    found = environment(CPU)
+    assert found["torch"] == torch.__version__
+    assert found["threads"] == torch.get_num_threads()
+    assert found["device"] == "cpu"
+    assert found["cores"] >= 1
+    assert found["memory_bytes"] > 1 << 28
+
+
+def test_memory_is_measured_in_a_fresh_process() -> None:
+    """The level is that before the model is loaded: libraries do not count."""
+    code = (
+        "import torch; from tuneoff.measure.memory import PeakMemory\n"
+        "found = PeakMemory(torch.device('cpu'))\n"
+        "assert found.peak() < 20e6, found.peak()\n"
+        "x = torch.ones(50_000_000); del x\n"
+        "assert 195e6 <= found.peak() < 230e6, found.peak()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,162 @@
+"""Attention within texts against PyTorch's own, text by text, forward and backward."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tuneoff.model import attention
+from tuneoff.model.attention import Packing, packed_attention, rounded
+
+CPU = torch.device("cpu")
+LENGTHS = {
+    "one text": [5],
+    "one token": [1],
+    "no spare place": [8, 8],
+    "one padded group": [3, 5, 8, 8, 9],
+    "equal group and padded group": [16] * 4 + [3, 7],
+    "many groups": [2, 3, 60, 61, 130, 200],
+}
+
+
+def attend(states: list[Tensor], packing: Packing, **options: Any) -> Tensor:
+    """(tokens, heads, size) in and out; our function takes and gives Transformers' form."""
+    q, k, v = (x.transpose(0, 1)[None] for x in states)
+    out, _ = packed_attention(nn.Identity(), q, k, v, None, packing=packing, **options)
+    return out[0]
+
+
+def text_by_text(states: list[Tensor], lengths: list[int], scale: float) -> Tensor:
+    parts = []
+    for q, k, v in zip(*(x.split(lengths) for x in states), strict=True):
+        one = F.scaled_dot_product_attention(
+            *(x.transpose(0, 1)[None] for x in (q, k, v)), scale=scale
+        )
+        parts.append(one[0].transpose(0, 1))
+    return torch.cat(parts)
+
+
+def both(
+    lengths: list[int], dtype: torch.dtype, heads: int = 3, size: int = 8, spread: float = 1.0
+) -> tuple[SimpleNamespace, SimpleNamespace]:
+    """Outputs and gradients: ours in `dtype`, PyTorch's in float32 of the same numbers."""
+    torch.manual_seed(0)
+    packing, tokens = Packing(lengths, CPU), sum(lengths)
+    row = tokens + packing.spare
+    states = [(spread * torch.randn(row, heads, size)).to(dtype) for _ in range(3)]
+    outgoing = torch.randn(tokens, heads, size).to(dtype)
+
+    ours = [x.clone().requires_grad_() for x in states]
+    out = attend(ours, packing, scaling=0.3)
+    assert out.shape == (row, heads, size)
+    assert not out[tokens:].any()
+    out[:tokens].backward(outgoing)
+
+    theirs = [x[:tokens].float().requires_grad_() for x in states]
+    expected = text_by_text(theirs, lengths, 0.3)
+    expected.backward(outgoing.float())
+    assert all(x.grad is not None and not x.grad[tokens:].any() for x in ours)
+    return (
+        SimpleNamespace(out=out[:tokens].float(), grads=[x.grad[:tokens].float() for x in ours]),
+        SimpleNamespace(out=expected, grads=[x.grad for x in theirs]),
+    )
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
+def test_float32_is_that_of_pytorch(lengths: list[int]) -> None:
+    ours, theirs = both(lengths, torch.float32)
+    torch.testing.assert_close(ours.out, theirs.out, rtol=1e-5, atol=1e-5)
+    for mine, yours in zip(ours.grads, theirs.grads, strict=True):
+        torch.testing.assert_close(mine, yours, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
+def test_bfloat16_is_near_float32(lengths: list[int]) -> None:
+    ours, theirs = both(lengths, torch.bfloat16)
+    for mine, yours in zip([ours.out, *ours.grads], [theirs.out, *theirs.grads], strict=True):
+        # A gradient that is 0 (one token attends to itself alone) is left at rounding's size.
+        assert (mine - yours).norm() < 0.02 * yours.norm() + 0.02
+
+
+@pytest.mark.parametrize("piece", [1, 500, 3000])
+def test_pieces_give_the_same_gradients(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    lengths = [9, 10, 10, 11, 11, 11, 12]
+    whole, theirs = both(lengths, torch.float32)
+    assert len(attention._pieces(7, 3, 12)) == 3  # 4 + 2 + 1 texts: all of them fit at once
+    monkeypatch.setattr(attention, "_PIECE", piece)
+    assert len(attention._pieces(7, 3, 12)) > 3 or piece == 3000
+    pieces, _ = both(lengths, torch.float32)
+    for mine, yours in zip(pieces.grads, theirs.grads, strict=True):
+        torch.testing.assert_close(mine, yours, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_padding_does_not_overflow_where_all_scores_are_very_low(dtype: torch.dtype) -> None:
+    """A padded place has a score of 0: far above real ones of -300, whose sum it must not meet."""
+    lengths, size = [5, 8], 8
+    packing = Packing(lengths, CPU)
+    q = torch.full((sum(lengths) + packing.spare, 1, size), 10.0)
+    k = -q - 0.1 * torch.randn(q.shape)
+    v = torch.randn(q.shape)
+    states = [x.to(dtype).requires_grad_() for x in (q, k, v)]
+    out = attend(states, packing)
+    out.square().sum().backward()
+    assert all(x.grad is not None and x.grad.isfinite().all() for x in states)
+
+
+def test_scaling_is_that_of_the_head_size_by_default() -> None:
+    torch.manual_seed(0)
+    packing = Packing([4, 6], CPU)
+    states = [torch.randn(10 + packing.spare, 2, 16) for _ in range(3)]
+    explicit = attend(states, packing, scaling=0.25)
+    assert torch.equal(attend(states, packing), explicit)
+    assert not torch.allclose(attend(states, packing, scaling=0.5), explicit)
+
+
+def test_dropout_drops_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    lengths = [4, 6, 30]
+    packing = Packing(lengths, CPU)
+    states = [torch.randn(sum(lengths) + packing.spare, 2, 16) for _ in range(2)]
+    states.append(torch.ones_like(states[0]))  # every output is the sum of the kept weights
+    states[0].requires_grad_()
+    outputs = torch.stack([attend(states, packing, dropout=0.5)[:40] for _ in range(300)])
+    assert outputs.std(0).min() > 0.1
+    assert abs(outputs.mean().item() - 1) < 0.02
+    outputs.sum().backward()
+    assert states[0].grad is not None
+    assert states[0].grad.isfinite().all()
+
+
+def test_dropout_of_nothing_by_groups_is_the_same() -> None:
+    """The path with dropout on its own layout: PyTorch's attention over the same groups."""
+    torch.manual_seed(0)
+    lengths = [3, 3, 50, 70]
+    packing = Packing(lengths, CPU)
+    states = [torch.randn(sum(lengths) + packing.spare, 2, 16) for _ in range(3)]
+    by_groups = attention._by_groups(*states, packing, 0.25, 0.0)
+    torch.testing.assert_close(by_groups, attend(states, packing), rtol=1e-5, atol=1e-5)
+
+
+def test_groups_cover_the_row_in_order() -> None:
+    lengths = [2, 3, 3, 40, 41, 90, 200, 201]
+    groups = Packing(lengths, CPU).groups
+    assert sum(g.texts for g in groups) == len(lengths)
+    assert 1 < len(groups) < len(lengths)
+    place = text = 0
+    for group in groups:
+        own = lengths[text : text + group.texts]
+        assert (group.start, group.tokens) == (place, sum(own))
+        assert group.longest == rounded(max(own))
+        place, text = place + group.tokens, text + group.texts
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 64, 65, 127, 128, 1000, 16_384])
+def test_rounding_adds_little(size: int) -> None:
+    assert size <= rounded(size) <= max(size + 7, 1.125 * size)
+    assert rounded(rounded(size)) == rounded(size)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tuneoff.model import precision
+from tuneoff.model.precision import DTYPES, choose_device, choose_precision
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("asked", DTYPES)
+def test_what_is_asked_is_taken(asked: str) -> None:
+    assert choose_precision(asked, CPU) == asked
+
+
+@pytest.mark.parametrize(
+    ("flags", "chosen"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16 amx_tile", "bf16"),
+        ("flags\t\t: fpu amx_bf16", "bf16"),
+        ("Features\t: fp asimd bf16 i8mm", "bf16"),
+        ("flags\t\t: fpu avx2 avx512f", "fp32"),
+        ("nothing is said", "fp32"),
+    ],
+)
+def test_auto_is_bf16_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object, flags: str, chosen: str
+) -> None:
+    import io
+
+    text = f"processor\t: 0\nmodel name\t: any\n{flags}\nbugs\t: bf16\n"
+    monkeypatch.setattr(precision, "open", lambda _: io.StringIO(text), raising=False)
+    assert choose_precision("auto", CPU) == chosen
+
+
+def test_auto_where_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(precision, "open", refuse, raising=False)
+    assert choose_precision("auto", CPU) == "fp32"
+    assert choose_precision("auto", torch.device("mps")) == "fp32"
+
+
+def test_device() -> None:
+    assert choose_device("cpu") == CPU
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        assert choose_device("auto") == CPU
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gpu_is_taken() -> None:
+    device = choose_device("auto")
+    assert device.type == "cuda"
+    assert choose_precision("auto", device) in ("bf16", "fp16")

@@ -1,0 +1,132 @@
+"""The Python door: data frames in, studies and runs out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import tuneoff as package
+from tuneoff import api
+from tuneoff.errors import BadInput
+
+
+@pytest.fixture(scope="module")
+def frame(shared_csv: Any) -> pd.DataFrame:
+    """Rows under an index that does not count them."""
+    frame = pd.read_csv(shared_csv(60, seed=3, name="api.csv"))
+    return frame.set_index(pd.Index([f"id{i % 7}" for i in range(len(frame))]))
+
+
+def test_compare_takes_data_frames(
+    tiny_model: Any, frame: pd.DataFrame, shared_csv: Any, tmp_path: Path
+) -> None:
+    test = pd.read_csv(shared_csv(21, seed=4, name="api-test.csv"))
+    study = package.compare(
+        model=tiny_model("bert"),
+        train=frame,
+        test=test,
+        methods=["tfidf", {"method": "head", "epochs": 1}],
+        seeds=[3],
+        threads=1,
+        out=tmp_path / "study",
+        progress=False,
+    )
+    table = study.table()
+    assert set(table.index) == {"tfidf", "head"}
+    assert table["accuracy"].between(0, 1).all()
+    assert [run.record.seed for run in study.runs] == [3, 3]
+    assert study.summary["rows"]["test"] == 21
+    assert study.spec.data.train.endswith("train.parquet")
+    best = study.best()
+    score = best.record.quality.validation
+    assert score is not None
+    assert score.macro_f1 == max(r.record.quality.validation.macro_f1 for r in study.runs)
+    assert len(frame) == 60
+    assert list(frame.columns) == ["text", "label"]  # nothing was done to what is the caller's
+
+
+def test_train_and_predict(tiny_model: Any, frame: pd.DataFrame, tmp_path: Path) -> None:
+    run = package.train(
+        {"method": "lora", "rank": 2},
+        model=tiny_model("bert"),
+        train=frame,
+        epochs=1,
+        threads=1,
+        seed=9,
+        out=tmp_path / "run",
+        progress=False,
+    )
+    assert run.record.seed == 9
+    assert run.record.method.config["rank"] == 2
+    assert (run.model_path / "adapter_config.json").is_file()
+    found = run.predict(["the cat", "rain and snow"])
+    assert found["prediction"].isin(["animals", "food", "weather"]).all()
+    assert set(run.predictions()["split"]) == {"validation", "test"}
+    assert repr(run).endswith("finished)")
+    loaded = package.load(tmp_path / "run")
+    assert isinstance(loaded, package.Run)
+    assert loaded.record == run.record
+
+
+def test_load(finished_study: Any, tmp_path: Path) -> None:
+    study = package.load(finished_study.path)
+    assert isinstance(study, package.Study)
+    assert len(study.runs) == 3
+    assert "3 runs" in repr(study)
+    assert isinstance(package.load(study.runs[0].path), package.Run)
+    with pytest.raises(BadInput, match="is not the folder of a study"):
+        package.load(tmp_path)
+
+
+def test_the_table_comes_from_the_records_where_there_is_no_summary(
+    finished_study: Any, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_study.path, tmp_path / "copy")
+    (tmp_path / "copy" / "summary.json").unlink()
+    (tmp_path / "copy" / "report.html").unlink()
+    study = package.Study(tmp_path / "copy")
+    pd.testing.assert_frame_equal(study.table(), package.Study(finished_study.path).table())
+    assert study.report() == tmp_path / "copy" / "report.html"
+    assert study.report().is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"epoch": 3}, "unknown option 'epoch'.\n  Did you mean 'epochs'?"),
+        ({"method": "full"}, "unknown option 'method'.\n  Did you mean 'methods'?"),
+        ({"epochs": 0}, "train.epochs must be at least 1"),
+        ({"launcher": "slurm"}, "no launcher 'slurm'"),
+        ({"methods": ["ful"]}, "unknown method 'ful'"),
+        ({"metric": "f1"}, "unknown metric 'f1'"),
+    ],
+)
+def test_bad_options(
+    frame: pd.DataFrame, tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(BadInput) as refused:
+        package.compare(**{"model": "m", "train": frame, "out": tmp_path / "s", **options})
+    assert said in str(refused.value)
+    assert not list(tmp_path.glob("s/study.yaml"))
+
+
+def test_a_data_frame_that_cannot_be_written(tmp_path: Path) -> None:
+    mixed = pd.DataFrame({"text": ["a", 1], "label": ["x", "y"]})
+    with pytest.raises(BadInput, match=r"the data frame for 'train' cannot be written"):
+        package.compare(model="m", train=mixed, out=tmp_path)
+
+
+def test_the_functions_keep_their_names_beside_the_subpackages() -> None:
+
+    assert package.compare is api.compare
+    assert package.train is api.train
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nothing_such"):
+        package.nothing_such  # noqa: B018
+    assert set(package.__all__) <= {*dir(package), *package._HOME}

@@ -1,0 +1,260 @@
+"""What is asked: from plain values to a spec and back, run ids, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuneoff.errors import BadInput, nearest
+from tuneoff.methods import BUILT_IN
+from tuneoff.spec import (
+    RunSpec,
+    TrainSpec,
+    file_name,
+    parse_study,
+    read_study,
+    replace_train,
+    to_plain,
+)
+from tuneoff.study import DEFAULT_METHODS, complete
+
+LEAST: dict[str, Any] = {"model": "m", "data": {"train": "t.csv"}, "methods": ["full"]}
+
+
+def faults(**changes: Any) -> str:
+    with pytest.raises(BadInput) as refused:
+        complete(parse_study({**LEAST, **changes}, file="s.yaml"), file="s.yaml")
+    return str(refused.value)
+
+
+# -- there and back ------------------------------------------------------------------------------
+
+names = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1, max_size=12)
+fractions = st.floats(0.01, 0.99)
+train_settings = st.fixed_dictionaries(
+    {},
+    optional={
+        "epochs": st.integers(1, 99),
+        "batch_size": st.integers(1, 999),
+        "max_length": st.none() | st.integers(4, 512),
+        "learning_rate": st.just("auto") | st.floats(1e-7, 1.0),
+        "class_weights": st.sampled_from(["none", "balanced"])
+        | st.dictionaries(names, st.floats(0.1, 9), min_size=1, max_size=3),
+        "precision": st.sampled_from(["auto", "bf16", "fp16", "fp32"]),
+        "attention_dropout": st.just("model") | st.floats(0, 0.9),
+        "early_stopping_patience": st.none() | st.integers(1, 9),
+    },
+)
+studies = st.fixed_dictionaries(
+    {
+        "model": names,
+        "data": st.fixed_dictionaries(
+            {"train": names},
+            optional={"test": names | fractions, "text": names, "group": st.none() | names},
+        ),
+    },
+    optional={
+        "methods": st.lists(
+            st.sampled_from([m.name for m in BUILT_IN]), unique=True, min_size=1, max_size=4
+        ),
+        "train": train_settings,
+        "seeds": st.integers(1, 5) | st.lists(st.integers(0, 99), unique=True, min_size=1),
+        "metric": st.sampled_from(["accuracy", "macro_f1", "log_loss"]),
+    },
+)
+
+
+@given(studies)
+def test_a_completed_study_reads_back_from_its_yaml(plain: dict[str, Any]) -> None:
+    asked = complete(parse_study(plain))
+    text = yaml.safe_dump(to_plain(asked), sort_keys=False, allow_unicode=True)
+    assert complete(parse_study(yaml.safe_load(text))) == asked
+
+
+def test_every_default_is_filled_in() -> None:
+    plain = to_plain(complete(parse_study({**LEAST, "methods": ["lora", "weighted"]})))
+    assert plain["seeds"] == [0, 1, 2]
+    assert plain["data"]["test"] == 0.2
+    assert plain["train"]["learning_rate"] == "auto"
+    lora, weighted = plain["methods"]
+    assert lora["rank"] == 8
+    assert "targets" in lora
+    assert weighted["class_weights"] == "balanced"
+
+
+def test_a_study_without_methods_gets_the_default_ones() -> None:
+    asked = complete(parse_study({"model": "m", "data": {"train": "t.csv"}, "methods": None}))
+    assert [m.name for m in asked.methods] == list(DEFAULT_METHODS)
+
+
+def test_a_section_left_empty_is_as_if_it_were_not_there() -> None:
+    asked = parse_study({**LEAST, "train": None, "seeds": None, "metric": None})
+    assert asked == parse_study(LEAST)
+
+
+def test_numbers_as_yaml_writes_and_misreads_them() -> None:
+    # YAML 1.1 takes 2e-5 for text, and the keys of class_weights for numbers.
+    text = "{learning_rate: 2e-5, class_weights: {0: 1, 1: 2.5}}"
+    train = parse_study({**LEAST, "train": yaml.safe_load(text)}).train
+    assert train.learning_rate == 2e-5
+    assert train.class_weights == {"0": 1.0, "1": 2.5}
+
+
+# -- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"modle": "x"}, ["'modle'", "'model'"]),
+        ({"data": {"train": "t", "tests": "x"}}, ["'data.tests'", "'test'"]),
+        ({"train": {"EPOCH": 1}}, ["'train.EPOCH'", "'epochs'"]),
+        ({"methods": [{"method": "lora", "rnk": 4}]}, ["'lora'", "'rnk'", "'rank'"]),
+        ({"methods": ["lorra"]}, ["'lorra'", "'lora'"]),
+        ({"methods": [{"method": "full", "learning_rat": 1}]}, ["'learning_rate'"]),
+        ({"metric": "macro-f1"}, ["'macro-f1'", "'macro_f1'"]),
+    ],
+)
+def test_an_unknown_word_is_named_with_the_nearest(
+    changes: dict[str, Any], said: list[str]
+) -> None:
+    text = faults(**changes)
+    assert text.startswith("s.yaml: ")
+    for part in said:
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data": "t.csv"}, "data should be a mapping of keys to values, not 't.csv'"),
+        ({"data": {"text": "x"}}, "'data.train' is missing"),
+        ({"train": 3}, "train should be a mapping of keys to values, not 3"),
+        ({"train": {"epochs": "many"}}, "train.epochs should be a whole number, not 'many'"),
+        ({"train": {"epochs": 2.5}}, "train.epochs should be a whole number, not 2.5"),
+        ({"train": {"epochs": 0}}, "train.epochs must be at least 1"),
+        ({"train": {"batch_size": 0}}, "train.batch_size must be at least 1"),
+        ({"train": {"threads": 0}}, "train.threads must be at least 1"),
+        ({"train": {"learning_rate": "x"}}, "learning_rate should be a number or 'auto', not 'x'"),
+        ({"train": {"learning_rate": float("nan")}}, "train.learning_rate must be positive"),
+        ({"train": {"class_weights": "balance"}}, "'none' or 'balanced' or a mapping"),
+        ({"train": {"class_weights": {"a": -1}}}, "train.class_weights must be positive"),
+        ({"train": {"precision": "f16"}}, "'auto', 'bf16', 'fp16' or 'fp32', not 'f16'"),
+        ({"train": {"weight_decay": -1}}, "train.weight_decay must not be negative"),
+        ({"data": {"train": "t", "validation": 1.5}}, "data.validation is a file, or a fraction"),
+        ({"data": {"train": "t", "test": [1]}}, "data.test should be a text or a number, not [1]"),
+        ({"methods": "full"}, "methods is a list of names and mappings, not 'full'"),
+        ({"methods": [{"name": "x"}]}, "with the key 'method', not {'name': 'x'}"),
+        ({"methods": ["full", "full"]}, "two methods are named 'full'"),
+        ({"methods": [{"method": "partial", "k": "all"}]}, "k should be a whole number, not 'all'"),
+        ({"methods": [{"method": "partial", "k": 0}]}, "method 'partial': k must be at least 1"),
+        ({"methods": [{"method": "full", "name": "f", "epochs": 0}]}, "method 'f': epochs must be"),
+        ({"methods": [{"method": "full", "max_length": 9}]}, "Set train.max_length."),
+        ({"seeds": []}, "seeds must name at least one seed"),
+        ({"seeds": [1, 1]}, "each once"),
+        ({"seeds": [-1]}, "a seed lies in [0, 2^32), not -1"),
+        ({"seeds": "three"}, "seeds is a number of seeds or a list of them, not 'three'"),
+        ({"seeds": ["a"]}, "seeds.0 should be a whole number, not 'a'"),
+    ],
+)
+def test_a_wrong_value_is_said_in_the_words_of_the_file(changes: dict[str, Any], said: str) -> None:
+    text = faults(**changes)
+    assert said in text
+    assert "pydantic" not in text
+    assert "Spec" not in text  # no class of ours means anything to who wrote the file
+
+
+def test_all_faults_are_named_at_once() -> None:
+    text = faults(methods=["ful", {"method": "lora", "rnk": 1}], metric="f")
+    assert text.count("s.yaml: ") == 3
+
+
+def test_a_mapping_it_must_be() -> None:
+    with pytest.raises(BadInput, match="mapping of keys"):
+        parse_study(["full"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "model: [\n", "a: b: c\n"])
+def test_a_file_that_is_no_study(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    with pytest.raises(BadInput) as refused:
+        read_study(file)
+    assert str(file) in str(refused.value)
+
+
+def test_a_missing_study_file_names_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "reviews.yaml").touch()
+    with pytest.raises(BadInput, match=r"Did you mean 'reviews\.yaml'\?"):
+        read_study(tmp_path / "review.yaml")
+
+
+def test_nearest_lists_a_few_words_at_the_most() -> None:
+    assert nearest("Rnak", ["rank", "alpha"]) == "Did you mean 'rank'?"
+    assert nearest("zzz", ["b", "a"]) == "Known: a, b."
+    many = nearest("zzz", [f"label{i:03}" for i in range(150)])
+    assert many.endswith("label011, … (150 in all).")
+
+
+# -- a run's identity ----------------------------------------------------------------------------
+
+
+def spec(**changes: Any) -> RunSpec:
+    least = RunSpec(
+        name="full",
+        method="full",
+        config={},
+        model="m",
+        train=TrainSpec(),
+        seed=0,
+        metric="macro_f1",
+        data_fingerprint="d",
+        model_fingerprint="f",
+    )
+    return replace(least, **changes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"config": {"rank": 4}},
+        {"data_fingerprint": "e"},
+        {"model_fingerprint": "g"},
+        {"metric": "accuracy"},
+        {"train": TrainSpec(epochs=4)},
+    ],
+)
+def test_what_decides_the_answer_changes_the_run_id(change: dict[str, Any]) -> None:
+    assert spec(**change).content_hash() != spec().content_hash()
+
+
+@pytest.mark.parametrize("change", [{"model": "elsewhere/m"}, {"train": TrainSpec(threads=3)}])
+def test_where_things_lie_does_not_change_the_run_id(change: dict[str, Any]) -> None:
+    assert spec(**change).run_id == spec().run_id
+
+
+@given(st.text(max_size=200))
+def test_any_name_is_one_safe_folder(name: str) -> None:
+    folder = file_name(name)
+    assert Path(folder).name == folder
+    assert folder not in ("", ".", "..")
+    assert not folder.startswith((".", "-"))
+    assert len(folder) <= 80
+
+
+def test_a_run_id_is_name_seed_and_hash() -> None:
+    assert spec(name="../../etc/x y", seed=7).run_id.startswith("etc-x-y-s7-")
+    assert len(spec().run_id.rpartition("-")[2]) == 8
+
+
+def test_training_settings_are_checked_where_they_change() -> None:
+    assert replace_train(TrainSpec(), {"learning_rate": "3e-4"}).learning_rate == 3e-4
+    with pytest.raises(BadInput, match="method 'x': epochs must be at least 1"):
+        replace_train(TrainSpec(), {"epochs": 0}, where="method 'x': ")

@@ -1,0 +1,170 @@
+"""A study expands to runs, skips what is finished, and refuses what cannot be run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuneoff.errors import BadInput
+from tuneoff.launch import Prepared
+from tuneoff.launch.local import Exit
+from tuneoff.progress import Lines, Quiet, end_line, plan_line, progress_line
+from tuneoff.record import Quantiles, RunRecord, SplitRecord, Status, TaskRecord
+from tuneoff.spec import RunSpec, StudySpec, parse_study
+from tuneoff.store import RunFolder, StudyFolder
+from tuneoff.study import complete, plan, run_study, train_one
+
+LENGTHS = Quantiles(3, 4, 5, 6, 7, 8, 9, 5.0)
+SPLIT = SplitRecord(1200, {"a": 700, "b": 500}, LENGTHS, [[3, 1200]], 0, 0.0, 0)
+TASK = TaskRecord(
+    fingerprint="d",
+    key="k",
+    labels=["a", "b"],
+    pair=False,
+    max_length=64,
+    splits={"train": SPLIT, "validation": SPLIT, "test": SPLIT},
+    shared_rows={},
+    lengths_by_label={},
+    model="m",
+    model_fingerprint="f",
+    model_type="bert",
+    warnings=["two [rows] are odd"],
+)
+
+
+class InMemory(nullcontext[Any]):
+    """A launcher that runs nothing: each process ends as `exits` says, by the entry's name."""
+
+    workers = 1
+
+    def __init__(self, exits: dict[str, Exit]) -> None:
+        super().__init__()
+        self.exits = exits
+        self.ran: list[str] = []
+
+    def prepare(self, *_: Any) -> Prepared:
+        return Prepared(TASK, Path("k"), Path("m"))
+
+    def run(
+        self, spec: RunSpec, folder: RunFolder, prepared: Prepared, watch: Callable[..., None]
+    ) -> Exit:
+        self.ran.append(spec.run_id)
+        assert folder.spec() == spec
+        return self.exits[spec.name]
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+def asked(*methods: Any, **changes: Any) -> StudySpec:
+    plain = {"model": "m", "data": {"train": "t.csv"}, "methods": list(methods), **changes}
+    return complete(parse_study(plain))
+
+
+def test_all_methods_run_with_one_seed_before_the_next_begins() -> None:
+    specs = plan(asked("full", {"method": "lora", "learning_rate": 1e-3}, seeds=[4, 2]), TASK)
+    assert [(s.name, s.seed) for s in specs] == [
+        *(("full", 4), ("lora", 4)),
+        *(("full", 2), ("lora", 2)),
+    ]
+    assert len({s.run_id for s in specs}) == 4
+    assert specs[1].train.learning_rate == 1e-3
+    assert specs[0].train.learning_rate == "auto"
+    assert {s.train.max_length for s in specs} == {64}  # the task's, where the study left it open
+    assert {s.data_fingerprint for s in specs} == {"d"}
+
+
+@pytest.mark.parametrize(
+    ("ended", "status", "said"),
+    [
+        (Exit(-9, False, False), Status.FAILED, "was ended (signal 9)"),
+        (Exit(-9, True, False), Status.OUT_OF_MEMORY, "by the system, which was out of memory"),
+        (Exit(-9, False, True), Status.INTERRUPTED, "because the study was interrupted"),
+        (Exit(1, False, False), Status.FAILED, "(exit code 1)"),
+    ],
+)
+def test_a_process_that_leaves_no_record_gets_one(
+    tmp_path: Path, ended: Exit, status: Status, said: str
+) -> None:
+    launcher: Any = InMemory({"full": ended})
+    folder = StudyFolder(tmp_path)
+    _, (record,) = run_study(asked("full", seeds=1), folder, launcher=launcher, watch=Quiet())
+    assert record.status == status
+    assert said in (record.error or "")
+    assert folder.run(record.run_id).record() == record
+    assert record.data.test_rows == 1200
+    assert record.parameters is None
+
+    # It is not finished, so the next call runs it again.
+    run_study(asked("full", seeds=1), folder, launcher=launcher, watch=Quiet())
+    assert launcher.ran == [record.run_id] * 2
+
+
+def test_a_study_and_a_run_do_not_share_a_folder(tmp_path: Path) -> None:
+    launcher: Any = InMemory({"full": Exit(1, False, False)})
+    study = asked("full", seeds=1)
+    run_study(study, StudyFolder(tmp_path / "study"), launcher=launcher, watch=Quiet())
+    train_one(study, tmp_path / "run", launcher=launcher, watch=Quiet())
+    assert [r.path for r in StudyFolder(tmp_path / "run").runs()] == [tmp_path / "run"]
+    with pytest.raises(BadInput, match="is the folder of a study, not of a run"):
+        train_one(study, tmp_path / "study", launcher=launcher, watch=Quiet())
+    with pytest.raises(BadInput, match="is the folder of a run, not of a study"):
+        run_study(study, StudyFolder(tmp_path / "run"), launcher=launcher, watch=Quiet())
+    assert len(launcher.ran) == 2
+
+
+def test_a_run_s_old_files_do_not_outlive_it(tmp_path: Path) -> None:
+    launcher: Any = InMemory({"full": Exit(1, False, False)})
+    folder = StudyFolder(tmp_path)
+    (run_id,) = (spec.run_id for spec in plan(asked("full", seeds=1), TASK))
+    run = folder.run(run_id)
+    run.model.mkdir(parents=True)
+    run.predictions_file.touch()
+    run_study(asked("full", seeds=1), folder, launcher=launcher, watch=Quiet(), fresh=True)
+    assert {p.name for p in run.path.iterdir()} == {"spec.json", "record.json"}
+
+
+def test_class_weights_name_labels_of_the_task(tmp_path: Path) -> None:
+    launcher: Any = InMemory({})
+    study = asked({"method": "full", "class_weights": {"b": 2, "B": 3}})
+    with pytest.raises(BadInput, match=r"'B' is no label of the data\n  Did you mean 'b'\?"):
+        run_study(study, StudyFolder(tmp_path), launcher=launcher, watch=Quiet())
+    assert launcher.ran == []
+    assert not (tmp_path / "study.yaml").exists()
+
+
+def test_progress_in_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    launcher: Any = InMemory({"full": Exit(1, False, False), "head": Exit(1, False, False)})
+    study = asked("full", "head", seeds=1)
+    run_study(study, StudyFolder(tmp_path), launcher=launcher, watch=Lines())
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        "2 runs on 1,200 / 1,200 / 1,200 rows (train / validation / test), 2 labels,"
+        " up to 64 tokens"
+    )
+    assert lines[1] == "note: two [rows] are odd"
+    assert lines[2] == "full, seed 0: started"
+    assert lines[3].startswith("[1/2] full, seed 0: failed: the run's process was ended")
+    assert lines[5].startswith("[2/2] head, seed 0: failed: ")
+
+
+def test_the_words_of_progress() -> None:
+    assert plan_line(1, 0, TASK).startswith("1 run on ")
+    assert plan_line(3, 2, TASK).endswith("; 2 finished before")
+    event = {"phase": "train", "step": 1500, "steps": 3000}
+    assert progress_line(event) == "training 1,500/3,000"
+    fast = progress_line({**event, "samples_per_second": 1234.5, "seconds_left": 61.0})
+    assert fast.startswith("training 1,500/3,000, 1,234 samples/s, ")
+    assert fast.endswith(" left")
+
+
+def test_a_run_that_ended_without_a_word(tmp_path: Path) -> None:
+    launcher: Any = InMemory({"full": Exit(1, False, False)})
+    study = asked("full", seeds=1)
+    _, (record,) = run_study(study, StudyFolder(tmp_path), launcher=launcher, watch=Quiet())
+    silent = RunRecord.from_plain({**record.to_plain(), "error": None})
+    assert end_line(plan(study, TASK)[0], silent) == "full, seed 0: failed: "
