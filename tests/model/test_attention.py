@@ -75,18 +75,20 @@ def test_float32_is_that_of_pytorch(lengths: list[int]) -> None:
         torch.testing.assert_close(mine, yours, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("spread", [1.0, 4.0])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
-def test_bfloat16_is_near_float32(lengths: list[int]) -> None:
-    ours, theirs = both(lengths, torch.bfloat16)
+def test_bfloat16_is_near_float32(lengths: list[int], spread: float) -> None:
+    """Also where the log-sum-exp is so large that bf16 rounds it by a tenth."""
+    ours, theirs = both(lengths, torch.bfloat16, spread=spread)
     for mine, yours in zip([ours.out, *ours.grads], [theirs.out, *theirs.grads], strict=True):
         # A gradient that is 0 (one token attends to itself alone) is left at rounding's size.
-        assert (mine - yours).norm() < 0.02 * yours.norm() + 0.02
+        assert (mine - yours).norm() < 0.02 * (yours.norm() + spread**2)
 
 
 @pytest.mark.parametrize("piece", [1, 500, 3000])
 def test_pieces_give_the_same_gradients(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
     lengths = [9, 10, 10, 11, 11, 11, 12]
-    whole, theirs = both(lengths, torch.float32)
+    _, theirs = both(lengths, torch.float32)
     assert len(attention._pieces(7, 3, 12)) == 3  # 4 + 2 + 1 texts: all of them fit at once
     monkeypatch.setattr(attention, "_PIECE", piece)
     assert len(attention._pieces(7, 3, 12)) > 3 or piece == 3000

@@ -75,7 +75,11 @@ def open_elsewhere() -> Iterator[OpenElsewhere]:
 def recorded_rows(made: Any, split: str = "test") -> tuple[list[tuple[str, ...]], Any]:
     found = made.task.splits[split]
     pairs = found.pairs()
-    texts = [(t,) for t in found.texts()] if pairs is None else list(zip(found.texts(), pairs))
+    texts = (
+        [(t,) for t in found.texts()]
+        if pairs is None
+        else list(zip(found.texts(), pairs, strict=True))
+    )
     table = made.folder.predictions()
     table = table[table["split"] == split]
     columns = [f"probability_{label}" for label in made.task.labels]

@@ -40,7 +40,7 @@ def test_weights_by_label() -> None:
 
 
 def test_unknown_label_names_the_nearest() -> None:
-    with pytest.raises(BadInput, match="'brid'.*\n.*'bird'"):
+    with pytest.raises(BadInput, match=r"'brid'.*\n.*'bird'"):
         class_weights({"brid": 2.0}, LABELS, np.array([0]))
 
 

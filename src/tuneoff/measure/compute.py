@@ -45,7 +45,8 @@ def training_flops(
         for weight in _matrices(layer):
             passes = 1 + flowing + weight.requires_grad
             total += 2 * tokens * _elements(weight) * passes
-    return total * inner.config.num_hidden_layers / len(layers)  # ALBERT uses a layer repeatedly
+    repeats = float(inner.config.num_hidden_layers) / len(layers)  # ALBERT uses a layer repeatedly
+    return total * repeats
 
 
 def _matrices(layer: nn.Module) -> Iterable[nn.Parameter]:

@@ -49,7 +49,7 @@ def _correlation(
     predicted: npt.NDArray[np.int64],
     weights: npt.NDArray[np.float64],
 ) -> float:
-    """Matthews'; 0 where there is one label alone, of which scikit-learn says the same and warns."""
+    """Matthews'; 0 where there is one label alone, as scikit-learn has it, which warns of it."""
     from sklearn.metrics import matthews_corrcoef
 
     if len(np.union1d(true, predicted)) == 1:

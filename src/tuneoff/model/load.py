@@ -141,7 +141,7 @@ def _never_repacked(model: nn.Module) -> None:
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def _set_head(model: nn.Module, architecture: EncoderArchitecture, trains: bool) -> None:
