@@ -109,12 +109,7 @@ def run(
         model=spec.model,
         metric=spec.metric,
         data=data_info(task),
-        train={
-            **asdict(spec.train),
-            "learning_rate": rate,
-            "precision": precision if chosen.apply is not None else None,
-            "device": device.type,
-        },
+        train=_used(spec, rate, precision if chosen.apply is not None else None, device),
         parameters=outcome.parameters,
         quality=outcome.quality,
         cost=outcome.cost,
@@ -125,6 +120,14 @@ def run(
     )
     folder.write_record(record)
     return record
+
+
+def _used(
+    spec: RunSpec, rate: float | None, precision: str | None, device: torch.device
+) -> dict[str, Any]:
+    """The training settings with what was resolved in place of "auto"."""
+    resolved = {"learning_rate": rate, "precision": precision, "device": device.type}
+    return asdict(spec.train) | resolved
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,9 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
             memory=memory,
             best=best,
         )
-        outcome.seconds.update(train=trained.seconds, validate=trained.evaluate_seconds)
+        outcome.seconds.update(
+            train=trained.meter.train_seconds, validate=trained.meter.evaluate_seconds
+        )
         outcome.best_epoch = trained.best_epoch
     memory.reset()
     validation, test = _evaluate(job, classifier, outcome, journal, trained)
@@ -189,12 +194,12 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
         _write_predictions(job.folder, job.task, validation, test)
         save_classifier(classifier, masters, job.model_path, job.folder.model)
     parts = _memory_parts(weights, trained, evaluate_peak, memory.reserved())
-    peak = trained.peak_bytes if trained else evaluate_peak
+    peak = trained.meter.peak_bytes if trained else evaluate_peak
     outcome.cost = Cost(
-        train_seconds=trained.seconds if trained else None,
+        train_seconds=trained.meter.train_seconds if trained else None,
         evaluate_seconds=outcome.seconds["evaluate"],
-        samples_per_second=trained.samples_per_second if trained else None,
-        tokens_per_second=trained.tokens_per_second if trained else None,
+        samples_per_second=trained.meter.samples_per_second if trained else None,
+        tokens_per_second=trained.meter.tokens_per_second if trained else None,
         peak_memory_bytes=peak,
         memory=parts,
         storage_bytes=storage_bytes(job.folder.model) if trained else 0,
@@ -328,15 +333,15 @@ def _memory_parts(
     """The peak of training by part; activations are what the other parts leave of it."""
     parts: dict[str, int | None] = {"weights": weights}
     if trained is not None:
-        reserved = trained.reserved_bytes
+        reserved = trained.meter.reserved_bytes
         held = weights + trained.gradient_bytes + trained.optimizer_bytes
         parts |= {
             "gradients": trained.gradient_bytes,
             "optimizer_state": trained.optimizer_bytes,
-            "activations": max(0, trained.peak_bytes - held),
+            "activations": max(0, trained.meter.peak_bytes - held),
         }
     return parts | {
-        "train_peak": trained.peak_bytes if trained else None,
+        "train_peak": trained.meter.peak_bytes if trained else None,
         "evaluate_peak": evaluate_peak,
         "reserved_peak": reserved,
     }
@@ -347,7 +352,7 @@ def _utilization(job: _Job, classifier: Classifier, trained: Trained) -> float:
     needed = training_flops(classifier.model, classifier.architecture, lengths)
     per_token = needed / float(lengths.sum())
     rate = product_rate(DTYPES[job.precision], job.device)
-    return per_token * trained.trained_tokens / trained.seconds / rate
+    return per_token * trained.meter.tokens / trained.meter.train_seconds / rate
 
 
 def _departures(job: _Job, classifier: Classifier) -> dict[str, str]:

@@ -247,7 +247,7 @@ def test_training_never_reads_the_test_split(
     )
     journal.close()
     assert trained.best_epoch == 1
-    assert trained.trained_tokens == task.splits["train"].tokens.lengths.sum()
+    assert trained.meter.tokens == task.splits["train"].tokens.lengths.sum()
 
 
 def test_frozen_weights_have_no_gradient_and_no_state(run_toy: RunToy, toy_task: ToyTask) -> None:

@@ -149,14 +149,6 @@ class LocalLauncher:
             self._idle.put(worker)
 
 
-_WORKER_DEFAULTS = {
-    "TOKENIZERS_PARALLELISM": "true",
-    # PyTorch's buffers on pages of 2 MB, where Linux has them: a training step on a CPU takes and
-    # returns hundreds of megabytes, and a fault per 4 KB is a tenth of its time on long texts.
-    "THP_MEM_ALLOC_ENABLE": "1",
-}
-
-
 class _Worker:
     """One worker process, started at once so that it is warm when it is needed."""
 
@@ -167,7 +159,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,  # Ctrl-C is the desk's to handle
-            env={**_WORKER_DEFAULTS, **os.environ},
+            env={"TOKENIZERS_PARALLELISM": "true", **os.environ},
         )
 
     @property

@@ -20,6 +20,7 @@ from tuneoff.data.task import Split, Task
 from tuneoff.errors import Diverged
 from tuneoff.measure.clock import TrainClock
 from tuneoff.measure.memory import PeakMemory
+from tuneoff.measure.meter import TrainMeter
 from tuneoff.measure.quality import score
 from tuneoff.model.packed import Classifier
 from tuneoff.record import Scores
@@ -37,16 +38,9 @@ class Trained:
 
     best_epoch: int
     validation: Scores
-    seconds: float
-    evaluate_seconds: float
-    samples_per_second: float
-    tokens_per_second: float
-    trained_tokens: int
+    meter: TrainMeter
     gradient_bytes: int
     optimizer_bytes: int
-    peak_bytes: int
-    """Of the training steps alone: a validation may hold more rows at once than a step."""
-    reserved_bytes: int | None
 
 
 def train(
@@ -75,41 +69,22 @@ def train(
     loss = CrossEntropy(weights, device)
     model = accelerator.prepare(classifier) if accelerator.num_processes > 1 else classifier
     order = np.random.default_rng(seed)
-    clock = TrainClock(device, warmup_steps=max(1, total // 10))
+    meter = TrainMeter(device, max(1, total // 10), memory)
     log = _LossLog(journal, every=max(1, total // 100), total=total)
     step = without_gain = 0
     scores: Scores | None = None
-    peak, reserved = 0, memory.reserved()
 
     for epoch in range(1, settings.epochs + 1):
         classifier.train()
-        memory.reset()
-        with clock.running():
+        with meter.running():
             for chosen in steps(rows, settings.batch_size, order):
                 rate = optimizer.learning_rate
                 value = _step(model, rows, chosen, loss, optimizer, accelerator, settings)
                 step += 1
-                clock.step(len(chosen), count_tokens(rows, [chosen]))
-                log.add(value, step, step / steps_per_epoch, rate, clock)
-        peak = max(peak, memory.peak())
-        if reserved is not None:
-            reserved = max(reserved, memory.reserved() or 0)
-        with clock.evaluating():
-            journal.phase("validate")
-            probabilities = predict(
-                classifier, task.splits["validation"], device, 4 * settings.micro_batch_tokens
-            )
-        if not np.isfinite(probabilities).all():
-            raise Diverged(f"the model's answers are no longer finite after epoch {epoch}")
-        current = score(task.splits["validation"], probabilities, task.labels)
-        journal.write(
-            "validation",
-            step=step,
-            epoch=float(epoch),
-            loss=current.log_loss,
-            accuracy=current.accuracy,
-            macro_f1=current.macro_f1,
-        )
+                meter.step(len(chosen), count_tokens(rows, [chosen]))
+                log.add(value, step, step / steps_per_epoch, rate, meter)
+        with meter.evaluating():
+            current = _validate(classifier, task, settings, device, epoch, step, journal)
         if best.offer(epoch, getattr(current, metric), masters):
             scores, without_gain = current, 0
         else:
@@ -125,16 +100,37 @@ def train(
     return Trained(
         best_epoch=best.epoch,
         validation=scores,
-        seconds=clock.train_seconds,
-        evaluate_seconds=clock.evaluate_seconds,
-        samples_per_second=clock.samples_per_second,
-        tokens_per_second=clock.tokens_per_second,
-        trained_tokens=clock.tokens,
+        meter=meter,
         gradient_bytes=optimizer.gradient_bytes(),
         optimizer_bytes=optimizer.state_bytes(),
-        peak_bytes=peak,
-        reserved_bytes=reserved,
     )
+
+
+def _validate(
+    classifier: Classifier,
+    task: Task,
+    settings: TrainSpec,
+    device: torch.device,
+    epoch: int,
+    step: int,
+    journal: Journal,
+) -> Scores:
+    """Scores on the validation split after `epoch`, written to the journal."""
+    journal.phase("validate")
+    split = task.splits["validation"]
+    probabilities = predict(classifier, split, device, 4 * settings.micro_batch_tokens)
+    if not np.isfinite(probabilities).all():
+        raise Diverged(f"the model's answers are no longer finite after epoch {epoch}")
+    scores = score(split, probabilities, task.labels)
+    journal.write(
+        "validation",
+        step=step,
+        epoch=float(epoch),
+        loss=scores.log_loss,
+        accuracy=scores.accuracy,
+        macro_f1=scores.macro_f1,
+    )
+    return scores
 
 
 def _step(

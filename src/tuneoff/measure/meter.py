@@ -1,0 +1,36 @@
+"""Time and memory of a training in one: what the loop reports to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from tuneoff.measure.clock import TrainClock
+from tuneoff.measure.memory import PeakMemory
+
+
+class TrainMeter(TrainClock):
+    """A `TrainClock` that also keeps the peak of memory, of the training steps alone.
+
+    A validation may hold more rows at once than a step, so the peak is taken anew in each epoch
+    and read before the validation begins.
+    """
+
+    def __init__(self, device: torch.device, warmup_steps: int, memory: PeakMemory) -> None:
+        super().__init__(device, warmup_steps)
+        self._memory = memory
+        self.peak_bytes = 0
+        self.reserved_bytes: int | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Time and memory spent in here are training."""
+        self._memory.reset()
+        with super().running():
+            yield
+        self.peak_bytes = max(self.peak_bytes, self._memory.peak())
+        reserved = self._memory.reserved()
+        if reserved is not None:
+            self.reserved_bytes = max(self.reserved_bytes or 0, reserved)
