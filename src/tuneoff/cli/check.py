@@ -41,7 +41,7 @@ def check(
 
     from tuneoff.cli.exploration import render_file, render_task
     from tuneoff.data import check_file, inspect
-    from tuneoff.demo import default_model
+    from tuneoff.model.embedded import EMBEDDED_ID
     from tuneoff.model.source import find_model
     from tuneoff.spec import DataSpec
 
@@ -52,7 +52,7 @@ def check(
         "group": group,
         "weight": weight,
     }
-    source = find_model(model or default_model())
+    source = find_model(model or EMBEDDED_ID)
     length = source.length(max_length)
     console = Console()
     if test is None:

