@@ -32,7 +32,7 @@ from tuneoff.model.packed import Classifier
 from tuneoff.model.precision import DTYPES, Precision, choose_device, choose_precision
 from tuneoff.model.save import save_classifier
 from tuneoff.record import Cost, DataInfo, MethodInfo, Parameters, Quality, RunRecord, Status
-from tuneoff.spec import RunSpec
+from tuneoff.spec import RunSpec, TrainSpec
 from tuneoff.store import RunFolder
 from tuneoff.train import classical
 from tuneoff.train.checkpoint import BestCheckpoint
@@ -109,7 +109,7 @@ def run(
         model=spec.model,
         metric=spec.metric,
         data=data_info(task),
-        train=_used(spec, rate, precision if chosen.apply is not None else None, device),
+        train=_used(spec.train, chosen, rate, precision, device),
         parameters=outcome.parameters,
         quality=outcome.quality,
         cost=outcome.cost,
@@ -122,12 +122,23 @@ def run(
     return record
 
 
+_OF_ENCODERS = ("max_length", "attention_dropout", "threads")
+_OF_ALL = ("class_weights",)
+
+
 def _used(
-    spec: RunSpec, rate: float | None, precision: str | None, device: torch.device
+    asked: TrainSpec, chosen: Method, rate: float | None, precision: str, device: torch.device
 ) -> dict[str, Any]:
-    """The training settings with what was resolved in place of "auto"."""
-    resolved = {"learning_rate": rate, "precision": precision, "device": device.type}
-    return asdict(spec.train) | resolved
+    """The training settings with what was resolved in place of "auto"; None: plays no part."""
+    used: dict[str, Any] = asdict(asked)
+    if chosen.learning_rate is None:  # nothing is trained by gradient descent
+        kept = _OF_ALL if chosen.apply is None else _OF_ALL + _OF_ENCODERS
+        used = {key: value if key in kept else None for key, value in used.items()}
+    return used | {
+        "learning_rate": rate,
+        "precision": precision if chosen.apply is not None else None,
+        "device": device.type,
+    }
 
 
 @dataclass(frozen=True)
@@ -187,7 +198,7 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
         )
         outcome.best_epoch = trained.best_epoch
     memory.reset()
-    validation, test = _evaluate(job, classifier, outcome, journal, trained)
+    validation, test = _evaluate(job, classifier, outcome, journal)
     evaluate_peak = memory.peak()
     journal.phase("save")
     with outcome.timed("save"):
@@ -208,19 +219,17 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
 
 
 def _evaluate(
-    job: _Job, classifier: Classifier, outcome: _Outcome, journal: Journal, trained: Trained | None
+    job: _Job, classifier: Classifier, outcome: _Outcome, journal: Journal
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Scores at the chosen checkpoint; the only place where the test split is read."""
-    budget = 4 * job.spec.train.micro_batch_tokens
     splits = job.task.splits
     with outcome.timed("validate"):
-        validation = predict(classifier, splits["validation"], job.device, budget)
+        validation = predict(classifier, splits["validation"], job.device)
     with outcome.timed("evaluate"):
         test = predict(
             classifier,
             splits["test"],
             job.device,
-            budget,
             lambda done, rows: journal.progress("test", step=done, steps=rows),
         )
     outcome.quality = Quality(

@@ -199,7 +199,7 @@ def test_loaded_in_its_precision_it_answers_bit_for_bit(
     made = run_toy(name, "bert", epochs=1, precision=precision)
     classifier = load_again(made, DTYPES[precision])
     _, recorded = recorded_rows(made)
-    answered = predict(classifier, made.task.splits["test"], torch.device("cpu"), 4 * 16_384)
+    answered = predict(classifier, made.task.splits["test"], torch.device("cpu"))
     np.testing.assert_array_equal(answered, recorded)
 
 
@@ -233,7 +233,7 @@ def test_qlora(run_toy: RunToy, open_elsewhere: OpenElsewhere, precision: str) -
     assert len(quantised) == 6 * 3  # every linear layer of the body
     assert not any(name.startswith(("bert.pooler", "classifier")) for name in quantised)
     texts, recorded = recorded_rows(made)
-    answered = predict(classifier, made.task.splits["test"], torch.device("cpu"), 4 * 16_384)
+    answered = predict(classifier, made.task.splits["test"], torch.device("cpu"))
     np.testing.assert_allclose(answered, recorded, atol=1e-5)
     # PEFT alone opens it beside the base in full precision, which differs by the rounding to NF4.
     id2label, plain = open_elsewhere(made.folder.model, texts)

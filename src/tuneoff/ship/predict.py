@@ -23,9 +23,6 @@ from tuneoff.store import RunFolder
 from tuneoff.train import classical
 from tuneoff.train.predict import predict
 
-BUDGET = 65_536
-"""Tokens per forward pass: enough to keep a processor busy, 1 GB or so for BERT-base."""
-
 Progress = Callable[[int, int], None]
 
 
@@ -95,4 +92,4 @@ class Predictor:
                 path=Path(folder),
             )
             with torch.inference_mode():
-                return predict(self._classifier, split, self._device, BUDGET, progress)
+                return predict(self._classifier, split, self._device, progress)

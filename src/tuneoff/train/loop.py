@@ -84,7 +84,7 @@ def train(
                 meter.step(len(chosen), count_tokens(rows, [chosen]))
                 log.add(value, step, step / steps_per_epoch, rate, meter)
         with meter.evaluating():
-            current = _validate(classifier, task, settings, device, epoch, step, journal)
+            current = _validate(classifier, task, device, epoch, step, journal)
         if best.offer(epoch, getattr(current, metric), masters):
             scores, without_gain = current, 0
         else:
@@ -109,7 +109,6 @@ def train(
 def _validate(
     classifier: Classifier,
     task: Task,
-    settings: TrainSpec,
     device: torch.device,
     epoch: int,
     step: int,
@@ -118,7 +117,7 @@ def _validate(
     """Scores on the validation split after `epoch`, written to the journal."""
     journal.phase("validate")
     split = task.splits["validation"]
-    probabilities = predict(classifier, split, device, 4 * settings.micro_batch_tokens)
+    probabilities = predict(classifier, split, device)
     if not np.isfinite(probabilities).all():
         raise Diverged(f"the model's answers are no longer finite after epoch {epoch}")
     scores = score(split, probabilities, task.labels)

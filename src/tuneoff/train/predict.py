@@ -13,22 +13,27 @@ from tuneoff.data.task import Split
 from tuneoff.model.packed import Classifier
 
 
+CPU_TOKENS, GPU_TOKENS = 8_192, 65_536
+"""Tokens per forward pass. On a CPU, states that stay in its cache halve the time (9,842 pairs of
+SNLI with MiniLM: 7.8 s, where 65,536 tokens at once take 13.9 s and five times the memory)."""
+
+
 @torch.inference_mode()
 def predict(
     classifier: Classifier,
     split: Split,
     device: torch.device,
-    budget: int,
     progress: Callable[[int, int], None] = lambda done, rows: None,
 ) -> npt.NDArray[np.float32]:
     """(rows, labels) probabilities in the order of the split's rows.
 
-    `budget`: tokens per forward pass at the most. `progress` is told the rows done, and all.
+    `progress` is told the rows done, and all.
     """
     classifier.eval()
     rows = np.arange(len(split))
     pieces: list[tuple[npt.NDArray[np.int64], torch.Tensor]] = []
     done = 0
+    budget = CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
     for piece in by_tokens(split.tokens.lengths, rows, budget):
         inputs = batch(split, piece)
         pieces.append((inputs.rows, classifier(inputs.to(device)).softmax(-1)))
