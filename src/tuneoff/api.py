@@ -113,12 +113,14 @@ class Study:
 
         Raises `BadInput` if no run has finished.
         """
+        asked = {run_id for row in self.summary["methods"] for run_id in row["runs"]}
         metric = self.spec.metric
         sign = 1 if QUALITY_METRICS[metric].higher_is_better else -1
         scored = [
             (sign * getattr(record.quality.validation, metric), run)
             for run in self.runs
-            if (record := run.folder.record()) is not None
+            if run.path.name in asked  # the folder may hold runs of an earlier question
+            and (record := run.folder.record()) is not None
             and record.status == Status.FINISHED
             and record.quality.validation is not None
         ]

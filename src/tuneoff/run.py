@@ -252,6 +252,8 @@ def _classical(
     memory = PeakMemory(torch.device("cpu"))
     journal.phase("train")
     fitted = classical.fit(task, chosen, config, spec.train.class_weights, spec.seed)
+    train_peak = memory.peak()
+    memory.reset()
     outcome.seconds["train"] = fitted.seconds
     journal.phase("test")
     with outcome.timed("validate"):
@@ -264,7 +266,7 @@ def _classical(
     )
     count = fitted.coefficients
     outcome.parameters = Parameters(count, count, 0, count, 100.0)
-    peak = memory.peak()
+    evaluate_peak = memory.peak()
     with outcome.timed("save"):
         _write_predictions(folder, task, validation, test)
         classical.save(fitted, task.labels, folder.model)
@@ -273,7 +275,8 @@ def _classical(
         train_seconds=fitted.seconds,
         evaluate_seconds=outcome.seconds["evaluate"],
         samples_per_second=rows / fitted.seconds,
-        peak_memory_bytes=peak,
+        peak_memory_bytes=train_peak,
+        memory={"train_peak": train_peak, "evaluate_peak": evaluate_peak},
         storage_bytes=storage_bytes(folder.model),
     )
 

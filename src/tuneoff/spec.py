@@ -118,6 +118,8 @@ class RunSpec:
     metric: str
     data_fingerprint: str
     model_fingerprint: str
+    task_key: str = ""
+    """Name of the prepared task: rows, tokenizer and `max_length` by content."""
 
     def content_hash(self) -> str:
         """SHA-256 over what decides the answer: spec, data and model by content, not by path."""
@@ -152,7 +154,7 @@ def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
 
     Raises `BadInput` with one fault for each unknown key (naming the nearest known one) and each
     value of a wrong type. Whether the methods and their settings exist is checked where the
-    methods are known, by `tuneoff.methods.resolve`.
+    methods are known, by `tuneoff.study.complete`.
     """
     if not isinstance(content, Mapping):
         raise BadInput(Fault("a study is a mapping of keys to values", file=file))

@@ -103,6 +103,7 @@ def plan(study: StudySpec, task: TaskRecord) -> list[RunSpec]:
             metric=study.metric,
             data_fingerprint=task.fingerprint,
             model_fingerprint=task.model_fingerprint,
+            task_key=task.key,
         )
         for seed in study.seeds
         for entry in study.methods

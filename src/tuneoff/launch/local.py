@@ -149,6 +149,13 @@ class LocalLauncher:
             self._idle.put(worker)
 
 
+_WORKER_ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "true",
+    # The worker forks, so it must look for GPUs without touching CUDA.
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+}
+
+
 class _Worker:
     """One worker process, started at once so that it is warm when it is needed."""
 
@@ -159,7 +166,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,  # Ctrl-C is the desk's to handle
-            env={"TOKENIZERS_PARALLELISM": "true", **os.environ},
+            env={**_WORKER_ENVIRONMENT, **os.environ},
         )
 
     @property

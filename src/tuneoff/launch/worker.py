@@ -87,11 +87,17 @@ def load_engine() -> None:
     """Import what every run needs, so that forks have it."""
     # On a CPU it says at import that it lacks kernels which tuneoff does not call.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    import peft  # noqa: F401
     import sklearn.metrics  # noqa: F401
+    import torch
     import transformers.models.auto.modeling_auto  # noqa: F401
 
     import tuneoff.run  # noqa: F401
+
+    # PEFT imports bitsandbytes, which initialises CUDA, and a fork cannot use what its parent has
+    # initialised: with a GPU each run imports PEFT for itself.
+    if not torch.cuda.is_available():
+        import peft  # noqa: F401
+    assert not torch.cuda.is_initialized(), "CUDA is initialised before the fork"
 
     # A million objects of the libraries live until the end: a run need not look through them each
     # time it collects garbage (a second per run), nor copy their pages by doing so.

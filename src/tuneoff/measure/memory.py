@@ -31,10 +31,10 @@ class PeakMemory:
 
     def reset(self) -> None:
         """Forget the peak so far: a new phase begins."""
+        release_memory()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
             return
-        release_memory()
         if not _reset_peak() and self._sampler is None:
             self._sampler = _Sampler(self._process)
         elif self._sampler is not None:

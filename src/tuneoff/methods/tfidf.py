@@ -1,4 +1,4 @@
-"""No encoder at all: word and character n-grams and logistic regression.
+"""No encoder at all: word n-grams and logistic regression.
 
 What fine-tuning has to beat to be worth its cost.
 """

@@ -39,7 +39,7 @@ def load_classifier(
     from transformers import set_seed
 
     set_seed(seed)
-    model = _pretrained(path, labels, method, dtype, attention_dropout)
+    model = _pretrained(path, labels, method, dtype, device, attention_dropout)
     _never_repacked(model)
     architecture = describe(model)
     for name in architecture.head:
@@ -76,6 +76,7 @@ def _pretrained(
     labels: Sequence[str],
     method: Method,
     dtype: torch.dtype,
+    device: torch.device,
     attention_dropout: float | str,
 ) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -92,13 +93,13 @@ def _pretrained(
         for key in ("attention_probs_dropout_prob", "attention_dropout"):
             if hasattr(config, key):
                 setattr(config, key, float(attention_dropout))
-    quantization = _four_bits(config, dtype) if method.quantized else {}
+    quantization = _four_bits(config, dtype, device) if method.quantized else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries, on keys of a checkpoint's own head
         return AutoModelForSequenceClassification.from_pretrained(  # type: ignore[no-any-return]
             path,
             config=config,
-            dtype=dtype if method.quantized else torch.float32,
+            dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # a head for other labels is drawn anew
@@ -106,7 +107,7 @@ def _pretrained(
         )
 
 
-def _four_bits(config: Any, dtype: torch.dtype) -> dict[str, Any]:
+def _four_bits(config: Any, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
     """NF4 with double quantisation for the body; the head is named in full and stays as it is.
 
     Names of the head's modules must be complete: a skip list with `pooler` alone would not cover
@@ -129,7 +130,7 @@ def _four_bits(config: Any, dtype: torch.dtype) -> dict[str, Any]:
             bnb_4bit_compute_dtype=dtype,
             llm_int8_skip_modules=list(head),
         ),
-        "device_map": {"": "cuda:0" if torch.cuda.is_available() else "cpu"},
+        "device_map": {"": device},
     }
 
 
@@ -173,9 +174,9 @@ def load_trained(
     model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
         base,
         config=config,
-        dtype=dtype if quantized else torch.float32,
+        dtype=torch.float32,
         use_safetensors=True,
-        **(_four_bits(config, dtype) if quantized else {}),
+        **(_four_bits(config, dtype, device) if quantized else {}),
     )
     _never_repacked(model)
     architecture = describe(model)  # type: ignore[arg-type]

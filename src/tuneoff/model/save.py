@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tuneoff.data.task import load_tokenizer
 from tuneoff.errors import RunFailed
 from tuneoff.model.packed import Classifier, unwrapped
-
-_TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "spiece.model")
 
 
 def save_classifier(
@@ -35,9 +34,7 @@ def save_classifier(
         _save_adapter(classifier.model, masters, base, config, temporary, folder)
     else:
         _save_whole(base, config, {**_head(classifier), **masters}, temporary)
-    for pattern in _TOKENIZER_FILES:
-        for file in base.glob(pattern):
-            shutil.copyfile(file, temporary / file.name)
+    load_tokenizer(base).save_pretrained(temporary)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
 
