@@ -10,7 +10,7 @@ from typing import Protocol
 from tuneoff.errors import BadInput, Fault, nearest
 from tuneoff.launch import LocalLauncher, Prepared
 from tuneoff.launch.local import Event, Exit
-from tuneoff.methods import config_to_plain, method, parse_config
+from tuneoff.methods import check_installed, config_to_plain, method, parse_config
 from tuneoff.record import (
     QUALITY_METRICS,
     DataInfo,
@@ -75,6 +75,7 @@ def complete(study: StudySpec, *, file: str | None = None) -> StudySpec:
 
 def _complete_method(entry: MethodSpec, train: TrainSpec, file: str | None) -> MethodSpec:
     chosen = method(entry.method, file=file)
+    check_installed(chosen)
     for key in entry.config:
         if key in STUDY_WIDE and key not in {f.name for f in fields(chosen.config)}:
             raise BadInput(

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import cache
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any
 
-from tuneoff.errors import BadInput, Fault, nearest
+from tuneoff.errors import BadInput, Fault, MissingExtra, nearest
 from tuneoff.methods.base import Method
 from tuneoff.methods.baseline import BASELINE
 from tuneoff.methods.full import FULL, WEIGHTED
@@ -24,7 +25,7 @@ from tuneoff.spec import TrainSpec, validated
 
 BUILT_IN = (TFIDF, BASELINE, HEAD, PARTIAL, FULL, WEIGHTED, LORA, QLORA, IA3)
 
-__all__ = ["BUILT_IN", "Method", "method", "methods", "parse_config"]
+__all__ = ["BUILT_IN", "Method", "check_installed", "method", "methods", "parse_config"]
 
 
 @cache
@@ -43,6 +44,13 @@ def method(name: str, *, file: str | None = None) -> Method:
     except KeyError:
         fault = Fault(f"unknown method {name!r}", file=file, mend=nearest(name, methods()))
         raise BadInput(fault) from None
+
+
+def check_installed(method: Method) -> None:
+    """Raise `MissingExtra` if an optional package that the method needs is not installed."""
+    for package, extra in method.requires.items():
+        if find_spec(package) is None:
+            raise MissingExtra(package, extra, f"The method {method.name!r}")
 
 
 def parse_config(method: Method, settings: Mapping[str, Any], *, file: str | None = None) -> Any:

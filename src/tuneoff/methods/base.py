@@ -64,6 +64,8 @@ class Method:
     trains_head: bool = True
     quantized: bool = False
     """Whether the body is loaded in 4 bits (bitsandbytes NF4)."""
+    requires: Mapping[str, str] = field(default_factory=dict)
+    """Optional packages that it needs, and the extra of tuneoff that brings each."""
     paper: str | None = None
     limits: str | None = None
 

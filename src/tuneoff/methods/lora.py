@@ -24,6 +24,10 @@ class LoraConfig:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError("rank must be at least 1")
+        if self.alpha <= 0:
+            raise ValueError("alpha must be positive")
+        if not 0 <= self.dropout < 1:
+            raise ValueError("dropout must lie in [0, 1)")
         if not self.targets:
             raise ValueError("targets must name at least one role")
 
@@ -64,6 +68,7 @@ QLORA = Method(
     learning_rate=5e-4,
     apply=apply,
     quantized=True,
+    requires={"bitsandbytes": "qlora"},
     paper="Dettmers et al. 2023, https://arxiv.org/abs/2305.14314",
     limits="needs the extra 'qlora' (bitsandbytes); saves memory, not time",
 )

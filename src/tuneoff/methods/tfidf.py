@@ -23,6 +23,12 @@ class TfidfConfig:
     max_features: int = 200_000
     c: float = 10.0
 
+    def __post_init__(self) -> None:
+        if min(self.ngrams, self.min_count, self.max_features) < 1:
+            raise ValueError("ngrams, min_count and max_features must be at least 1")
+        if self.c <= 0:
+            raise ValueError("c must be positive")
+
 
 def estimator(config: TfidfConfig, seed: int) -> Pipeline:
     """Scikit-learn's pipeline from raw texts to probabilities."""
