@@ -20,10 +20,10 @@ import torch
 from tuneoff.methods import methods
 from tuneoff.methods.base import Method
 from tuneoff.record import RunRecord
-from tuneoff.run import learning_rate
 from tuneoff.spec import RunSpec, TrainSpec
 from tuneoff.store import RunFolder
 from tuneoff.train import classical
+from tuneoff.train.rate import learning_rate
 
 RunToy = Callable[..., Any]
 ToyTask = Callable[..., Any]

@@ -39,6 +39,7 @@ from tuneoff.train.checkpoint import BestCheckpoint
 from tuneoff.train.journal import Emit, Journal
 from tuneoff.train.loop import Trained, train
 from tuneoff.train.predict import predict
+from tuneoff.train.rate import hidden_size, learning_rate
 
 
 @dataclass
@@ -81,7 +82,7 @@ def run(
         torch.set_num_threads(spec.train.threads)
     outcome = _Outcome()
     status, error = Status.FINISHED, None
-    rate = learning_rate(spec, chosen, _hidden_size(model_path))
+    rate = learning_rate(spec, chosen, hidden_size(model_path))
     journal = Journal(folder.history_file, emit)
     try:
         if chosen.apply is None:
@@ -279,28 +280,6 @@ def _classical(
         memory={"train_peak": train_peak, "evaluate_peak": evaluate_peak},
         storage_bytes=storage_bytes(folder.model),
     )
-
-
-def learning_rate(spec: RunSpec, chosen: Method, hidden_size: int) -> float | None:
-    """The rate that `spec` asks for, or the method's default for an encoder of this width.
-
-    Defaults are given for a hidden size of 768; a narrower encoder takes larger steps, because an
-    adaptive step of a given size moves an output by as much as there are inputs (Yang et al. 2022,
-    Tensor Programs V). The square, at most 4, is empirical: it fits the rates in use for BERT-large
-    (3e-5) and BERT-base (5e-5), and MiniLM on banking77, where after one epoch of `full` 1e-4 gave
-    0.67 macro-F1 and 2e-4 gave 0.77.
-    """
-    if chosen.learning_rate is None:
-        return None
-    if spec.train.learning_rate != "auto":
-        return spec.train.learning_rate
-    return chosen.learning_rate * min(4.0, (768 / hidden_size) ** 2)
-
-
-def _hidden_size(model_path: Path) -> int:
-    from transformers import AutoConfig
-
-    return int(AutoConfig.from_pretrained(model_path, trust_remote_code=False).hidden_size)
 
 
 def data_info(task: Task) -> DataInfo:
