@@ -193,4 +193,5 @@ def test_memory_is_measured_in_a_fresh_process() -> None:
         "x = torch.ones(50_000_000); del x\n"
         "assert 195e6 <= found.peak() < 230e6, found.peak()\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from tuneoff.methods.base import Architecture, Method, NoConfig
-
-if TYPE_CHECKING:
-    from torch import nn
-
-
-def apply(model: nn.Module, architecture: Architecture, config: NoConfig) -> nn.Module:
-    """Freeze everything."""
-    return model.requires_grad_(False)
-
+from tuneoff.methods.base import Method
+from tuneoff.methods.head import apply
 
 BASELINE = Method(
     name="baseline",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def apply(model: nn.Module, architecture: Architecture, config: NoConfig) -> nn.Module:
-    """Freeze the whole encoder."""
+    """Freeze the whole encoder; whether the head trains is the engine's to set."""
     return model.requires_grad_(False)
 
 

@@ -37,7 +37,6 @@ class Trained:
     """What a training came to; the classifier holds the weights of the best epoch."""
 
     best_epoch: int
-    validation: Scores
     meter: TrainMeter
     gradient_bytes: int
     optimizer_bytes: int
@@ -72,7 +71,6 @@ def train(
     meter = TrainMeter(device, max(1, total // 10), memory)
     log = _LossLog(journal, every=max(1, total // 100), total=total)
     step = without_gain = 0
-    scores: Scores | None = None
 
     for epoch in range(1, settings.epochs + 1):
         classifier.train()
@@ -86,20 +84,18 @@ def train(
         with meter.evaluating():
             current = _validate(classifier, task, device, epoch, step, journal)
         if best.offer(epoch, getattr(current, metric), masters):
-            scores, without_gain = current, 0
+            without_gain = 0
         else:
             without_gain += 1
             if without_gain == settings.early_stopping_patience:
                 break
 
-    assert scores is not None
     assert best.epoch is not None
     if best.epoch != epoch:
         best.restore(masters)
         optimizer.renew()
     return Trained(
         best_epoch=best.epoch,
-        validation=scores,
         meter=meter,
         gradient_bytes=optimizer.gradient_bytes(),
         optimizer_bytes=optimizer.state_bytes(),
