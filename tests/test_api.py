@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,13 @@ def test_compare_takes_data_frames(
     assert score.macro_f1 == max(r.record.quality.validation.macro_f1 for r in study.runs)
     assert len(frame) == 60
     assert list(frame.columns) == ["text", "label"]  # nothing was done to what is the caller's
+
+    older = study.path / "runs" / "older-s0-00000000"  # of a question that was asked before
+    shutil.copytree(best.path, older, symlinks=True)
+    record = json.loads((older / "record.json").read_text())
+    record["quality"]["validation"]["macro_f1"] = 1.5
+    (older / "record.json").write_text(json.dumps(record))
+    assert study.best().path == best.path
 
 
 def test_train_and_predict(tiny_model: Any, frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -227,6 +227,7 @@ def spec(**changes: Any) -> RunSpec:
         {"config": {"rank": 4}},
         {"data_fingerprint": "e"},
         {"model_fingerprint": "g"},
+        {"task_key": "another tokenizer"},
         {"metric": "accuracy"},
         {"train": TrainSpec(epochs=4)},
     ],

@@ -1,4 +1,4 @@
-"""Nothing trains: the model as it comes, its head freshly drawn. What training has to beat."""
+"""Nothing trains: the model as it comes, a head that it lacks freshly drawn."""
 
 from __future__ import annotations
 
