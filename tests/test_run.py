@@ -57,7 +57,7 @@ def test_every_method_gives_a_whole_record(run_toy: RunToy, toy_task: ToyTask, n
     cost = record.cost
     assert cost.evaluate_seconds is not None
     assert cost.total_seconds >= sum(cost.seconds.values()) * 0.99
-    assert cost.peak_memory_bytes >= 0
+    assert (cost.peak_memory_bytes is None) == (name == "baseline")
     assert (record.best_epoch is not None) == learns
     assert (cost.tokens_per_second is not None) == learns
     assert (cost.flops_utilization is not None) == learns
@@ -67,7 +67,8 @@ def test_every_method_gives_a_whole_record(run_toy: RunToy, toy_task: ToyTask, n
         assert 0 < cost.flops_utilization < 1
         assert set(cost.seconds) == {"load", "train", "validate", "evaluate", "save"}
         assert record.train["learning_rate"] == methods()[name].learning_rate * 4
-        assert cost.storage_bytes >= 4 * record.parameters.trainable
+        # The weights in float32, the configuration, and what an adapter says of itself.
+        assert 0 <= cost.storage_bytes - 4 * record.parameters.trainable < 30_000
     if name != "tfidf":
         assert record.train["precision"] == "fp32"
         assert record.departures.keys() >= {"attention_dropout", "dropout"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ TASK = TaskRecord(
     model_type="bert",
     warnings=["two [rows] are odd"],
 )
+PREPARED = Prepared(TASK, Path("k"), Path("m"), device="cpu", precision="bf16")
 
 
 class InMemory(nullcontext[Any]):
@@ -47,7 +49,7 @@ class InMemory(nullcontext[Any]):
         self.ran: list[str] = []
 
     def prepare(self, *_: Any) -> Prepared:
-        return Prepared(TASK, Path("k"), Path("m"))
+        return PREPARED
 
     def run(
         self, spec: RunSpec, folder: RunFolder, prepared: Prepared, watch: Callable[..., None]
@@ -66,7 +68,7 @@ def asked(*methods: Any, **changes: Any) -> StudySpec:
 
 
 def test_all_methods_run_with_one_seed_before_the_next_begins() -> None:
-    specs = plan(asked("full", {"method": "lora", "learning_rate": 1e-3}, seeds=[4, 2]), TASK)
+    specs = plan(asked("full", {"method": "lora", "learning_rate": 1e-3}, seeds=[4, 2]), PREPARED)
     assert [(s.name, s.seed) for s in specs] == [
         *(("full", 4), ("lora", 4)),
         *(("full", 2), ("lora", 2)),
@@ -76,6 +78,16 @@ def test_all_methods_run_with_one_seed_before_the_next_begins() -> None:
     assert specs[0].train.learning_rate == "auto"
     assert {s.train.max_length for s in specs} == {64}  # the task's, where the study left it open
     assert {s.data_fingerprint for s in specs} == {"d"}
+
+
+def test_another_machine_s_answer_is_another_answer() -> None:
+    study = asked("full", {"method": "full", "name": "exact", "precision": "fp32"}, seeds=1)
+    here = plan(study, PREPARED)
+    assert [(s.train.device, s.train.precision) for s in here] == [("cpu", "bf16"), ("cpu", "fp32")]
+    plain = plan(study, replace(PREPARED, precision="fp32"))
+    assert plain[0].run_id != here[0].run_id
+    assert plain[1].run_id == here[1].run_id
+    assert plan(study, replace(PREPARED, device="cuda"))[1].run_id != here[1].run_id
 
 
 @pytest.mark.parametrize(
@@ -120,7 +132,7 @@ def test_a_study_and_a_run_do_not_share_a_folder(tmp_path: Path) -> None:
 def test_a_run_s_old_files_do_not_outlive_it(tmp_path: Path) -> None:
     launcher: Any = InMemory({"full": Exit(1, False, False)})
     folder = StudyFolder(tmp_path)
-    (run_id,) = (spec.run_id for spec in plan(asked("full", seeds=1), TASK))
+    (run_id,) = (spec.run_id for spec in plan(asked("full", seeds=1), PREPARED))
     run = folder.run(run_id)
     run.model.mkdir(parents=True)
     run.predictions_file.touch()
@@ -167,4 +179,4 @@ def test_a_run_that_ended_without_a_word(tmp_path: Path) -> None:
     study = asked("full", seeds=1)
     _, (record,) = run_study(study, StudyFolder(tmp_path), launcher=launcher, watch=Quiet())
     silent = RunRecord.from_plain({**record.to_plain(), "error": None})
-    assert end_line(plan(study, TASK)[0], silent) == "full, seed 0: failed: "
+    assert end_line(plan(study, PREPARED)[0], silent) == "full, seed 0: failed: "

@@ -206,15 +206,14 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
         _write_predictions(job.folder, job.task, validation, test)
         save_classifier(classifier, masters, job.model_path, job.folder.model)
     parts = _memory_parts(weights, trained, evaluate_peak, memory.reserved())
-    peak = trained.meter.peak_bytes if trained else evaluate_peak
     outcome.cost = Cost(
         train_seconds=trained.meter.train_seconds if trained else None,
         evaluate_seconds=outcome.seconds["evaluate"],
         samples_per_second=trained.meter.samples_per_second if trained else None,
         tokens_per_second=trained.meter.tokens_per_second if trained else None,
-        peak_memory_bytes=peak,
+        peak_memory_bytes=trained.meter.peak_bytes if trained else None,
         memory=parts,
-        storage_bytes=storage_bytes(job.folder.model) if trained else 0,
+        storage_bytes=storage_bytes(job.folder.model, classifier.model) if trained else 0,
         flops_utilization=_utilization(job, classifier, trained) if trained else None,
     )
 

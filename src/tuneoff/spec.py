@@ -19,6 +19,10 @@ from typing import Any, Literal, TypeVar
 from tuneoff.errors import BadInput, Fault, nearest
 
 T = TypeVar("T")
+
+ENGINE = 1
+"""Part of every run's identity; raised when the engine answers the same spec otherwise."""
+
 ClassWeights = Literal["none", "balanced"] | dict[str, float]
 
 
@@ -123,11 +127,10 @@ class RunSpec:
 
     def content_hash(self) -> str:
         """SHA-256 over what decides the answer: spec, data and model by content, not by path."""
-        content = asdict(self)
+        content = asdict(self) | {"engine": ENGINE}
         for key in ("name", "model"):
             del content[key]
-        for key in ("threads", "device"):  # where it runs, not what is asked
-            del content["train"][key]
+        del content["train"]["threads"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property

@@ -91,15 +91,24 @@ def _complete_method(entry: MethodSpec, train: TrainSpec, file: str | None) -> M
     return replace(entry, config=config_to_plain(config), train=departures)
 
 
-def plan(study: StudySpec, task: TaskRecord) -> list[RunSpec]:
-    """The runs of a completed study: all methods with the first seed, then with the next."""
+def plan(study: StudySpec, prepared: Prepared) -> list[RunSpec]:
+    """The runs of a completed study: all methods with the first seed, then with the next.
+
+    Device and precision are those of the machine: on another one it is another answer.
+    """
+    task = prepared.task
+    here = {"max_length": task.max_length, "device": prepared.device}
+    trains = [replace_train(study.train, {**entry.train, **here}) for entry in study.methods]
+    trains = [
+        replace(t, precision=prepared.precision) if t.precision == "auto" else t for t in trains
+    ]
     return [
         RunSpec(
             name=entry.name,
             method=entry.method,
             config=entry.config,
             model=study.model,
-            train=replace_train(study.train, {**entry.train, "max_length": task.max_length}),
+            train=train,
             seed=seed,
             metric=study.metric,
             data_fingerprint=task.fingerprint,
@@ -107,7 +116,7 @@ def plan(study: StudySpec, task: TaskRecord) -> list[RunSpec]:
             task_key=task.key,
         )
         for seed in study.seeds
-        for entry in study.methods
+        for entry, train in zip(study.methods, trains, strict=True)
     ]
 
 
@@ -174,7 +183,7 @@ def _prepare(
     """The task on disk and the runs it needs; keeps the study's file. `BadInput` stops all."""
     check_writable(folder.path)
     prepared = launcher.prepare(study.model, study.data, study.train, folder.data, watch.preparing)
-    specs = plan(study, prepared.task)
+    specs = plan(study, prepared)
     labels = prepared.task.labels
     weighed = {x for s in specs if isinstance(w := s.train.class_weights, dict) for x in w}
     if unknown := sorted(weighed - set(labels)):

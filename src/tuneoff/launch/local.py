@@ -29,6 +29,9 @@ class Prepared:
     task: TaskRecord
     task_path: Path
     model_path: Path
+    device: str
+    precision: str
+    """What `device` and `precision: auto` come to on this machine."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class LocalLauncher:
             TaskRecord.from_plain(answer["task"]),
             Path(answer["task_path"]),
             Path(answer["model_path"]),
+            answer["device"],
+            answer["precision"],
         )
 
     def run(

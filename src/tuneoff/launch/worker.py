@@ -31,11 +31,11 @@ Send = Callable[[dict[str, Any]], None]
 def prepare(request: Request, send: Send) -> None:
     """Find the model and prepare the task; answer `prepared`, or `refused` with the faults."""
     from tuneoff.data import prepare
-    from tuneoff.model.precision import choose_device
+    from tuneoff.model.precision import choose_device, choose_precision
     from tuneoff.model.source import find_model
 
     try:
-        choose_device(request["device"])
+        device = choose_device(request["device"])
         send({"event": "progress", "phase": "model"})
         model = find_model(request["model"])
         send({"event": "progress", "phase": "data"})
@@ -59,6 +59,8 @@ def prepare(request: Request, send: Send) -> None:
             "task": task.to_plain(),
             "task_path": str(folder / task.key),
             "model_path": str(model.path),
+            "device": device.type,
+            "precision": choose_precision("auto", device),
         }
     )
 

@@ -48,7 +48,7 @@ IA3 = Method(
     family="scaling",
     summary="vectors on keys, values and the input of the second feed-forward layer",
     config=Ia3Config,
-    learning_rate=5e-3,
+    learning_rate=2.5e-3,
     apply=apply,
     paper="Liu et al. 2022, https://arxiv.org/abs/2205.05638",
 )

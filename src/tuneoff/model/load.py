@@ -47,9 +47,10 @@ def load_classifier(
     assert method.apply is not None
     trained = method.apply(model, architecture, config)
     _set_head(trained, architecture, method.trains_head)
-    if not method.quantized:
-        trained.to(device)
     masters = _lower(trained, architecture, dtype)
+    if not method.quantized:  # lowered first: the device never holds the body in float32
+        trained.to(device)
+        masters = {name: master.to(device) for name, master in masters.items()}
     if device.type == "cpu":
         use_byte_dropout(trained, seed)
     return Classifier(trained, architecture), masters
