@@ -15,10 +15,10 @@ ARGS ?=
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format types layers check clean
+.PHONY: help install demo test conformance lint format types layers check clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 install: $(INSTALLED)  ## build .venv and install tuneoff into it
 
@@ -39,6 +39,9 @@ demo: $(INSTALLED)  ## compare fine-tuning methods on real text, offline, in a f
 
 test: $(INSTALLED)  ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+conformance: $(INSTALLED)  ## every method on every architecture (20 minutes); writes the matrix
+	@TUNEOFF_MATRIX=docs/conformance.md $(BIN)/python -m pytest -m "" --timeout 600 tests/conformance $(ARGS)
 
 lint: $(INSTALLED)  ## check style and format with ruff
 	@$(BIN)/ruff check .

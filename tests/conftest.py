@@ -57,11 +57,53 @@ _ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
             "max_position_embeddings": 128,
         },
     ),
-    "electra": ("bert", {**_SIZES, "embedding_size": 32}),
+    "electra": ("bert", {**_SIZES, "embedding_size": 128}),
     "roberta": ("roberta", _ROBERTA_SIZES),
     "xlm-roberta": ("roberta", _ROBERTA_SIZES),
-    # Cannot be packed: its attention shares a bias of relative positions over the batch.
+    "albert": ("bert", {**_SIZES, "embedding_size": 64}),  # its layers share their weights
+    # Those below cannot be packed: relative positions, windows, or attention of their own.
     "mpnet": ("roberta", {k: v for k, v in _ROBERTA_SIZES.items() if k != "type_vocab_size"}),
+    "deberta-v2": (
+        "bert",
+        {
+            **_SIZES,
+            "type_vocab_size": 0,
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_biased_input": False,
+        },
+    ),
+    "modernbert": (
+        "roberta",
+        {
+            **_SIZES,
+            "global_attn_every_n_layers": 2,
+            "local_attention": 16,
+            "classifier_pooling": "mean",
+            "reference_compile": False,
+        },
+    ),
+    "mobilebert": (
+        "bert",
+        {
+            **_SIZES,
+            "embedding_size": 64,
+            "intra_bottleneck_size": 64,
+            "num_feedforward_networks": 2,
+        },
+    ),
+    "funnel": (
+        "bert",
+        {
+            "architectures": ["FunnelModel"],
+            "block_sizes": [1, 1, 1],
+            "d_model": 64,
+            "n_head": 4,
+            "d_head": 16,
+            "d_inner": 128,
+        },
+    ),
+    "llama": ("roberta", {**_SIZES, "num_key_value_heads": 2}),  # a decoder
 }
 """Per model type: whose special tokens it has, and its sizes."""
 
@@ -155,7 +197,7 @@ def _build_model(architecture: str, folder: Path) -> None:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     """`tiny_model("bert")`: the folder of a random encoder of 3 layers, 64 wide, and its tokenizer.
 
-    Also "distilbert", "electra", "roberta", "xlm-roberta", and "mpnet", which cannot be packed.
+    Also the other keys of `_ARCHITECTURES`, "mpnet" and those after it not to be packed.
     Made once per session: copy a folder before changing it.
     """
     made: dict[str, Path] = {}

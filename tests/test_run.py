@@ -46,9 +46,10 @@ def test_every_method_gives_a_whole_record(run_toy: RunToy, toy_task: ToyTask, n
     assert record.data.test_rows == len(task.splits["test"]) == 18
     assert record.environment["torch"] == torch.__version__
 
-    # The toy's label is a matter of words: everything that learns finds it.
+    # The toy's label is a matter of words: everything that learns finds it, but for prompts, whose
+    # virtual first token a random frozen encoder tells nothing of the text.
     assert record.quality.test is not None
-    assert record.quality.test.accuracy > (0.6 if name != "baseline" else -1)
+    assert record.quality.test.accuracy > (0.6 if name not in ("baseline", "prompt") else -1)
     matrix = np.array(record.quality.test.confusion_matrix)
     assert matrix.sum() == 18
     assert matrix.trace() / 18 == pytest.approx(record.quality.test.accuracy)
@@ -68,7 +69,9 @@ def test_every_method_gives_a_whole_record(run_toy: RunToy, toy_task: ToyTask, n
         assert set(cost.seconds) == {"load", "train", "validate", "evaluate", "save"}
         assert record.train["learning_rate"] == methods()[name].learning_rate * 4
         # The weights in float32, the configuration, and what an adapter says of itself.
-        assert 0 <= cost.storage_bytes - 4 * record.parameters.trainable < 30_000
+        beside = cost.storage_bytes - 4 * record.parameters.trainable
+        frozen = {"lora_fa", "pissa", "vera"}  # matrices that were drawn, and are needed again
+        assert 0 <= beside < (300_000 if name in frozen else 30_000)
     if name != "tfidf":
         assert record.train["precision"] == "fp32"
         assert record.departures.keys() >= {"attention_dropout", "dropout"}

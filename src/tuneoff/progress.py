@@ -23,6 +23,7 @@ PHASES = {
     "validate": "validating",
     "test": "testing",
     "save": "saving",
+    "check": "opening the saved model",
 }
 
 

@@ -145,6 +145,64 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """How far two models are apart, on the same rows."""
+
+    rows: int
+    logits: float
+    """Largest difference of two logits, over the standard deviation of all of them."""
+    tolerance: float | None
+    """What rounding explains; None: the difference is told, and nothing is expected of it."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the two are one model."""
+        return self.tolerance is None or self.logits <= self.tolerance
+
+    @staticmethod
+    def between(found: Any, expected: Any, tolerance: float | None) -> Difference:
+        """Of two (rows, labels) tensors or arrays of logits."""
+        spread = max(float(expected.std()), 1e-6)
+        return Difference(len(found), float(abs(found - expected).max()) / spread, tolerance)
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What a run was held to at its end."""
+
+    unchanged: list[str]
+    """Weights that were to train and did not change."""
+    changed: list[str]
+    """Weights that were frozen and changed."""
+    reopened: Difference | None = None
+    """The saved model, opened in a fresh process by Transformers or PEFT alone, against the one
+    that was measured."""
+    merged: Difference | None = None
+    """The adapter merged into its base against the two side by side; None: nothing to merge."""
+
+    @property
+    def faults(self) -> list[str]:
+        """What did not hold, in words."""
+        found = []
+        if self.unchanged:
+            found.append(f"did not change though it trains: {_some(self.unchanged)}")
+        if self.changed:
+            found.append(f"changed though it is frozen: {_some(self.changed)}")
+        for what, difference in (("opened again", self.reopened), ("merged", self.merged)):
+            if difference is not None and not difference.passed:
+                found.append(
+                    f"the saved model, {what}, gives other logits: off by {difference.logits:.3g}"
+                    f" of their spread, where rounding explains {difference.tolerance:g}"
+                )
+        return found
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return ", ".join(names[:2]) + more
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """One run's outcome, as `record.json` holds it. Every outcome is a record."""
 
@@ -166,6 +224,8 @@ class RunRecord:
     departures: dict[str, str] = field(default_factory=dict)
     """Where the engine departs from the plain recipe (attention dropout, …), and how."""
     warnings: list[str] = field(default_factory=list)
+    checks: Checks | None = None
+    """None: there is no encoder, or the run ended before."""
     schema: int = SCHEMA
 
     def to_plain(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
 
 from tuneoff.data.task import Task, open_task
 from tuneoff.errors import Diverged, TuneoffError
@@ -27,11 +28,21 @@ from tuneoff.measure.quality import score
 from tuneoff.measure.storage import storage_bytes
 from tuneoff.methods import config_to_plain, method, parse_config
 from tuneoff.methods.base import Method
+from tuneoff.model.contract import WeightsWatch, reopened, sample_logits
 from tuneoff.model.load import load_classifier
 from tuneoff.model.packed import Classifier
 from tuneoff.model.precision import DTYPES, Precision, choose_device, choose_precision
 from tuneoff.model.save import save_classifier
-from tuneoff.record import Cost, DataInfo, MethodInfo, Parameters, Quality, RunRecord, Status
+from tuneoff.record import (
+    Checks,
+    Cost,
+    DataInfo,
+    MethodInfo,
+    Parameters,
+    Quality,
+    RunRecord,
+    Status,
+)
 from tuneoff.spec import RunSpec, TrainSpec
 from tuneoff.store import RunFolder
 from tuneoff.train import classical
@@ -52,6 +63,7 @@ class _Outcome:
     best_epoch: int | None = None
     departures: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    checks: Checks | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -118,9 +130,30 @@ def run(
         environment=environment(device),
         departures=outcome.departures,
         warnings=outcome.warnings,
+        checks=outcome.checks,
     )
     folder.write_record(record)
     return record
+
+
+def check_saved(folder: RunFolder, task_path: Path) -> None:
+    """Open the saved model of a run that just ended, compare it, and complete its record.
+
+    To be called in a process that has not trained it. Without a sample there is nothing to do.
+    """
+    record = folder.record()
+    if record is None or record.checks is None or not folder.sample_file.is_file():
+        return
+    again, merged = reopened(
+        folder.model,
+        open_task(task_path).splits["validation"],
+        load_file(folder.sample_file)["logits"],
+        precision=record.train["precision"],
+        quantized=method(record.method.method).quantized,
+    )
+    checks = replace(record.checks, reopened=again, merged=merged)
+    folder.write_record(replace(record, checks=checks, warnings=[*record.warnings, *checks.faults]))
+    folder.sample_file.unlink()
 
 
 _OF_ENCODERS = ("max_length", "attention_dropout", "threads")
@@ -164,7 +197,7 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
     accelerator = Accelerator(cpu=job.device.type == "cpu")
     journal.phase("load")
     with outcome.timed("load"):
-        classifier, masters = load_classifier(
+        trainee = load_classifier(
             job.model_path,
             job.task.labels,
             job.method,
@@ -174,16 +207,17 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
             attention_dropout=settings.attention_dropout,
             seed=job.spec.seed,
         )
+    classifier = trainee.classifier
     outcome.parameters = count_parameters(classifier.model, classifier.architecture)
     outcome.departures = _departures(job, classifier)
     weights = weight_bytes(classifier.model)
+    watch = WeightsWatch(trainee)
     trained: Trained | None = None
-    if masters:
+    if trainee.masters:
         assert job.learning_rate is not None
         best = BestCheckpoint(job.folder.path / "checkpoint", job.spec.metric)
         trained = train(
-            classifier,
-            masters,
+            trainee,
             job.task,
             settings,
             learning_rate=job.learning_rate,
@@ -203,8 +237,13 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
     evaluate_peak = memory.peak()
     journal.phase("save")
     with outcome.timed("save"):
+        outcome.checks = Checks(watch.unchanged(trainee), watch.changed(trainee))
+        logits = sample_logits(classifier, job.task.splits["validation"], job.device)
+        save_file({"logits": logits}, job.folder.sample_file)
         _write_predictions(job.folder, job.task, validation, test)
-        save_classifier(classifier, masters, job.model_path, job.folder.model)
+        save_classifier(
+            trainee, job.model_path, job.folder.model, method=job.method, config=job.config
+        )
     parts = _memory_parts(weights, trained, evaluate_peak, memory.reserved())
     outcome.cost = Cost(
         train_seconds=trained.meter.train_seconds if trained else None,

@@ -23,6 +23,8 @@ T = TypeVar("T")
 ENGINE = 1
 """Part of every run's identity; raised when the engine answers the same spec otherwise."""
 
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 ClassWeights = Literal["none", "balanced"] | dict[str, float]
 
 
@@ -71,8 +73,12 @@ class TrainSpec:
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
     class_weights: ClassWeights = "none"
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    focal_gamma: float = 2.0
+    """Of the focal loss: how much less a row weighs, the surer its label is predicted."""
+    label_smoothing_factor: float = 0.0
+    precision: Precision = "auto"
+    device: Device = "auto"
     attention_dropout: float | Literal["model"] = 0.0
     """0: the fast attention kernels have none. "model": as the model's configuration says."""
     early_stopping_patience: int | None = None
@@ -369,6 +375,8 @@ def _train_faults(train: TrainSpec, where: str) -> list[str]:
         (dropout == "model" or 0 <= dropout < 1, "attention_dropout must lie in [0, 1)"),
         (patience is None or patience >= 1, "early_stopping_patience must be at least 1"),
         (train.micro_batch_tokens >= 1, "micro_batch_tokens must be at least 1"),
+        (0 <= train.focal_gamma < math.inf, "focal_gamma must not be negative"),
+        (0 <= train.label_smoothing_factor < 1, "label_smoothing_factor must lie in [0, 1)"),
         (train.threads is None or train.threads >= 1, "threads must be at least 1"),
         (
             isinstance(weights, str) or all(0 < w < math.inf for w in weights.values()),

@@ -81,6 +81,7 @@ class RunFolder:
         self.predictions_file = self.path / "predictions.parquet"
         self.model = self.path / "model"
         self.log_file = self.path / "log.txt"
+        self.sample_file = self.path / ".sample.safetensors"
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -137,7 +138,8 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what an earlier run left: beside a new record it would be another run's."""
-        for file in (self.record_file, self.history_file, self.predictions_file, self.log_file):
+        files = (self.record_file, self.history_file, self.predictions_file, self.log_file)
+        for file in (*files, self.sample_file):
             file.unlink(missing_ok=True)
         for folder in (self.model, self.path / "checkpoint"):
             if folder.is_dir():

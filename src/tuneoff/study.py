@@ -182,7 +182,7 @@ def _prepare(
 ) -> tuple[Prepared, list[RunSpec]]:
     """The task on disk and the runs it needs; keeps the study's file. `BadInput` stops all."""
     check_writable(folder.path)
-    prepared = launcher.prepare(study.model, study.data, study.train, folder.data, watch.preparing)
+    prepared = launcher.prepare(study, folder.data, watch.preparing)
     specs = plan(study, prepared)
     labels = prepared.task.labels
     weighed = {x for s in specs if isinstance(w := s.train.class_weights, dict) for x in w}

@@ -130,7 +130,7 @@ def loaded(path: Path, name: str, config: dict[str, Any] | None = None) -> Any:
         device=CPU,
         attention_dropout=0.0,
         seed=0,
-    )[0]
+    ).classifier
 
 
 def test_flops_by_hand(tiny_model: Callable[[str], Path]) -> None:

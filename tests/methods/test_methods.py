@@ -77,7 +77,7 @@ def test_parameters_of_real_sizes(
 
 def trainable_names(path: Path, name: str, config: dict[str, Any] | None = None) -> set[str]:
     chosen = method(name)
-    classifier, masters = load_classifier(
+    trainee = load_classifier(
         path,
         ["a", "b", "c"],
         chosen,
@@ -87,6 +87,7 @@ def trainable_names(path: Path, name: str, config: dict[str, Any] | None = None)
         attention_dropout=0.0,
         seed=0,
     )
+    classifier, masters = trainee.classifier, trainee.masters
     named = counted_parameters(classifier.model)
     trained = {name for name, parameter in named.items() if parameter.requires_grad}
     assert set(masters) == trained
@@ -135,7 +136,7 @@ def test_partial_trains_the_last_layers(tiny_model: Callable[[str], Path], k: in
 def test_partial_with_more_layers_than_there_are_is_refused(
     tiny_model: Callable[[str], Path],
 ) -> None:
-    with pytest.raises(BadInput, match="k is 4, but the encoder has 3 layers"):
+    with pytest.raises(BadInput, match="k is 4, but the bert encoder has 3 layers"):
         trainable_names(tiny_model("bert"), "partial", {"k": 4})
 
 
@@ -158,7 +159,7 @@ def test_ia3_scales_keys_values_and_the_input_of_the_second_feedforward_layer(
     tiny_model: Callable[[str], Path],
 ) -> None:
     chosen = method("ia3")
-    classifier, _ = load_classifier(
+    classifier = load_classifier(
         tiny_model("bert"),
         ["a", "b"],
         chosen,
@@ -167,7 +168,7 @@ def test_ia3_scales_keys_values_and_the_input_of_the_second_feedforward_layer(
         device=torch.device("cpu"),
         attention_dropout=0.0,
         seed=0,
-    )
+    ).classifier
     shapes = {
         name.split("layer.0.")[1].split(".ia3")[0]: tuple(p.shape)
         for name, p in classifier.model.named_parameters()

@@ -69,7 +69,7 @@ def test_every_dropout_of_a_model_is_replaced(
     tiny_model: Callable[[str], Path], architecture: str
 ) -> None:
     lora = method("lora")
-    classifier, _ = load_classifier(
+    classifier = load_classifier(
         tiny_model(architecture),
         ["a", "b"],
         lora,
@@ -78,7 +78,7 @@ def test_every_dropout_of_a_model_is_replaced(
         device=torch.device("cpu"),
         attention_dropout=0.0,
         seed=0,
-    )
+    ).classifier
     modules = dict(classifier.model.named_modules())
     left = [n for n, m in modules.items() if type(m) is nn.Dropout and m.p > 0]
     assert left == []

@@ -44,7 +44,9 @@ def make_batch(lengths: Sequence[int], *, types: bool = False, seed: int = 0) ->
 def load(path: Path, name: str = "full", **options: Any) -> Classifier:
     chosen = method(name)
     options = {"dtype": torch.float32, "device": CPU, "attention_dropout": 0.0, "seed": 0} | options
-    classifier, _ = load_classifier(path, LABELS, chosen, parse_config(chosen, {}), **options)
+    classifier = load_classifier(
+        path, LABELS, chosen, parse_config(chosen, {}), **options
+    ).classifier
     return classifier
 
 

@@ -210,6 +210,7 @@ def test_a_folder_is_replaced_whole(run_toy: RunToy) -> None:
     assert again.folder.model == made.folder.model
     assert not (again.folder.model / "leftover").exists()
     assert {p.name for p in again.folder.path.iterdir()} == {
+        ".sample.safetensors",  # for the process that holds the saved model against the run
         "history.jsonl",
         "model",
         "predictions.parquet",

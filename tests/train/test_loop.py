@@ -221,7 +221,7 @@ def test_training_never_reads_the_test_split(
     task = toy_task("bert")
     splits = {name: task.splits[name] for name in ("train", "validation")}
     full = method("full")
-    classifier, masters = load_classifier(
+    trainee = load_classifier(
         tiny_model("bert"),
         task.labels,
         full,
@@ -233,8 +233,7 @@ def test_training_never_reads_the_test_split(
     )
     journal = Journal(tmp_path / "history.jsonl", lambda event: None)
     trained = train(
-        classifier,
-        masters,
+        trainee,
         replace(task, splits=splits),
         TrainSpec(epochs=1),
         learning_rate=1e-3,

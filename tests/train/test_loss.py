@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_class_weight
 
 from tuneoff.errors import BadInput
-from tuneoff.train.loss import CrossEntropy, class_weights
+from tuneoff.train.loss import Loss, class_weights
 
 CPU = torch.device("cpu")
 LABELS = ["cat", "dog", "bird"]
@@ -48,7 +48,7 @@ def test_the_loss_is_that_of_pytorch_once_it_is_divided() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(8, 3), torch.arange(8) % 3
     by_class = torch.tensor([1.0, 3.0, 0.5])
-    loss = CrossEntropy(by_class, CPU)
+    loss = Loss(by_class, CPU)
     rows = torch.ones(8)
     mean = loss(logits, labels, rows) / loss.weights(labels, rows).sum()
     torch.testing.assert_close(mean, F.cross_entropy(logits, labels, weight=by_class))
@@ -57,7 +57,7 @@ def test_the_loss_is_that_of_pytorch_once_it_is_divided() -> None:
 def test_a_row_of_weight_two_is_the_row_twice() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 1])
-    loss = CrossEntropy(None, CPU)
+    loss = Loss(None, CPU)
     once = loss(logits, labels, torch.tensor([1.0, 2.0, 1.0, 0.0]))
     twice = loss(logits[[0, 1, 1, 2]], labels[[0, 1, 1, 2]], torch.ones(4))
     torch.testing.assert_close(once, twice)

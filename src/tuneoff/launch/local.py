@@ -16,7 +16,7 @@ from typing import Any
 
 from tuneoff.errors import BadInput, Fault, RunFailed
 from tuneoff.record import TaskRecord
-from tuneoff.spec import DataSpec, RunSpec, TrainSpec
+from tuneoff.spec import Device, Precision, RunSpec, StudySpec
 from tuneoff.store import RunFolder
 
 Event = dict[str, Any]
@@ -29,8 +29,8 @@ class Prepared:
     task: TaskRecord
     task_path: Path
     model_path: Path
-    device: str
-    precision: str
+    device: Device
+    precision: Precision
     """What `device` and `precision: auto` come to on this machine."""
 
 
@@ -73,37 +73,32 @@ class LocalLauncher:
         for worker in self._all:
             worker.close()
 
-    def prepare(
-        self,
-        model: str,
-        data: DataSpec,
-        train: TrainSpec,
-        folder: Path,
-        watch: Callable[[Event], None],
-    ) -> Prepared:
-        """Find device and model; read, check, split and tokenise the data into `folder`.
+    def prepare(self, study: StudySpec, folder: Path, watch: Callable[[Event], None]) -> Prepared:
+        """Find device and model; read, check, split and tokenise the data into `folder`; try each
+        method of the completed `study` on the model's outline.
 
-        Raises `BadInput` with every fault found, before any model is loaded.
+        Raises `BadInput` with every fault found, before any weight is loaded.
         """
         request = {
             "do": "prepare",
-            "model": model,
-            "data": asdict(data),
-            "max_length": train.max_length,
-            "device": train.device,
+            "model": study.model,
+            "data": asdict(study.data),
+            "max_length": study.train.max_length,
+            "device": study.train.device,
             "folder": str(folder.absolute()),
         }
-        answer: Event = {}
         with self._worker() as worker:
-            for event in worker.ask(request):
-                if event["event"] in ("prepared", "refused"):
-                    answer = event
-                elif event["event"] == "progress":
-                    watch(event)
-        if answer.get("event") == "refused":
-            raise BadInput([Fault(**fault) for fault in answer["faults"]])
-        if not answer:
-            raise RunFailed("preparing the data broke off; its messages stand above.")
+            answer = self._answer(worker, request, watch)
+            self._answer(
+                worker,
+                {
+                    "do": "fit",
+                    "task_path": answer["task_path"],
+                    "model_path": answer["model_path"],
+                    "methods": [(m.name, m.method, m.config) for m in study.methods],
+                },
+                watch,
+            )
         return Prepared(
             TaskRecord.from_plain(answer["task"]),
             Path(answer["task_path"]),
@@ -111,6 +106,21 @@ class LocalLauncher:
             answer["device"],
             answer["precision"],
         )
+
+    @staticmethod
+    def _answer(worker: _Worker, request: Event, watch: Callable[[Event], None]) -> Event:
+        """What the worker comes to; `BadInput` if it refuses, `RunFailed` if it breaks off."""
+        answer: Event = {}
+        for event in worker.ask(request):
+            if event["event"] in ("prepared", "refused"):
+                answer = event
+            elif event["event"] == "progress":
+                watch(event)
+        if answer.get("event") == "refused":
+            raise BadInput([Fault(**fault) for fault in answer["faults"]])
+        if not answer:
+            raise RunFailed("preparing the data broke off; its messages stand above.")
+        return answer
 
     def run(
         self, spec: RunSpec, folder: RunFolder, prepared: Prepared, watch: Callable[[Event], None]

@@ -16,11 +16,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-from tuneoff.errors import BadInput
+from tuneoff.errors import BadInput, Fault
 from tuneoff.spec import DataSpec
 from tuneoff.store import RunFolder
 
@@ -65,6 +65,25 @@ def prepare(request: Request, send: Send) -> None:
     )
 
 
+def fit(request: Request, send: Send) -> None:
+    """Try each method on the model's outline; answer `prepared`, or `refused` with the faults."""
+    from tuneoff.data.task import open_task
+    from tuneoff.model.load import check_fits
+
+    task = open_task(Path(request["task_path"]))
+    longest = max(int(split.tokens.lengths.max()) for split in task.splits.values())
+    faults: list[Fault] = []
+    for name, method, config in request["methods"]:
+        try:
+            check_fits(Path(request["model_path"]), method, config, task.labels, longest=longest)
+        except BadInput as error:
+            faults += [replace(x, message=f"method {name!r}: {x.message}") for x in error.faults]
+    if faults:
+        send({"event": "refused", "faults": [asdict(fault) for fault in faults]})
+    else:
+        send({"event": "prepared"})
+
+
 def run(request: Request, send: Send) -> None:
     """Run the spec that stands in the request's folder; what it prints goes to the run's log."""
     import torch
@@ -83,6 +102,18 @@ def run(request: Request, send: Send) -> None:
         model_path=Path(request["model_path"]),
         emit=send,
     )
+
+
+def check(request: Request, send: Send) -> None:
+    """Hold the model that a run has just saved against the one that it measured."""
+    from tuneoff.run import check_saved
+
+    folder = RunFolder(request["folder"])
+    log = os.open(folder.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    send({"event": "progress", "phase": "check"})
+    check_saved(folder, Path(request["task_path"]))
 
 
 def load_engine() -> None:
@@ -115,10 +146,14 @@ def main() -> None:
     with os.fdopen(0, "rb", buffering=0) as requests:
         while line := requests.readline():
             request = json.loads(line)
-            if request["do"] == "run":
+            if request["do"] != "prepare":
                 load_engine()
-            job = {"prepare": prepare, "run": run}[request["do"]]
+            job = {"prepare": prepare, "fit": fit, "run": run}[request["do"]]
             code = _forked(job, request, answers, requests)
+            if code == 0 and job is run and RunFolder(request["folder"]).sample_file.is_file():
+                # The record stands; what a failing check says is in the run's log.
+                checked = _forked(check, request, answers, requests)
+                code = None if checked is None else code
             if code is None:
                 return  # the desk is gone
             if not _written(answers, json.dumps({"event": "ended", "exit": code}) + "\n"):

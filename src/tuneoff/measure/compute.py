@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tuneoff.measure.clock import synchronize
+from tuneoff.methods.budget import elements
 from tuneoff.model.architecture import EncoderArchitecture
 from tuneoff.model.packed import unwrapped
 
@@ -44,7 +45,7 @@ def training_flops(
         total += attention * (3 if flowing else 1)
         for weight in _matrices(layer):
             passes = 1 + flowing + weight.requires_grad
-            total += 2 * tokens * _elements(weight) * passes
+            total += 2 * tokens * elements(weight) * passes
     repeats = float(inner.config.num_hidden_layers) / len(layers)  # ALBERT uses a layer repeatedly
     return total * repeats
 
@@ -54,12 +55,6 @@ def _matrices(layer: nn.Module) -> Iterable[nn.Parameter]:
         weight = getattr(module, "weight", None)
         if isinstance(module, nn.Linear) and isinstance(weight, nn.Parameter):
             yield weight
-
-
-def _elements(weight: nn.Parameter) -> int:
-    """Of the matrix; a 4-bit one is stored as half as many bytes, its shape stands beside it."""
-    state = getattr(weight, "quant_state", None)
-    return int(np.prod(state.shape)) if state is not None else weight.numel()
 
 
 @cache

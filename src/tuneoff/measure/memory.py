@@ -97,8 +97,8 @@ def release_memory() -> None:
 def weight_bytes(model: torch.nn.Module) -> int:
     """Parameters and buffers as they lie in memory; shared ones once, quantised ones and scales."""
     weights = [*model.parameters(), *model.buffers()]
-    states = [w.quant_state for w in weights if getattr(w, "quant_state", None) is not None]
+    states = [state for w in weights if (state := getattr(w, "quant_state", None)) is not None]
     # Double quantisation keeps a state of its own for the scales.
-    states += [s.state2 for s in states if getattr(s, "state2", None) is not None]
+    states += [second for s in states if (second := getattr(s, "state2", None)) is not None]
     weights += [x for s in states for x in (s.absmax, s.code)]
     return sum({t.data_ptr(): t.nbytes for t in weights}.values())

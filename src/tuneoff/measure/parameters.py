@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from tuneoff.measure.compute import _elements
+from tuneoff.methods.budget import elements
 from tuneoff.model.architecture import EncoderArchitecture
 from tuneoff.model.load import counted_parameters
 from tuneoff.record import Parameters
@@ -14,7 +14,7 @@ def count_parameters(model: nn.Module, architecture: EncoderArchitecture) -> Par
     """Total and trained weights of the model; the head apart, a head that was copied once."""
     total = body = head = 0
     for name, parameter in counted_parameters(model).items():
-        count = _elements(parameter)
+        count = elements(parameter)
         total += count
         if parameter.requires_grad and architecture.is_head(name):
             head += count

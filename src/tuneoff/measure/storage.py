@@ -20,7 +20,7 @@ def storage_bytes(folder: Path, model: nn.Module | None = None) -> int:
         for path in folder.rglob("*")
         if path.is_file() and not path.is_symlink() and not _is_tokenizer(path.name)
     )
-    if model is None or hasattr(model, "peft_config"):  # an adapter's file holds no other weights
+    if model is None or not any(folder.glob("model*.safetensors")):  # what trained lies apart
         return files
     return files - sum(4 * w.numel() for w in model.parameters() if not w.requires_grad)
 

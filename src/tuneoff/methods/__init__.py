@@ -13,17 +13,29 @@ from importlib.util import find_spec
 from typing import Any
 
 from tuneoff.errors import BadInput, Fault, MissingExtra, nearest
+from tuneoff.methods.adalora import ADALORA
+from tuneoff.methods.any_peft import PEFT
 from tuneoff.methods.base import Method
 from tuneoff.methods.baseline import BASELINE
+from tuneoff.methods.bottleneck import ADAPTER
 from tuneoff.methods.full import FULL, WEIGHTED
 from tuneoff.methods.head import HEAD
 from tuneoff.methods.ia3 import IA3
 from tuneoff.methods.lora import LORA, QLORA
+from tuneoff.methods.lora_variants import DORA, LORA_FA, LORA_PLUS, PISSA, RSLORA
 from tuneoff.methods.partial import PARTIAL
+from tuneoff.methods.products import LOHA, LOKR
+from tuneoff.methods.prompts import PREFIX, PROMPT
+from tuneoff.methods.small_parts import BITFIT, LAYERNORM
 from tuneoff.methods.tfidf import TFIDF
+from tuneoff.methods.vera import VERA
 from tuneoff.spec import TrainSpec, validated
 
-BUILT_IN = (TFIDF, BASELINE, HEAD, PARTIAL, FULL, WEIGHTED, LORA, QLORA, IA3)
+BUILT_IN = (
+    *(TFIDF, BASELINE, HEAD, PARTIAL, BITFIT, LAYERNORM, FULL, WEIGHTED),
+    *(LORA, RSLORA, DORA, PISSA, LORA_PLUS, LORA_FA, ADALORA, VERA, LOHA, LOKR, QLORA),
+    *(IA3, ADAPTER, PREFIX, PROMPT, PEFT),
+)
 
 __all__ = ["BUILT_IN", "Method", "check_installed", "method", "methods", "parse_config"]
 

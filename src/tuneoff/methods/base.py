@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
-    from torch import nn
+    from torch import Tensor, nn
 
 Role = Literal["query", "key", "value", "attention_output", "ffn_in", "ffn_out"]
 ROLES: tuple[Role, ...] = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
@@ -18,19 +18,46 @@ class Architecture(Protocol):
     """What a method may ask of an encoder; `tuneoff.model.architecture` derives it."""
 
     @property
-    def layers(self) -> Sequence[str]:
-        """Names of the encoder's layers, from the embeddings upward."""
+    def model_type(self) -> str:
+        """The family, as the model's configuration names it."""
 
     @property
     def body(self) -> str:
         """Name of the encoder inside the classification model."""
 
     @property
+    def embeddings(self) -> Sequence[str]:
+        """Names of the modules below the first layer."""
+
+    @property
+    def layers(self) -> Sequence[str]:
+        """Names of the encoder's layers, from the embeddings upward; one that is run several times
+        (ALBERT) once."""
+
+    @property
     def head(self) -> Sequence[str]:
         """Names of the modules that every method trains: the classifier, and a pooler if any."""
 
+    @property
+    def norms(self) -> Sequence[str]:
+        """Names of the body's normalisations that have weights."""
+
+    @property
+    def takes_past(self) -> bool:
+        """Whether the body takes `past_key_values`, which prefix tuning puts its prefix into."""
+
     def linear(self, role: Role) -> list[str]:
         """Names of the linear layers that play `role`, over all encoder layers."""
+
+    def linears_named(self, end: str) -> list[str]:
+        """Names of the linear layers in the encoder's layers that end in `end`."""
+
+    def layer_of(self, name: str) -> int | None:
+        """Index in `layers` of the one that a module or parameter of this name belongs to, adapter
+        wrappers and all; None outside of them."""
+
+    def is_head(self, parameter: str) -> bool:
+        """Whether a parameter of this name, adapter wrappers and all, belongs to the head."""
 
 
 Apply = Callable[["nn.Module", Architecture, Any], "nn.Module"]
@@ -41,6 +68,38 @@ model to train: the same one, or one that wraps it. The head is set by the engin
 @dataclass(frozen=True)
 class NoConfig:
     """A method without settings of its own."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How one weight trains beside the others."""
+
+    rate: float = 1.0
+    """Its learning rate as a multiple of the run's."""
+    decays: bool | None = None
+    """Whether it has weight decay; None: matrices have, vectors and scalars have not."""
+    start: float = 0.0
+    """Share of the training that passes before it begins to train."""
+
+
+class Hook:
+    """What a method does beside the plain loop; what is not overridden does nothing.
+
+    `weights` are the float32 values of what trains, by name, with the step's gradient in `.grad`.
+    """
+
+    def begin(self, steps: int) -> None:
+        """The training is about to take so many optimizer steps."""
+
+    def penalty(self) -> Tensor | None:
+        """A scalar that is added to each step's loss, once."""
+        return None
+
+    def after_step(self, step: int, weights: Mapping[str, Tensor]) -> None:
+        """Optimizer step number `step`, counted from 1, is done; `weights` may be changed."""
+
+    def before_save(self, weights: dict[str, Tensor]) -> None:
+        """`weights` are about to be saved; replace in it what is to be saved otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +120,12 @@ class Method:
     """For classical methods: `estimator(config, seed)` gives scikit-learn's text pipeline."""
     train: Mapping[str, Any] = field(default_factory=dict)
     """Training settings in which the method departs from the study's, `class_weights` say."""
+    pace: Callable[[str, Architecture, Any], Pace] | None = None
+    """`pace(name, architecture, config)`: how the body's weight of that name trains."""
+    hook: Callable[[nn.Module, Any], Hook] | None = None
+    """`hook(model, config)`: what to do beside the plain loop, for the model that `apply` gave."""
+    virtual_tokens: Callable[[Any], int] | None = None
+    """`virtual_tokens(config)`: positions that the method takes from each text's."""
     trains_head: bool = True
     quantized: bool = False
     """Whether the body is loaded in 4 bits (bitsandbytes NF4)."""
@@ -71,4 +136,4 @@ class Method:
 
     def defaults(self) -> dict[str, Any]:
         """The method's own settings with their default values."""
-        return {f.name: f.default for f in fields(self.config)}
+        return asdict(self.config())

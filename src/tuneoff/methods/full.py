@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from tuneoff.methods.base import Architecture, Method, NoConfig
+from tuneoff.methods.base import Architecture, Method, Pace
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def apply(model: nn.Module, architecture: Architecture, config: NoConfig) -> nn.Module:
+@dataclass(frozen=True, kw_only=True)
+class FullConfig:
+    """How the layers of the encoder share in the training.
+
+    `layer_decay`: learning rate of a layer over that of the one above it (Clark et al. 2020).
+    `unfreeze`: "gradual" begins with the head alone and adds one layer after another, from the
+    uppermost down, in equal shares of the training (Howard and Ruder 2018).
+    """
+
+    layer_decay: float = 1.0
+    unfreeze: Literal["at once", "gradual"] = "at once"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError("layer_decay must lie in (0, 1]")
+
+
+def apply(model: nn.Module, architecture: Architecture, config: FullConfig) -> nn.Module:
     """Train the whole encoder."""
     return model.requires_grad_(True)
+
+
+def pace(name: str, architecture: Architecture, config: FullConfig) -> Pace:
+    """By the layers between a weight and the head; embeddings lie below all of them."""
+    depth, layer = len(architecture.layers), architecture.layer_of(name)
+    below = depth - layer if layer is not None else _outside(name, architecture) * (depth + 1)
+    start = below / (depth + 2) if config.unfreeze == "gradual" else 0.0
+    return Pace(rate=config.layer_decay**below, start=start)
+
+
+def _outside(name: str, architecture: Architecture) -> bool:
+    """Whether a weight outside of the layers lies below them; a last norm lies above."""
+    return any(f".{part}." in f".{name}" for part in architecture.embeddings)
 
 
 FULL = Method(
     name="full",
     family="selective",
     summary="every weight of the encoder",
+    config=FullConfig,
     learning_rate=5e-5,
     apply=apply,
+    pace=pace,
     paper="Devlin et al. 2019, https://arxiv.org/abs/1810.04805",
 )
 
@@ -28,8 +61,10 @@ WEIGHTED = Method(
     name="weighted",
     family="loss",
     summary="every weight of the encoder; classes weigh inversely to their frequency in the loss",
+    config=FullConfig,
     learning_rate=5e-5,
     apply=apply,
+    pace=pace,
     train={"class_weights": "balanced"},
     paper="King and Zeng 2001, Logistic Regression in Rare Events Data",
 )

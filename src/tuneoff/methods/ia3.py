@@ -6,41 +6,45 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuneoff.methods.adapted import attach
-from tuneoff.methods.base import Architecture, Method, Role
+from tuneoff.methods.base import Architecture, Method, Pace
+from tuneoff.methods.targets import Targeted, chosen_linears, linears_of
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ia3Config:
-    """`targets`: roles of the scaled layers; `ffn_in`/`ffn_out` are scaled at their input."""
+class Ia3Config(Targeted):
+    """`targets`: roles or modules that are scaled; those of the feed-forward at their input."""
 
-    targets: tuple[Role, ...] = ("key", "value", "ffn_out")
-
-    def __post_init__(self) -> None:
-        if not self.targets:
-            raise ValueError("targets must name at least one role")
+    targets: tuple[str, ...] = ("key", "value", "ffn_out")
 
 
 def apply(model: nn.Module, architecture: Architecture, config: Ia3Config) -> nn.Module:
     """Put a vector of ones on the output (feed-forward: input) of each target layer."""
     import peft
 
-    feedforward = [
+    names = chosen_linears(architecture, config)
+    inputs = {
         name
         for role in config.targets
         if role in ("ffn_in", "ffn_out")
-        for name in architecture.linear(role)
-    ]
-    names = [name for role in config.targets for name in architecture.linear(role)]
+        for name in linears_of(architecture, role)
+    }
     return attach(
         model,
         architecture,
         peft.IA3Config(
-            task_type=peft.TaskType.SEQ_CLS, target_modules=names, feedforward_modules=feedforward
+            task_type=peft.TaskType.SEQ_CLS,
+            target_modules=names,
+            feedforward_modules=[name for name in names if name in inputs],
         ),
     )
+
+
+def pace(name: str, architecture: Architecture, config: Ia3Config) -> Pace:
+    """No decay for the vectors, though they lie in memory as matrices: 1 means no change, not 0."""
+    return Pace(decays=False)
 
 
 IA3 = Method(
@@ -50,5 +54,6 @@ IA3 = Method(
     config=Ia3Config,
     learning_rate=2.5e-3,
     apply=apply,
+    pace=pace,
     paper="Liu et al. 2022, https://arxiv.org/abs/2205.05638",
 )

@@ -2,52 +2,98 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
+from tuneoff.errors import BadInput, nearest
 from tuneoff.methods.adapted import attach
-from tuneoff.methods.base import Architecture, Method, Role
+from tuneoff.methods.base import Architecture, Method
+from tuneoff.methods.budget import parse_budget, ranks_within
+from tuneoff.methods.targets import Targeted, chosen_linears, linears_of
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraConfig:
-    """`alpha / rank` scales what the adapter adds; `targets` are roles of linear layers."""
+class LoraConfig(Targeted):
+    """`alpha / rank` scales what the adapter adds; without `alpha` it is 2.
+
+    `rank_pattern` gives roles or modules a rank of their own; `budget` ("4.67%") takes the place
+    of a rank. `bias`: which biases train along. `init`: how the first matrix is drawn.
+    """
 
     rank: int = 8
-    alpha: int = 16
+    alpha: float | None = None
     dropout: float = 0.0
-    targets: tuple[Role, ...] = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
+    rank_pattern: dict[str, int] = field(default_factory=dict)
+    budget: str | None = None
+    bias: Literal["none", "all", "lora_only"] = "none"
+    init: Literal["default", "gaussian", "orthogonal"] = "default"
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
+        super().__post_init__()
+        if min(self.rank, *self.rank_pattern.values(), 1 << 30) < 1:
             raise ValueError("rank must be at least 1")
-        if self.alpha <= 0:
+        if self.alpha is not None and self.alpha <= 0:
             raise ValueError("alpha must be positive")
         if not 0 <= self.dropout < 1:
             raise ValueError("dropout must lie in [0, 1)")
-        if not self.targets:
-            raise ValueError("targets must name at least one role")
+        if self.init == "orthogonal" and self.rank % 2:
+            raise ValueError("init 'orthogonal' needs an even rank")
+        if self.budget is not None:
+            parse_budget(self.budget)
+            if self.rank_pattern:
+                raise ValueError("budget takes the place of rank and rank_pattern")
 
 
 def apply(model: nn.Module, architecture: Architecture, config: LoraConfig) -> nn.Module:
-    """Put an adapter beside each linear layer of the target roles."""
+    """Put an adapter beside each target layer."""
+    return apply_with(model, architecture, config)
+
+
+def apply_with(
+    model: nn.Module, architecture: Architecture, config: LoraConfig, **more: Any
+) -> nn.Module:
+    """As `apply`, with `more` settings of `peft.LoraConfig`."""
     import peft
 
-    names = [name for role in config.targets for name in architecture.linear(role)]
-    return attach(
-        model,
-        architecture,
-        peft.LoraConfig(
-            task_type=peft.TaskType.SEQ_CLS,
-            r=config.rank,
-            lora_alpha=config.alpha,
-            lora_dropout=config.dropout,
-            target_modules=names,
-        ),
-    )
+    names = chosen_linears(architecture, config)
+    ranks = _ranks(model, architecture, config, names)
+    alphas = {n: 2 * rank if config.alpha is None else config.alpha for n, rank in ranks.items()}
+    init = True if config.init == "default" else config.init
+    settings: dict[str, Any] = {
+        "task_type": peft.TaskType.SEQ_CLS,
+        "r": ranks[names[0]],
+        "lora_alpha": alphas[names[0]],
+        "lora_dropout": config.dropout,
+        "bias": config.bias,
+        "init_lora_weights": init,
+        "target_modules": names,
+        # Only what departs: PEFT looks each module up by a regular expression per entry.
+        "rank_pattern": {n: rank for n, rank in ranks.items() if rank != ranks[names[0]]},
+        "alpha_pattern": {n: alpha for n, alpha in alphas.items() if alpha != alphas[names[0]]},
+    }
+    return attach(model, architecture, peft.LoraConfig(**(settings | more)))
+
+
+def _ranks(
+    model: nn.Module, architecture: Architecture, config: LoraConfig, names: list[str]
+) -> dict[str, int]:
+    if config.budget is not None:
+        modules: dict[str, Any] = {name: model.get_submodule(name) for name in names}
+        per_rank = {name: m.in_features + m.out_features for name, m in modules.items()}
+        return ranks_within(config.budget, model, architecture, per_rank)
+    ranks = dict.fromkeys(names, config.rank)
+    for target, rank in config.rank_pattern.items():
+        theirs = [name for name in linears_of(architecture, target) if name in ranks]
+        if not theirs:
+            raise BadInput(
+                f"rank_pattern: {target!r} is not among the targets",
+                mend=nearest(target, config.targets),
+            )
+        ranks |= dict.fromkeys(theirs, rank)
+    return ranks
 
 
 LORA = Method(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tuneoff.errors import BadInput
 from tuneoff.methods.base import Architecture, Method
+from tuneoff.methods.targets import described
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PartialConfig:
-    """`k`: how many of the last layers train."""
+    """`k`: how many of the last layers train; `embeddings`: whether those train, too."""
 
     k: int = 2
+    embeddings: bool = False
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -29,11 +31,12 @@ def apply(model: nn.Module, architecture: Architecture, config: PartialConfig) -
     """Train the last `k` layers; `BadInput` if the encoder has fewer."""
     if config.k > len(architecture.layers):
         raise BadInput(
-            f"partial: k is {config.k}, but the encoder has {len(architecture.layers)} layers",
+            f"k is {config.k}, but {described(architecture)}",
             mend="Set k lower, or take the method 'full'.",
         )
     model.requires_grad_(False)
-    for name in architecture.layers[-config.k :]:
+    lowest = architecture.embeddings if config.embeddings else ()
+    for name in (*lowest, *architecture.layers[-config.k :]):
         model.get_submodule(name).requires_grad_(True)
     return model
 

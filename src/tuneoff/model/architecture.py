@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -23,20 +24,26 @@ if TYPE_CHECKING:
 # How families call the linear layers of a layer. The first match wins: BERT's feed-forward
 # `output.dense` must not take its `attention.output.dense`.
 _ROLE_PATTERNS: tuple[tuple[Role, str], ...] = (
-    ("query", r"(query|query_proj|q_lin|q_proj|attn\.q)$"),
-    ("key", r"(key|key_proj|k_lin|k_proj|attn\.k)$"),
-    ("value", r"(value|value_proj|v_lin|v_proj|attn\.v)$"),
+    ("query", r"(query|query_proj|q_lin|q_proj|q_head|attn\.q|attn\.Wqkv|self\.in_proj)$"),
+    ("key", r"(key|key_proj|k_lin|k_proj|k_head|attn\.k|attn\.Wqkv|self\.in_proj)$"),
+    ("value", r"(value|value_proj|v_lin|v_proj|v_head|attn\.v|attn\.Wqkv|self\.in_proj)$"),
     (
         "attention_output",
-        r"(attention\.output\.dense|out_lin|out_proj|o_proj|attn\.o|attention\.dense)$",
+        r"(attention\.output\.dense|out_lin|out_proj|o_proj|post_proj|attn\.o|attn\.Wo"
+        r"|(?<!bottleneck\.)attention\.dense)$",
     ),
-    ("ffn_in", r"(intermediate\.dense|ffn\.lin1|ffn|up_proj|gate_proj|mlp\.Wi)$"),
-    ("ffn_out", r"(output\.dense|ffn\.lin2|ffn_output|down_proj|mlp\.Wo)$"),
+    ("ffn_in", r"(intermediate\.dense|ffn\.lin1|ffn|linear_1|up_proj|gate_proj|mlp\.Wi)$"),
+    ("ffn_out", r"(output\.dense|ffn\.lin2|ffn_output|linear_2|down_proj|mlp\.Wo)$"),
 )
 
 
 def _bert_head(model: Any, first: Tensor) -> Tensor:
     return model.classifier(model.dropout(model.bert.pooler(first)))  # type: ignore[no-any-return]
+
+
+def _albert_head(model: Any, first: Tensor) -> Tensor:
+    pooled = model.albert.pooler_activation(model.albert.pooler(first[:, 0]))
+    return model.classifier(model.dropout(pooled))  # type: ignore[no-any-return]
 
 
 def _distilbert_head(model: Any, first: Tensor) -> Tensor:
@@ -51,6 +58,7 @@ def _classifier_head(model: Any, first: Tensor) -> Tensor:
 # layers hand keyword arguments on to the attention function, and take position ids.
 _PACKED_HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "bert": _bert_head,
+    "albert": _albert_head,
     "distilbert": _distilbert_head,
     "roberta": _classifier_head,
     "xlm-roberta": _classifier_head,
@@ -65,10 +73,18 @@ class EncoderArchitecture:
 
     model_type: str
     body: str
+    embeddings: tuple[str, ...]
+    """Modules with weights below the first layer."""
     layers: tuple[str, ...]
     head: tuple[str, ...]
+    norms: tuple[str, ...]
+    takes_past: bool
+    linears: tuple[str, ...]
+    """Every linear layer inside of `layers`."""
     roles: dict[Role, tuple[str, ...]]
     first_position: int
+    positions: int | None
+    """Tokens that the position embeddings have room for; None: any number."""
     hidden_size: int
     packed_head: Callable[[Any, Tensor], Tensor] | None
     """`packed_head(model, first)`: first-token states (texts, 1, hidden) to logits (texts, labels);
@@ -84,56 +100,114 @@ class EncoderArchitecture:
             )
         return names
 
+    def linears_named(self, end: str) -> list[str]:
+        """Names of the linear layers in the encoder's layers that end in `end`."""
+        return [name for name in self.linears if f".{name}".endswith(end and f".{end}")]
+
+    def layer_of(self, name: str) -> int | None:
+        """Index of the layer that a module or parameter belongs to; None outside of them."""
+        dotted = f".{name}."
+        return next((i for i, layer in enumerate(self.layers) if f".{layer}." in dotted), None)
+
     def is_head(self, parameter: str) -> bool:
         """Whether a parameter of this name, adapter wrappers and all, belongs to the head."""
         return any(f".{name}." in f".{parameter}" for name in self.head)
 
 
 def describe(model: PreTrainedModel) -> EncoderArchitecture:
-    """The architecture of a `…ForSequenceClassification` model that has no adapter yet."""
+    """The architecture of a `…ForSequenceClassification` model that has no adapter yet.
+
+    Raises `ModelUnavailable` where no stack of layers is found.
+    """
     config, body = model.config, model.base_model_prefix
     encoder = model.get_submodule(body)
-    # ALBERT's layers share the weights of a few groups, mostly of one.
-    depth = getattr(config, "num_hidden_groups", config.num_hidden_layers)
-    stacks = [
-        (name, module)
-        for name, module in encoder.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == depth
-    ]
-    if not stacks:
+    layers = _layers(encoder, config)
+    if not layers:
         raise ModelUnavailable(
             f"no stack of encoder layers was found in a {config.model_type} model"
         )
-    stack = f"{body}.{stacks[0][0]}"
-    layers = tuple(f"{stack}.{i}" for i in range(depth))
-    head = [name for name, child in model.named_children() if name != body and _has_weights(child)]
-    head = [
-        f"{body}.{n}"
-        for n, child in encoder.named_children()
-        if n == "pooler" and _has_weights(child)
-    ] + head
+    layers = tuple(f"{body}.{name}" for name in layers)
+    top = [name for name, child in model.named_children() if name != body and _has_weights(child)]
+    poolers = [
+        f"{body}.{name}"
+        for name, child in encoder.named_children()
+        if name == "pooler" and _has_weights(child)
+    ]
+    linears = tuple(
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.startswith(tuple(f"{x}." for x in layers))
+    )
     return EncoderArchitecture(
         model_type=config.model_type,
         body=body,
+        embeddings=_embeddings(encoder, body),
         layers=layers,
-        head=tuple(head),
-        roles=_roles(model, stack),
+        head=(*poolers, *top),
+        norms=tuple(
+            f"{body}.{name}"
+            for name, module in encoder.named_modules()
+            if "norm" in type(module).__name__.lower() and _has_weights(module)
+        ),
+        takes_past="past_key_values" in signature(encoder.forward).parameters,
+        linears=linears,
+        roles=_roles(linears),
         first_position=first_position(config.model_type, config.pad_token_id),
+        positions=_positions(config),
         hidden_size=config.hidden_size,
         packed_head=_PACKED_HEADS.get(config.model_type),
     )
+
+
+def _layers(encoder: nn.Module, config: Any) -> tuple[str, ...]:
+    """The outermost list of as many modules as the configuration has layers.
+
+    ALBERT's layers share the weights of a few groups, mostly of one. Funnel's stand in blocks.
+    """
+    if blocks := getattr(config, "block_sizes", None):
+        stacks = [f"encoder.blocks.{i}.{j}" for i, size in enumerate(blocks) for j in range(size)]
+        return tuple(stacks)
+    depth = getattr(config, "num_hidden_groups", config.num_hidden_layers)
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return tuple(f"{name}.{i}" for i in range(depth))
+    return ()
+
+
+def _embeddings(encoder: nn.Module, body: str) -> tuple[str, ...]:
+    """Children of the encoder that hold a token embedding, or map embeddings to its width."""
+    return tuple(
+        f"{body}.{name}"
+        for name, child in encoder.named_children()
+        if name.startswith("embed") and _has_weights(child)
+    )
+
+
+def _positions(config: Any) -> int | None:
+    """Rows of the table of position embeddings, those of RoBERTa's first ones taken off."""
+    absolute = getattr(config, "position_biased_input", True)  # DeBERTa's are mostly relative
+    if not absolute or config.model_type in _WITHOUT_TABLE:
+        return None
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    return positions - first_position(config.model_type, config.pad_token_id)
+
+
+# Positions are rotated into keys and queries, or relative: no table that ends.
+_WITHOUT_TABLE = frozenset({"llama", "qwen2", "qwen3", "mistral", "gemma", "modernbert", "funnel"})
 
 
 def _has_weights(module: nn.Module) -> bool:
     return any(True for _ in module.parameters())
 
 
-def _roles(model: nn.Module, stack: str) -> dict[Role, tuple[str, ...]]:
+def _roles(linears: tuple[str, ...]) -> dict[Role, tuple[str, ...]]:
+    """Linear layers by role; one that makes queries, keys and values at once has all three."""
     found: dict[Role, list[str]] = {role: [] for role in ROLES}
-    for name, module in model.named_modules():
-        if name.startswith(stack + ".") and isinstance(module, nn.Linear):
-            for role, pattern in _ROLE_PATTERNS:
-                if re.search(rf"(^|\.){pattern}", name):
-                    found[role].append(name)
-                    break
+    for name in linears:
+        roles = [role for role, pattern in _ROLE_PATTERNS if re.search(rf"(^|\.){pattern}", name)]
+        fused = roles == ["query", "key", "value"]
+        for role in roles if fused else roles[:1]:
+            found[role].append(name)
     return {role: tuple(names) for role, names in found.items()}

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from tuneoff.errors import MissingExtra
-from tuneoff.methods.base import Method
+from tuneoff.data.task import load_tokenizer
+from tuneoff.errors import BadInput, MissingExtra
+from tuneoff.methods import method as registered
+from tuneoff.methods import parse_config
+from tuneoff.methods.base import Hook, Method, Pace
 from tuneoff.model.architecture import EncoderArchitecture, describe
 from tuneoff.model.dropout import use_byte_dropout
 from tuneoff.model.packed import Classifier
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A classifier that a method made ready to train."""
+
+    classifier: Classifier
+    masters: dict[str, Tensor]
+    """By name, the float32 values of the weights that train."""
+    paces: dict[str, Pace]
+    """By name, the body's weights that train otherwise than the run's settings say."""
+    hook: Hook
+    """What the method does beside the plain loop."""
 
 
 def load_classifier(
@@ -30,11 +48,11 @@ def load_classifier(
     device: torch.device,
     attention_dropout: float | str,
     seed: int,
-) -> tuple[Classifier, dict[str, Tensor]]:
+) -> Trainee:
     """The model in `path` with a head for `labels`, made ready for `method`, on `device`.
 
-    The body computes in `dtype`, the head in float32. Beside the classifier come the float32
-    masters, by name, of the weights that train. The seed is set before anything is drawn.
+    The body computes in `dtype`, the head in float32. The seed is set before anything is drawn.
+    Raises `BadInput` where the method does not fit the model.
     """
     from transformers import set_seed
 
@@ -47,13 +65,53 @@ def load_classifier(
     assert method.apply is not None
     trained = method.apply(model, architecture, config)
     _set_head(trained, architecture, method.trains_head)
+    hook = method.hook(trained, config) if method.hook else Hook()
     masters = _lower(trained, architecture, dtype)
     if not method.quantized:  # lowered first: the device never holds the body in float32
         trained.to(device)
         masters = {name: master.to(device) for name, master in masters.items()}
     if device.type == "cpu":
         use_byte_dropout(trained, seed)
-    return Classifier(trained, architecture), masters
+    paces = {}
+    if method.pace:
+        body = [name for name in masters if not architecture.is_head(name)]
+        paces = {name: method.pace(name, architecture, config) for name in body}
+    return Trainee(Classifier(trained, architecture), masters, paces, hook)
+
+
+def check_fits(
+    path: Path,
+    name: str,
+    settings: Mapping[str, Any],
+    labels: Sequence[str],
+    *,
+    longest: int,
+) -> None:
+    """Try the method `name` on the outline of the model in `path`, without its weights.
+
+    `longest`: tokens of the longest text. Raises `BadInput` with the reason where it does not fit.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    method = registered(name)
+    if method.apply is None:
+        return
+    config = parse_config(method, settings)
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(_labelled(path, labels))
+        architecture = describe(model)
+        method.apply(model, architecture, config)
+    if method.virtual_tokens is None or architecture.positions is None:
+        return
+    room = architecture.positions - method.virtual_tokens(config)
+    if longest > room:
+        raise BadInput(
+            f"its virtual tokens leave room for texts of {room} tokens, and the longest has"
+            f" {longest}",
+            mend=f"Set train.max_length to {room} or less."
+            if room > 0
+            else "Take fewer virtual tokens.",
+        )
 
 
 @torch.no_grad()
@@ -69,7 +127,26 @@ def _lower(
             parameter.data = parameter.data.to(dtype)
         if parameter.requires_grad and parameter.dtype == torch.float32:
             masters[name] = parameter  # the model's own tensor is the master
+    for module in model.modules():
+        if type(module).__name__ == "BufferDict":  # PEFT's: frozen matrices that adapters share
+            module.to(dtype)
     return masters
+
+
+def _labelled(path: Path, labels: Sequence[str]) -> Any:
+    """The configuration in `path`, of a classifier for `labels`."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(
+        path,
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+        problem_type="single_label_classification",
+        trust_remote_code=False,
+    )
+    if config.pad_token_id is None:  # of decoders; their head looks for the last token before it
+        config.pad_token_id = pad_token(path)
+    return config
 
 
 def _pretrained(
@@ -83,33 +160,52 @@ def _pretrained(
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     _hush()
-    config = AutoConfig.from_pretrained(
-        path,
-        id2label=dict(enumerate(labels)),
-        label2id={label: i for i, label in enumerate(labels)},
-        problem_type="single_label_classification",
-        trust_remote_code=False,
-    )
+    config = _labelled(path, labels)
     if attention_dropout != "model":
         for key in ("attention_probs_dropout_prob", "attention_dropout"):
             if hasattr(config, key):
                 setattr(config, key, float(attention_dropout))
-    quantization = _four_bits(config, dtype, device) if method.quantized else {}
+    four_bits = quantization(config, dtype, device) if method.quantized else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries, on keys of a checkpoint's own head
-        return AutoModelForSequenceClassification.from_pretrained(  # type: ignore[no-any-return]
+        model, found = AutoModelForSequenceClassification.from_pretrained(
             path,
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # a head for other labels is drawn anew
-            **quantization,
+            ignore_mismatched_sizes=True,  # a head for another number of labels is drawn anew
+            output_loading_info=True,
+            **four_bits,
         )
+    own = AutoConfig.from_pretrained(path, trust_remote_code=False).id2label
+    if [own[i] for i in sorted(own)] != list(labels):
+        _forget_labels(model, found, config.initializer_range)
+    return model  # type: ignore[no-any-return]
 
 
-def _four_bits(config: Any, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """NF4 with double quantisation for the body; the head is named in full and stays as it is.
+@torch.no_grad()
+def _forget_labels(model: PreTrainedModel, found: Mapping[str, Any], spread: float) -> None:
+    """Draw the checkpoint's own output layer anew: it speaks of other labels, or of these in
+    another order. `found`: what loading told; a layer that was missing is drawn already."""
+    drawn = {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
+    name, layer = [
+        (name, module)
+        for part in describe(model).head
+        for name, module in model.get_submodule(part).named_modules(prefix=part)
+        if isinstance(module, nn.Linear)
+    ][-1]
+    if f"{name}.weight" in drawn:
+        return
+    layer.weight.normal_(0, spread)
+    if layer.bias is not None:
+        layer.bias.zero_()
+
+
+def quantization(config: Any, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """Options of `from_pretrained`: NF4 with double quantisation for the body alone.
+
+    The head is named in full and stays as it is. Raises `MissingExtra` without bitsandbytes.
 
     Names of the head's modules must be complete: a skip list with `pooler` alone would not cover
     `bert.pooler.dense`.
@@ -153,6 +249,13 @@ def _set_head(model: nn.Module, architecture: EncoderArchitecture, trains: bool)
             parameter.requires_grad_(trains and ".original_module." not in name)
 
 
+def pad_token(path: Path) -> int:
+    """The token that the tokenizer in `path` pads with; of one that never pads, a text's end."""
+    tokenizer = load_tokenizer(path)
+    found = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id or 0) if found is None else int(found)
+
+
 def counted_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Every weight once: of a head that an adapter copied, the copy alone."""
     return {
@@ -169,21 +272,23 @@ def load_trained(
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     _hush()
-    adapter = (folder / "adapter_config.json").is_file()
-    base = folder / "base" if adapter else folder
+    adapter, rebuilt = folder / "adapter_config.json", folder / REBUILT
+    base = folder / "base" if adapter.is_file() or rebuilt.is_file() else folder
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
         base,
         config=config,
         dtype=torch.float32,
         use_safetensors=True,
-        **(_four_bits(config, dtype, device) if quantized else {}),
+        **(quantization(config, dtype, device) if quantized else {}),
     )
     _never_repacked(model)
     architecture = describe(model)  # type: ignore[arg-type]
     for name in architecture.head:
         model.get_submodule(name).float()
-    if adapter:
+    if rebuilt.is_file():
+        model = _rebuild(model, architecture, folder)
+    elif adapter.is_file():
         import peft
 
         model = peft.PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
@@ -192,6 +297,22 @@ def load_trained(
     model.requires_grad_(False)
     _lower(model, architecture, dtype)
     return Classifier(model, architecture).eval()
+
+
+REBUILT = "method.json"
+"""Beside a model to which a method added modules that neither Transformers nor PEFT know."""
+
+
+def _rebuild(model: nn.Module, architecture: EncoderArchitecture, folder: Path) -> nn.Module:
+    """Let the method add its modules again, and fill in what was trained."""
+    from safetensors.torch import load_file
+
+    saved = json.loads((folder / REBUILT).read_text(encoding="utf-8"))
+    method = registered(saved["method"])
+    assert method.apply is not None
+    model = method.apply(model, architecture, parse_config(method, saved["config"]))
+    model.load_state_dict(load_file(folder / "trained.safetensors"), strict=False)
+    return model
 
 
 def _hush() -> None:

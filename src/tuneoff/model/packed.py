@@ -45,7 +45,8 @@ class Classifier(nn.Module):
         self.model = model
         self.architecture = architecture
         inner = unwrapped(model)
-        self.packs = architecture.packed_head is not None
+        # PEFT puts virtual tokens before a padded batch; a packed row never meets its code.
+        self.packs = architecture.packed_head is not None and not has_virtual_tokens(model)
         if self.packs:
             register()
             inner.config._attn_implementation = PACKED
@@ -74,16 +75,20 @@ class Classifier(nn.Module):
         return self.architecture.packed_head(inner, first).float()
 
     def _padded(self, batch: Batch) -> Tensor:
-        config = unwrapped(self.model).config
-        pad = config.pad_token_id or 0
-        inputs = {
-            "input_ids": _pad(batch.input_ids, batch.lengths, pad),
-            "attention_mask": _pad(torch.ones_like(batch.input_ids), batch.lengths, 0),
-        }
-        if batch.token_type_ids is not None:
-            inputs["token_type_ids"] = _pad(batch.token_type_ids, batch.lengths, 0)
+        inputs = padded_inputs(batch, unwrapped(self.model).config.pad_token_id)
         logits: Tensor = self.model(**inputs).logits
         return logits.float()
+
+
+def padded_inputs(batch: Batch, pad_token_id: int | None) -> dict[str, Tensor]:
+    """What Transformers' models take: (texts, longest) each, padded on the right."""
+    inputs = {
+        "input_ids": _pad(batch.input_ids, batch.lengths, pad_token_id or 0),
+        "attention_mask": _pad(torch.ones_like(batch.input_ids), batch.lengths, 0),
+    }
+    if batch.token_type_ids is not None:
+        inputs["token_type_ids"] = _pad(batch.token_type_ids, batch.lengths, 0)
+    return inputs
 
 
 def _pad(row: Tensor, lengths: list[int], value: int) -> Tensor:
@@ -98,5 +103,13 @@ def _to_float32(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def unwrapped(model: nn.Module) -> Any:
     """The Transformers model inside a PEFT wrapper, or the model itself."""
-    base = getattr(model, "base_model", None)
-    return base.model if base is not None and hasattr(base, "inject_adapter") else model
+    if not hasattr(model, "peft_config"):
+        return model
+    base: Any = model.base_model
+    return base.model if hasattr(base, "inject_adapter") else base
+
+
+def has_virtual_tokens(model: nn.Module) -> bool:
+    """Whether PEFT puts virtual tokens before each text of `model`."""
+    configs = getattr(model, "peft_config", {}).values()
+    return any(config.is_prompt_learning for config in configs)

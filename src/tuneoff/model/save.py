@@ -9,31 +9,43 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tuneoff.data.task import load_tokenizer
 from tuneoff.errors import RunFailed
+from tuneoff.methods import config_to_plain
+from tuneoff.methods.base import Method
+from tuneoff.model.load import REBUILT, Trainee
 from tuneoff.model.packed import Classifier, unwrapped
+from tuneoff.store import write_json
 
 
 def save_classifier(
-    classifier: Classifier, masters: Mapping[str, Tensor], base: Path, folder: Path
+    trainee: Trainee, base: Path, folder: Path, *, method: Method, config: Any
 ) -> None:
     """Write `folder`: trained weights in float32, labels in `config.json`, the tokenizer.
 
     `base` is the pretrained model's folder. Weights that did not train are taken from there, not
     from the model's copy in the computing precision. An adapter's folder holds `base/`, the base
     model's configuration with the study's labels and a link to its weights: PEFT reads the number
-    of labels from the base and nowhere else.
+    of labels from the base and nowhere else. So does that of a method whose modules neither
+    Transformers nor PEFT know, with `method.json` by which `tuneoff.load` builds them again.
+    The trainee's model is not to be used any more.
     """
+    classifier, weights = trainee.classifier, dict(trainee.masters)
+    trainee.hook.before_save(weights)
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    config = _config(classifier, base)
+    labelled = _config(classifier, base)
     if hasattr(classifier.model, "peft_config"):
-        _save_adapter(classifier.model, masters, base, config, temporary, folder)
+        _save_adapter(classifier.model, weights, base, labelled, temporary, folder)
+    elif _adds_modules(classifier, base):
+        plain = {"method": method.name, "config": config_to_plain(config)}
+        _save_beside({**_head(classifier), **weights}, base, labelled, plain, temporary)
     else:
-        _save_whole(base, config, {**_head(classifier), **masters}, temporary)
+        _save_whole(base, labelled, {**_head(classifier), **weights}, temporary)
     load_tokenizer(base).save_pretrained(temporary)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
@@ -44,6 +56,7 @@ def _config(classifier: Classifier, base: Path) -> Any:
     from transformers import AutoConfig
 
     used = unwrapped(classifier.model).config
+    more = {"pad_token_id": used.pad_token_id} if used.pad_token_id is not None else {}
     return AutoConfig.from_pretrained(
         base,
         id2label=used.id2label,
@@ -51,6 +64,7 @@ def _config(classifier: Classifier, base: Path) -> Any:
         problem_type=used.problem_type,
         architectures=[type(unwrapped(classifier.model)).__name__],
         dtype="float32",
+        **more,
     )
 
 
@@ -80,6 +94,33 @@ def _overlay(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         raise RunFailed(f"the saved model has no place for {unexpected[0]}")
 
 
+def _link_base(base: Path, config: Any, folder: Path) -> None:
+    linked = folder / "base"
+    linked.mkdir()
+    config.save_pretrained(linked)
+    for weights in (*base.glob("*.safetensors"), *base.glob("*.safetensors.index.json")):
+        (linked / weights.name).symlink_to(weights.resolve())
+
+
+def _adds_modules(classifier: Classifier, base: Path) -> bool:
+    """Whether the model has weights that one built from its configuration has not."""
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.device("meta"):
+        plain = AutoModelForSequenceClassification.from_config(_config(classifier, base))
+    return not dict(classifier.model.named_parameters()).keys() <= plain.state_dict().keys()
+
+
+def _save_beside(
+    weights: Mapping[str, Tensor], base: Path, config: Any, method: Any, folder: Path
+) -> None:
+    _link_base(base, config, folder)
+    config.save_pretrained(folder)
+    state = {name: value.detach().float().cpu().contiguous() for name, value in weights.items()}
+    save_file(state, folder / "trained.safetensors")
+    write_json(folder / REBUILT, method)
+
+
 @torch.no_grad()
 def _save_adapter(
     model: Any,
@@ -92,11 +133,7 @@ def _save_adapter(
     for name, parameter in model.named_parameters():
         if name in masters:
             parameter.data = masters[name].data
-    linked = temporary / "base"
-    linked.mkdir()
-    config.save_pretrained(linked)
-    for weights in (*base.glob("*.safetensors"), *base.glob("*.safetensors.index.json")):
-        (linked / weights.name).symlink_to(weights.resolve())
+    _link_base(base, config, temporary)
     adapter = model.peft_config["default"]
     adapter.base_model_name_or_path = str((folder / "base").resolve())
     adapter.inference_mode = True

@@ -22,12 +22,14 @@ from tuneoff.measure.clock import TrainClock
 from tuneoff.measure.memory import PeakMemory
 from tuneoff.measure.meter import TrainMeter
 from tuneoff.measure.quality import score
+from tuneoff.methods.base import Hook
+from tuneoff.model.load import Trainee
 from tuneoff.model.packed import Classifier
 from tuneoff.record import Scores
 from tuneoff.spec import TrainSpec
 from tuneoff.train.checkpoint import BestCheckpoint
 from tuneoff.train.journal import Journal
-from tuneoff.train.loss import CrossEntropy, class_weights
+from tuneoff.train.loss import Loss, class_weights
 from tuneoff.train.optimizer import Optimizer
 from tuneoff.train.predict import predict
 
@@ -43,8 +45,7 @@ class Trained:
 
 
 def train(
-    classifier: Classifier,
-    masters: dict[str, Tensor],
+    trainee: Trainee,
     task: Task,
     settings: TrainSpec,
     *,
@@ -56,16 +57,24 @@ def train(
     memory: PeakMemory,
     best: BestCheckpoint,
 ) -> Trained:
-    """Train `classifier`, choose the best epoch on validation, and leave its weights in place.
+    """Train `trainee`, choose the best epoch on validation, and leave its weights in place.
 
     Raises `Diverged` when loss or gradient are no longer finite.
     """
+    classifier, masters, hook = trainee.classifier, trainee.masters, trainee.hook
     rows, device = task.splits["train"], accelerator.device
     steps_per_epoch = math.ceil(len(rows) / settings.batch_size)
     total = steps_per_epoch * settings.epochs
-    optimizer = Optimizer(classifier.model, masters, settings, learning_rate, total, device)
-    weights = class_weights(settings.class_weights, task.labels, rows.labels)
-    loss = CrossEntropy(weights, device)
+    optimizer = Optimizer(
+        classifier.model, masters, settings, learning_rate, total, device, trainee.paces
+    )
+    hook.begin(total)
+    loss = Loss(
+        class_weights(settings.class_weights, task.labels, rows.labels),
+        device,
+        smoothing=settings.label_smoothing_factor,
+        focal=settings.focal_gamma if settings.loss == "focal" else None,
+    )
     model = accelerator.prepare(classifier) if accelerator.num_processes > 1 else classifier
     order = np.random.default_rng(seed)
     meter = TrainMeter(device, max(1, total // 10), memory)
@@ -77,8 +86,10 @@ def train(
         with meter.running():
             for chosen in steps(rows, settings.batch_size, order):
                 rate = optimizer.learning_rate
-                value = _step(model, rows, chosen, loss, optimizer, accelerator, settings)
+                value = _step(model, rows, chosen, loss, optimizer, hook, accelerator, settings)
                 step += 1
+                hook.after_step(step, masters)
+                optimizer.renew()
                 meter.step(len(chosen), count_tokens(rows, [chosen]))
                 log.add(value, step, step / steps_per_epoch, rate, meter)
         with meter.evaluating():
@@ -132,12 +143,16 @@ def _step(
     model: torch.nn.Module,
     rows: Split,
     chosen: np.ndarray[tuple[int], np.dtype[np.int64]],
-    loss: CrossEntropy,
+    loss: Loss,
     optimizer: Optimizer,
+    hook: Hook,
     accelerator: Accelerator,
     settings: TrainSpec,
 ) -> Tensor:
-    """One optimizer step over the rows `chosen`; returns its mean loss, still on the device."""
+    """One optimizer step over the rows `chosen`; returns its mean loss, still on the device.
+
+    The model's own weights are as they were until `optimizer.renew`.
+    """
     device = accelerator.device
     labels, weights = torch.from_numpy(rows.labels[chosen]), torch.from_numpy(rows.weights[chosen])
     whole = loss.weights(labels.to(device), weights.to(device)).sum()
@@ -152,6 +167,8 @@ def _step(
         last = i == len(pieces) - 1
         with nullcontext() if last else accelerator.no_sync(model):
             piece_loss = loss(model(inputs), inputs.labels, inputs.weights) * scale
+            if last and (penalty := hook.penalty()) is not None:
+                piece_loss = piece_loss + penalty
             optimizer.backward(piece_loss)
         value += piece_loss.detach()
     optimizer.step()

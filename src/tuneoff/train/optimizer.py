@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim.lr_scheduler import LambdaLR
 
 from tuneoff.errors import Diverged
+from tuneoff.methods.base import Pace
 from tuneoff.spec import TrainSpec
 
 
@@ -19,8 +21,9 @@ class Optimizer:
 
     `masters` holds, by name, the float32 value of every weight that trains: what AdamW changes and
     what is saved. The model computes with its own copy in its own type, renewed after each step.
-    Biases and norms have no weight decay, as in Transformers' Trainer; nor have vectors that
-    scale (IA3), which decay would pull to 0 where 1 means no change.
+    Biases and norms have no weight decay, as in Transformers' Trainer. `paces` says, by name, which
+    weights train at another rate than the run's, decay otherwise, or begin to train later; until
+    they do, no gradient of theirs is computed.
     """
 
     def __init__(
@@ -31,24 +34,30 @@ class Optimizer:
         learning_rate: float,
         steps: int,
         device: torch.device,
+        paces: Mapping[str, Pace] | None = None,
     ) -> None:
+        paces = paces or {}
         weights = dict(model.named_parameters())
         pairs = [(weights[name], master) for name, master in masters.items()]
         self._lowered = [(w, m) for w, m in pairs if w.dtype != m.dtype]
         self._same: list[Tensor] = [w for w, m in pairs if w.dtype == m.dtype]
         self._trained = [m for _, m in self._lowered] + self._same
-        plain = [t for t in self._trained if t.squeeze().ndim < 2]
-        decayed = [t for t in self._trained if t.squeeze().ndim >= 2]
+        self._waiting = [
+            (math.ceil(paces[name].start * steps), weights[name])
+            for name in masters
+            if name in paces and paces[name].start > 0
+        ]
+        for _, weight in self._waiting:
+            weight.requires_grad_(False)
         self._adamw = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": train.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-            ],
+            _groups(masters, paces, learning_rate, train.weight_decay),
             lr=learning_rate,
             betas=(train.adam_beta1, train.adam_beta2),
             eps=train.adam_epsilon,
             fused=device.type in ("cpu", "cuda"),
         )
+        self._rate = learning_rate
+        self._done = 0
         self._schedule = LambdaLR(self._adamw, lambda step: _factor(step, steps, train))
         half = any(w.dtype == torch.float16 for w, _ in self._lowered)
         self._scaler = GradScaler(device.type, enabled=half)
@@ -58,8 +67,8 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
-        return float(self._schedule.get_last_lr()[0])
+        """Of the next step, for a weight of the run's own pace."""
+        return self._rate * self._schedule.lr_lambdas[0](self._done)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of `loss` to that of the step."""
@@ -78,7 +87,9 @@ class Optimizer:
         self._first_piece = False
 
     def step(self) -> None:
-        """Change the weights; `Diverged` if the gradient is not finite (checked on a CPU).
+        """Change the masters; `Diverged` if the gradient is not finite (checked on a CPU).
+
+        Their gradients stand until `renew`, which is to follow.
 
         On an accelerator the check would stop the device in each step; there the loop looks at the
         losses whenever it logs them.
@@ -90,14 +101,18 @@ class Optimizer:
         self._scaler.step(self._adamw)
         self._scaler.update()
         self._schedule.step()
-        self.renew()
-        for weight in self._same:
-            weight.grad = None
-        self._first_piece = True
+        self._done += 1
+        if self._waiting:
+            for first, weight in self._waiting:
+                weight.requires_grad_(self._done >= first)
+            self._waiting = [pair for pair in self._waiting if pair[0] > self._done]
 
     @torch.no_grad()
     def renew(self) -> None:
-        """Copy the masters into the model."""
+        """Copy the masters into the model, and forget the step's gradient."""
+        for weight in self._same:
+            weight.grad = None
+        self._first_piece = True
         if self._lowered:
             weights, masters = zip(*self._lowered, strict=True)
             torch._foreach_copy_(list(weights), list(masters))
@@ -115,6 +130,21 @@ class Optimizer:
     def gradient_bytes(self) -> int:
         """Of the step's float32 gradient."""
         return sum(4 * t.numel() for t in self._trained)
+
+
+def _groups(
+    masters: Mapping[str, Tensor], paces: Mapping[str, Pace], rate: float, decay: float
+) -> list[dict[str, Any]]:
+    """AdamW's groups: weights of one rate and decay each."""
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, master in masters.items():
+        pace = paces.get(name, Pace())
+        decays = master.ndim >= 2 if pace.decays is None else pace.decays
+        groups.setdefault((rate * pace.rate, decay if decays else 0.0), []).append(master)
+    return [
+        {"params": params, "lr": lr, "weight_decay": weight_decay}
+        for (lr, weight_decay), params in groups.items()
+    ]
 
 
 def _factor(step: int, steps: int, train: TrainSpec) -> float:

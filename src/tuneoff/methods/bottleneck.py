@@ -1,0 +1,78 @@
+"""Small blocks inside each layer train: down to a few units, a non-linearity, and up again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from tuneoff.methods.base import Architecture, Method, Role
+from tuneoff.methods.targets import chosen_layers
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_PLACES: dict[str, tuple[Role, ...]] = {
+    "houlsby": ("attention_output", "ffn_out"),
+    "pfeiffer": ("ffn_out",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BottleneckConfig:
+    """`placement`: after attention and feed-forward ("houlsby") or after feed-forward alone
+    ("pfeiffer"); `size`: units of the bottleneck; `layers` as for `lora`."""
+
+    placement: Literal["houlsby", "pfeiffer"] = "houlsby"
+    size: int = 48
+    layers: str | int = "all"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError("size must be at least 1")
+
+
+def apply(model: nn.Module, architecture: Architecture, config: BottleneckConfig) -> nn.Module:
+    """Put a block behind the last linear layer of attention and feed-forward, before the residual.
+
+    The block adds to what it is given, and nothing at first: its second matrix starts at 0.
+    """
+    model.requires_grad_(False)
+    layers = chosen_layers(architecture, config.layers)
+    for role in _PLACES[config.placement]:
+        for name in architecture.linear(role):
+            if architecture.layer_of(name) in layers:
+                _attach(model.get_submodule(name), config.size)
+    return model
+
+
+def _attach(linear: Any, size: int) -> None:
+    from torch import nn
+
+    kind = {"device": linear.weight.device, "dtype": linear.weight.dtype}
+    if not kind["dtype"].is_floating_point:  # a quantised layer
+        kind["dtype"] = None
+    width = linear.out_features
+    down, up = nn.Linear(width, size, **kind), nn.Linear(size, width, **kind)
+    nn.init.zeros_(up.weight)
+    nn.init.zeros_(up.bias)
+    linear.bottleneck = nn.Sequential(down, nn.GELU(), up)
+    linear.register_forward_hook(_through)
+
+
+def _through(linear: Any, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    added: Tensor = linear.bottleneck(output)
+    return output + added
+
+
+ADAPTER = Method(
+    name="adapter",
+    family="adapters",
+    summary="small blocks after attention and feed-forward of each layer",
+    config=BottleneckConfig,
+    learning_rate=5e-4,
+    apply=apply,
+    paper="Houlsby et al. 2019, https://arxiv.org/abs/1902.00751;"
+    " Pfeiffer et al. 2020, https://arxiv.org/abs/2005.00247",
+    limits="PEFT has no such adapter: the saved model opens with tuneoff.load alone, and cannot be"
+    " merged",
+)

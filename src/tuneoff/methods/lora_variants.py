@@ -1,0 +1,142 @@
+"""LoRA drawn, scaled, split or paced otherwise; everything else is `lora`'s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.methods.base import Architecture, Hook, Method, Pace
+from tuneoff.methods.lora import LoraConfig, apply, apply_with
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def _rank_stabilised(model: nn.Module, architecture: Architecture, config: Any) -> nn.Module:
+    return apply_with(model, architecture, config, use_rslora=True)
+
+
+RSLORA = Method(
+    name="rslora",
+    family="low rank",
+    summary="as lora, scaled by alpha / sqrt(rank), so that high ranks learn as fast as low ones",
+    config=LoraConfig,
+    learning_rate=2e-4,
+    apply=_rank_stabilised,
+    paper="Kalajdzievski 2023, https://arxiv.org/abs/2312.03732",
+)
+
+
+def _with_magnitudes(model: nn.Module, architecture: Architecture, config: Any) -> nn.Module:
+    return apply_with(model, architecture, config, use_dora=True)
+
+
+DORA = Method(
+    name="dora",
+    family="low rank",
+    summary="as lora, with a vector of magnitudes per target layer that trains apart",
+    config=LoraConfig,
+    learning_rate=5e-4,
+    apply=_with_magnitudes,
+    paper="Liu et al. 2024, https://arxiv.org/abs/2402.09353",
+    limits="each step computes the norms of all target weights: slower than lora",
+)
+
+
+def _principal(model: nn.Module, architecture: Architecture, config: Any) -> nn.Module:
+    # On the meta device there is nothing to decompose: parameters are counted there.
+    there = next(model.parameters()).device.type != "meta"
+    return apply_with(model, architecture, config, init_lora_weights="pissa" if there else True)
+
+
+class _AsLora(Hook):
+    """Saves what was learnt as a plain LoRA of twice the rank beside the untouched base.
+
+    PiSSA trains B A beside the residual W - B0 A0, so the weight became W + B A - B0 A0; loading
+    would otherwise decompose every base weight again. `alpha / rank` scales both products alike.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._config = model.peft_config["default"]
+        self._first = {
+            name: weight.detach().float().cpu().clone()
+            for name, weight in model.named_parameters()
+            if ".lora_A." in name or ".lora_B." in name
+        }
+
+    def before_save(self, weights: dict[str, Tensor]) -> None:
+        import torch
+
+        for name, first in self._first.items():
+            side = 0 if ".lora_A." in name else 1
+            learnt = weights[name].detach().cpu()
+            weights[name] = torch.cat([learnt, first if side == 0 else -first], side)
+        config = self._config
+        config.init_lora_weights = True
+        config.r, config.lora_alpha = 2 * config.r, 2 * config.lora_alpha
+        config.rank_pattern = {n: 2 * rank for n, rank in config.rank_pattern.items()}
+        config.alpha_pattern = {n: 2 * alpha for n, alpha in config.alpha_pattern.items()}
+
+
+def _as_lora(model: nn.Module, config: Any) -> Hook:
+    return _AsLora(model)
+
+
+PISSA = Method(
+    name="pissa",
+    family="low rank",
+    summary="as lora, the matrices starting at the principal directions of each weight",
+    config=LoraConfig,
+    learning_rate=2e-4,
+    apply=_principal,
+    hook=_as_lora,
+    paper="Meng et al. 2024, https://arxiv.org/abs/2404.02948",
+    limits="decomposes every target weight when it starts; saved as a LoRA of twice the rank",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraPlusConfig(LoraConfig):
+    """`ratio`: learning rate of the second matrix over that of the first."""
+
+    ratio: float = 16.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ratio <= 0:
+            raise ValueError("ratio must be positive")
+
+
+def _faster_b(name: str, architecture: Architecture, config: LoraPlusConfig) -> Pace:
+    return Pace(rate=config.ratio if ".lora_B." in name else 1.0)
+
+
+LORA_PLUS = Method(
+    name="lora_plus",
+    family="low rank",
+    summary="as lora, the second matrix with a learning rate 16 times that of the first",
+    config=LoraPlusConfig,
+    learning_rate=1e-4,
+    apply=apply,
+    pace=_faster_b,
+    paper="Hayou et al. 2024, https://arxiv.org/abs/2402.12354",
+)
+
+
+def _frozen_a(model: nn.Module, architecture: Architecture, config: Any) -> nn.Module:
+    adapted = apply(model, architecture, config)
+    for name, weight in adapted.named_parameters():
+        if ".lora_A." in name:
+            weight.requires_grad_(False)
+    return adapted
+
+
+LORA_FA = Method(
+    name="lora_fa",
+    family="low rank",
+    summary="as lora, the first matrix frozen as it was drawn",
+    config=LoraConfig,
+    learning_rate=1e-3,
+    apply=_frozen_a,
+    paper="Zhang et al. 2023, https://arxiv.org/abs/2308.03303",
+)

@@ -1,0 +1,87 @@
+"""Virtual tokens train: before the text (prompt), or before each layer's keys and values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.errors import BadInput
+from tuneoff.methods.adapted import attach
+from tuneoff.methods.base import Architecture, Method
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptConfig:
+    """`tokens`: how many virtual tokens."""
+
+    tokens: int = 20
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1:
+            raise ValueError("tokens must be at least 1")
+
+
+def _prefix(model: nn.Module, architecture: Architecture, config: PromptConfig) -> nn.Module:
+    import peft
+
+    if not architecture.takes_past:
+        raise BadInput(
+            f"prefix tuning needs past_key_values, which {architecture.model_type} lacks"
+        )
+    return attach(
+        model, architecture, peft.PrefixTuningConfig(**_shape(model, architecture, config))
+    )
+
+
+def _prompt(model: Any, architecture: Architecture, config: PromptConfig) -> nn.Module:
+    import peft
+
+    shape = _shape(model, architecture, config)
+    shape["token_dim"] = model.get_input_embeddings().embedding_dim  # ELECTRA's are narrower
+    return attach(model, architecture, peft.PromptTuningConfig(**shape))
+
+
+def _shape(model: Any, architecture: Architecture, config: PromptConfig) -> dict[str, Any]:
+    """What PEFT would look for under names that not every configuration has."""
+    import peft
+
+    return {
+        "task_type": peft.TaskType.SEQ_CLS,
+        "num_virtual_tokens": config.tokens,
+        "num_layers": model.config.num_hidden_layers,
+        "num_attention_heads": model.config.num_attention_heads,
+        "token_dim": model.config.hidden_size,
+    }
+
+
+def _tokens(config: PromptConfig) -> int:
+    return config.tokens
+
+
+PREFIX = Method(
+    name="prefix",
+    family="prompts",
+    summary="virtual tokens before the keys and values of each layer",
+    config=PromptConfig,
+    learning_rate=5e-3,
+    apply=_prefix,
+    virtual_tokens=_tokens,
+    paper="Li and Liang 2021, https://arxiv.org/abs/2101.00190",
+    limits="takes positions from the text; padded batches",
+)
+
+PROMPT = Method(
+    name="prompt",
+    family="prompts",
+    summary="virtual tokens before the text",
+    config=PromptConfig,
+    learning_rate=5e-3,
+    apply=_prompt,
+    virtual_tokens=_tokens,
+    paper="Lester et al. 2021, https://arxiv.org/abs/2104.08691",
+    limits="takes positions from the text, the first one included, which heads read; padded"
+    " batches; weak on small models",
+)

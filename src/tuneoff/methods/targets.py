@@ -1,0 +1,87 @@
+"""Which linear layers an adapter goes to: by role or module name, in which encoder layers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from tuneoff.errors import BadInput, nearest
+from tuneoff.methods.base import ROLES, Architecture
+
+_LAYERS = re.compile(r"all|(?:first|last) [1-9]\d*|\d+(?:-\d+)?(?:, *\d+(?:-\d+)?)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targeted:
+    """`targets`: roles of linear layers, or the ends of their module names; `layers`: "all",
+    "last 2", "first 2", "0-3" or "0,2,5", counted from 0 at the embeddings."""
+
+    targets: tuple[str, ...] = ROLES
+    layers: str | int = "all"
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise ValueError("targets must name at least one role")
+        for target in self.targets:
+            # Other names may be modules, which only the model knows; near misses are no such.
+            if target not in ROLES and get_close_matches(target, ROLES, n=1, cutoff=0.75):
+                raise ValueError(f"targets: {target!r} is no role. {nearest(target, ROLES)}")
+        if not _LAYERS.fullmatch(str(self.layers)):
+            raise ValueError(
+                f"layers is 'all', 'last 2', 'first 2', '0-3' or '0,2,5', not {self.layers!r}"
+            )
+
+
+def chosen_layers(architecture: Architecture, layers: str | int) -> list[int]:
+    """Indices of the chosen layers; `BadInput` for one that the encoder does not have."""
+    depth, text = len(architecture.layers), str(layers)
+    if text == "all":
+        return list(range(depth))
+    word, _, count = text.partition(" ")
+    if word in ("first", "last"):
+        if int(count) > depth:
+            raise BadInput(f"layers is {text!r}, but {described(architecture)}")
+        return list(range(depth))[-int(count) :] if word == "last" else list(range(int(count)))
+    found: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        found |= set(range(int(first), int(last or first) + 1))
+    if not found or max(found) >= depth:
+        raise BadInput(f"layers is {text!r}, but {described(architecture)}, counted from 0")
+    return sorted(found)
+
+
+def described(architecture: Architecture) -> str:
+    """How many layers there are to choose from, in words."""
+    depth = len(architecture.layers)
+    layers = f"{depth} layers" if depth > 1 else "1 layer that is run again and again"
+    return f"the {architecture.model_type} encoder has {layers}"
+
+
+def linears_of(architecture: Architecture, target: str) -> list[str]:
+    """Linear layers of a role, or whose name ends in `target`; `BadInput` if there are none."""
+    if target in ROLES:
+        return architecture.linear(target)
+    names = architecture.linears_named(target)
+    if not names:
+        ends = {name.rsplit(".", 1)[-1] for name in architecture.linears_named("")}
+        raise BadInput(
+            f"targets: {target!r} is neither a role nor a linear layer of this model",
+            mend=nearest(target, {*ROLES, *ends}),
+        )
+    return names
+
+
+def chosen_linears(architecture: Architecture, config: Targeted) -> list[str]:
+    """Names of the linear layers that `config` targets, from the embeddings upward."""
+    layers = chosen_layers(architecture, config.layers)
+    names = {
+        name: None
+        for target in config.targets
+        for name in linears_of(architecture, target)
+        if architecture.layer_of(name) in layers
+    }
+    if not names:
+        raise BadInput(f"no linear layer of {', '.join(config.targets)} is in layers {layers}")
+    return sorted(names, key=lambda name: architecture.layer_of(name) or 0)

@@ -1,0 +1,58 @@
+"""Two vectors train per layer, around random matrices that all layers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tuneoff.methods.adapted import attach
+from tuneoff.methods.base import Architecture, Method
+from tuneoff.methods.targets import Targeted, chosen_linears
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class VeraConfig(Targeted):
+    """`rank` of the shared matrices; `initial`: first value of the inner vector."""
+
+    rank: int = 256
+    dropout: float = 0.0
+    initial: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rank < 1:
+            raise ValueError("rank must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError("dropout must lie in [0, 1)")
+
+
+def apply(model: nn.Module, architecture: Architecture, config: VeraConfig) -> nn.Module:
+    """Put the vectors beside each target layer."""
+    import peft
+
+    return attach(
+        model,
+        architecture,
+        peft.VeraConfig(
+            task_type=peft.TaskType.SEQ_CLS,
+            r=config.rank,
+            vera_dropout=config.dropout,
+            d_initial=config.initial,
+            target_modules=chosen_linears(architecture, config),
+        ),
+    )
+
+
+VERA = Method(
+    name="vera",
+    family="low rank",
+    summary="two vectors per target layer, around random matrices that all layers share",
+    config=VeraConfig,
+    learning_rate=5e-3,
+    apply=apply,
+    paper="Kopiczko et al. 2023, https://arxiv.org/abs/2310.11454",
+    limits="the shared random matrices are saved along",
+)

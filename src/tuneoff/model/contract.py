@@ -1,0 +1,131 @@
+"""What every run is held to at its end: the right weights changed, and the saved model is the one
+that was measured."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tuneoff.data.batches import batch
+from tuneoff.data.task import Split
+from tuneoff.model.load import REBUILT, Trainee, counted_parameters, load_trained, quantization
+from tuneoff.model.packed import Classifier, has_virtual_tokens, padded_inputs
+from tuneoff.record import Difference
+
+SAMPLE = 16
+"""Rows of the validation split on which a saved model is compared with the trained one."""
+
+# Largest difference of two logits over the spread of all: rounding in the type of the products,
+# gathered over the layers. A model that lost its head or its adapter differs by 1 or more.
+TOLERANCE = {"fp32": 2e-3, "fp16": 3e-2, "bf16": 0.25}
+
+
+class WeightsWatch:
+    """Remembers, by SHA-256, the weights as they were before the training."""
+
+    def __init__(self, trainee: Trainee) -> None:
+        self._trained = _hashes(trainee.masters)
+        self._frozen = _hashes(_frozen(trainee))
+
+    def unchanged(self, trainee: Trainee) -> list[str]:
+        """Weights that were to train and are as they were."""
+        now = _hashes(trainee.masters)
+        return [name for name, value in self._trained.items() if now[name] == value]
+
+    def changed(self, trainee: Trainee) -> list[str]:
+        """Weights that were frozen and are not as they were."""
+        now = _hashes(_frozen(trainee))
+        return [name for name, value in self._frozen.items() if now[name] != value]
+
+
+def _frozen(trainee: Trainee) -> dict[str, Tensor]:
+    """By name, what is not to change: parameters that do not train, and buffers."""
+    model = trainee.classifier.model
+    weights: dict[str, Tensor] = {**counted_parameters(model), **dict(model.named_buffers())}
+    return {name: value for name, value in weights.items() if name not in trainee.masters}
+
+
+def _hashes(weights: Mapping[str, Tensor]) -> dict[str, bytes]:
+    return {name: _hash(weight) for name, weight in weights.items()}
+
+
+def _hash(weight: Tensor) -> bytes:
+    plain = weight.detach().cpu().contiguous().flatten()
+    return hashlib.sha256(plain.view(torch.uint8).numpy().data).digest()
+
+
+def sample_rows(split: Split) -> npt.NDArray[np.int64]:
+    """Positions of `SAMPLE` rows, from the shortest to the longest."""
+    by_length = np.argsort(split.tokens.lengths, kind="stable")
+    places = np.linspace(0, len(split) - 1, min(SAMPLE, len(split))).astype(np.int64)
+    return by_length[places]
+
+
+@torch.no_grad()
+def sample_logits(classifier: Classifier, split: Split, device: torch.device) -> Tensor:
+    """(rows, labels) of the sample, by the model in memory; on the CPU."""
+    classifier.eval()
+    logits: Tensor = classifier(batch(split, sample_rows(split)).to(device))
+    return logits.cpu()
+
+
+def reopened(
+    folder: Path, split: Split, logits: Tensor, *, precision: str, quantized: bool
+) -> tuple[Difference, Difference | None]:
+    """How far the model in `folder` is from the `logits` of the sample; then its merged form.
+
+    It is opened by Transformers or PEFT alone, in float32 on the CPU (a quantised one in 4 bits);
+    a method whose modules neither knows, by `tuneoff.load`. None: it has nothing to merge.
+    """
+    if (folder / REBUILT).is_file():
+        cpu = torch.device("cpu")
+        rebuilt = load_trained(folder, quantized=quantized, dtype=torch.float32, device=cpu)
+        found = sample_logits(rebuilt, split, cpu)
+        return Difference.between(found, logits, TOLERANCE[precision]), None
+    model: Any = open_saved(folder, quantized=quantized)
+    found = _logits(model, split)
+    # Kernels for 4 bits multiply in bf16 whatever the precision around them.
+    again = Difference.between(found, logits, TOLERANCE["bf16" if quantized else precision])
+    if not hasattr(model, "peft_config") or has_virtual_tokens(model):
+        return again, None
+    if quantized:  # merged into the base as it was before it was rounded to 4 bits
+        model = open_saved(folder, quantized=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Not `merge_and_unload`, which PEFT 0.21 fails at where a head has layers inside.
+        model.base_model.merge_adapter()
+        merged = _logits(model, split)
+    return again, Difference.between(merged, found, None if quantized else TOLERANCE["fp32"])
+
+
+def open_saved(folder: Path, *, quantized: bool) -> nn.Module:
+    """A saved model, by Transformers or PEFT alone."""
+    from peft import AutoPeftModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    adapter = (folder / "adapter_config.json").is_file()
+    kind = AutoPeftModelForSequenceClassification if adapter else AutoModelForSequenceClassification
+    options: dict[str, Any] = {"dtype": torch.float32}
+    if quantized:
+        base = AutoConfig.from_pretrained(folder / "base" if adapter else folder)
+        options |= quantization(base, torch.float32, torch.device("cpu"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of libraries: PEFT finds no modules of AdaLoRA's ranks
+        return kind.from_pretrained(folder, **options).eval()  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def _logits(model: Any, split: Split) -> Tensor:
+    inputs = padded_inputs(batch(split, sample_rows(split)), model.config.pad_token_id)
+    return model(**inputs).logits.float()  # type: ignore[no-any-return]

@@ -1,0 +1,186 @@
+"""Every method on every architecture does what it says, or is refused with a reason.
+
+A sample of the cells runs by default, all of them with `make conformance`, which writes the matrix
+into the documentation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from tuneoff.errors import BadInput
+from tuneoff.methods import methods, parse_config
+from tuneoff.model.architecture import EncoderArchitecture, describe
+from tuneoff.model.load import check_fits
+from tuneoff.run import check_saved
+
+RunToy = Callable[..., Any]
+TinyModel = Callable[[str], Path]
+ToyTask = Callable[..., Any]
+
+ARCHITECTURES = (
+    *("bert", "distilbert", "roberta", "xlm-roberta", "electra", "albert", "mpnet"),
+    *("deberta-v2", "modernbert", "mobilebert", "funnel", "llama"),
+)
+METHODS = [name for name, m in methods().items() if m.apply is not None]
+
+REFUSED = {
+    "prefix": "prefix tuning needs past_key_values",
+    "bitfit": "bitfit trains biases",
+    "partial": "k is 2, but the albert encoder has 1 layer",
+}
+
+
+def _cells() -> Iterator[Any]:
+    for i, method in enumerate(METHODS):
+        for j, architecture in enumerate(ARCHITECTURES):
+            sampled = j in (0, i % len(ARCHITECTURES)) or method in ("lora", "partial")
+            yield pytest.param(method, architecture, marks=() if sampled else pytest.mark.grid)
+
+
+@pytest.fixture(scope="session")
+def matrix() -> Iterator[dict[tuple[str, str], str]]:
+    """What came of each cell; written down where `TUNEOFF_MATRIX` names a file."""
+    found: dict[tuple[str, str], str] = {}
+    yield found
+    if file := os.environ.get("TUNEOFF_MATRIX"):
+        Path(file).write_text(_page(found), encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "architecture"), list(_cells()))
+def test_a_method_keeps_its_contract(
+    run_toy: RunToy,
+    toy_task: ToyTask,
+    tiny_model: TinyModel,
+    matrix: dict[tuple[str, str], str],
+    name: str,
+    architecture: str,
+) -> None:
+    path, method, config = tiny_model(architecture), methods()[name], {}
+    matrix[name, architecture] = "fails"
+    if name == "vera":
+        config = {"rank": 16}
+    try:
+        check_fits(path, name, config, ["a", "b", "c"], longest=64)
+    except BadInput as error:
+        reason = error.faults[0].message
+    else:
+        reason = None
+    if reason is not None:
+        assert REFUSED[name] in reason
+        assert architecture in reason
+        matrix[name, architecture] = reason
+        return
+    made = run_toy(name, architecture, config=config, epochs=4, batch_size=8, learning_rate="auto")
+    record = made.record
+    assert record.status == "finished", record.error
+
+    assert record.checks.unchanged == []
+    assert record.checks.changed == []
+    check_saved(made.folder, made.task.splits["train"].path.parent)
+    checks = made.folder.record().checks
+    assert checks.faults == []
+    assert checks.reopened.rows > 3
+    assert (checks.merged is not None) == _merges(name)
+    assert made.folder.record().warnings == record.warnings
+
+    if method.learning_rate is not None:
+        losses = [row["loss"] for row in made.folder.history() if row["kind"] == "train"]
+        epoch = len(losses) // 4
+        assert sum(losses[-epoch:]) < sum(losses[:epoch])
+    counted = _by_hand(name, path)
+    if counted is not None:
+        assert record.parameters.trainable == counted
+    matrix[name, architecture] = "yes"
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("architecture", ["bert", "deberta-v2"])
+def test_a_method_keeps_its_contract_in_bf16(run_toy: RunToy, name: str, architecture: str) -> None:
+    if name == "prefix" and architecture == "deberta-v2":
+        pytest.skip("refused")
+    config = {"rank": 16} if name == "vera" else {}
+    made = run_toy(name, architecture, config=config, epochs=2, precision="bf16")
+    assert made.record.status == "finished", made.record.error
+    check_saved(made.folder, made.task.splits["train"].path.parent)
+    assert made.folder.record().checks.faults == []
+
+
+def _merges(name: str) -> bool:
+    family = methods()[name].family
+    return family in ("low rank", "quantised", "scaling", "any")
+
+
+def _by_hand(name: str, path: Path) -> int | None:
+    """Weights that train with the default settings, from the bare model's own parameters."""
+    config = AutoConfig.from_pretrained(path, num_labels=3)
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    architecture = describe(model)
+    sizes = {n: p.numel() for n, p in model.named_parameters()}
+    head = sum(count for n, count in sizes.items() if architecture.is_head(n))
+    body = {n: count for n, count in sizes.items() if not architecture.is_head(n)}
+    linears = {n: model.get_submodule(n) for n in _six_roles(architecture)}
+    ends = tuple(f"{layer}." for layer in architecture.layers[-2:])
+    inner: Any = {
+        "baseline": -head,
+        "head": 0,
+        "full": sum(body.values()),
+        "weighted": sum(body.values()),
+        "partial": sum(count for n, count in body.items() if n.startswith(ends)),
+        "bitfit": sum(count for n, count in body.items() if n.endswith("bias")),
+        "lora": sum(8 * (m.in_features + m.out_features) for m in linears.values()),
+        "lora_fa": sum(8 * m.out_features for m in linears.values()),
+        "dora": sum(8 * m.in_features + 9 * m.out_features for m in linears.values()),
+        "vera": sum(16 + m.out_features for m in linears.values()),
+        "loha": sum(16 * (m.in_features + m.out_features) for m in linears.values()),
+    }
+    inner |= dict.fromkeys(("rslora", "pissa", "lora_plus", "qlora", "peft"), inner["lora"])
+    return None if name not in inner else head + inner[name]
+
+
+def _six_roles(architecture: EncoderArchitecture) -> set[str]:
+    return {name for names in architecture.roles.values() for name in names}
+
+
+def _page(matrix: dict[tuple[str, str], str]) -> str:
+    """The matrix as the documentation shows it."""
+    shown = [name for name in ARCHITECTURES if any(a == name for _, a in matrix)]
+    reasons = sorted({text for text in matrix.values() if text not in ("yes", "fails")})
+    rows = [
+        [f"`{method}`", *(_mark(matrix.get((method, a), ""), reasons) for a in shown)]
+        for method in METHODS
+    ]
+    lines = [
+        "# Methods and architectures",
+        "",
+        "Made by `make conformance`: each method is trained on a tiny random encoder of each"
+        " architecture, held to its contract (the right weights change and no others, the saved"
+        " model gives the same logits when Transformers or PEFT opens it, merging changes nothing)"
+        " and counted by hand. A number points to the reason why a pair is refused.",
+        "",
+        "| method | " + " | ".join(shown) + " |",
+        "|---|" + "---|" * len(shown),
+        *("| " + " | ".join(row) + " |" for row in rows),
+        "",
+        *(f"{i}. {reason}" for i, reason in enumerate(reasons, 1)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _mark(outcome: str, reasons: list[str]) -> str:
+    return {"yes": "✓", "fails": "✗", "": "–"}.get(outcome) or str(reasons.index(outcome) + 1)
+
+
+def test_settings_reach_the_methods() -> None:
+    """A config that a study file could hold, for each method with settings."""
+    for name in METHODS:
+        chosen = methods()[name]
+        assert parse_config(chosen, chosen.defaults()) == chosen.config()
