@@ -15,7 +15,7 @@ ARGS ?=
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test conformance lint format types layers check clean
+.PHONY: help install demo test conformance mutations lint format types layers check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -42,6 +42,9 @@ test: $(INSTALLED)  ## run the tests
 
 conformance: $(INSTALLED)  ## every method on every architecture (20 minutes); writes the matrix
 	@TUNEOFF_MATRIX=docs/conformance.md $(BIN)/python -m pytest -m "" --timeout 600 tests/conformance $(ARGS)
+
+mutations: $(INSTALLED)  ## deliberate faults, each of which a test must see
+	@$(BIN)/python tests/conformance/mutations.py
 
 lint: $(INSTALLED)  ## check style and format with ruff
 	@$(BIN)/ruff check .

@@ -192,4 +192,5 @@ def end_line(spec: RunSpec, record: RunRecord) -> str:
         return f"{name}: {word}: {(record.error or '').partition(chr(10))[0]}"
     took = in_words(record.cost.total_seconds)
     test = record.quality.test
-    return f"{name}: accuracy {test.accuracy:.4f}, macro-F1 {test.macro_f1:.4f}, in {took}"
+    text = f"{name}: accuracy {test.accuracy:.4f}, macro-F1 {test.macro_f1:.4f}, in {took}"
+    return "\n  warning: ".join([text, *record.warnings])

@@ -122,12 +122,25 @@ def test_check_shows_the_data(tuneoff: Any, finished_study: Any) -> None:
 def test_methods_are_listed(tuneoff: Any) -> None:
     ended = tuneoff("methods")
     assert ended.code == 0
-    first = [line.split()[0] for line in ended.out.splitlines() if line[:1].strip()]
-    assert [m.name for m in BUILT_IN] == first[1 : len(BUILT_IN) + 1]
+    names = [x[2:].split()[0] for x in ended.out.splitlines() if x[:2] == "  " and x[2:3].strip()]
+    assert names == [m.name for m in BUILT_IN]
+    assert max(map(len, ended.out.splitlines())) <= 80
     rows = json.loads(tuneoff("methods", "--json").out)
     lora = next(row for row in rows if row["name"] == "lora")
     assert lora["settings"]["rank"] == 8
     assert lora["paper"].startswith("Hu et al.")
+
+
+def test_one_method_is_described(tuneoff: Any) -> None:
+    ended = tuneoff("methods", "adapter")
+    assert ended.code == 0
+    for word in ("placement: houlsby", "size: 48", "Pfeiffer et al. 2020", "tuneoff.load"):
+        assert word in " ".join(ended.out.split())
+    assert max(map(len, ended.out.splitlines())) <= 80
+    assert json.loads(tuneoff("methods", "adapter", "--json").out)["family"] == "adapters"
+    unknown = tuneoff("methods", "adaptor")
+    assert unknown.code == 2
+    assert "Did you mean 'adapter'?" in unknown.err
 
 
 def test_doctor_says_what_a_run_would_use(tuneoff: Any) -> None:

@@ -107,6 +107,18 @@ def test_each_record_has_every_field(finished_study: Any, name: str) -> None:
     else:
         assert record["cost"]["tokens_per_second"] > 0
     assert record["cost"]["storage_bytes"] > 0
+    assert record["warnings"] == []
+
+
+def test_each_saved_model_was_held_against_the_measured_one(finished_study: Any) -> None:
+    found = records(finished_study.path)
+    assert found["tfidf"]["checks"] is None
+    for name in ("full", "lora/r 2"):
+        checks = found[name]["checks"]
+        assert (checks["unchanged"], checks["changed"]) == ([], [])
+        assert checks["reopened"]["logits"] <= checks["reopened"]["tolerance"] == 0.002
+        assert (checks["merged"] is None) == (name == "full")
+    assert not list(finished_study.path.glob("runs/*/.sample*"))
 
 
 def test_the_summary_and_the_report_are_there(finished_study: Any) -> None:
@@ -144,6 +156,22 @@ def test_going_on(finished_study: Any, tuneoff: Any, tmp_path: Path) -> None:
     assert yaml.safe_load((folder / "study.yaml").read_text())["train"]["class_weights"]
 
 
+def test_a_method_that_does_not_fit_the_model_ends_before_anything_runs(
+    finished_study: Any, tuneoff: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        f"model: {finished_study.model}\n"
+        f"data: {{train: {finished_study.train}, test: {finished_study.test}}}\n"
+        "methods: [{method: partial, k: 9}, tfidf, {method: lora, name: mine, layers: last 5}]\n"
+    )
+    ended = tuneoff("compare", file, "--out", tmp_path / "study")
+    assert ended.code == 2
+    assert "method 'partial': k is 9, but the bert encoder has 3 layers" in ended.err
+    assert "method 'mine': layers is 'last 5', but the bert encoder has 3 layers" in ended.err
+    assert not list((tmp_path / "study").glob("runs/*"))
+
+
 def test_a_run_that_fails_is_a_record_and_the_rest_is_kept(
     finished_study: Any, tuneoff: Any, tmp_path: Path
 ) -> None:
@@ -151,19 +179,19 @@ def test_a_run_that_fails_is_a_record_and_the_rest_is_kept(
     file.write_text(
         f"model: {finished_study.model}\n"
         f"data: {{train: {finished_study.train}, test: {finished_study.test}}}\n"
-        "methods: [{method: partial, k: 9}, tfidf]\n"
+        "methods: [{method: full, name: wild, learning_rate: 1e30}, tfidf]\n"
         "seeds: [5]\n"
         "train: {threads: 1}\n"
     )
     ended = tuneoff("compare", file, "--out", tmp_path / "study")
     assert ended.code == 1
-    assert "partial, seed 5: failed: partial: k is 9, but the encoder has 3 layers" in ended.err
-    assert "partial: 1 of 1 runs failed" in ended.out
+    assert "wild, seed 5: diverged: the" in ended.err
+    assert "wild: 1 of 1 runs diverged" in ended.out
     found = records(tmp_path / "study")
     assert found["tfidf"]["status"] == "finished"
-    failed = found["partial"]
-    assert failed["status"] == "failed"
-    assert "Set k lower" in failed["error"]
+    failed = found["wild"]
+    assert failed["status"] == "diverged"
+    assert "became" in failed["error"] or "no longer finite" in failed["error"]
     assert failed["quality"] == {"validation": None, "test": None}
     assert failed["cost"]["train_seconds"] is None
     for section in ("", "method", "data", "cost"):
@@ -173,7 +201,7 @@ def test_a_run_that_fails_is_a_record_and_the_rest_is_kept(
 
     rebuilt = tuneoff("report", tmp_path / "study")
     assert rebuilt.code == 0
-    assert "partial: 1 of 1 runs failed" in rebuilt.out
+    assert "wild: 1 of 1 runs diverged" in rebuilt.out
     summary = json.loads((tmp_path / "study" / "summary.json").read_text())
     assert summary["command"].startswith("tuneoff compare ")  # and not: tuneoff report
     page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")

@@ -166,7 +166,7 @@ def test_nobody_survives_the_desk(study: Any, tmp_path: Path) -> None:
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
     study: Any, tuneoff: Any, tmp_path: Path
 ) -> None:
-    asked = study("tfidf", {"method": "full", "name": "long", "epochs": 60})
+    asked = study("tfidf", {"method": "full", "name": "long", "epochs": 200})
     desk = start(asked, tmp_path)
     left = training(desk, tmp_path, "long")
     os.kill(desk.pid, signal.SIGINT)

@@ -61,3 +61,27 @@ def test_a_row_of_weight_two_is_the_row_twice() -> None:
     once = loss(logits, labels, torch.tensor([1.0, 2.0, 1.0, 0.0]))
     twice = loss(logits[[0, 1, 1, 2]], labels[[0, 1, 1, 2]], torch.ones(4))
     torch.testing.assert_close(once, twice)
+
+
+def test_smoothing_and_focal_by_hand() -> None:
+    logits = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.4, 0.3]])
+    labels, rows = torch.tensor([0, 2]), torch.tensor([1.0, 3.0])
+    log_p = logits.log_softmax(-1)
+    own = log_p[torch.arange(2), labels]
+
+    smoothed = -(0.7 * own + 0.3 * log_p.mean(-1))
+    found = Loss(None, CPU, smoothing=0.3)(logits, labels, rows)
+    torch.testing.assert_close(found, (smoothed * rows).sum())
+
+    focal = -((1 - own.exp()) ** 2) * own
+    found = Loss(None, CPU, focal=2.0)(logits, labels, rows)
+    torch.testing.assert_close(found, (focal * rows).sum())
+    plain = Loss(None, CPU, focal=0.0)(logits, labels, rows)
+    torch.testing.assert_close(plain, -(own * rows).sum())
+
+
+def test_a_focal_loss_of_a_certain_row_has_a_gradient() -> None:
+    logits = torch.tensor([[200.0, 0.0]], requires_grad=True)
+    Loss(None, CPU, focal=0.5)(logits, torch.tensor([0]), torch.ones(1)).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()

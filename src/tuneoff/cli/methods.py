@@ -9,28 +9,21 @@ import typer
 
 
 def methods(
+    name: Annotated[
+        str | None, typer.Argument(help="Show one method, with its settings, paper and limits.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List the methods: what each trains, its settings and their defaults."""
-    from rich.console import Console
-    from rich.table import Table
-
+    """List the methods: what each trains, its settings, paper and known limits."""
+    from tuneoff.methods import method
     from tuneoff.methods import methods as registered
 
-    rows = [_row(name, m) for name, m in registered().items()]
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    if name is not None:
+        row = _row(name, method(name))
+        _print_json(row) if as_json else _print_one(row)
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("method", no_wrap=True)
-    table.add_column("trains")
-    table.add_column("settings", ratio=1)
-    for row in rows:
-        settings = ", ".join(f"{k}={_short(v)}" for k, v in row["settings"].items())
-        table.add_row(row["name"], row["trains"], settings or "–")
-    console = Console()
-    console.print(table)
-    console.print("\nMore on each (learning rate, paper, limits): tuneoff methods --json")
+    rows = [_row(key, found) for key, found in registered().items()]
+    _print_json(rows) if as_json else _print_all(rows)
 
 
 def _row(name: str, method: Any) -> dict[str, Any]:
@@ -39,6 +32,7 @@ def _row(name: str, method: Any) -> dict[str, Any]:
         "family": method.family,
         "trains": method.summary,
         "settings": method.defaults(),
+        "about_settings": " ".join((method.config.__doc__ or "").split()),
         "training": dict(method.train),
         "learning_rate_at_hidden_size_768": method.learning_rate,
         "paper": method.paper,
@@ -46,5 +40,54 @@ def _row(name: str, method: Any) -> dict[str, Any]:
     }
 
 
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def _print_all(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("method", no_wrap=True)
+    table.add_column("trains", ratio=1)
+    family = None
+    for row in rows:
+        if row["family"] != family:
+            family = row["family"]
+            table.add_row(f"[dim]{family}[/]", "")
+        table.add_row(f"  {row['name']}", row["trains"])
+    console = Console()
+    console.print(table)
+    console.print("\nSettings, paper and limits of one: tuneoff methods lora")
+
+
+def _print_one(row: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    rate = row["learning_rate_at_hidden_size_768"]
+    lines = {
+        "trains": row["trains"],
+        "learning rate": f"{rate:g} at a hidden size of 768" if rate else None,
+        "training": ", ".join(f"{k}: {v}" for k, v in row["training"].items()),
+        "settings": "\n".join(f"{k}: {_short(v)}" for k, v in row["settings"].items()) or "none",
+        "": row["about_settings"] if row["settings"] else None,
+        "paper": row["paper"],
+        "limits": row["limits"],
+    }
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(ratio=1)
+    for key, value in lines.items():
+        if value:
+            table.add_row(key, value)
+    console = Console(highlight=False)
+    console.print(f"[bold]{row['name']}[/] ({row['family']})")
+    console.print(table, markup=False)
+
+
 def _short(value: Any) -> str:
-    return "+".join(value) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "–" if value in (None, {}) else str(value)

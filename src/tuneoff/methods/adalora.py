@@ -120,6 +120,10 @@ class _Allocation(Hook):
         elif self._peft.rank_pattern:
             self._allocator.mask_using_rank_pattern(_Weights(adapter), self._peft.rank_pattern)
 
+    def given_up(self, weights: Mapping[str, Tensor]) -> set[str]:
+        """Layers that lost all of their ranks: they begin at 0, and end there."""
+        return {name for name, value in weights.items() if ".lora_E." in name and not value.any()}
+
     def before_save(self, weights: dict[str, Tensor]) -> None:
         """The ranks that are saved are those of the chosen epoch, not of the last one."""
         self._peft.rank_pattern = {

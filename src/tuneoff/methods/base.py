@@ -98,6 +98,10 @@ class Hook:
     def after_step(self, step: int, weights: Mapping[str, Tensor]) -> None:
         """Optimizer step number `step`, counted from 1, is done; `weights` may be changed."""
 
+    def given_up(self, weights: Mapping[str, Tensor]) -> set[str]:
+        """Names of weights that the method itself has put back to where they began."""
+        return set()
+
     def before_save(self, weights: dict[str, Tensor]) -> None:
         """`weights` are about to be saved; replace in it what is to be saved otherwise."""
 

@@ -37,8 +37,9 @@ class WeightsWatch:
 
     def unchanged(self, trainee: Trainee) -> list[str]:
         """Weights that were to train and are as they were."""
-        now = _hashes(trainee.masters)
-        return [name for name, value in self._trained.items() if now[name] == value]
+        now, given_up = _hashes(trainee.masters), trainee.hook.given_up(trainee.masters)
+        same = [name for name, value in self._trained.items() if now[name] == value]
+        return [name for name in same if name not in given_up]
 
     def changed(self, trainee: Trainee) -> list[str]:
         """Weights that were frozen and are not as they were."""

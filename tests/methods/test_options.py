@@ -1,0 +1,295 @@
+"""The settings that users of these methods know: targets, layers, ranks, budgets, paces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from tuneoff.errors import BadInput
+from tuneoff.measure.parameters import count_parameters
+from tuneoff.methods import method, parse_config
+from tuneoff.model.architecture import EncoderArchitecture, describe
+from tuneoff.model.load import Trainee, _set_head, check_fits, load_classifier
+from tuneoff.record import Parameters
+
+TinyModel = Callable[..., Path]
+RunToy = Callable[..., Any]
+ROBERTA = {"vocab_size": 50_265, "max_position_embeddings": 514, "type_vocab_size": 1}
+
+
+def trainee(path: Path, name: str, **config: Any) -> Trainee:
+    chosen = method(name)
+    return load_classifier(
+        path,
+        ["a", "b", "c"],
+        chosen,
+        parse_config(chosen, config),
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+        attention_dropout=0.0,
+        seed=0,
+    )
+
+
+def adapted(path: Path, name: str = "lora", **config: Any) -> dict[str, int]:
+    """Rank by adapted module, the layers' common prefix taken off."""
+    return {
+        name.split("layer.")[1].split(".lora_A")[0]: weight.shape[0]
+        for name, weight in trainee(path, name, **config).masters.items()
+        if ".lora_A." in name
+    }
+
+
+@pytest.mark.parametrize(
+    ("layers", "chosen"),
+    [
+        ("all", {0, 1, 2}),
+        ("last 2", {1, 2}),
+        ("first 1", {0}),
+        ("0-1", {0, 1}),
+        ("0,2", {0, 2}),
+        ("0, 1-2", {0, 1, 2}),
+        (1, {1}),
+    ],
+)
+def test_layers(tiny_model: TinyModel, layers: str | int, chosen: set[int]) -> None:
+    found = adapted(tiny_model("bert"), layers=layers, targets=["query"])
+    assert {int(name.split(".")[0]) for name in found} == chosen
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"layers": "last 4"}, "layers is 'last 4', but the bert encoder has 3 layers"),
+        ({"layers": "2-3"}, "layers is '2-3', but the bert encoder has 3 layers, counted from 0"),
+        ({"layers": "2-1"}, "layers is '2-1'"),
+        ({"targets": ["Wqkv"]}, "'Wqkv' is neither a role nor a linear layer of this model"),
+        (
+            {"rank_pattern": {"ffn_in": 4}, "targets": ["query"]},
+            "'ffn_in' is not among the targets",
+        ),
+    ],
+)
+def test_what_the_model_lacks_is_refused(
+    tiny_model: TinyModel, config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        check_fits(tiny_model("bert"), "lora", config, ["a", "b"], longest=9)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"layers": "the last"}, "layers is 'all'"),
+        ({"targets": ["quary"]}, "'quary' is no role. Did you mean 'query'"),
+        ({"budget": "4.67"}, "budget is a percentage"),
+        ({"budget": "4.67%", "rank_pattern": {"query": 2}}, "takes the place of rank"),
+        ({"rank_pattern": {"query": 0}}, "rank must be at least 1"),
+        ({"init": "orthogonal", "rank": 3}, "needs an even rank"),
+        ({"alpha": 0}, "alpha must be positive"),
+    ],
+)
+def test_settings_that_cannot_be_meant(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        parse_config(method("lora"), config)
+
+
+def test_targets_by_the_end_of_a_module_s_name(tiny_model: TinyModel) -> None:
+    found = adapted(tiny_model("bert"), targets=["self.query", "intermediate.dense"])
+    assert set(found) == {
+        f"{i}.{name}" for i in range(3) for name in ("attention.self.query", "intermediate.dense")
+    }
+
+
+def test_rank_pattern(tiny_model: TinyModel) -> None:
+    path = tiny_model("bert")
+    made = trainee(path, "lora", targets=["query", "value"], rank_pattern={"value": 2}, rank=4)
+    ranks = {
+        n.split("self.")[1].split(".")[0]: w.shape[0]
+        for n, w in made.masters.items()
+        if ".lora_A." in n
+    }
+    assert ranks == {"query": 4, "value": 2}
+    scales = {
+        name.rsplit(".", 1)[-1]: module.scaling["default"]
+        for name, module in made.classifier.model.named_modules()
+        if isinstance(getattr(module, "scaling", None), dict)
+    }
+    assert scales == {"query": 2.0, "value": 2.0}  # alpha is twice the rank where none is given
+
+
+def test_biases_train_along(tiny_model: TinyModel) -> None:
+    path = tiny_model("bert")
+    named = {b: set(trainee(path, "lora", bias=b).masters) for b in ("none", "lora_only", "all")}
+    extra = named["lora_only"] - named["none"]
+    assert len(extra) == 18
+    assert all(name.endswith("base_layer.bias") for name in extra)
+    assert any("LayerNorm.bias" in name for name in named["all"] - named["lora_only"])
+
+
+def test_partial_with_embeddings(tiny_model: TinyModel) -> None:
+    path = tiny_model("bert")
+    more = set(trainee(path, "partial", k=1, embeddings=True).masters)
+    more -= set(trainee(path, "partial", k=1).masters)
+    assert more
+    assert all(name.startswith("bert.embeddings.") for name in more)
+
+
+def counted(model_type: str, sizes: dict[str, Any], name: str, **config: Any) -> Parameters:
+    """From the configuration alone: no weight is allocated."""
+    trained, architecture = outline(model_type, sizes, name, **config)
+    return count_parameters(trained, architecture)
+
+
+def outline(
+    model_type: str, sizes: dict[str, Any], name: str, **config: Any
+) -> tuple[Any, EncoderArchitecture]:
+    chosen = method(name)
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(
+            AutoConfig.for_model(model_type, num_labels=2, **sizes)
+        )
+        architecture = describe(model)
+        assert chosen.apply is not None
+        trained = chosen.apply(model, architecture, parse_config(chosen, config))
+        _set_head(trained, architecture, chosen.trains_head)
+    return trained, architecture
+
+
+def test_published_counts() -> None:
+    """Reports R3 and R5; where a head of another size was trained, both figures."""
+    qkv, qv = ["query", "key", "value"], ["query", "value"]
+    assert counted("distilbert", {}, "lora", rank=8, targets=qkv).trainable == 813_314
+    assert counted("roberta", ROBERTA, "lora", rank=16, targets=qkv).trainable == 1_476_866
+    assert counted("roberta", ROBERTA, "ia3").trainable == 647_426
+    # R5's QLoRA trained the head's output projection alone; here every method trains all of it.
+    trained, architecture = outline("roberta", ROBERTA, "qlora", rank=8, targets=qv)
+    found = count_parameters(trained, architecture)
+    output = sum(
+        p.numel()
+        for n, p in trained.named_parameters()
+        if "out_proj" in n and "classifier" in n and p.requires_grad
+    )
+    assert found.trainable_body + output == 296_450
+    assert found.trainable == 294_912 + 592_130
+
+
+@pytest.mark.parametrize("targets", [["query", "value"], None])
+@pytest.mark.parametrize("percent", [4.67, 1.0, 20.0])
+def test_a_budget_is_met(percent: float, targets: list[str] | None) -> None:
+    config = {"targets": targets} if targets else {}
+    found = counted("bert", {}, "lora", budget=f"{percent}%", **config)
+    assert found.trainable_percent == pytest.approx(percent, abs=0.05)
+
+
+def test_a_budget_below_rank_1_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"less than rank 1 takes with the head \(0\.69%\)"):
+        counted("bert", {}, "lora", budget="0.5%")
+
+
+@pytest.mark.parametrize("name", ["lora", "rslora", "lora_fa", "qlora"])
+def test_a_budget_of_a_tiny_model_is_kept_by_the_run(run_toy: RunToy, name: str) -> None:
+    made = run_toy(name, config={"budget": "12%"}, epochs=1)
+    assert made.record.status == "finished", made.record.error
+    if name != "lora_fa":  # half of what the budget allows is frozen there
+        assert made.record.parameters.trainable_percent == pytest.approx(12, abs=0.3)
+
+
+def test_lora_plus_lets_the_second_matrices_alone_run(tiny_model: TinyModel) -> None:
+    made = trainee(tiny_model("bert"), "lora_plus", ratio=4.0)
+    assert {n for n, pace in made.paces.items() if pace.rate == 4.0} == {
+        n for n in made.masters if ".lora_B." in n
+    }
+    assert not any("classifier" in name or "pooler" in name for name in made.paces)
+
+
+def test_layer_decay_and_gradual_unfreezing_go_by_the_layer(tiny_model: TinyModel) -> None:
+    paces = trainee(tiny_model("bert"), "full", layer_decay=0.5, unfreeze="gradual").paces
+    by_place = {
+        "bert.encoder.layer.2.output.dense.weight": (0.5, 1 / 5),
+        "bert.encoder.layer.0.output.dense.weight": (0.125, 3 / 5),
+        "bert.embeddings.word_embeddings.weight": (0.0625, 4 / 5),
+    }
+    for name, (rate, start) in by_place.items():
+        assert paces[name].rate == pytest.approx(rate)
+        assert paces[name].start == pytest.approx(start)
+    plain = trainee(tiny_model("bert"), "full").paces
+    assert {(pace.rate, pace.start) for pace in plain.values()} == {(1.0, 0.0)}
+
+
+def test_gradual_unfreezing_trains_everything_in_the_end(run_toy: RunToy) -> None:
+    made = run_toy("full", config={"unfreeze": "gradual"}, epochs=5)
+    assert made.record.status == "finished", made.record.error
+    assert made.record.checks.unchanged == []
+    assert made.record.best_epoch is not None
+
+
+def test_adalora_moves_its_ranks(run_toy: RunToy) -> None:
+    from safetensors.torch import load_file
+
+    # Ranks settle in the first of six epochs, of three steps each.
+    config = {"init_rank": 6, "rank": 3, "warmup": 0.05, "settle": 0.85, "interval": 1}
+    made = run_toy("adalora", config=config, epochs=6, learning_rate=8e-3)
+    assert made.record.status == "finished", made.record.error
+    saved = load_file(made.folder.model / "adapter_model.safetensors")
+    ranks = [len(value) for name, value in saved.items() if name.endswith("lora_E")]
+    assert len(ranks) == 18
+    assert made.record.checks.faults == []
+    assert len(set(ranks)) > 1  # some layers kept more than others
+    assert sum(ranks) <= 3 * 18 + sum(rank == 1 for rank in ranks)
+
+
+def test_pissa_starts_where_the_model_stood(tiny_model: TinyModel) -> None:
+    """The principal part moves from the weight into the adapter: their sum stays."""
+    model = trainee(tiny_model("bert"), "pissa", rank=4).classifier.model
+    plain = trainee(tiny_model("bert"), "head").classifier.model
+    layer = model.base_model.model.bert.encoder.layer[0].attention.self.query
+    whole = plain.bert.encoder.layer[0].attention.self.query.weight
+    assert not torch.allclose(layer.base_layer.weight, whole, atol=1e-3)
+    together = layer.base_layer.weight + layer.get_delta_weight("default")
+    torch.testing.assert_close(together, whole, atol=1e-5, rtol=0)
+
+
+def test_an_adapter_adds_nothing_before_it_trains(tiny_model: TinyModel) -> None:
+    for placement, blocks in (("houlsby", 6), ("pfeiffer", 3)):
+        model = trainee(tiny_model("bert"), "adapter", placement=placement).classifier.model
+        ups = [w for name, w in model.named_parameters() if name.endswith("bottleneck.2.weight")]
+        assert len(ups) == blocks
+        assert not any(w.any() for w in ups)
+
+
+def test_any_peft_takes_peft_s_own_settings(tiny_model: TinyModel) -> None:
+    found = adapted(
+        tiny_model("bert"), "peft", config={"peft_type": "LORA", "r": 3}, targets=["query"]
+    )
+    assert set(found.values()) == {3}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"peft_type": "LORRA"}, "unknown peft_type 'LORRA'"),
+        ({"peft_type": "LORA", "rank": 3}, "LORA has no setting 'rank'"),
+        ({"peft_type": "OFT", "r": 3, "oft_block_size": 7}, "peft: OFT cannot be built"),
+    ],
+)
+def test_any_peft_says_what_peft_refuses(
+    tiny_model: TinyModel, config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        check_fits(tiny_model("bert"), "peft", {"config": config}, ["a", "b"], longest=9)
+
+
+def test_virtual_tokens_leave_room_for_the_texts(tiny_model: TinyModel) -> None:
+    path = tiny_model("bert")  # of 128 positions
+    check_fits(path, "prompt", {"tokens": 20}, ["a", "b"], longest=108)
+    with pytest.raises(
+        BadInput, match="leave room for texts of 108 tokens, and the longest has 109"
+    ):
+        check_fits(path, "prompt", {"tokens": 20}, ["a", "b"], longest=109)
+    check_fits(tiny_model("llama"), "prompt", {"tokens": 20}, ["a", "b"], longest=500)
