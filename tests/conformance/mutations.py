@@ -75,7 +75,7 @@ FAULTS = (
         "model/load.py",
         'if ".original_module." not in name\n    }',
         "if True\n    }",
-        (SUITE, "-k", "lora-bert"),
+        (SUITE, "-k", "lora-distilbert"),
     ),
     Fault(
         "the head is quantised",

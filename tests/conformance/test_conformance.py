@@ -100,7 +100,7 @@ def test_a_method_keeps_its_contract(
         assert sum(losses[-epoch:]) < sum(losses[:epoch])
     counted = _by_hand(name, path)
     if counted is not None:
-        assert record.parameters.trainable == counted
+        assert (record.parameters.trainable, record.parameters.total) == counted
     matrix[name, architecture] = "yes"
 
 
@@ -121,8 +121,9 @@ def _merges(name: str) -> bool:
     return family in ("low rank", "quantised", "scaling", "any")
 
 
-def _by_hand(name: str, path: Path) -> int | None:
-    """Weights that train with the default settings, from the bare model's own parameters."""
+def _by_hand(name: str, path: Path) -> tuple[int, int] | None:
+    """Weights that train, and all of them, with the default settings; from the bare model's own
+    parameters. None: not a matter of a line."""
     config = AutoConfig.from_pretrained(path, num_labels=3)
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config)
@@ -146,7 +147,11 @@ def _by_hand(name: str, path: Path) -> int | None:
         "loha": sum(16 * (m.in_features + m.out_features) for m in linears.values()),
     }
     inner |= dict.fromkeys(("rslora", "pissa", "lora_plus", "qlora", "peft"), inner["lora"])
-    return None if name not in inner else head + inner[name]
+    if name not in inner:
+        return None
+    added = 0 if methods()[name].family in ("baseline", "selective", "loss") else inner[name]
+    added = inner["lora"] if name == "lora_fa" else added  # what is frozen of it counts, too
+    return head + inner[name], head + sum(body.values()) + added
 
 
 def _six_roles(architecture: EncoderArchitecture) -> set[str]:
