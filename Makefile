@@ -15,7 +15,7 @@ ARGS ?=
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test conformance mutations lint format types layers check clean
+.PHONY: help install demo test conformance mutations bench bench-gpu lint format types layers check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,12 @@ conformance: $(INSTALLED)  ## every method on every architecture (20 minutes); w
 
 mutations: $(INSTALLED)  ## deliberate faults, each of which a test must see
 	@$(BIN)/python tests/conformance/mutations.py
+
+bench: $(INSTALLED)  ## against Transformers' Trainer on this machine (an hour); DATA=folder for real rows
+	@$(BIN)/python benchmarks/trainer $(if $(DATA),--data $(DATA)) --out benchmarks/results/cpu.json $(ARGS)
+
+bench-gpu: $(INSTALLED)  ## the same on a CUDA GPU
+	@$(BIN)/python benchmarks/trainer $(if $(DATA),--data $(DATA)) --out benchmarks/results/gpu.json $(ARGS)
 
 lint: $(INSTALLED)  ## check style and format with ruff
 	@$(BIN)/ruff check .

@@ -32,6 +32,7 @@ from tuneoff.model.contract import WeightsWatch, reopened, sample_logits
 from tuneoff.model.load import load_classifier
 from tuneoff.model.packed import Classifier
 from tuneoff.model.precision import DTYPES, Precision, choose_device, choose_precision
+from tuneoff.model.prefix import Prefix, frozen_layers, store_prefix
 from tuneoff.model.save import save_classifier
 from tuneoff.record import (
     Checks,
@@ -189,6 +190,12 @@ class _Job:
     learning_rate: float | None
     model_path: Path
 
+    @property
+    def identity(self) -> str:
+        """What frozen states depend on beside the task and the number of layers."""
+        kind = "nf4" if self.method.quantized else "whole"
+        return f"{self.spec.model_fingerprint} {kind} {self.precision} {self.device.type}"
+
 
 def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
     """Load, train, evaluate once on the test split, save."""
@@ -210,6 +217,14 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
     classifier = trainee.classifier
     outcome.parameters = count_parameters(classifier.model, classifier.architecture)
     outcome.departures = _departures(job, classifier)
+    prefix, task = None, job.task
+    frozen = frozen_layers(trainee) if settings.frozen_prefix != "dropout" else 0
+    if frozen:
+        classifier.freeze_below(frozen)
+    if frozen and settings.frozen_prefix == "stored":
+        with outcome.timed("prefix"):
+            task, prefix = store_prefix(trainee, task, job.identity, job.device, frozen)
+    outcome.departures |= _prefix_departures(frozen, prefix)
     weights = weight_bytes(classifier.model)
     watch = WeightsWatch(trainee)
     trained: Trained | None = None
@@ -218,7 +233,7 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
         best = BestCheckpoint(job.folder.path / "checkpoint", job.spec.metric)
         trained = train(
             trainee,
-            job.task,
+            task,
             settings,
             learning_rate=job.learning_rate,
             metric=job.spec.metric,
@@ -233,7 +248,7 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
         )
         outcome.best_epoch = trained.best_epoch
     memory.reset()
-    validation, test = _evaluate(job, classifier, outcome, journal)
+    validation, test = _evaluate(job, task, classifier, outcome, journal)
     evaluate_peak = memory.peak()
     journal.phase("save")
     with outcome.timed("save"):
@@ -246,22 +261,24 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
         )
     parts = _memory_parts(weights, trained, evaluate_peak, memory.reserved())
     outcome.cost = Cost(
-        train_seconds=trained.meter.train_seconds if trained else None,
+        train_seconds=trained.meter.train_seconds + (prefix.seconds if prefix else 0.0)
+        if trained
+        else None,
         evaluate_seconds=outcome.seconds["evaluate"],
         samples_per_second=trained.meter.samples_per_second if trained else None,
         tokens_per_second=trained.meter.tokens_per_second if trained else None,
         peak_memory_bytes=trained.meter.peak_bytes if trained else None,
         memory=parts,
         storage_bytes=storage_bytes(job.folder.model, classifier.model) if trained else 0,
-        flops_utilization=_utilization(job, classifier, trained) if trained else None,
+        flops_utilization=_utilization(job, classifier, trained, prefix) if trained else None,
     )
 
 
 def _evaluate(
-    job: _Job, classifier: Classifier, outcome: _Outcome, journal: Journal
+    job: _Job, task: Task, classifier: Classifier, outcome: _Outcome, journal: Journal
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Scores at the chosen checkpoint; the only place where the test split is read."""
-    splits = job.task.splits
+    splits = task.splits
     with outcome.timed("validate"):
         validation = predict(classifier, splits["validation"], job.device)
     with outcome.timed("evaluate"):
@@ -376,12 +393,30 @@ def _memory_parts(
     }
 
 
-def _utilization(job: _Job, classifier: Classifier, trained: Trained) -> float:
+def _utilization(
+    job: _Job, classifier: Classifier, trained: Trained, prefix: Prefix | None
+) -> float | None:
+    """None where no layer runs in a step: what remains is not made of matrix products."""
     lengths = job.task.splits["train"].tokens.lengths
-    needed = training_flops(classifier.model, classifier.architecture, lengths)
+    above = prefix.layers if prefix else 0
+    if above == len(classifier.architecture.layers):
+        return None
+    needed = training_flops(classifier.model, classifier.architecture, lengths, above)
     per_token = needed / float(lengths.sum())
     rate = product_rate(DTYPES[job.precision], job.device)
     return per_token * trained.meter.tokens / trained.meter.train_seconds / rate
+
+
+def _prefix_departures(layers: int, prefix: Prefix | None) -> dict[str, str]:
+    if not layers:
+        return {}
+    text = f"the frozen embeddings and {layers} layers run without dropout"
+    if prefix:
+        text += (
+            f", once for all runs of the study: {prefix.bytes / 1e6:,.0f} MB on disk, and"
+            f" {prefix.seconds:.1f} s of training time in each run, whichever computed them"
+        )
+    return {"frozen_prefix": text + " (frozen_prefix: dropout restores the plain recipe)"}
 
 
 def _departures(job: _Job, classifier: Classifier) -> dict[str, str]:

@@ -85,6 +85,10 @@ class TrainSpec:
     """Epochs without a better validation score after which a run stops; None: never."""
     micro_batch_tokens: int = 16_384
     """Real tokens per forward pass at the most; a step of more is split (same result)."""
+    frozen_prefix: Literal["stored", "recomputed", "dropout"] = "stored"
+    """Layers below the first trained one give the same in each epoch: "stored" keeps their states
+    on disk, once per study, "recomputed" does not. "dropout" leaves their dropout on, as the plain
+    recipe has it, and stores nothing."""
     threads: int | None = None
     """CPU threads; None: all cores that this process may use, shared among the workers."""
 

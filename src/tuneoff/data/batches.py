@@ -32,6 +32,8 @@ class Batch:
     """(texts,) int64."""
     weights: Tensor
     """(texts,) float32."""
+    states: Tensor | None = None
+    """(tokens or texts, hidden) what the frozen layers below give, where the split has it."""
 
     @property
     def tokens(self) -> int:
@@ -69,6 +71,7 @@ def batch(split: Split, rows: npt.NDArray[np.int64]) -> Batch:
         else torch.from_numpy(store.type_ids[index].astype(np.int64)),
         labels=torch.from_numpy(split.labels[rows]),
         weights=torch.from_numpy(split.weights[rows]),
+        states=None if split.states is None else split.states.read(rows),
     )
 
 

@@ -27,6 +27,7 @@ from tuneoff.data.fingerprint import rows_fingerprint, task_key
 from tuneoff.data.gather import ROLES, Gathered, gather
 from tuneoff.data.source import read_table
 from tuneoff.data.split import label_order
+from tuneoff.data.states import StateStore
 from tuneoff.data.tokens import TokenStore
 from tuneoff.errors import BadInput, Fault
 from tuneoff.record import Quantiles, SplitRecord, TaskRecord
@@ -48,6 +49,8 @@ class Split:
     """(rows,) 0-based row of the source file."""
     path: Path
     """The task's `rows.parquet`."""
+    states: StateStore | None = None
+    """What the frozen layers of a model give for the rows, where that is stored."""
 
     def __len__(self) -> int:
         return len(self.labels)

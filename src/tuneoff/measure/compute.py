@@ -21,17 +21,19 @@ def training_flops(
     model: nn.Module,
     architecture: EncoderArchitecture,
     lengths: npt.NDArray[np.int64],
+    above: int = 0,
 ) -> float:
     """Floating-point operations of one training pass over texts of these token counts.
 
     Counted are products alone, two operations per multiply-add: forward, the gradient of the
-    input from the first trained layer upward, and the gradient of each weight that trains. What is
-    computed for padding, or again, does not count; embeddings and head are left out (below 1 %).
+    input from the first trained layer upward, and the gradient of each weight that trains; of the
+    layers from `above` on alone. What is computed for padding, or again, does not count; embeddings
+    and head are left out (below 1 %).
     """
     tokens = float(lengths.sum())
     squares = float((lengths.astype(np.float64) ** 2).sum())
     inner = unwrapped(model)
-    layers = [inner.get_submodule(name) for name in architecture.layers]
+    layers = [inner.get_submodule(name) for name in architecture.layers[above:]]
     below = inner.get_submodule(architecture.body)
     in_layers = {id(p) for layer in layers for p in layer.parameters()}
     head = {id(p) for name in architecture.head for p in inner.get_submodule(name).parameters()}
@@ -46,7 +48,9 @@ def training_flops(
         for weight in _matrices(layer):
             passes = 1 + flowing + weight.requires_grad
             total += 2 * tokens * elements(weight) * passes
-    repeats = float(inner.config.num_hidden_layers) / len(layers)  # ALBERT uses a layer repeatedly
+    repeats = float(inner.config.num_hidden_layers) / len(
+        architecture.layers
+    )  # ALBERT uses a layer repeatedly
     return total * repeats
 
 

@@ -9,6 +9,7 @@ would build it without the texts' borders and mix them silently.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,14 +56,68 @@ class Classifier(nn.Module):
         for name in architecture.head:
             inner.get_submodule(name).register_forward_pre_hook(_to_float32)
 
+        self._given: Tensor | None = None
+        self._frozen: list[nn.Module] = []
+
+    def train(self, mode: bool = True) -> Classifier:
+        """As PyTorch's, but that the frozen prefix drops nothing, the same in each epoch."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+    def freeze_below(self, layers: int) -> None:
+        """Keep dropout out of the embeddings and the lowest `layers` layers."""
+        inner = unwrapped(self.model)
+        names = (*self.architecture.embeddings, *self.architecture.layers[:layers])
+        self._frozen = [inner.get_submodule(name) for name in names]
+
+    def start_above(self, layers: int) -> None:
+        """Where a batch brings the states below layer `layers`, begin with them."""
+        inner = unwrapped(self.model)
+        embeddings, *projections = self.architecture.embeddings
+        _instead(inner.get_submodule(embeddings), lambda *_, **__: self._given, self)
+        for name in (*projections, *self.architecture.layers[:layers]):
+            _instead(inner.get_submodule(name), lambda states, *_, **__: states, self)
+
     def forward(self, batch: Batch) -> Tensor:
         """Logits (texts, labels) in float32, in the order of the batch's texts."""
         return self._packed(batch) if self.packs else self._padded(batch)
 
+    def states_below(self, batch: Batch, layers: int) -> Tensor:
+        """(tokens, hidden) what layer `layers` gets; with all layers, what the last one gives."""
+        inner = unwrapped(self.model)
+        if layers == len(self.architecture.layers):
+            return self._body(batch, Packing(batch.lengths, batch.input_ids.device))[: batch.tokens]
+        found: list[Tensor] = []
+
+        def stop(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            found.append(inputs[0])
+            raise _Reached
+
+        hook = inner.get_submodule(self.architecture.layers[layers]).register_forward_pre_hook(stop)
+        try:
+            self._body(batch, Packing(batch.lengths, batch.input_ids.device))
+        except _Reached:
+            pass
+        finally:
+            hook.remove()
+        return found[0][0, : batch.tokens]
+
     def _packed(self, batch: Batch) -> Tensor:
         assert self.architecture.packed_head is not None
         inner = unwrapped(self.model)
-        packing = Packing(batch.lengths, batch.input_ids.device)
+        if batch.states is not None and len(batch.states) == len(batch.lengths):
+            # The last layer's, of first tokens alone: no text is one token short.
+            first = batch.states[:, None]
+        else:
+            packing = Packing(batch.lengths, batch.input_ids.device)
+            first = self._body(batch, packing).index_select(0, packing.starts)[:, None]
+        return self.architecture.packed_head(inner, first).float()
+
+    def _body(self, batch: Batch, packing: Packing) -> Tensor:
+        """(tokens and spare places, hidden) the last layer's states."""
+        inner = unwrapped(self.model)
         inputs = {
             "input_ids": batch.input_ids,
             "position_ids": batch.position_ids + self.architecture.first_position,
@@ -70,14 +125,33 @@ class Classifier(nn.Module):
         if batch.token_type_ids is not None:
             inputs["token_type_ids"] = batch.token_type_ids
         inputs = {name: F.pad(x, (0, packing.spare))[None] for name, x in inputs.items()}
-        states = inner.get_submodule(self.architecture.body)(**inputs, packing=packing)[0][0]
-        first = states.index_select(0, packing.starts)[:, None]
-        return self.architecture.packed_head(inner, first).float()
+        if batch.states is not None:
+            self._given = F.pad(batch.states, (0, 0, 0, packing.spare))[None]
+        body = inner.get_submodule(self.architecture.body)
+        try:
+            states: Tensor = body(**inputs, packing=packing)[0][0]
+        finally:
+            self._given = None
+        return states
 
     def _padded(self, batch: Batch) -> Tensor:
         inputs = padded_inputs(batch, unwrapped(self.model).config.pad_token_id)
         logits: Tensor = self.model(**inputs).logits
         return logits.float()
+
+
+class _Reached(Exception):
+    """The states that were asked for are there."""
+
+
+def _instead(module: nn.Module, given: Callable[..., Any], classifier: Classifier) -> None:
+    """Let `module` give what `given` does while the batch has states, else what it always gave."""
+    own = module.forward
+
+    def forward(*inputs: Any, **more: Any) -> Any:
+        return (own if classifier._given is None else given)(*inputs, **more)
+
+    module.forward = forward
 
 
 def padded_inputs(batch: Batch, pad_token_id: int | None) -> dict[str, Tensor]:

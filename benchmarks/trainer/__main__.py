@@ -1,0 +1,173 @@
+"""tuneoff against Transformers' Trainer, side by side: `make bench`, on a GPU `make bench-gpu`.
+
+    python benchmarks/trainer [--data DIR] [--cases GLOB] [--rounds N] [--out FILE]
+
+Each side runs in a process of its own, in turn, on the same rows, model, method, batch size,
+epochs, learning rate and precision. Printed are the medians and the ratio with its spread over the
+rounds: seconds of training from the first step to the last, peak memory by the same rule, and each
+side's share of what the machine reaches in plain matrix products.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from case import Case, model_folder, write_rows
+
+HERE = Path(__file__).parent
+SIDES = ("tuneoff", "expert", "default")
+TIMED = (
+    *(Case("imdb", m) for m in ("full", "lora", "qlora")),
+    Case("imdb", "partial", epochs=3),
+    *(Case("snli", m, train_rows=1600) for m in ("full", "lora", "qlora")),
+    Case("snli", "partial", train_rows=1600, epochs=3),
+    *(Case("imdb", "lora", batch_size=b) for b in (8, 32)),
+    *(Case("snli", "lora", batch_size=b, train_rows=1600) for b in (8, 32)),
+    Case("imdb", "lora", shape="bert-base", train_rows=96),
+    Case("imdb", "full", shape="distilbert", train_rows=96),
+)
+
+
+def machine() -> dict[str, Any]:
+    """What ran, and how fast it multiplies in bf16."""
+    import torch
+
+    from tuneoff.measure.compute import product_rate
+
+    gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    names = ("torch", "transformers", "peft", "accelerate", "tuneoff")
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "processor": torch.cuda.get_device_name() if gpu else _processor(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in names},
+        "product_rate": product_rate(torch.bfloat16, device, seconds=3.0),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
+
+
+def measure(case: Case, side: str, work: Path, data: Path | None, compiled: bool) -> dict[str, Any]:
+    """One run of one side, in a process of its own."""
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        write_rows(case, Path(folder), data)
+        model = model_folder(case.shape, work)
+        file = Path(folder) / "case.json"
+        case.write(file, side=side, folder=folder, model=str(model), compile=compiled)
+        script = "ours.py" if side == "tuneoff" else "peer.py"
+        ended = subprocess.run(
+            [sys.executable, str(HERE / script), str(file)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"},
+        )
+    if ended.returncode:
+        raise SystemExit(f"{case.name}, {side} failed:\n{ended.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return result
+
+
+def compare(case: Case, rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Medians by side, and the peers' figures over ours, with their least and most."""
+    sides = {side: _medians([r[side] for r in rounds]) for side in rounds[0]}
+    ratios = {
+        side: {
+            key: _spread([r[side][key] / r["tuneoff"][key] for r in rounds])
+            for key in ("seconds", "peak_memory_bytes")
+        }
+        for side in rounds[0]
+        if side != "tuneoff"
+    }
+    return {"case": asdict(case), "sides": sides, "ratios": ratios, "rounds": rounds}
+
+
+def _medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    known = {key: [run[key] for run in runs if run[key] is not None] for key in runs[0]}
+    return {key: statistics.median(values) if values else None for key, values in known.items()}
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
+
+
+def show(found: dict[str, Any]) -> None:
+    case = Case(**found["case"])
+    ours = found["sides"]["tuneoff"]
+    share = ours.get("flops_utilization")
+    print(f"\n{case.name}, {case.train_rows} rows x {case.epochs}")
+    for side, figures in found["sides"].items():
+        line = (
+            f"  {side:<8} {figures['seconds']:8.2f} s {figures['samples_per_second']:8.1f} rows/s"
+        )
+        line += f" {figures['peak_memory_bytes'] / 1e6:8.0f} MB"
+        if share:  # the same arithmetic, in another time
+            line += f"  {share * ours['seconds'] / figures['seconds']:4.0%} of products"
+        if figures["macro_f1"] is not None:
+            line += f"  macro-F1 {figures['macro_f1']:.4f}"
+        if side != "tuneoff":
+            ratio, memory = (found["ratios"][side][k] for k in ("seconds", "peak_memory_bytes"))
+            line += f"  {ratio['median']:.2f}x ({ratio['least']:.2f} to {ratio['most']:.2f})"
+            line += f", memory {1 / memory['median']:.2f}"
+        print(line, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, help="folder with imdb/ and snli/; default: drawn")
+    parser.add_argument("--cases", default="*", help="glob over case names")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sides", default="expert,default", help="peers, separated by commas")
+    parser.add_argument("--train-rows", type=int, help="instead of the case's own")
+    parser.add_argument("--test-rows", type=int, default=0, help="also measure macro-F1")
+    parser.add_argument("--compile", action="store_true", help="torch_compile for the expert")
+    parser.add_argument("--out", type=Path, help="where the figures go, as JSON")
+    asked = parser.parse_args()
+    cases = [case for case in TIMED if fnmatch.fnmatch(case.name, asked.cases)]
+    sides = ["tuneoff", *asked.sides.split(",")]
+    about, results = machine(), []
+    print(f"{about['processor']}, {about['threads']} threads,", end=" ")
+    print(f"{about['product_rate'] / 1e12:.2f} T operations/s in bf16 products")
+    with tempfile.TemporaryDirectory() as work:
+        for plain in cases:
+            case = replace(plain, test_rows=asked.test_rows)
+            case = replace(case, train_rows=asked.train_rows or case.train_rows)
+            rounds = [
+                {
+                    side: measure(
+                        replace(case, seed=seed), side, Path(work), asked.data, asked.compile
+                    )
+                    for side in sides
+                }
+                for seed in range(asked.rounds)
+            ]
+            results.append(compare(case, rounds))
+            show(results[-1])
+            if asked.out:
+                asked.out.parent.mkdir(parents=True, exist_ok=True)
+                asked.out.write_text(json.dumps({"machine": about, "cases": results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What both sides are given: rows, model, method and settings, the same to the letter."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+RANK, ALPHA = 8, 16
+LEARNING_RATES = {"full": 2e-4, "partial": 4e-4, "lora": 2e-3, "qlora": 2e-3}
+"""For a hidden size of 384; the width of the benchmark's other models changes no speed."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison: `texts` are the lengths of "imdb" or "snli", `shape` the encoder's."""
+
+    texts: str
+    method: str
+    shape: str = "minilm"
+    batch_size: int = 16
+    train_rows: int = 256
+    epochs: int = 1
+    test_rows: int = 0
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.texts} {self.shape} {self.method} batch {self.batch_size}"
+
+    @property
+    def learning_rate(self) -> float:
+        return LEARNING_RATES[self.method]
+
+    def write(self, path: Path, **more: Any) -> None:
+        path.write_text(json.dumps(asdict(self) | more), encoding="utf-8")
+
+
+def read_case(path: Path) -> tuple[Case, dict[str, Any]]:
+    """A case and what stands beside it."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    own = {key: content.pop(key) for key in Case.__dataclass_fields__}
+    return Case(**own), content
+
+
+def write_rows(case: Case, folder: Path, data: Path | None) -> None:
+    """`train.csv`, `validation.csv`, `test.csv` with text, text_pair (SNLI) and label.
+
+    Real rows from `data` (a folder with `imdb/` and `snli/`); without it, words drawn at random in
+    texts as long as those are: speed is the same, quality means nothing.
+    """
+    wanted = {"train": case.train_rows, "validation": 32, "test": max(case.test_rows, 32)}
+    for i, (split, rows) in enumerate(wanted.items()):
+        frame = _real(case, split, rows, data) if data else _drawn(case.texts, rows, i)
+        frame.to_csv(folder / f"{split}.csv", index=False)
+
+
+def _real(case: Case, split: str, rows: int, data: Path) -> pd.DataFrame:
+    source = "test" if split == "test" else "train"
+    frame = pd.read_csv(data / case.texts / f"{source}.csv", keep_default_na=False)
+    frame = frame.sample(frac=1, random_state=0)  # the same rows for every seed of a case
+    start = case.train_rows if split == "validation" else 0
+    frame = frame.iloc[start : start + rows]
+    if case.texts == "snli":
+        frame = frame.rename(columns={"premise": "text", "hypothesis": "text_pair"})
+        return frame[["text", "text_pair", "label"]]
+    return frame[["text", "label"]]
+
+
+# Median words and the spread of their logarithm, as the real texts have them.
+_LENGTHS = {"imdb": ((174, 0.62),), "snli": ((13, 0.42), (7, 0.4))}
+
+
+def _drawn(texts: str, rows: int, seed: int) -> pd.DataFrame:
+    draw = np.random.default_rng(seed)
+    words = np.array(["the", "film", "was", "good", "bad", "a", "man", "with", "story", "of"])
+
+    def text(median: float, spread: float) -> str:
+        return " ".join(draw.choice(words, max(1, int(draw.lognormal(np.log(median), spread)))))
+
+    names = ("text", "text_pair")
+    columns = {
+        name: [text(*shape) for _ in range(rows)]
+        for name, shape in zip(names, _LENGTHS[texts], strict=False)
+    }
+    labels = ["no", "yes", "maybe"] if texts == "snli" else ["no", "yes"]
+    return pd.DataFrame(columns | {"label": [labels[i % len(labels)] for i in range(rows)]})
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "distilbert": {"model_type": "distilbert"},
+    "bert-base": {"model_type": "bert"},
+}
+
+
+def model_folder(shape: str, folder: Path) -> Path:
+    """MiniLM as it was published; other shapes with random weights and its tokenizer."""
+    from tuneoff.model.embedded import EMBEDDED_ID
+    from tuneoff.model.source import find_model
+
+    embedded = find_model(EMBEDDED_ID).path
+    if shape == "minilm":
+        return embedded
+    made = folder / shape
+    if not made.is_dir():
+        import torch
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(embedded)
+        config = AutoConfig.for_model(**SHAPES[shape], vocab_size=len(tokenizer))
+        torch.manual_seed(0)
+        AutoModel.from_config(config).save_pretrained(made)
+        tokenizer.save_pretrained(made)
+    return made

@@ -1,0 +1,167 @@
+"""One measured training by Transformers' Trainer with PEFT; prints its figures as JSON.
+
+    python benchmarks/trainer/peer.py CASE.json
+
+"default" is what the guides show: dynamic padding and bf16. "expert" adds what someone who knows
+sets: batches grouped by length, no attention dropout (which opens the fast attention kernel), the
+fused optimizer; on a GPU also `torch_compile`, where it is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from case import ALPHA, RANK, Case, read_case
+from sklearn.metrics import f1_score
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from tuneoff.measure.memory import PeakMemory  # both sides by the same rule
+from tuneoff.model.architecture import describe
+
+
+class Stopwatch(TrainerCallback):
+    """From the first step to the last."""
+
+    def __init__(self) -> None:
+        self.start = self.end = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.start = self.start or self._now()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.end = self._now()
+
+    @staticmethod
+    def _now() -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def load(case: Case, path: str, labels: list[str], expert: bool) -> Any:
+    options: dict[str, Any] = {"num_labels": len(labels)}
+    if expert:
+        options |= {"attention_probs_dropout_prob": 0.0, "attention_dropout": 0.0}
+    if case.method == "qlora":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+            llm_int8_skip_modules=["classifier", "bert.pooler", "pre_classifier"],
+        )
+    model = AutoModelForSequenceClassification.from_pretrained(path, **options)
+    architecture = describe(model)
+    if case.method == "partial":
+        model.requires_grad_(False)
+        for name in (*architecture.layers[-2:], *architecture.head):
+            model.get_submodule(name).requires_grad_(True)
+    if case.method in ("lora", "qlora"):
+        import peft
+
+        if case.method == "qlora":
+            model = peft.prepare_model_for_kbit_training(
+                model, use_gradient_checkpointing=not expert
+            )
+        model = peft.get_peft_model(
+            model,
+            peft.LoraConfig(
+                task_type="SEQ_CLS",
+                r=RANK,
+                lora_alpha=ALPHA,
+                target_modules=list(architecture.linears),
+                modules_to_save=sorted({name.rsplit(".", 1)[-1] for name in architecture.head}),
+            ),
+        )
+    return model
+
+
+def rows(path: Path, tokenizer: Any, labels: list[str]) -> list[dict[str, Any]]:
+    frame = pd.read_csv(path, keep_default_na=False, dtype=str)
+    pairs = frame["text_pair"].tolist() if "text_pair" in frame else None
+    tokens = tokenizer(frame["text"].tolist(), pairs, truncation=True, max_length=512)
+    return [
+        {key: values[i] for key, values in tokens.items()}
+        | {"labels": labels.index(label), "length": len(tokens["input_ids"][i])}
+        for i, label in enumerate(frame["label"])
+    ]
+
+
+def main() -> None:
+    case, more = read_case(Path(sys.argv[1]))
+    expert, folder = more["side"] == "expert", Path(more["folder"])
+    set_seed(case.seed)
+    gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    labels = sorted(pd.read_csv(folder / "train.csv", dtype=str)["label"].unique())
+    tokenizer = AutoTokenizer.from_pretrained(more["model"])
+    train, test = (rows(folder / f"{s}.csv", tokenizer, labels) for s in ("train", "test"))
+    memory = PeakMemory(device)
+    model = load(case, more["model"], labels, expert)
+    flags: dict[str, Any] = {}
+    if expert:
+        flags = {
+            "train_sampling_strategy": "group_by_length",
+            "optim": "adamw_torch_fused",
+            "torch_compile": bool(more.get("compile")),
+        }
+    watch = Stopwatch()
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(folder / "out"),
+            num_train_epochs=case.epochs,
+            per_device_train_batch_size=case.batch_size,
+            per_device_eval_batch_size=64,
+            learning_rate=case.learning_rate,
+            weight_decay=0.01,
+            warmup_steps=0.1,
+            bf16=True,
+            use_cpu=not gpu,
+            seed=case.seed,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            logging_strategy="no",
+            **flags,
+        ),
+        train_dataset=train,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        callbacks=[watch],
+    )
+    memory.reset()
+    trainer.train()
+    peak = memory.peak()
+    seconds = watch.end - watch.start
+    result: dict[str, Any] = {
+        "seconds": seconds,
+        "samples_per_second": len(train) * case.epochs / seconds,
+        "tokens_per_second": sum(r["length"] for r in train) * case.epochs / seconds,
+        "peak_memory_bytes": peak,
+        "macro_f1": None,
+    }
+    if case.test_rows:
+        found = trainer.predict(test).predictions.argmax(-1)
+        truth = np.array([r["labels"] for r in test])
+        result["macro_f1"] = float(f1_score(truth, found, average="macro"))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
