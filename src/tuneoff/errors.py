@@ -64,6 +64,10 @@ class RunFailed(TuneoffError):
     """A run ended without a result; the message is what its record says."""
 
 
+class Interrupted(TuneoffError):
+    """A run was asked to end; it goes on from its checkpoint."""
+
+
 class Diverged(TuneoffError):
     """The loss became NaN or infinite in training."""
 

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from tuneoff.data.task import Task, open_task
-from tuneoff.errors import Diverged, TuneoffError
+from tuneoff.errors import Diverged, Interrupted, TuneoffError
 from tuneoff.measure.compute import product_rate, training_flops
 from tuneoff.measure.environment import environment
 from tuneoff.measure.memory import PeakMemory, weight_bytes
@@ -46,8 +46,8 @@ from tuneoff.record import (
 )
 from tuneoff.spec import RunSpec, TrainSpec
 from tuneoff.store import RunFolder
-from tuneoff.train import classical
-from tuneoff.train.checkpoint import BestCheckpoint
+from tuneoff.train import classical, stop
+from tuneoff.train.checkpoint import BestCheckpoint, Checkpoints
 from tuneoff.train.journal import Emit, Journal
 from tuneoff.train.loop import Trained, train
 from tuneoff.train.predict import predict
@@ -97,6 +97,8 @@ def run(
     status, error = Status.FINISHED, None
     rate = learning_rate(spec, chosen, hidden_size(model_path))
     journal = Journal(folder.history_file, emit)
+    if not folder.checkpoint.is_dir():
+        journal.cut(0)
     try:
         if chosen.apply is None:
             _classical(spec, folder, task, chosen, config, outcome, journal)
@@ -108,7 +110,8 @@ def run(
         traceback.print_exc()  # into the run's log
     finally:
         journal.close()
-        shutil.rmtree(folder.path / "checkpoint", ignore_errors=True)
+        if status != Status.INTERRUPTED:  # which goes on from there
+            shutil.rmtree(folder.checkpoint, ignore_errors=True)
     outcome.cost = replace(
         outcome.cost,
         total_seconds=time.perf_counter() - started,
@@ -230,7 +233,7 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
     trained: Trained | None = None
     if trainee.masters:
         assert job.learning_rate is not None
-        best = BestCheckpoint(job.folder.path / "checkpoint", job.spec.metric)
+        best = BestCheckpoint(job.folder.checkpoint, job.spec.metric)
         trained = train(
             trainee,
             task,
@@ -242,6 +245,9 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
             journal=journal,
             memory=memory,
             best=best,
+            checkpoints=Checkpoints(
+                job.folder.checkpoint, job.spec.run_id, settings.checkpoint_seconds
+            ),
         )
         outcome.seconds.update(
             train=trained.meter.train_seconds, validate=trained.meter.evaluate_seconds
@@ -279,6 +285,11 @@ def _evaluate(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Scores at the chosen checkpoint; the only place where the test split is read."""
     splits = task.splits
+
+    def progress(done: int, rows: int) -> None:
+        stop.check()
+        journal.progress("test", step=done, steps=rows)
+
     with outcome.timed("validate"):
         validation = predict(classifier, splits["validation"], job.device)
     with outcome.timed("evaluate"):
@@ -286,7 +297,7 @@ def _evaluate(
             classifier,
             splits["test"],
             job.device,
-            lambda done, rows: journal.progress("test", step=done, steps=rows),
+            progress,
         )
     outcome.quality = Quality(
         validation=score(splits["validation"], validation, job.task.labels),
@@ -442,6 +453,8 @@ _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "cannot allocate mem
 def _status(problem: Exception) -> Status:
     if isinstance(problem, Diverged):
         return Status.DIVERGED
+    if isinstance(problem, Interrupted):
+        return Status.INTERRUPTED
     text = str(problem).lower()
     if isinstance(problem, MemoryError | torch.OutOfMemoryError) or any(
         sign in text for sign in _OUT_OF_MEMORY

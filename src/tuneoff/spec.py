@@ -89,6 +89,8 @@ class TrainSpec:
     """Layers below the first trained one give the same in each epoch: "stored" keeps their states
     on disk, once per study, "recomputed" does not. "dropout" leaves their dropout on, as the plain
     recipe has it, and stores nothing."""
+    checkpoint_seconds: float = 60.0
+    """Between two points from which a run that died goes on; the answer is the same."""
     threads: int | None = None
     """CPU threads; None: all cores that this process may use, shared among the workers."""
 
@@ -140,7 +142,8 @@ class RunSpec:
         content = asdict(self) | {"engine": ENGINE}
         for key in ("name", "model"):
             del content[key]
-        del content["train"]["threads"]
+        for key in ("threads", "checkpoint_seconds"):
+            del content["train"][key]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -158,7 +161,7 @@ def file_name(name: str) -> str:
 
 _TRAIN_KEYS = {f.name for f in fields(TrainSpec)}
 _STUDY_KEYS = {f.name for f in fields(StudySpec)}
-_METHOD_TRAIN_KEYS = _TRAIN_KEYS - {"device", "threads", "max_length"}
+_METHOD_TRAIN_KEYS = _TRAIN_KEYS - {"device", "threads", "max_length", "checkpoint_seconds"}
 """A method may depart from the study in these; one token store serves all runs of a study."""
 
 
@@ -379,6 +382,7 @@ def _train_faults(train: TrainSpec, where: str) -> list[str]:
         (dropout == "model" or 0 <= dropout < 1, "attention_dropout must lie in [0, 1)"),
         (patience is None or patience >= 1, "early_stopping_patience must be at least 1"),
         (train.micro_batch_tokens >= 1, "micro_batch_tokens must be at least 1"),
+        (train.checkpoint_seconds >= 0, "checkpoint_seconds must not be negative"),
         (0 <= train.focal_gamma < math.inf, "focal_gamma must not be negative"),
         (0 <= train.label_smoothing_factor < 1, "label_smoothing_factor must lie in [0, 1)"),
         (train.threads is None or train.threads >= 1, "threads must be at least 1"),

@@ -16,6 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -60,7 +61,8 @@ def check_writable(folder: Path) -> None:
         raise BadInput(Fault("cannot be written to", file=str(existing)))
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Force the names in `folder` to disk: a renamed file is safe only then."""
     if os.name == "nt":  # folders cannot be opened there, and renames are durable without
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -81,6 +83,7 @@ class RunFolder:
         self.predictions_file = self.path / "predictions.parquet"
         self.model = self.path / "model"
         self.log_file = self.path / "log.txt"
+        self.checkpoint = self.path / "checkpoint"
         self.sample_file = self.path / ".sample.safetensors"
 
     @classmethod
@@ -136,12 +139,16 @@ class RunFolder:
         # What follows the last line feed is empty, or half a row of a run that was killed.
         return [json.loads(line) for line in lines[:-1]]
 
-    def clear(self) -> None:
-        """Remove what an earlier run left: beside a new record it would be another run's."""
-        files = (self.record_file, self.history_file, self.predictions_file, self.log_file)
-        for file in (*files, self.sample_file):
+    def clear(self, *, keep_checkpoint: bool = False) -> None:
+        """Remove what an earlier run left: beside a new record it would be another run's.
+
+        `keep_checkpoint`: a run that died goes on from there, and continues its history.
+        """
+        going_on = keep_checkpoint and self.checkpoint.is_dir()
+        files = [self.record_file, self.predictions_file, self.log_file, self.sample_file]
+        for file in files if going_on else [*files, self.history_file]:
             file.unlink(missing_ok=True)
-        for folder in (self.model, self.path / "checkpoint"):
+        for folder in (self.model,) if going_on else (self.model, self.checkpoint):
             if folder.is_dir():
                 shutil.rmtree(folder)
 
@@ -156,6 +163,32 @@ class RunFolder:
         import pandas as pd
 
         return pd.read_parquet(self.predictions_file)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Nobody else writes runs in `folder` meanwhile; `BadInput` if somebody does.
+
+    The system gives the lock back when a process dies, however it does.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BadInput(
+            Fault(
+                "another tuneoff is at work in this folder",
+                file=str(folder),
+                mend="Wait until it has ended, or give another folder (--out).",
+            )
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class StudyFolder:

@@ -20,10 +20,13 @@ from tuneoff.record import (
     TaskRecord,
 )
 from tuneoff.spec import MethodSpec, RunSpec, StudySpec, TrainSpec, replace_train
-from tuneoff.store import RunFolder, StudyFolder, check_writable
+from tuneoff.store import RunFolder, StudyFolder, alone_in, check_writable
 
 STUDY_WIDE = ("device", "max_length", "threads")
 """Training settings in which no method may depart: one token store, one machine."""
+
+GRACE = 25.0
+"""Seconds that a run has to write a checkpoint when its study is interrupted."""
 
 DEFAULT_METHODS = ("tfidf", "head", "partial", "full", "lora")
 """Of a study that names none."""
@@ -136,6 +139,14 @@ def run_study(
     study = complete(study)
     if folder.is_run:
         raise BadInput(Fault("is the folder of a run, not of a study", file=str(folder.path)))
+    check_writable(folder.path)
+    with alone_in(folder.path):
+        return _run_all(study, folder, launcher, watch, fresh)
+
+
+def _run_all(
+    study: StudySpec, folder: StudyFolder, launcher: LocalLauncher, watch: Watcher, fresh: bool
+) -> tuple[TaskRecord, list[RunRecord]]:
     prepared, specs = _prepare(study, folder, launcher, watch)
     known = {} if fresh else {spec.run_id: folder.run(spec.run_id).record() for spec in specs}
     done = {key: record for key, record in known.items() if is_finished(record)}
@@ -143,7 +154,7 @@ def run_study(
 
     def settle(spec: RunSpec) -> RunRecord:
         return done.get(spec.run_id) or run_one(
-            spec, folder.run(spec.run_id), prepared, launcher=launcher, watch=watch
+            spec, folder.run(spec.run_id), prepared, launcher=launcher, watch=watch, fresh=fresh
         )
 
     with ThreadPoolExecutor(launcher.workers) as pool:
@@ -152,7 +163,7 @@ def run_study(
             return prepared.task, [future.result() for future in futures]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            launcher.close()  # ends what runs, so that the threads end
+            launcher.close(grace=GRACE)  # ends what runs, so that the threads end
             raise
 
 
@@ -168,20 +179,23 @@ def train_one(
     home, folder = StudyFolder(out), RunFolder(out)
     if home.runs_folder.is_dir():
         raise BadInput(Fault("is the folder of a study, not of a run", file=str(out)))
-    prepared, (spec,) = _prepare(study, home, launcher, watch)
-    known = folder.record()
-    if not fresh and known is not None and known.run_id == spec.run_id and is_finished(known):
-        watch.planned(1, 1, prepared.task)
-        return prepared.task, known
-    watch.planned(1, 0, prepared.task)
-    return prepared.task, run_one(spec, folder, prepared, launcher=launcher, watch=watch)
+    check_writable(out)
+    with alone_in(out):
+        prepared, (spec,) = _prepare(study, home, launcher, watch)
+        known = folder.record()
+        if not fresh and known is not None and known.run_id == spec.run_id and is_finished(known):
+            watch.planned(1, 1, prepared.task)
+            return prepared.task, known
+        watch.planned(1, 0, prepared.task)
+        return prepared.task, run_one(
+            spec, folder, prepared, launcher=launcher, watch=watch, fresh=fresh
+        )
 
 
 def _prepare(
     study: StudySpec, folder: StudyFolder, launcher: LocalLauncher, watch: Watcher
 ) -> tuple[Prepared, list[RunSpec]]:
     """The task on disk and the runs it needs; keeps the study's file. `BadInput` stops all."""
-    check_writable(folder.path)
     prepared = launcher.prepare(study, folder.data, watch.preparing)
     specs = plan(study, prepared)
     labels = prepared.task.labels
@@ -209,10 +223,14 @@ def run_one(
     *,
     launcher: LocalLauncher,
     watch: Watcher,
+    fresh: bool = False,
 ) -> RunRecord:
-    """Run one spec in a process of its own; a process that dies leaves a record all the same."""
+    """Run one spec in a process of its own; a process that dies leaves a record all the same.
+
+    A run that died goes on from its last checkpoint, unless `fresh`.
+    """
     folder.path.mkdir(parents=True, exist_ok=True)
-    folder.clear()
+    folder.clear(keep_checkpoint=not fresh)
     folder.write_spec(spec)
     watch.started(spec)
     ended = launcher.run(spec, folder, prepared, lambda event: watch.progress(spec, event))

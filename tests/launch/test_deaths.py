@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tuneoff.errors import BadInput
 from tuneoff.launch import LocalLauncher, launcher
 from tuneoff.progress import Quiet
 from tuneoff.record import RunRecord, Status
 from tuneoff.spec import RunSpec, StudySpec, parse_study
-from tuneoff.store import StudyFolder
+from tuneoff.store import StudyFolder, alone_in
 from tuneoff.study import complete, run_study
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="workers fork")
@@ -172,7 +176,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
     os.kill(desk.pid, signal.SIGINT)
     _, err = desk.communicate()
     assert desk.returncode == 130, err
-    assert "Interrupted. What is finished is kept; the same command goes on." in err
+    assert "Interrupted. What is finished is kept, what ran goes on where it stood:" in err
     assert "Traceback" not in err
     assert gone(left)
     folder = StudyFolder(tmp_path)
@@ -188,6 +192,111 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
     record = folder.run(records["long"].run_id).record()
     assert record is not None
     assert record.status == Status.FINISHED
+
+
+def answers(folder: StudyFolder, name: str) -> tuple[dict[str, Any], Any]:
+    """The saved weights and the predictions of a study's one run of this name."""
+    (run,) = (run for run in folder.runs() if run.path.name.startswith(name))
+    record = run.record()
+    assert record is not None
+    assert record.status == Status.FINISHED, record.error
+    return load_file(run.model / "model.safetensors"), run.predictions()
+
+
+def assert_same(one: StudyFolder, other: StudyFolder, name: str) -> None:
+    (weights, predictions), (again, predicted_again) = answers(one, name), answers(other, name)
+    assert weights.keys() == again.keys()
+    assert all(torch.equal(value, again[key]) for key, value in weights.items())
+    assert predictions.equals(predicted_again)
+
+
+SOME = {"method": "full", "name": "some", "epochs": 30}
+"""A run of a few seconds."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    local: LocalLauncher, tiny_model: Any, shared_csv: Any, tmp_path_factory: Any
+) -> tuple[StudySpec, StudyFolder]:
+    """`SOME`, and how it ends when nobody disturbs it."""
+    content = {
+        "model": str(tiny_model("bert")),
+        "data": {"train": str(shared_csv(60, name="deaths.csv"))},
+        "methods": [SOME],
+        "seeds": 1,
+        "train": {"threads": 1, "precision": "fp32", "checkpoint_seconds": 0.1},
+    }
+    asked = complete(parse_study(content))
+    folder = StudyFolder(tmp_path_factory.mktemp("undisturbed"))
+    run_study(asked, folder, launcher=local, watch=Quiet())
+    return asked, folder
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_same_command_ends_as_if_none_had_come(
+    undisturbed: tuple[StudySpec, StudyFolder], tuneoff: Any, tmp_path: Path, sent: Any, code: int
+) -> None:
+    asked, whole = undisturbed
+    desk = start(asked, tmp_path)
+    left = training(desk, tmp_path, "some")
+    began = time.monotonic()
+    os.kill(desk.pid, sent)
+    _, err = desk.communicate()
+    assert time.monotonic() - began < 30
+    assert desk.returncode == code, err
+    assert "goes on where it stood" in err
+    assert gone(left)
+    folder = StudyFolder(tmp_path)
+    (run,) = folder.runs()
+    record = run.record()
+    assert record is not None
+    assert record.status == Status.INTERRUPTED
+    assert list(run.checkpoint.glob("step-*"))
+    before = len(run.history())
+
+    ended = tuneoff("compare", folder.spec_file, "--out", tmp_path)
+    assert ended.code == 0, ended.err
+    assert before > 0
+    assert_same(folder, whole, "some")
+    assert not run.checkpoint.exists()
+
+
+def test_killed_anywhere_a_study_ends_as_one_that_was_not(
+    undisturbed: tuple[StudySpec, StudyFolder], tuneoff: Any, tmp_path: Path
+) -> None:
+    """Desk, worker and run are killed at once, four times, in whatever they are at."""
+    asked, whole = undisturbed
+    folder = StudyFolder(tmp_path)
+    draw = random.Random(0)
+    for attempt in range(4):
+        desk = start(asked, tmp_path)
+        if attempt:
+            wait_for(lambda: list(tmp_path.glob("runs/*/checkpoint/*")))
+        time.sleep(draw.random() * 2)
+        everyone = [*psutil.Process(desk.pid).children(recursive=True), psutil.Process(desk.pid)]
+        for process in everyone:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        desk.communicate()
+    ended = tuneoff("compare", folder.spec_file, "--out", tmp_path)
+    assert ended.code == 0, ended.err
+    assert_same(folder, whole, "some")
+
+
+def test_two_studies_in_one_folder_are_one_too_many(
+    study: Any, tuneoff: Any, tmp_path: Path
+) -> None:
+    desk = start(study(LONG), tmp_path)
+    left = training(desk, tmp_path, "long")
+    second = tuneoff("compare", StudyFolder(tmp_path).spec_file, "--out", tmp_path)
+    assert second.code == 2
+    assert "another tuneoff is at work in this folder" in second.err
+    assert desk.poll() is None
+    desk.kill()  # whatever becomes of the first one, the folder is free again
+    desk.communicate()
+    wait_for(lambda: gone(left))
+    with alone_in(tmp_path):
+        pass
 
 
 def test_what_no_launcher_can_do() -> None:

@@ -20,7 +20,7 @@ from tuneoff.measure.memory import PeakMemory
 from tuneoff.methods import method, parse_config
 from tuneoff.model.load import load_classifier
 from tuneoff.spec import TrainSpec
-from tuneoff.train.checkpoint import BestCheckpoint
+from tuneoff.train.checkpoint import BestCheckpoint, Checkpoints
 from tuneoff.train.journal import Journal
 from tuneoff.train.loop import train
 
@@ -243,6 +243,7 @@ def test_training_never_reads_the_test_split(
         journal=journal,
         memory=PeakMemory(torch.device("cpu")),
         best=BestCheckpoint(tmp_path / "checkpoint", "macro_f1"),
+        checkpoints=Checkpoints(tmp_path / "checkpoint", "this", 60.0),
     )
     journal.close()
     assert trained.best_epoch == 1

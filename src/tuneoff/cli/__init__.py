@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import typer
@@ -25,11 +28,28 @@ class _Commands(TyperGroup):
     """Says what an interrupt leaves behind; Typer itself would say nothing."""
 
     def invoke(self, ctx: Any) -> Any:
+        before = signal.signal(signal.SIGTERM, _terminate)
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.echo("Interrupted. What is finished is kept; the same command goes on.", err=True)
-            raise typer.Exit(130) from None
+        except (KeyboardInterrupt, _Terminated) as end:
+            command = shlex.join(["tuneoff", *sys.argv[1:]])
+            typer.echo(
+                "Interrupted. What is finished is kept, what ran goes on where it stood:\n"
+                f"  {command.replace(' --fresh', '')}",
+                err=True,
+            )
+            raise typer.Exit(143 if isinstance(end, _Terminated) else 130) from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+class _Terminated(BaseException):
+    """SIGTERM came: as an interrupt, by whoever ends processes."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what runs is saving
+    raise _Terminated
 
 
 app = typer.Typer(

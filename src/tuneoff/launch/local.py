@@ -8,8 +8,9 @@ import queue
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,18 @@ class LocalLauncher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """End every worker and whatever it was running."""
+    def close(self, grace: float = 0.0) -> None:
+        """End every worker and whatever it was running.
+
+        With `grace` runs are asked to save first, and have so many seconds for it.
+        """
         self._closed = True
+        if grace:
+            for worker in self._all:
+                worker.ask_to_end()
+            end = time.monotonic() + grace
+            while any(worker.running for worker in self._all) and time.monotonic() < end:
+                time.sleep(0.05)
         for worker in self._all:
             worker.close()
 
@@ -175,6 +185,8 @@ class _Worker:
     """One worker process, started at once so that it is warm when it is needed."""
 
     def __init__(self) -> None:
+        self.running = False
+        """Whether a run is at work."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tuneoff.launch.worker"],
             stdin=subprocess.PIPE,
@@ -197,12 +209,22 @@ class _Worker:
             self._process.stdin.flush()
         except (BrokenPipeError, ValueError):
             return
-        while (line := self._answer()).endswith("\n"):
-            event: Event = json.loads(line)
-            yield event
-            if event["event"] == "ended":
-                return
-        self._process.wait()
+        self.running = request["do"] == "run"
+        try:
+            while (line := self._answer()).endswith("\n"):
+                event: Event = json.loads(line)
+                yield event
+                if event["event"] == "ended":
+                    return
+            self._process.wait()
+        finally:
+            self.running = False
+
+    def ask_to_end(self) -> None:
+        """Ask the run at work to save and end."""
+        if self.running:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGTERM)
 
     def _answer(self) -> str:
         """The next line, cut short if the worker was killed while it wrote, empty at the end."""

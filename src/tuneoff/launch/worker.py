@@ -89,12 +89,14 @@ def run(request: Request, send: Send) -> None:
     import torch
 
     from tuneoff.run import run
+    from tuneoff.train import stop
 
     folder = RunFolder(request["folder"])
     log = os.open(folder.log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     torch.set_num_threads(request["threads"])
+    stop.listen()
     run(
         folder.spec(),
         folder,
@@ -140,7 +142,9 @@ def load_engine() -> None:
 
 def main() -> None:
     """Serve requests until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A study that is interrupted asks its runs to save and end; the worker itself ends with it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is not an answer
     with os.fdopen(0, "rb", buffering=0) as requests:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -43,6 +43,39 @@ class TrainClock:
             synchronize(self._device)
             self._before = self.seconds_so_far
             self._since = None
+
+    @contextmanager
+    def pausing(self) -> Iterator[None]:
+        """Time spent in here, within `running`, is not training."""
+        synchronize(self._device)
+        self._before = self.seconds_so_far
+        self._since = None
+        try:
+            yield
+        finally:
+            self._since = time.perf_counter()
+
+    def state(self) -> dict[str, float]:
+        """As a checkpoint keeps it."""
+        return {
+            "steps": self._steps,
+            "before": self.seconds_so_far,
+            "warm_seconds": self._warm_seconds,
+            "warm_samples": self._warm_samples,
+            "warm_tokens": self._warm_tokens,
+            "samples": self.samples_so_far,
+            "tokens": self.tokens,
+            "evaluate_seconds": self.evaluate_seconds,
+        }
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on from a `state`."""
+        self._steps, self._before = int(state["steps"]), state["before"]
+        self._warm_seconds = state["warm_seconds"]
+        self._warm_samples = int(state["warm_samples"])
+        self._warm_tokens = int(state["warm_tokens"])
+        self.samples_so_far, self.tokens = int(state["samples"]), int(state["tokens"])
+        self.evaluate_seconds = state["evaluate_seconds"]
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

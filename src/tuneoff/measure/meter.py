@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -23,6 +23,15 @@ class TrainMeter(TrainClock):
         self._memory = memory
         self.peak_bytes = 0
         self.reserved_bytes: int | None = None
+
+    def state(self) -> dict[str, float]:
+        """As a checkpoint keeps it."""
+        return super().state() | {"peak_bytes": max(self.peak_bytes, self._memory.peak())}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on from a `state`."""
+        super().restore(state)
+        self.peak_bytes = int(state["peak_bytes"])
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -120,6 +120,25 @@ class _Allocation(Hook):
         elif self._peft.rank_pattern:
             self._allocator.mask_using_rank_pattern(_Weights(adapter), self._peft.rank_pattern)
 
+    def state(self) -> dict[str, Tensor]:
+        import torch
+
+        kept = {f"average/{n}": t for n, t in self._allocator.exp_avg_ipt.items()}
+        kept |= {f"uncertainty/{n}": t for n, t in self._allocator.exp_avg_unc.items()}
+        pattern = self._peft.rank_pattern or {}
+        return kept | {f"pattern/{n}": torch.tensor(ranks) for n, ranks in pattern.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        def part(name: str) -> dict[str, Tensor]:
+            size = len(name) + 1
+            return {key[size:]: t for key, t in state.items() if key.startswith(name + "/")}
+
+        self._allocator.exp_avg_ipt = part("average")
+        self._allocator.exp_avg_unc = part("uncertainty")
+        # What it would set up at its first step is computed anew in each: its names have to be.
+        self._allocator.ipt = dict(self._allocator.exp_avg_ipt)
+        self._peft.rank_pattern = {n: t.tolist() for n, t in part("pattern").items()} or None
+
     def given_up(self, weights: Mapping[str, Tensor]) -> set[str]:
         """Layers that lost all of their ranks: they begin at 0, and end there."""
         return {name for name, value in weights.items() if ".lora_E." in name and not value.any()}

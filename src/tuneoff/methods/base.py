@@ -98,6 +98,13 @@ class Hook:
     def after_step(self, step: int, weights: Mapping[str, Tensor]) -> None:
         """Optimizer step number `step`, counted from 1, is done; `weights` may be changed."""
 
+    def state(self) -> dict[str, Tensor]:
+        """What later steps depend on, for a checkpoint; by names of the hook's own choice."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a `state`."""
+
     def given_up(self, weights: Mapping[str, Tensor]) -> set[str]:
         """Names of weights that the method itself has put back to where they began."""
         return set()

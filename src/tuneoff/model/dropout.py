@@ -59,10 +59,14 @@ def _masked(x: Tensor, drawn: Tensor, threshold: int) -> Tensor:
     return kept.mul_(x).mul_(256 / (256 - threshold))
 
 
-def use_byte_dropout(model: nn.Module, seed: int) -> None:
-    """Replace every `nn.Dropout` of `model` that drops anything, adapters' included."""
+def use_byte_dropout(model: nn.Module, seed: int) -> np.random.Generator:
+    """Replace every `nn.Dropout` of `model` that drops anything, adapters' included.
+
+    Returns the stream that all of them draw from.
+    """
     source = np.random.Generator(np.random.SFC64(seed))
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout and 0 < child.p < 1:
                 setattr(module, name, ByteDropout(child.p, source))
+    return source

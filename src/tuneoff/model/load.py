@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +37,8 @@ class Trainee:
     """By name, the body's weights that train otherwise than the run's settings say."""
     hook: Hook
     """What the method does beside the plain loop."""
+    dropout: np.random.Generator | None
+    """What dropout draws from; None: PyTorch's own generator."""
 
 
 def load_classifier(
@@ -70,13 +73,12 @@ def load_classifier(
     if not method.quantized:  # lowered first: the device never holds the body in float32
         trained.to(device)
         masters = {name: master.to(device) for name, master in masters.items()}
-    if device.type == "cpu":
-        use_byte_dropout(trained, seed)
+    dropout = use_byte_dropout(trained, seed) if device.type == "cpu" else None
     paces = {}
     if method.pace:
         body = [name for name in masters if not architecture.is_head(name)]
         paces = {name: method.pace(name, architecture, config) for name in body}
-    return Trainee(Classifier(trained, architecture), masters, paces, hook)
+    return Trainee(Classifier(trained, architecture), masters, paces, hook, dropout)
 
 
 def check_fits(

@@ -16,9 +16,19 @@ class Journal:
 
     def __init__(self, file: Path, emit: Emit) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = file.open("w", encoding="utf-8")
+        self._stream = file.open("a", encoding="utf-8")
         self._emit = emit
         self._next_event = 0.0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the history so far."""
+        return self._stream.tell()
+
+    def cut(self, size: int) -> None:
+        """Forget what a run that died wrote beyond its checkpoint."""
+        self._stream.truncate(size)
+        self._stream.seek(size)
 
     def write(self, kind: str, **values: Any) -> None:
         """One row of the history."""

@@ -1,7 +1,8 @@
 """The training loop: the page to read.
 
 A step is `batch_size` examples. They are laid out without padding, and in pieces if they hold more
-tokens than fit at once; the gradient is that of the whole step either way.
+tokens than fit at once; the gradient is that of the whole step either way. A run that died goes on
+from its last checkpoint, and ends bit for bit as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from torch import Tensor
 from tuneoff.data.batches import batch, by_tokens, count_tokens, share, steps
 from tuneoff.data.task import Split, Task
 from tuneoff.errors import Diverged
-from tuneoff.measure.clock import TrainClock
 from tuneoff.measure.memory import PeakMemory
 from tuneoff.measure.meter import TrainMeter
 from tuneoff.measure.quality import score
@@ -27,11 +27,14 @@ from tuneoff.model.load import Trainee
 from tuneoff.model.packed import Classifier
 from tuneoff.record import Scores
 from tuneoff.spec import TrainSpec
-from tuneoff.train.checkpoint import BestCheckpoint
+from tuneoff.train import stop
+from tuneoff.train.checkpoint import BestCheckpoint, Checkpoints
 from tuneoff.train.journal import Journal
 from tuneoff.train.loss import Loss, class_weights
+from tuneoff.train.loss_log import LossLog
 from tuneoff.train.optimizer import Optimizer
 from tuneoff.train.predict import predict
+from tuneoff.train.resume import Position, Resumable
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,12 @@ def train(
     journal: Journal,
     memory: PeakMemory,
     best: BestCheckpoint,
+    checkpoints: Checkpoints,
 ) -> Trained:
     """Train `trainee`, choose the best epoch on validation, and leave its weights in place.
 
-    Raises `Diverged` when loss or gradient are no longer finite.
+    Goes on from the last of `checkpoints`, if there is one. Raises `Diverged` when loss or gradient
+    are no longer finite, `Interrupted`, after a checkpoint, when the run is asked to end.
     """
     classifier, masters, hook = trainee.classifier, trainee.masters, trainee.hook
     rows, device = task.splits["train"], accelerator.device
@@ -78,31 +83,36 @@ def train(
     model = accelerator.prepare(classifier) if accelerator.num_processes > 1 else classifier
     order = np.random.default_rng(seed)
     meter = TrainMeter(device, max(1, total // 10), memory)
-    log = _LossLog(journal, every=max(1, total // 100), total=total)
-    step = without_gain = 0
+    log = LossLog(journal, every=max(1, total // 100), total=total)
+    resumable = Resumable(checkpoints, trainee, optimizer, order, meter, log, best, journal)
+    at = resumable.go_on() or Position()
 
-    for epoch in range(1, settings.epochs + 1):
+    while at.epoch <= settings.epochs:
         classifier.train()
+        epoch_order = order.bit_generator.state
+        chosen_rows = list(steps(rows, settings.batch_size, order))
         with meter.running():
-            for chosen in steps(rows, settings.batch_size, order):
+            for chosen in chosen_rows[at.steps_in_epoch :]:
                 rate = optimizer.learning_rate
                 value = _step(model, rows, chosen, loss, optimizer, hook, accelerator, settings)
-                step += 1
-                hook.after_step(step, masters)
+                at = at.next_step()
+                hook.after_step(at.step, masters)
                 optimizer.renew()
                 meter.step(len(chosen), count_tokens(rows, [chosen]))
-                log.add(value, step, step / steps_per_epoch, rate, meter)
+                log.add(value, at.step, at.step / steps_per_epoch, rate, meter)
+                if stop.asked_to() or checkpoints.due():
+                    with meter.pausing():
+                        resumable.save(at, epoch_order)
+                        stop.check()
         with meter.evaluating():
-            current = _validate(classifier, task, device, epoch, step, journal)
-        if best.offer(epoch, getattr(current, metric), masters):
-            without_gain = 0
-        else:
-            without_gain += 1
-            if without_gain == settings.early_stopping_patience:
-                break
+            current = _validate(classifier, task, device, at.epoch, at.step, journal)
+        better = best.offer(at.epoch, getattr(current, metric), masters)
+        at = at.next_epoch(better)
+        if at.without_gain == settings.early_stopping_patience:
+            break
 
     assert best.epoch is not None
-    if best.epoch != epoch:
+    if best.epoch != at.epoch - 1:
         best.restore(masters)
         optimizer.renew()
     return Trained(
@@ -124,7 +134,7 @@ def _validate(
     """Scores on the validation split after `epoch`, written to the journal."""
     journal.phase("validate")
     split = task.splits["validation"]
-    probabilities = predict(classifier, split, device)
+    probabilities = predict(classifier, split, device, lambda *_: stop.check())
     if not np.isfinite(probabilities).all():
         raise Diverged(f"the model's answers are no longer finite after epoch {epoch}")
     scores = score(split, probabilities, task.labels)
@@ -173,41 +183,3 @@ def _step(
         value += piece_loss.detach()
     optimizer.step()
     return value
-
-
-class _LossLog:
-    """Collects losses on the device and reads them a hundred times per run, not in each step."""
-
-    def __init__(self, journal: Journal, every: int, total: int) -> None:
-        self._journal, self._every, self._total = journal, every, total
-        self._sum: Tensor | None = None
-        self._count = 0
-
-    def add(self, value: Tensor, step: int, epoch: float, rate: float, clock: TrainClock) -> None:
-        self._sum = value if self._sum is None else self._sum + value
-        self._count += 1
-        if step % self._every == 0 or step == self._total:
-            self._write(step, epoch, rate, clock)
-        speed = clock.samples_so_far / max(clock.seconds_so_far, 1e-9)
-        self._journal.progress(
-            "train",
-            step=step,
-            steps=self._total,
-            samples_per_second=speed,
-            seconds_left=clock.seconds_so_far / step * (self._total - step),
-        )
-
-    def _write(self, step: int, epoch: float, rate: float, clock: TrainClock) -> None:
-        assert self._sum is not None
-        mean = self._sum.item() / self._count
-        self._sum, self._count = None, 0
-        if not math.isfinite(mean):
-            raise Diverged(f"the loss became {mean} by step {step}")
-        self._journal.write(
-            "train",
-            step=step,
-            epoch=epoch,
-            loss=mean,
-            learning_rate=rate,
-            seconds=clock.seconds_so_far,
-        )

@@ -42,6 +42,7 @@ class Optimizer:
         self._lowered = [(w, m) for w, m in pairs if w.dtype != m.dtype]
         self._same: list[Tensor] = [w for w, m in pairs if w.dtype == m.dtype]
         self._trained = [m for _, m in self._lowered] + self._same
+        self._names = {id(master): name for name, master in masters.items()}
         self._waiting = [
             (math.ceil(paces[name].start * steps), weights[name])
             for name in masters
@@ -102,10 +103,12 @@ class Optimizer:
         self._scaler.update()
         self._schedule.step()
         self._done += 1
-        if self._waiting:
-            for first, weight in self._waiting:
-                weight.requires_grad_(self._done >= first)
-            self._waiting = [pair for pair in self._waiting if pair[0] > self._done]
+        self._begin_late_weights()
+
+    def _begin_late_weights(self) -> None:
+        for first, weight in self._waiting:
+            weight.requires_grad_(self._done >= first)
+        self._waiting = [pair for pair in self._waiting if pair[0] > self._done]
 
     @torch.no_grad()
     def renew(self) -> None:
@@ -116,6 +119,36 @@ class Optimizer:
         if self._lowered:
             weights, masters = zip(*self._lowered, strict=True)
             torch._foreach_copy_(list(weights), list(masters))
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What the next step depends on beside the masters: tensors by name, and plain values."""
+        tensors = {
+            f"{self._names[id(weight)]}/{key}": value
+            for weight, values in self._adamw.state.items()
+            for key, value in values.items()
+        }
+        return tensors, {"steps": self._done, "scaler": self._scaler.state_dict()}
+
+    def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+        """Go on from a `state`; the masters are the caller's to restore."""
+        fused = self._adamw.defaults["fused"]
+        for group in self._adamw.param_groups:
+            for weight in group["params"]:
+                prefix = self._names[id(weight)] + "/"
+                found = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+                if found:
+                    self._adamw.state[weight] = {
+                        # Where AdamW is not fused it counts its steps on the CPU.
+                        key: value.to("cpu" if key == "step" and not fused else weight.device)
+                        for key, value in found.items()
+                    }
+        self._done = plain["steps"]
+        self._scaler.load_state_dict(plain["scaler"])
+        self._schedule.last_epoch = self._done
+        for group, base in zip(self._adamw.param_groups, self._schedule.base_lrs, strict=True):
+            group["lr"] = base * self._schedule.lr_lambdas[0](self._done)
+        self._begin_late_weights()
+        self.renew()
 
     def state_bytes(self) -> int:
         """Masters and AdamW's moments."""
