@@ -261,6 +261,18 @@ class StudyFolder:
                 return task
         return None
 
+    def rows(self, task: TaskRecord) -> pd.DataFrame | None:
+        """`split, row, text, text_pair, label, weight, group` of a task; None if it is gone."""
+        import pandas as pd
+
+        file = self.data / task.key / "rows.parquet"
+        return pd.read_parquet(file) if file.is_file() else None
+
+    def predictions(self, run_id: str) -> pd.DataFrame | None:
+        """Labels and probabilities that a run gave; None if it left none."""
+        run = self.run(run_id)
+        return run.predictions() if run.predictions_file.is_file() else None
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Keep what the table and the report show."""
         write_json(self.summary_file, summary)

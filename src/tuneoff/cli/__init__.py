@@ -87,7 +87,11 @@ def _version(
 
 
 def main() -> None:
-    """Run a command. Exit codes: 0 done; 1 some runs failed; 2 bad input, nothing was run."""
+    """Run a command.
+
+    Exit codes: 0 done; 1 some runs failed; 2 bad input, nothing was run,
+    or with --strict: the audit found a fault.
+    """
     from tuneoff.errors import BadInput, TuneoffError
 
     # Notes of the libraries below to their developers are no business of who runs a command.

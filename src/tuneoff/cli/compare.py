@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tuneoff.cli.options import over, study_options
+from tuneoff.cli.options import Strict, over, study_options
 
 
 @study_options
@@ -34,6 +34,7 @@ def compare(
         bool, typer.Option("--fresh/--resume", help="Run everything anew, or only what is missing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    strict: Strict = False,
     study: dict[str, Any],
 ) -> None:
     """Fine-tune in several ways and compare what comes out.
@@ -57,6 +58,7 @@ def compare(
         workers=workers,
         fresh=fresh,
         as_json=as_json,
+        strict=strict,
     )
     raise typer.Exit(status)
 
@@ -70,11 +72,16 @@ def run_and_show(
     workers: int = 1,
     fresh: bool = False,
     as_json: bool = False,
+    strict: bool = False,
 ) -> int:
-    """Run the study in `content`, print its table and where its report is; the exit code."""
+    """Run the study in `content`, print its table and where its report is; the exit code.
+
+    `strict`: 2 if the audit finds a fault, whatever became of the runs.
+    """
     from rich.console import Console
 
     from tuneoff.compare import render_table
+    from tuneoff.compare.audit import faults_in
     from tuneoff.launch import launcher
     from tuneoff.progress import watcher
     from tuneoff.record import Status
@@ -98,4 +105,6 @@ def run_and_show(
         console = Console()
         console.print(render_table(summary))
         console.print(f"\nReport: {report}", markup=False, highlight=False, soft_wrap=True)
+    if strict and faults_in(summary["audit"]):
+        return 2
     return 0 if all(record.status == Status.FINISHED for record in records) else 1

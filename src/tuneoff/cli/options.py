@@ -20,6 +20,11 @@ class _Option:
     panel: str
 
 
+Strict = Annotated[
+    bool, typer.Option("--strict", help="End with exit code 2 if the audit finds a fault.")
+]
+"""`--strict` of the commands that show an audit."""
+
 _DATA, _TRAIN = "Data", "Training"
 # fmt: off
 _OPTIONS = (

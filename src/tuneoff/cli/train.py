@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from tuneoff.cli.options import study_options
+from tuneoff.cli.options import Strict, study_options
 
 
 @study_options
@@ -28,6 +28,7 @@ def train(
         bool, typer.Option("--fresh/--resume", help="Train anew even if it is finished.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    strict: Strict = False,
     *,
     study: dict[str, Any],
 ) -> None:
@@ -35,22 +36,31 @@ def train(
     from rich.console import Console
 
     from tuneoff.compare import render_table, summarize
+    from tuneoff.compare.audit import audit, audit_lines, collect, faults_in
     from tuneoff.launch import launcher as open_launcher
     from tuneoff.progress import watcher
     from tuneoff.record import Status
     from tuneoff.spec import parse_study
+    from tuneoff.store import StudyFolder
     from tuneoff.study import complete, train_one
 
     entry = {"method": method, **_settings(settings or [])}
     asked = complete(parse_study({**study, "methods": [entry], "seeds": [seed]}))
     with open_launcher(launcher) as launch, watcher(quiet=as_json) as watch:
         task, record = train_one(asked, out, launcher=launch, watch=watch, fresh=fresh)
+    summary = summarize(asked, task, [record])
+    evidence = collect(StudyFolder(out), asked, task, [record])
+    summary["audit"] = [finding.to_plain() for finding in audit(evidence)]
     if as_json:
         typer.echo(json.dumps(record.to_plain(), indent=1, ensure_ascii=False))
     else:
         console = Console()
-        console.print(render_table(summarize(asked, task, [record])))
+        console.print(render_table(summary))
         console.print(f"\nModel: {out / 'model'}", markup=False, highlight=False, soft_wrap=True)
+    if strict and faults_in(summary["audit"]):
+        if as_json:  # the record does not hold the audit
+            Console(stderr=True).print(*audit_lines(summary["audit"]), sep="\n")
+        raise typer.Exit(2)
     raise typer.Exit(0 if record.status == Status.FINISHED else 1)
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tuneoff.compare import format as fmt
+from tuneoff.compare.audit import audit_lines
 from tuneoff.compare.table import display_order, mean_of
 from tuneoff.record import QUALITY_METRICS
 
@@ -53,7 +54,8 @@ class _StudyTable:
         needed = Measurement.get(console, options.update(max_width=BOUNDLESS), table).maximum
         if needed > options.max_width:
             table = _table(self.summary, wide=False)
-        yield Group(table, Text(), *_footer(self.summary))
+        audit = audit_lines(self.summary["audit"])
+        yield Group(table, Text(), *_footer(self.summary), *audit)
 
 
 def _table(summary: dict[str, Any], wide: bool) -> Table:

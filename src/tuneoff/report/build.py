@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tuneoff.compare import summarize
+from tuneoff.compare.audit import audit, collect
 from tuneoff.record import RunRecord
 from tuneoff.report.html import write_report
 from tuneoff.store import StudyFolder
@@ -29,6 +30,7 @@ def build_report(
     if command is None:
         command = (folder.summary() or {}).get("command")
     summary = {**summarize(study, task, records), "command": command}
+    summary["audit"] = [f.to_plain() for f in audit(collect(folder, study, task, records))]
     folder.write_summary(summary)
     histories = {r.run_id: folder.run(r.run_id).history() for r in records}
     return write_report(folder, summary, records, histories, task, command)

@@ -24,6 +24,7 @@ from markupsafe import Markup
 from tuneoff import __version__
 from tuneoff.compare import display_order
 from tuneoff.compare import format as fmt
+from tuneoff.compare.audit import count_line
 from tuneoff.record import QUALITY_METRICS, RunRecord, TaskRecord
 from tuneoff.report import palette, tables, words
 from tuneoff.report.figures import Figure, Material, classes, cost, curves, quality
@@ -155,6 +156,7 @@ def _content(material: Material) -> dict[str, Any]:
         "failures": tables.failures(material),
         "runs": tables.run_table(material),
         "environment": tables.environment(material),
+        "audit_count": count_line(summary["audit"] or []),
     }
 
 

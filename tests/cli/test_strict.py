@@ -1,0 +1,83 @@
+"""`--strict`: a fault that the audit finds is exit code 2, whatever else is well."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOPICS = {"animals": "cat dog bird horse", "food": "bread milk soup cheese"}
+
+
+def write(path: Path, start: int, rows: int) -> Path:
+    """Texts that stand in no other file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for i in range(start, start + rows):
+            label = list(TOPICS)[i % 2]
+            words = TOPICS[label].split()
+            writer.writerow([f"{words[i % 4]} {words[i % 3]} number {i}", label])
+    return path
+
+
+@pytest.fixture
+def clean(finished_study: Any, tmp_path: Path) -> list[Any]:
+    """Options of a study whose audit has nothing to find."""
+    train, test = write(tmp_path / "train.csv", 0, 60), write(tmp_path / "test.csv", 100, 40)
+    return ["--model", finished_study.model, "--train", train, "--test", test]
+
+
+def test_compare(clean: list[Any], tuneoff: Any, tmp_path: Path) -> None:
+    command = ("compare", *clean, "--methods", "tfidf", "--out", tmp_path / "study", "--strict")
+    well = tuneoff(*command)
+    assert well.code == 0, well.err
+    assert "Audit: no fault found" in well.out
+    # the same with a training file that holds the test rows
+    train, test = clean[3], clean[5]
+    train.write_text(train.read_text() + "".join(test.read_text().splitlines(True)[1:]))
+    faulty = tuneoff(*command)
+    assert faulty.code == 2
+    assert "train-test-overlap: 40 of 40 test rows (100 %)" in faulty.out
+    assert "Report:" in faulty.out  # it ran, and all is written
+    lenient = tuneoff(*command[:-1])
+    assert lenient.code == 0
+    assert "train-test-overlap" in lenient.out
+    summary = json.loads(tuneoff(*command, "--json").out)
+    assert [finding["code"] for finding in summary["audit"]] == ["train-test-overlap"]
+    assert tuneoff(*command, "--json").code == 2
+
+
+def test_report(finished_study: Any, tuneoff: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(finished_study.path, folder)
+    strict = tuneoff("report", folder, "--strict")
+    assert strict.code == 2
+    assert "shared-learning-rate" in strict.out  # 3e-3 for full and lora
+    assert "single-seed" in strict.out
+    assert max(len(x) for x in strict.out.splitlines() if not x.startswith("Report")) <= 80
+    assert tuneoff("report", folder).code == 0
+
+
+def test_train(clean: list[Any], tuneoff: Any, tmp_path: Path) -> None:
+    command = ("train", "--method", "tfidf", *clean, "--strict", "--out")
+    well = tuneoff(*command, tmp_path / "well")
+    assert well.code == 0, well.err
+    assert "Audit: no fault found" in well.out
+    train, test = clean[3], clean[5]
+    train.write_text(train.read_text() + "".join(test.read_text().splitlines(True)[1:]))
+    faulty = tuneoff(*command, tmp_path / "faulty", "--json")
+    assert faulty.code == 2
+    assert json.loads(faulty.out)["status"] == "finished"
+    assert "train-test-overlap" in faulty.err
+
+
+def test_help_names_the_exit_code(tuneoff: Any) -> None:
+    for command in ("compare", "train", "report"):
+        text = " ".join(tuneoff(command, "--help").out.split())
+        assert "--strict" in text
+        assert "exit code 2 if the audit finds a fault" in text.replace("│ │ ", "")
