@@ -22,7 +22,7 @@ from tuneoff.data.task import Task, open_task
 from tuneoff.errors import Diverged, Interrupted, TuneoffError
 from tuneoff.measure.compute import product_rate, training_flops
 from tuneoff.measure.environment import environment
-from tuneoff.measure.memory import PeakMemory, weight_bytes
+from tuneoff.measure.memory import PeakMemory, is_out_of_memory, weight_bytes
 from tuneoff.measure.parameters import count_parameters
 from tuneoff.measure.quality import score
 from tuneoff.measure.storage import storage_bytes
@@ -253,6 +253,11 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
             train=trained.meter.train_seconds, validate=trained.meter.evaluate_seconds
         )
         outcome.best_epoch = trained.best_epoch
+        if trained.micro_batch_tokens < settings.micro_batch_tokens:
+            outcome.warnings.append(
+                f"memory ran out: steps were computed in pieces of {trained.micro_batch_tokens:,}"
+                f" tokens instead of {settings.micro_batch_tokens:,} (the same result)"
+            )
     memory.reset()
     validation, test = _evaluate(job, task, classifier, outcome, journal)
     evaluate_peak = memory.peak()
@@ -447,20 +452,12 @@ def _departures(job: _Job, classifier: Classifier) -> dict[str, str]:
     return found
 
 
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "cannot allocate memory")
-
-
 def _status(problem: Exception) -> Status:
     if isinstance(problem, Diverged):
         return Status.DIVERGED
     if isinstance(problem, Interrupted):
         return Status.INTERRUPTED
-    text = str(problem).lower()
-    if isinstance(problem, MemoryError | torch.OutOfMemoryError) or any(
-        sign in text for sign in _OUT_OF_MEMORY
-    ):
-        return Status.OUT_OF_MEMORY
-    return Status.FAILED
+    return Status.OUT_OF_MEMORY if is_out_of_memory(problem) else Status.FAILED
 
 
 def _message(problem: Exception) -> str:

@@ -274,3 +274,60 @@ def test_the_best_checkpoint_keeps_the_first_of_equals(tmp_path: Path) -> None:
     assert lower.offer(2, 0.4, weights)
     assert not lower.offer(3, 0.6, weights)
     assert lower.epoch == 2
+
+
+def refuse_above(tokens: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A device on which no more than so many tokens fit at once; the sizes that were tried."""
+    from tuneoff.model.packed import Classifier
+
+    tried: list[int] = []
+    forward = Classifier.forward
+
+    def small(self: Any, inputs: Any) -> Any:
+        if self.training:
+            tried.append(inputs.tokens)
+            if inputs.tokens > tokens:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(self, inputs)
+
+    monkeypatch.setattr(Classifier, "forward", small)
+    return tried
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_that_does_not_fit_is_halved_until_it_does(
+    run_toy: RunToy,
+    toy_task: ToyTask,
+    without_dropout: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+) -> None:
+    options = {
+        "task": toy_task("bert"),
+        "model": without_dropout,
+        "adam_epsilon": 1e-3,
+        "precision": precision,
+    }
+    plenty = run_toy("full", **options)
+    kept = shutil.copytree(plenty.folder.path, plenty.folder.path.with_name("plenty"))
+    with monkeypatch.context() as patched:
+        tried = refuse_above(70, patched)
+        little = run_toy("full", **options)
+    plenty.folder.__init__(kept)
+    assert little.record.status == "finished", little.record.error
+    assert max(tried) > 70
+    assert sum(tokens > 70 for tokens in tried) <= 3  # what fits is remembered
+    (warning,) = little.record.warnings
+    assert "memory ran out: steps were computed in pieces of" in warning
+    if precision == "fp32":
+        assert_same_weights(plenty, little)
+
+
+def test_what_does_not_fit_by_itself_is_a_record(
+    run_toy: RunToy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_above(5, monkeypatch)
+    made = run_toy("full")
+    assert made.record.status == "out_of_memory"
+    assert "out of memory" in made.record.error
+    assert made.record.quality.test is None

@@ -83,6 +83,18 @@ def _resident_peak() -> int:
     return int(line.split()[1]) * 1024
 
 
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether `problem` says that memory ran out, on a GPU or beside it."""
+    if isinstance(problem, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(problem).lower()
+    return isinstance(problem, RuntimeError) and any(sign in text for sign in _OUT_OF_MEMORY)
+
+
+# What PyTorch's CPU allocator and CUDA's libraries say.
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "cannot allocate memory")
+
+
 def release_memory() -> None:
     """Hand freed memory back, so that what a phase needs is not hidden by what came before it."""
     gc.collect()

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch import Tensor
 from tuneoff.data.batches import batch, by_tokens, count_tokens, share, steps
 from tuneoff.data.task import Split, Task
 from tuneoff.errors import Diverged
-from tuneoff.measure.memory import PeakMemory
+from tuneoff.measure.memory import PeakMemory, is_out_of_memory, release_memory
 from tuneoff.measure.meter import TrainMeter
 from tuneoff.measure.quality import score
 from tuneoff.methods.base import Hook
@@ -36,6 +37,8 @@ from tuneoff.train.optimizer import Optimizer
 from tuneoff.train.predict import predict
 from tuneoff.train.resume import Position, Resumable
 
+Rows = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -45,6 +48,8 @@ class Trained:
     meter: TrainMeter
     gradient_bytes: int
     optimizer_bytes: int
+    micro_batch_tokens: int
+    """What fitted into memory at once."""
 
 
 def train(
@@ -85,7 +90,8 @@ def train(
     meter = TrainMeter(device, max(1, total // 10), memory)
     log = LossLog(journal, every=max(1, total // 100), total=total)
     resumable = Resumable(checkpoints, trainee, optimizer, order, meter, log, best, journal)
-    at = resumable.go_on() or Position()
+    at = resumable.go_on() or Position(micro_batch_tokens=settings.micro_batch_tokens)
+    fits = at.micro_batch_tokens
 
     while at.epoch <= settings.epochs:
         classifier.train()
@@ -94,8 +100,8 @@ def train(
         with meter.running():
             for chosen in chosen_rows[at.steps_in_epoch :]:
                 rate = optimizer.learning_rate
-                value = _step(model, rows, chosen, loss, optimizer, hook, accelerator, settings)
-                at = at.next_step()
+                value, fits = _step(model, rows, chosen, loss, optimizer, hook, accelerator, fits)
+                at = at.next_step(fits)
                 hook.after_step(at.step, masters)
                 optimizer.renew()
                 meter.step(len(chosen), count_tokens(rows, [chosen]))
@@ -120,6 +126,7 @@ def train(
         meter=meter,
         gradient_bytes=optimizer.gradient_bytes(),
         optimizer_bytes=optimizer.state_bytes(),
+        micro_batch_tokens=fits,
     )
 
 
@@ -152,25 +159,51 @@ def _validate(
 def _step(
     model: torch.nn.Module,
     rows: Split,
-    chosen: np.ndarray[tuple[int], np.dtype[np.int64]],
+    chosen: Rows,
     loss: Loss,
     optimizer: Optimizer,
     hook: Hook,
     accelerator: Accelerator,
-    settings: TrainSpec,
-) -> Tensor:
-    """One optimizer step over the rows `chosen`; returns its mean loss, still on the device.
+    fits: int,
+) -> tuple[Tensor, int]:
+    """One optimizer step over the rows `chosen`; its mean loss, still on the device, and the tokens
+    that fit into memory at once: `fits`, or half of it and so on after running out.
 
     The model's own weights are as they were until `optimizer.renew`.
     """
+    mine = share(chosen, accelerator.process_index, accelerator.num_processes)
+    while True:
+        pieces = by_tokens(rows.tokens.lengths, mine, fits)
+        try:
+            value = _gradient(model, rows, chosen, pieces, loss, optimizer, hook, accelerator)
+            break
+        except (RuntimeError, MemoryError) as problem:  # torch.OutOfMemoryError is the former
+            if not is_out_of_memory(problem) or len(pieces) == len(mine):
+                raise
+            fits = min(fits, int(rows.tokens.lengths[mine].sum())) // 2
+        optimizer.forget()  # outside of the handler, whose traceback holds what filled the memory
+        release_memory()
+    optimizer.step()
+    return value, fits
+
+
+def _gradient(
+    model: torch.nn.Module,
+    rows: Split,
+    chosen: Rows,
+    pieces: list[Rows],
+    loss: Loss,
+    optimizer: Optimizer,
+    hook: Hook,
+    accelerator: Accelerator,
+) -> Tensor:
+    """Gather the gradient of the step over `chosen`, in pieces; returns its mean loss."""
     device = accelerator.device
     labels, weights = torch.from_numpy(rows.labels[chosen]), torch.from_numpy(rows.weights[chosen])
     whole = loss.weights(labels.to(device), weights.to(device)).sum()
     # Gradients are averaged over processes, so that each contributes `num_processes` times its sum.
     # A step whose rows all weigh nothing has no gradient, and not that of 0 / 0.
     scale = accelerator.num_processes / whole.clamp_min(torch.finfo(whole.dtype).tiny)
-    mine = share(chosen, accelerator.process_index, accelerator.num_processes)
-    pieces = by_tokens(rows.tokens.lengths, mine, settings.micro_batch_tokens)
     value = torch.zeros((), device=device)
     for i, piece in enumerate(pieces):
         inputs = batch(rows, piece).to(device)
@@ -181,5 +214,4 @@ def _step(
                 piece_loss = piece_loss + penalty
             optimizer.backward(piece_loss)
         value += piece_loss.detach()
-    optimizer.step()
     return value

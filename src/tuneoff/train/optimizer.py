@@ -87,6 +87,16 @@ class Optimizer:
             weight.grad = None
         self._first_piece = False
 
+    def forget(self) -> None:
+        """Drop what was gathered of a step's gradient."""
+        for weight, master in self._lowered:
+            weight.grad = None
+            if master.grad is not None:
+                master.grad.zero_()
+        for same in self._same:
+            same.grad = None
+        self._first_piece = True
+
     def step(self) -> None:
         """Change the masters; `Diverged` if the gradient is not finite (checked on a CPU).
 

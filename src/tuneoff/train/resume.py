@@ -29,15 +29,22 @@ class Position:
     steps_in_epoch: int = 0
     without_gain: int = 0
     """Epochs since the best one."""
+    micro_batch_tokens: int = 0
+    """What fitted into memory at once."""
 
-    def next_step(self) -> Position:
+    def next_step(self, micro_batch_tokens: int) -> Position:
         """One step further."""
-        return replace(self, step=self.step + 1, steps_in_epoch=self.steps_in_epoch + 1)
+        return replace(
+            self,
+            step=self.step + 1,
+            steps_in_epoch=self.steps_in_epoch + 1,
+            micro_batch_tokens=micro_batch_tokens,
+        )
 
     def next_epoch(self, better: bool) -> Position:
         """At the beginning of the next epoch; `better`: whether this one was the best so far."""
         gain = 0 if better else self.without_gain + 1
-        return Position(self.epoch + 1, self.step, 0, gain)
+        return replace(self, epoch=self.epoch + 1, steps_in_epoch=0, without_gain=gain)
 
 
 @dataclass(frozen=True)
