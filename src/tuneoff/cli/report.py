@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tuneoff.cli.compare import show_paths
+
 
 def report(
     study: Annotated[Path, typer.Argument(help="Folder of a study.")],
@@ -21,5 +23,6 @@ def report(
     folder = StudyFolder.open(study)
     path = build_report(folder)
     console = Console()
-    console.print(render_table(folder.summary() or {}))
-    console.print(f"\nReport: {path}", markup=False, highlight=False, soft_wrap=True)
+    summary = folder.summary() or {}
+    console.print(render_table(summary))
+    show_paths(console, summary, path)
