@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tuneoff.spec import (
     TrainSpec,
     file_name,
     parse_study,
+    quantity,
     read_study,
     replace_train,
     to_plain,
@@ -259,3 +260,65 @@ def test_training_settings_are_checked_where_they_change() -> None:
     assert replace_train(TrainSpec(), {"learning_rate": "3e-4"}).learning_rate == 3e-4
     with pytest.raises(BadInput, match="method 'x': epochs must be at least 1"):
         replace_train(TrainSpec(), {"epochs": 0}, where="method 'x': ")
+
+
+# -- the verdict's settings ----------------------------------------------------------------------
+
+
+def test_limits_are_read_in_human_units() -> None:
+    limits = {"peak_memory_bytes": "2GB", "storage_bytes": "1.5 MiB", "train_seconds": "1h 30m"}
+    study = parse_study({**LEAST, "limits": limits, "margin": 0.02})
+    assert study.limits == {
+        "peak_memory_bytes": 2e9,
+        "storage_bytes": 1.5 * 2**20,
+        "train_seconds": 5400.0,
+    }
+    assert study.margin == 0.02
+    assert parse_study(to_plain(study)) == study
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "value"),
+    [
+        (600, "seconds", 600),
+        ("600", "seconds", 600),
+        ("10m", "seconds", 600),
+        ("90 s", "seconds", 90),
+        ("1d", "seconds", 86_400),
+        ("500kb", "bytes", 500_000),
+        ("1_000", "bytes", 1000),
+        ("1e6", "bytes", 1e6),
+        ("2GB", "seconds", None),
+        ("10m", "bytes", None),
+        ("1GB 2MB", "bytes", None),
+        ("1h 30", "seconds", None),
+        ("-5", "seconds", None),
+        ("1.2.3", "bytes", None),
+        ("", "bytes", None),
+        (True, "seconds", None),
+        (None, "seconds", None),
+    ],
+)
+def test_quantities(text: Any, unit: str, value: float | None) -> None:
+    assert quantity(text, unit) == value
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"margin": -0.1}, "margin must lie in [0, 1)"),
+        ({"margin": 1}, "margin must lie in [0, 1)"),
+        ({"margin": "small"}, "margin should be a number"),
+        ({"limits": {"memory": "2GB"}}, "unknown key 'limits.memory'"),
+        ({"limits": {"storage_bytes": "2 hours"}}, "limits.storage_bytes should be 2GB"),
+        ({"limits": {"train_seconds": -1}}, "limits.train_seconds should be 10m"),
+        ({"limits": [1]}, "limits is a mapping"),
+    ],
+)
+def test_wrong_margins_and_limits_are_refused(changes: dict[str, Any], said: str) -> None:
+    assert said in faults(**changes)
+
+
+def test_the_verdicts_settings_change_no_run() -> None:
+    """Another margin asks nothing new of a run: what is finished stays finished."""
+    assert not {"margin", "limits"} & {f.name for f in fields(RunSpec)}

@@ -144,8 +144,8 @@ def compare(
     """Run methods x seeds on one task, as `tuneoff compare` does.
 
     `study` is a study file or its content; `options` go over it by the names of the study file's
-    keys, whatever their section: `model`, `metric`, those of `data` (`train`, `test`, `text`, …;
-    data frames may stand in place of files) and those of `train` (`epochs`, `batch_size`, …).
+    keys, whatever their section: `model`, `metric`, `margin`, `limits`, those of `data` (`train`,
+    `test`, `text`, …; data frames may stand in place of files) and those of `train` (`epochs`, …).
 
     Raises `BadInput` before anything is run. A run that fails is a record, and the others go on.
     """
@@ -198,7 +198,7 @@ _OWN = {"methods", "seeds", "workers", "out", "launcher", "fresh", "progress"}
 
 
 def _with_options(content: dict[str, Any], options: dict[str, Any], out: Path) -> dict[str, Any]:
-    known = _DATA | _TRAIN | {"model", "metric"}
+    known = _DATA | _TRAIN | {"model", "metric", "margin", "limits"}
     for key in options.keys() - known:
         raise BadInput(f"unknown option {key!r}.", mend=nearest(key, known | _OWN))
     data, train = dict(content.get("data") or {}), dict(content.get("train") or {})
@@ -210,7 +210,7 @@ def _with_options(content: dict[str, Any], options: dict[str, Any], out: Path) -
         elif key in _TRAIN:
             train[key] = value
         else:
-            top[key] = str(value)
+            top[key] = value if key in ("margin", "limits") else str(value)
     return {**content, **top, "data": data, "train": train}
 
 

@@ -119,6 +119,18 @@ class StudySpec:
     train: TrainSpec = TrainSpec()
     seeds: tuple[int, ...] = (0, 1, 2)
     metric: str = "macro_f1"
+    margin: float = 0.01
+    """Difference of the metric that does not matter: methods shown to be closer are equivalent."""
+    limits: dict[str, float] = field(default_factory=dict)
+    """The most that the recommended method may need, by the names of `LIMITS`."""
+
+
+LIMITS = {
+    "peak_memory_bytes": "bytes",
+    "storage_bytes": "bytes",
+    "train_seconds": "seconds",
+}
+"""Costs of a record that a study may limit, and their unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +192,7 @@ def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
         *_unknown(content, _STUDY_KEYS, "", file),
         *_unknown(content.get("data"), {f.name for f in fields(DataSpec)}, "data.", file),
         *_unknown(content.get("train"), _TRAIN_KEYS, "train.", file),
+        *_unknown(content.get("limits"), set(LIMITS), "limits.", file),
     ]
     faults += [
         Fault(f"{key!r} is missing", file=file, mend=mend)
@@ -192,6 +205,7 @@ def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
     plain["methods"] = _method_entries(content.get("methods", []), file)
     plain["seeds"] = _seeds(content.get("seeds", 3), file)
     plain["train"] = _with_named_labels(content.get("train", {}))
+    plain["limits"] = _limits(content.get("limits", {}), file)
     study = validated(StudySpec, plain, file=file)
     _check_values(study, file)
     return study
@@ -297,6 +311,51 @@ def _seeds(value: Any, file: str | None) -> list[int]:
     if outside:  # numpy takes no others
         raise BadInput(Fault(f"a seed lies in [0, 2^32), not {outside[0]}", file=file))
     return seeds
+
+
+_UNITS: dict[str, dict[str, float]] = {
+    "bytes": {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+    | {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40},
+    "seconds": {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400},
+}
+_EXAMPLES = {"bytes": "2GB, 500 MB or a number of bytes", "seconds": "10m, 1h 30m or seconds"}
+
+
+def _limits(value: Any, file: str | None) -> dict[str, float]:
+    """`{"storage_bytes": "10MB"}` to `{"storage_bytes": 10e6}`."""
+    if not isinstance(value, Mapping):
+        raise BadInput(Fault(f"limits is a mapping of costs to numbers, not {value!r}", file=file))
+    found = {key: quantity(limit, LIMITS[key]) for key, limit in value.items()}
+    faults = [
+        Fault(f"limits.{key} should be {_EXAMPLES[LIMITS[key]]}, not {value[key]!r}", file=file)
+        for key, limit in found.items()
+        if limit is None or not 0 <= limit < math.inf
+    ]
+    if faults:
+        raise BadInput(faults)
+    return {key: limit for key, limit in found.items() if limit is not None}
+
+
+def quantity(value: Any, unit: str) -> float | None:
+    """A number of `bytes` or `seconds` from what people write; None if it is neither.
+
+    `kB`, `MB` and `GB` are decimal, `KiB`, `MiB` and `GiB` powers of two; case does not count.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    parts = re.findall(r"([0-9.]+(?:e[+-]?[0-9]+)?)([a-z]*)", _joined(value))
+    if not parts or "".join(map("".join, parts)) != _joined(value):
+        return None
+    if len(parts) > 1 and (unit == "bytes" or not all(name for _, name in parts)):
+        return None
+    try:
+        return sum(float(number) * _UNITS[unit][name] for number, name in parts)
+    except (KeyError, ValueError):
+        return None
+
+
+def _joined(value: float | str) -> str:
+    return re.sub(r"[\s_,]", "", str(value).lower())
 
 
 def _unknown(content: Any, known: set[str], prefix: str, file: str | None) -> list[Fault]:
@@ -408,6 +467,7 @@ def _check_values(study: StudySpec, file: str | None) -> None:
         (data.max_train is None or data.max_train >= 2, "data.max_train must be at least 2"),
         (data.max_test is None or data.max_test >= 1, "data.max_test must be at least 1"),
         (data.split_seed >= 0, "data.split_seed must not be negative"),
+        (0 <= study.margin < 1, "margin must lie in [0, 1)"),
     ]
     texts = _train_faults(study.train, "train.") + [text for holds, text in rules if not holds]
     faults = [Fault(text, file=file) for text in texts]

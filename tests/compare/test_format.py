@@ -60,3 +60,26 @@ def test_shortening_keeps_both_ends_on_one_line() -> None:
     assert fmt.shorten("a label\nof two lines", 40) == "a label of two lines"
     assert fmt.shorten("abcdefghijklmnopqrstuvwxyz", 10) == "abcdef…xyz"
     assert "\x1b" not in fmt.one_line("\x1b[31mred")
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.012, "share", "+1.2 points"),
+        (-0.01, "share", "−1.0 points"),
+        (0.0001, "share", "+0.01 points"),
+        (0.0, "share", "0 points"),
+        (-1e-9, "share", "0 points"),
+        (-0.0123, "nats", "−0.012 nats"),
+        (None, "share", fmt.MISSING),
+        (float("nan"), "nats", fmt.MISSING),
+    ],
+)
+def test_differences(value: float | None, unit: str, text: str) -> None:
+    assert fmt.difference(value, unit) == text
+
+
+def test_margins() -> None:
+    assert fmt.margin(0.01, "share") == "1 point"
+    assert fmt.margin(0.015, "share") == "1.5 points"
+    assert fmt.margin(0.02, "nats") == "0.02 nats"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tuneoff.record import (
@@ -247,8 +248,26 @@ def _train(method: str) -> dict[str, Any]:
     }
 
 
+def _predictions(record: RunRecord) -> pd.DataFrame:
+    """Rows that add up to the run's confusion matrix, each certain of its answer."""
+    assert record.quality.test
+    matrix, labels = np.array(record.quality.test.confusion_matrix), np.array(record.data.labels)
+    truth, answer = (
+        np.repeat(places.ravel(), matrix.ravel()) for places in np.indices(matrix.shape)
+    )
+    columns = {f"probability_{x}": (answer == i) * 1.0 for i, x in enumerate(labels)}
+    kept = {"split": "test", "row": np.arange(len(truth)), "label": labels[truth]}
+    return pd.DataFrame({**kept, "prediction": labels[answer], **columns, "weight": 1.0})
+
+
 def make_study(
-    path: Path, *, labels: int = 77, seeds: int = 3, hostile: bool = False, failures: bool = True
+    path: Path,
+    *,
+    labels: int = 77,
+    seeds: int = 3,
+    hostile: bool = False,
+    failures: bool = True,
+    predictions: bool = False,
 ) -> StudyFolder:
     """Write a study of all methods; with `failures`, one seed of qlora and all of ia3 failed."""
     rng = np.random.default_rng(7)
@@ -284,6 +303,8 @@ def make_study(
                 assert record.quality.test
                 rows = _history(rng, record.quality.test.accuracy, labels)
                 run.history_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            if predictions and record.status is Status.FINISHED:
+                run.write_predictions(_predictions(record))
             run.write_record(record)
     return folder
 

@@ -4,6 +4,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -228,3 +229,79 @@ def test_runs_of_earlier_settings_are_left_out(study: Make) -> None:
     summary = folder.summary()
     assert summary
     assert sorted(r for row in summary["methods"] for r in row["runs"]) == sorted(known)
+
+
+# -- the verdict ---------------------------------------------------------------------------------
+
+
+def test_the_verdict_names_every_pair_and_what_to_take(study: Make) -> None:
+    folder = study(labels=2, predictions=True)
+    report = page(folder)
+    text = " ".join(" ".join(report.visible).split())
+    summary = folder.summary()
+    assert summary
+    pairs = summary["pairwise"]["pairs"]
+    assert len(pairs) == 28  # of eight methods; ia3 has no result
+    for pair in pairs:
+        either = (f"{pair['first']} – {pair['second']}", f"{pair['second']} – {pair['first']}")
+        assert any(names in text for names in either)
+    cells = [attrs for tag, attrs in report.elements if tag == "td" and "title" in attrs]
+    assert len(cells) == 2 * len(pairs)
+    kinds = [cell["class"] for cell in cells]
+    assert kinds.count("better") == kinds.count("worse") > 5
+    assert all("95 % interval" in (cell["title"] or "") for cell in cells)
+    found = summary["recommendation"]
+    assert f"Take {found['name']}" in text
+    assert found["command"] in text
+    assert str(folder.path) in found["command"]
+    assert "#verdict" in [attrs.get("href") for tag, attrs in report.elements if tag == "a"]
+
+
+def test_the_verdict_names_who_is_over_a_limit(study: Make) -> None:
+    folder = study(labels=2, seeds=1, predictions=True)
+    folder.write_spec(replace(folder.spec(), limits={"peak_memory_bytes": 5e8}))
+    text = " ".join(" ".join(page(folder).visible).split())
+    assert re.search(r"full takes 8\d\d MB of memory, over the limit of 500 MB\.", text)
+    summary = folder.summary()
+    assert summary
+    assert summary["recommendation"]["name"] not in ("full", "weighted", "lora", "partial")
+
+
+def test_the_verdict_takes_the_place_of_overlapping_intervals(study: Make) -> None:
+    text = html.unescape(build_report(study(labels=2, predictions=True)).read_text("utf-8"))
+    lead = re.search(r'<p class="lead">(.*?)</p>', text, re.S)
+    assert lead
+    assert "Take " in lead[1]
+    assert "overlap" not in lead[1]
+
+
+def test_without_predictions_there_is_no_verdict(study: Make) -> None:
+    folder = study(labels=2)
+    report = page(folder)
+    assert "#verdict" not in [attrs.get("href") for tag, attrs in report.elements if tag == "a"]
+    summary = folder.summary()
+    assert summary
+    assert summary["pairwise"] is summary["recommendation"] is None
+
+
+def test_hostile_names_stay_text_in_the_verdict(study: Make) -> None:
+    report = page(study(labels=5, hostile=True, predictions=True))
+    assert len(report.scripts) == 3
+    assert not [tag for tag, _ in report.elements if tag == "img"]
+    assert all(not key.startswith("on") for _, attrs in report.elements for key in attrs)
+    titles = [attrs["title"] or "" for tag, attrs in report.elements if "title" in attrs]
+    assert any("lora<img src=x onerror=alert(1)>" in title for title in titles)
+
+
+def test_a_broken_file_of_predictions_is_named_and_stops_nothing(study: Make) -> None:
+    folder = study(labels=2, seeds=2, failures=False, predictions=True)
+    runs = {run.path.name: run for run in folder.runs()}
+    broken = next(name for name in runs if name.startswith("lora-s0"))
+    missing = next(name for name in runs if name.startswith("full-s1"))
+    runs[broken].predictions_file.write_bytes(b"PAR1 half a file")
+    runs[missing].predictions_file.unlink()
+    text = " ".join(page(folder).visible)
+    assert f"{missing}, {broken}" in text or f"{broken}, {missing}" in text
+    summary = folder.summary()
+    assert summary
+    assert set(summary["pairwise"]["without_predictions"]) == {broken, missing}

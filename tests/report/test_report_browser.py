@@ -33,7 +33,10 @@ def browser() -> Iterator[Any]:
 def test_the_report_in_a_browser(
     study: Callable[..., StudyFolder], browser: Any, labels: int
 ) -> None:
-    report = build_report(study(labels=labels, hostile=labels == 5), "tuneoff compare study.yaml")
+    report = build_report(
+        study(labels=labels, hostile=labels == 5, predictions=labels == 5),
+        "tuneoff compare study.yaml",
+    )
     complaints: list[str] = []
     requests: list[str] = []
     page = browser.new_page(viewport={"width": 1280, "height": 900})

@@ -6,11 +6,14 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tuneoff.cli.options import Strict, over, study_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @study_options
@@ -63,6 +66,16 @@ def compare(
     raise typer.Exit(status)
 
 
+def show_paths(console: Console, summary: dict[str, Any], report: Path) -> None:
+    """The last lines: the command that uses the recommended model, and where the report is."""
+    lines = [f"Report: {report}"]
+    if (summary["recommendation"] or {}).get("command"):
+        lines.insert(0, f"To use it: {summary['recommendation']['command']}")
+    console.print()
+    for line in lines:  # uncut, so that they can be copied
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def run_and_show(
     content: dict[str, Any],
     out: Path,
@@ -104,7 +117,7 @@ def run_and_show(
     else:
         console = Console()
         console.print(render_table(summary))
-        console.print(f"\nReport: {report}", markup=False, highlight=False, soft_wrap=True)
+        show_paths(console, summary, report)
     if strict and faults_in(summary["audit"]):
         return 2
     return 0 if all(record.status == Status.FINISHED for record in records) else 1

@@ -25,7 +25,7 @@ Strict = Annotated[
 ]
 """`--strict` of the commands that show an audit."""
 
-_DATA, _TRAIN = "Data", "Training"
+_DATA, _TRAIN, _VERDICT = "Data", "Training", "Verdict"
 # fmt: off
 _OPTIONS = (
     _Option("--model", "model", str, "Hub id or local folder of the pretrained encoder.", "Model"),
@@ -51,6 +51,12 @@ _OPTIONS = (
     _Option("--threads", "train.threads", int, "CPU threads of a run [all cores].", _TRAIN),
     _Option("--metric", "metric", str, "What picks the checkpoint and orders the table [macro_f1].", _TRAIN),
 )
+_FOR_VERDICT = (
+    _Option("--margin", "margin", float, "Difference of the metric that does not matter [0.01].", _VERDICT),
+    _Option("--max-memory", "limits.peak_memory_bytes", str, "Recommend no method that takes more: 2GB.", _VERDICT),
+    _Option("--max-storage", "limits.storage_bytes", str, "Nor one that keeps more beside the base model: 10MB.", _VERDICT),
+    _Option("--max-train-seconds", "limits.train_seconds", str, "Nor one that trains longer: 600, or 10m.", _VERDICT),
+)
 # fmt: on
 
 
@@ -62,8 +68,9 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
 
     def wrapper(**given: Any) -> None:
         own = {name: value for name, value in given.items() if name in parameters}
-        command(**own, study=nested({o.key: given[_name(o)] for o in _OPTIONS}))
+        command(**own, study=nested({o.key: given[_name(o)] for o in options}))
 
+    options = _OPTIONS + (_FOR_VERDICT if command.__name__ == "compare" else ())
     signature = inspect.signature(command, eval_str=True)
     parameters = {name: p for name, p in signature.parameters.items() if name != "study"}
     shared = [
@@ -78,7 +85,7 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
                 ),
             ],
         )
-        for option in _OPTIONS
+        for option in options
     ]
     merged = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters.values()] + shared
     wrapper.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]

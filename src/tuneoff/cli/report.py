@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tuneoff.cli.compare import show_paths
 from tuneoff.cli.options import Strict
 
 
@@ -27,6 +28,6 @@ def report(
     console = Console()
     summary = folder.summary() or {}
     console.print(render_table(summary))
-    console.print(f"\nReport: {path}", markup=False, highlight=False, soft_wrap=True)
+    show_paths(console, summary, path)
     if strict and faults_in(summary["audit"]):
         raise typer.Exit(2)

@@ -124,6 +124,29 @@ def shorten(text: str, width: int) -> str:
     return f"{text[: width - 1 - tail]}…{text[-tail:]}"
 
 
+def difference(value: float | None, unit: str) -> str:
+    """A difference of two scores: of shares as `+1.2 points` (a point is 0.01), else as `+0.012`.
+
+    `unit` is that of the metric; a minus is a real one.
+    """
+    if value is None or not known(value):
+        return MISSING
+    share = unit == "share"
+    digits = 1 if share and abs(value) >= 0.0005 else 2 if share else 3
+    text = f"{100 * value if share else value:+.{digits}f}"
+    text = text.replace("-", "−") if text.strip("+-0.") else "0"
+    if not share:
+        return f"{text} {unit}"
+    return f"{text} points"
+
+
+def margin(value: float, unit: str) -> str:
+    """A difference that a study sets, as `1 point` or `0.02 nats`."""
+    if unit != "share":
+        return f"{value:g} {unit}"
+    return f"{100 * value:g} point{'' if value == 0.01 else 's'}"
+
+
 def _three_digits(value: float) -> str:
     magnitude = abs(value)
     digits = 2 if magnitude < 9.995 else 1 if magnitude < 99.95 else 0

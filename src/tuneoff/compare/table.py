@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tuneoff.record import QUALITY_METRICS, RunRecord, Scores, Status, TaskRecord
 from tuneoff.spec import StudySpec
+
+if TYPE_CHECKING:
+    from tuneoff.compare.panel import RunPredictions
 
 SCHEMA = 1
 """Of `summary.json`; raised when a field changes its meaning."""
@@ -28,7 +32,11 @@ COSTS = (
 
 
 def summarize(
-    study: StudySpec, task: TaskRecord | None, records: Sequence[RunRecord]
+    study: StudySpec,
+    task: TaskRecord | None,
+    records: Sequence[RunRecord],
+    predictions: Mapping[str, RunPredictions] | None = None,
+    folder: Path | None = None,
 ) -> dict[str, Any]:
     """The content of `summary.json`: one row per method of the study, in the study's order.
 
@@ -36,12 +44,15 @@ def summarize(
     interval of the mean by Student's t. One seed has neither `std` nor interval (`None`). A method
     whose runs all failed keeps its row, with the `status` of its first failure; one without any
     run has the `status` None.
+
+    `predictions` are the runs' answers to the test rows by run id: without them `pairwise` and
+    `recommendation` are None. `folder` is the study's, for the command that uses a run.
     """
     names = [m.name for m in study.methods]
     if not names:
         names = list(dict.fromkeys(record.method.name for record in records))
     methods = {m.name: m.method for m in study.methods}
-    return {
+    summary: dict[str, Any] = {
         "schema": SCHEMA,
         "metric": study.metric,
         "labels": _labels(task, records),
@@ -56,6 +67,57 @@ def summarize(
         "audit": None,
         "recommendation": None,
         "environment": _distinct(record.environment for record in records if record.environment),
+    }
+    if predictions:
+        summary |= _verdict(summary, study, records, predictions, folder)
+    return summary
+
+
+def _verdict(
+    summary: dict[str, Any],
+    study: StudySpec,
+    records: Sequence[RunRecord],
+    predictions: Mapping[str, RunPredictions],
+    folder: Path | None,
+) -> dict[str, Any]:
+    """The pairs and what to take."""
+    from tuneoff.compare.pairwise import pairwise
+    from tuneoff.compare.recommend import recommend
+
+    done = [r for r in records if r.status is Status.FINISHED]
+    measured = [row for row in summary["methods"] if row["quality"]["accuracy"]["n"]]
+    if len(measured) < 2:
+        return {}
+    data = {
+        row["name"]: " ".join(
+            sorted({r.data.fingerprint for r in done if r.method.name == row["name"]})
+        )
+        for row in measured
+    }
+    found = pairwise(
+        {
+            row["name"]: [
+                predictions[r.run_id]
+                for r in done
+                if r.method.name == row["name"] and r.run_id in predictions
+            ]
+            for row in measured
+        },
+        study.metric,
+        labels=len(summary["labels"]),
+        margin=study.margin,
+        # a linear model has one optimum: every seed finds it
+        deterministic=[row["name"] for row in measured if row["family"] == "classical"],
+        data=data,
+    )
+    return {
+        "pairwise": {
+            **found,
+            "without_predictions": [r.run_id for r in done if r.run_id not in predictions],
+        },
+        "recommendation": recommend(
+            summary["methods"], found, done, limits=study.limits, folder=folder
+        ),
     }
 
 

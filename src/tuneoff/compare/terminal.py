@@ -145,6 +145,8 @@ def _short_share(share: float) -> str:
 
 
 def _footer(summary: dict[str, Any]) -> Iterator[Text]:
+    for sentence in verdict(summary):
+        yield Text(sentence)
     for line in notes(summary):
         yield Text(line, style="dim")
     for row in summary["methods"]:
@@ -157,6 +159,12 @@ def _footer(summary: dict[str, Any]) -> Iterator[Text]:
                 (f"{runs} of {len(row['runs'])} runs {status_word(status)}", "red"),
                 f" ({first})" if first else "",
             )
+
+
+def verdict(summary: dict[str, Any]) -> list[str]:
+    """Which method to take and why, in a few sentences; empty where nothing was compared."""
+    found = summary["recommendation"]
+    return [] if found is None else [fmt.one_line(sentence) for sentence in found["sentences"]]
 
 
 def notes(summary: dict[str, Any]) -> list[str]:
@@ -204,7 +212,8 @@ def to_markdown(summary: dict[str, Any]) -> str:
             cells = [" ".join(column.cell(row, True).split()) for column in columns]
         name = row["name"] + ("*" if row["failed"] and row["status"] == "finished" else "")
         lines.append("| " + " | ".join(_markdown_text(c) for c in (name, *cells)) + " |")
-    lines += ["", *(f"{_markdown_text(line)}.  " for line in notes(summary))]
+    lines += ["", *(f"{_markdown_text(line)}  " for line in verdict(summary))]
+    lines += [f"{_markdown_text(line)}.  " for line in notes(summary)]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
-from tuneoff.compare import summarize
+from tuneoff.compare import RunPredictions, summarize
 from tuneoff.compare.audit import audit, collect
-from tuneoff.record import RunRecord
+from tuneoff.record import RunRecord, Status
 from tuneoff.report.html import write_report
 from tuneoff.store import StudyFolder
 
@@ -29,11 +30,25 @@ def build_report(
     task = folder.task(records[0].data.fingerprint) if records else folder.task()
     if command is None:
         command = (folder.summary() or {}).get("command")
-    summary = {**summarize(study, task, records), "command": command}
+    predictions = _predictions(folder, records)
+    summary = {**summarize(study, task, records, predictions, folder.path), "command": command}
     summary["audit"] = [f.to_plain() for f in audit(collect(folder, study, task, records))]
     folder.write_summary(summary)
     histories = {r.run_id: folder.run(r.run_id).history() for r in records}
     return write_report(folder, summary, records, histories, task, command)
+
+
+def _predictions(folder: StudyFolder, records: Collection[RunRecord]) -> dict[str, RunPredictions]:
+    """What the finished runs answered, by run id; the summary names those whose file is broken."""
+    found = {}
+    for record in records:
+        if record.status is not Status.FINISHED:
+            continue
+        # missing, not a Parquet file, without a column, with labels of another task
+        with suppress(OSError, ValueError, KeyError):
+            table = folder.run(record.run_id).predictions()
+            found[record.run_id] = RunPredictions.from_table(table, record.data.labels)
+    return found
 
 
 def _records(folder: StudyFolder, run_ids: Collection[str] | None) -> list[RunRecord]:

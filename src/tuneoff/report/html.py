@@ -26,7 +26,7 @@ from tuneoff.compare import display_order
 from tuneoff.compare import format as fmt
 from tuneoff.compare.audit import count_line
 from tuneoff.record import QUALITY_METRICS, RunRecord, TaskRecord
-from tuneoff.report import palette, tables, words
+from tuneoff.report import palette, tables, verdict, words
 from tuneoff.report.figures import Figure, Material, classes, cost, curves, quality
 from tuneoff.report.figures import task as task_figures
 from tuneoff.store import StudyFolder, write_atomic
@@ -129,6 +129,7 @@ def _content(material: Material) -> dict[str, Any]:
     return {
         "title": words.title(material, model),
         "answer": words.answer(material),
+        "verdict": verdict.content(material),
         "summary": summary,
         "metric": metric.title if metric else summary["metric"],
         "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0"),

@@ -35,9 +35,16 @@ def answer(material: Material) -> list[Markup]:
     if metric is None or not rows:
         return [Markup("No run has finished with a result yet, so there is nothing to compare.")]
     best = rows[0]
-    close = [row for row in rows[1:] if _overlap(best, row, metric)]
-    sentences = [_lead(material, best, metric), *_followers(rows, best, close, metric)]
-    sentences += [*_cost(best, close), *_floor(material, best, close, metric)]
+    sentences = [_lead(material, best, metric)]
+    recommended = material.summary["recommendation"]
+    if recommended:
+        close = [row for row in rows[1:] if row["name"] in recommended["not_worse"]]
+        sentences += [escape(sentence) for sentence in recommended["sentences"]]
+        sentences.append(Markup("<a href='#verdict'>The evidence.</a>"))
+    else:
+        close = [row for row in rows[1:] if _overlap(best, row, metric)]
+        sentences += [*_followers(rows, best, close, metric), *_cost(best, close)]
+    sentences += _floor(material, best, close, metric)
     broken = [row["name"] for row in material.summary["methods"] if row["failed"]]
     if broken:
         verb = "has" if len(broken) == 1 else "have"
@@ -150,8 +157,8 @@ def _floor(material: Material, best: Row, close: list[Row], metric: Metric) -> l
     level = [row for row in (best, *close) if row["family"] == "classical"]
     found = [
         Markup(
-            "<b>{}</b> uses no encoder at all and is among them: these runs do not show that "
-            "fine-tuning pays here."
+            "<b>{}</b> uses no encoder at all and is not shown to be worse: these runs do not "
+            "show that fine-tuning pays here."
         ).format(row["name"])
         for row in level[:1]
         if close

@@ -1,0 +1,203 @@
+"""The verdict section: what to take, every pair by the four answers, and their numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tuneoff.compare import format as fmt
+from tuneoff.compare.pairwise import pair_of
+from tuneoff.compare.recommend import interval, would_do
+from tuneoff.record import QUALITY_METRICS, Metric
+from tuneoff.report.figures.base import Material
+from tuneoff.report.tables import Cell, Table, grouped
+
+Pair = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """One cell of the matrix: the row's method beside the column's."""
+
+    kind: str
+    word: str
+    note: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the section shows."""
+
+    sentences: list[str]
+    command: str | None
+    costs: Table | None
+    runner_up: str
+    excluded: list[tuple[str, str]]
+    names: list[str]
+    matrix: list[tuple[str, list[Meeting | None]]]
+    legend: str
+    pairs: Table
+    explained: str
+    skipped: list[tuple[str, str]]
+
+
+def content(material: Material) -> Verdict | None:
+    """The section; None where nothing was compared."""
+    found, recommended = material.summary["pairwise"], material.summary["recommendation"]
+    if found is None:
+        return None
+    metric = QUALITY_METRICS[found["metric"]]
+    compared = {name for pair in found["pairs"] for name in (pair["first"], pair["second"])}
+    names = [row["name"] for row in material.rows if row["name"] in compared]
+    pairs = [
+        pair
+        for place, first in enumerate(names)
+        for second in names[place + 1 :]
+        if (pair := pair_of(found, first, second))
+    ]
+    runner_up = (recommended or {}).get("runner_up")
+    return Verdict(
+        sentences=recommended["sentences"] if recommended else [],
+        command=recommended["command"] if recommended else None,
+        costs=_costs(recommended) if runner_up else None,
+        runner_up=_runner_up(recommended, metric) if runner_up else "",
+        excluded=[(e["name"], e["reason"]) for e in (recommended or {}).get("excluded", [])],
+        names=names,
+        matrix=[
+            (first, [_meeting(found, first, second, metric) for second in names]) for first in names
+        ],
+        legend=_legend(found, metric),
+        pairs=_pairs(pairs, metric),
+        explained=_explained(found, pairs),
+        skipped=_skipped(found),
+    )
+
+
+def word(answer: str) -> str:
+    """One of the four answers as people read it."""
+    return answer.replace("_", " ")
+
+
+def _meeting(found: Pair, first: str, second: str, metric: Metric) -> Meeting | None:
+    pair = None if first == second else pair_of(found, first, second)
+    if pair is None:
+        return None
+    about = "" if pair["scope"] == "methods" else "; about these models, one seed"
+    return Meeting(
+        pair["answer"],
+        word(pair["answer"]),
+        fmt.difference(pair["difference"], metric.unit).partition(" ")[0],
+        f"{first} beside {second}: {interval(pair, metric)}{about}",
+    )
+
+
+def _legend(found: Pair, metric: Metric) -> str:
+    margin = fmt.margin(found["margin"], metric.unit)
+    single = all(pair["scope"] == "models" for pair in found["pairs"])
+    again = "on other test rows, of these models" if single else "with other seeds and test rows"
+    of = f" A point is 0.01 of {metric.title}." if metric.unit == "share" else ""
+    return (
+        "Each cell says how the row’s method stands to the column’s, with the difference of their "
+        f"means below. Better and worse: a difference that would show again {again}; over all "
+        "pairs together, fewer than one study in twenty claims one that is not there. "
+        f"Equivalent: shown to be less than {margin} apart. Not resolved: these runs "
+        f"cannot tell; that is no sign of equality.{of}"
+    )
+
+
+def _pairs(pairs: list[Pair], metric: Metric) -> Table:
+    heads = [
+        "pair",
+        "answer",
+        "difference",
+        "95 % interval",
+        "p, corrected",
+        "only the first right",
+        "only the second right",
+        "McNemar’s p",
+        "would settle it",
+    ]
+    rows = []
+    for pair in pairs:
+        low, high = (
+            fmt.difference(pair[key], metric.unit).partition(" ")[0] for key in ("low", "high")
+        )
+        counts = pair["mcnemar"]
+        rows.append(
+            [
+                Cell(f"{pair['first']} – {pair['second']}"),
+                Cell(word(pair["answer"])),
+                Cell(fmt.difference(pair["difference"], metric.unit), pair["difference"]),
+                Cell(f"{low} to {high}", pair["low"]),
+                Cell(probability(pair["p_adjusted"]), pair["p_adjusted"]),
+                Cell(_rows(counts["only_first"]), counts["only_first"]),
+                Cell(_rows(counts["only_second"]), counts["only_second"]),
+                Cell(probability(counts["p_adjusted"]), counts["p_adjusted"]),
+                Cell(would_do(pair) or fmt.MISSING),
+            ]
+        )
+    return Table(heads, rows)
+
+
+def probability(p: float) -> str:
+    """A p value as `0.034`, or `<0.001`."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _rows(mean: float) -> str:
+    return fmt.count(mean) if mean >= 99.5 or mean == round(mean) else f"{mean:.1f}"
+
+
+def _explained(found: Pair, pairs: list[Pair]) -> str:
+    single = any(pair["scope"] == "models" for pair in pairs)
+    seeds = (
+        " Where a method has one seed the answer is about the models at hand: other rows were "
+        "thought of, another seed was not."
+        if single
+        else ""
+    )
+    return (
+        "p is how often a difference like this one would be seen if there were none, corrected "
+        "for the number of pairs (Holm). “Only the first right” counts the test rows that the "
+        "first method gets right and the second wrong, the mean over all pairs of their models; "
+        "McNemar’s test asks whether the two counts differ by more than chance. What would settle "
+        "it is an estimate: the seeds per method, or test rows, with which a difference as found "
+        f"would be resolved in four of five studies.{seeds}"
+    )
+
+
+def _skipped(found: Pair) -> list[tuple[str, str]]:
+    texts = [(f"{s['first']} – {s['second']}", s["reason"]) for s in found["skipped"]]
+    texts += [
+        (run_id, "its predictions are missing or cannot be read")
+        for run_id in found["without_predictions"]
+    ]
+    return grouped(texts)
+
+
+def _costs(recommended: Pair) -> Table:
+    heads = ["", "train time", "peak memory", "storage"]
+    rows = []
+    for entry in (recommended, recommended["runner_up"]):
+        costs = entry["costs"]
+        rows.append(
+            [
+                Cell(entry["name"]),
+                Cell(fmt.seconds(costs["train_seconds"])),
+                Cell(fmt.size(costs["peak_memory_bytes"])),
+                Cell(fmt.size(costs["storage_bytes"])),
+            ]
+        )
+    return Table(heads, rows)
+
+
+def _runner_up(recommended: Pair, metric: Metric) -> str:
+    name, other = recommended["name"], recommended["runner_up"]
+    pair = other["evidence"]
+    if pair is None:
+        return f"The runner-up is {other['name']}; the two were not compared."
+    return (
+        f"The runner-up is {other['name']}. {name} beside it: {word(pair['answer'])} "
+        f"({interval(pair, metric)})."
+    )

@@ -1,0 +1,201 @@
+"""Which method to take: the cheapest that is not shown to be worse, and why."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tuneoff.compare import RunPredictions, render_table, summarize, to_markdown
+from tuneoff.compare.recommend import at_chance
+from tuneoff.record import ClassScores, RunRecord, Scores
+from tuneoff.spec import StudySpec
+
+Study = Callable[..., StudySpec]
+Record = Callable[..., RunRecord]
+ROWS = 2000
+
+
+def answers(score: float, seed: int, rows: int = ROWS) -> RunPredictions:
+    """So many rows right; nine of ten wrong ones are the same in every run."""
+    wrong = round((1 - score) * rows)
+    shared = np.random.default_rng(7).permutation(rows)
+    own = np.random.default_rng(1000 + seed).permutation(rows)
+    places = np.concatenate([shared[: wrong - wrong // 10], own[: wrong // 10]])
+    labels = np.arange(rows) % 2
+    predictions = labels.copy()
+    predictions[places] = 1 - labels[places]
+    return RunPredictions(np.arange(rows), labels, predictions, np.ones(rows))
+
+
+@pytest.fixture
+def judged(study: Study, record: Record) -> Callable[..., dict[str, Any]]:
+    """`judged({"full": (0.9, {"train_seconds": 9.0})}, …)`: the summary of such a study."""
+
+    def make(
+        methods: dict[str, tuple[float, dict[str, Any]]],
+        *,
+        seeds: int = 3,
+        rows: int = ROWS,
+        **settings: Any,
+    ) -> dict[str, Any]:
+        records, predictions = [], {}
+        for place, (name, (score, cost)) in enumerate(methods.items()):
+            for seed in range(seeds):
+                made = record(name, seed, score + 0.0005 * seed, **cost)
+                records.append(made)
+                shown = answers(score + 0.0005 * seed, 10 * place + seed, rows)
+                predictions[made.run_id] = shown
+        asked = study(*methods, seeds=seeds, metric="accuracy")
+        asked = StudySpec(**{**vars(asked), **settings})
+        return summarize(asked, None, records, predictions, Path("studies/my study"))
+
+    return make
+
+
+FULL = (0.9, {"train_seconds": 240.0})
+
+
+def test_the_cheapest_of_equals_is_taken(judged: Any) -> None:
+    found = judged({"full": FULL, "lora": (0.899, {"train_seconds": 90.0})})["recommendation"]
+    assert (found["name"], found["best"]) == ("lora", "full")
+    assert found["evidence"]["answer"] == "equivalent"
+    assert found["evidence"]["first"] == "lora"
+    assert found["sentences"][0] == (
+        "Take lora: within 1 point of full, for 37.5 % of its training time."
+    )
+    assert found["runner_up"]["name"] == "full"
+    assert found["runner_up"]["costs"]["train_seconds"] == 240
+    assert found["costs"]["train_seconds"] == 90
+    # the seed is picked by validation
+    assert found["run_id"] == "lora-s2-00000000"
+    assert found["command"] == (
+        "tuneoff predict 'studies/my study/runs/lora-s2-00000000' new.csv --out predictions.csv"
+    )
+
+
+def test_a_cheaper_one_that_is_shown_to_be_worse_is_not(judged: Any) -> None:
+    found = judged({"full": FULL, "head": (0.8, {"train_seconds": 9.0})})["recommendation"]
+    assert (found["name"], found["worse"]) == ("full", ["head"])
+    assert found["sentences"][0] == "Take full: all others are shown to be worse."
+    assert found["evidence"] is None
+    assert found["runner_up"]["name"] == "head"
+    assert found["runner_up"]["evidence"]["answer"] == "better"
+
+
+def test_what_is_not_shown_is_said_with_what_would_show_it(judged: Any) -> None:
+    methods = {"full": FULL, "head": (0.87, {"train_seconds": 9.0})}
+    found = judged(methods, rows=200)["recommendation"]
+    assert found["name"] == "head"
+    assert found["evidence"]["answer"] == "not_resolved"
+    first, second = found["sentences"][:2]
+    assert first.startswith("Take head: it is not shown to be worse than full (−3.0 points, 95 %")
+    assert first.endswith("for 3.75 % of its training time.")
+    assert "test rows" in second
+    assert second.endswith("would settle it.")
+    assert judged(methods, rows=20_000)["recommendation"]["name"] == "full"
+
+
+def test_limits_leave_out_what_exceeds_them(judged: Any) -> None:
+    methods = {
+        "full": (0.95, {"peak_memory_bytes": 3_000_000_000}),
+        "lora": (0.9, {"peak_memory_bytes": 900_000_000, "storage_bytes": 2_000_000}),
+        "head": (0.8, {"peak_memory_bytes": 300_000_000, "storage_bytes": 600_000}),
+        "tfidf": (0.9, {"peak_memory_bytes": 100_000_000, "storage_bytes": None}),
+    }
+    limits = {"peak_memory_bytes": 2e9, "storage_bytes": 10e6}
+    found = judged(methods, limits=limits)["recommendation"]
+    assert (found["name"], found["best"]) == ("lora", "lora")
+    assert {e["name"]: e["reason"] for e in found["excluded"]} == {
+        "full": "takes 3.00 GB of memory, over the limit of 2.00 GB and "
+        "takes 90.9 MB of storage, over the limit of 10.0 MB",
+        "tfidf": "has no figure of storage to hold against the limit of 10.0 MB",
+    }
+    nothing = judged(methods, limits={"train_seconds": 1.0})["recommendation"]
+    assert nothing["name"] is nothing["command"] is None
+    assert nothing["sentences"][0].startswith("No method can be recommended: full takes 1m 42s")
+
+
+def test_time_decides_then_memory_then_storage(judged: Any) -> None:
+    def of(**costs: tuple[float, float, float]) -> str:
+        methods = {
+            name: (0.9, {"train_seconds": s, "peak_memory_bytes": m, "storage_bytes": d})
+            for name, (s, m, d) in costs.items()
+        }
+        return str(judged(methods, rows=5000)["recommendation"]["name"])
+
+    assert of(full=(100, 9e8, 9e7), lora=(50, 9e9, 9e8)) == "lora"
+    assert of(full=(100, 9e8, 9e7), lora=(95, 9e9, 9e6)) == "full"  # as fast, less memory
+    assert of(full=(100, 9e8, 9e7), lora=(105, 9.1e8, 2e6)) == "lora"  # all but storage alike
+
+
+def test_who_guesses_is_never_recommended(judged: Any) -> None:
+    methods = {"baseline": (0.51, {"train_seconds": None}), "full": (0.52, {}), "head": (0.6, {})}
+    found = judged(methods, rows=50)["recommendation"]
+    assert found["name"] == "head"
+    assert [e["name"] for e in found["excluded"]] == ["baseline", "full"]
+    # a model that comes with a head of its own, and knows the labels
+    good = {"baseline": (0.9, {"train_seconds": None}), "full": (0.901, {})}
+    assert judged(good)["recommendation"]["name"] == "baseline"
+
+
+def scores(**recalls: float) -> Scores:
+    each = {name: ClassScores(0.5, value, 0.5, 300) for name, value in recalls.items()}
+    return Scores(*[0.5] * 8, per_class=each, confusion_matrix=[])
+
+
+def test_chance_is_known_by_the_mean_recall() -> None:
+    assert at_chance([scores(a=1.0, b=0.0, c=0.0)])  # the majority label, however frequent
+    assert at_chance([scores(a=0.4, b=0.35, c=0.35)])  # a random head
+    assert not at_chance([scores(a=0.99, b=0.3)])  # 97 % of one label, and some of the other
+    assert not at_chance([scores(a=1.0)])  # one label: nothing to guess
+    assert not at_chance([])
+
+
+def test_a_single_method_is_no_choice(judged: Any) -> None:
+    summary = judged({"full": FULL})
+    assert summary["pairwise"] is summary["recommendation"] is None
+
+
+def test_one_seed_speaks_of_models(judged: Any) -> None:
+    found = judged({"full": FULL, "lora": (0.899, {"train_seconds": 90.0})}, seeds=1)
+    assert {pair["scope"] for pair in found["pairwise"]["pairs"]} == {"models"}
+    text = rendered(found)
+    assert "One seed: nothing here says by how much another seed would differ" in text
+
+
+def rendered(summary: dict[str, Any]) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=80, color_system=None).print(render_table(summary))
+    return stream.getvalue()
+
+
+def test_the_terminal_says_it_below_the_table(judged: Any) -> None:
+    long = "lora-with-rank-16-on-query-key-value-and-the-feed-forward-layers"
+    methods = {"full": FULL, long: (0.9, {"train_seconds": 90.0}), "head": (0.7, {})}
+    summary = judged(methods)
+    text = rendered(summary)
+    assert max(map(len, text.splitlines())) <= 80
+    assert f"Take {long}" in " ".join(text.split())
+    assert "Worse than full: head." in " ".join(text.split())
+    assert "Take lora" in to_markdown(summary)
+
+
+def test_the_summary_is_json(judged: Any) -> None:
+    summary = judged({"full": FULL, "lora": (0.899, {}), "head": (0.8, {})}, seeds=2)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_a_run_without_predictions_is_named(study: Study, record: Record) -> None:
+    records = [record(name, seed, 0.9) for name in ("full", "lora") for seed in range(2)]
+    kept = {r.run_id: answers(0.9, place) for place, r in enumerate(records[:3])}
+    found = summarize(study("full", "lora", seeds=2), None, records, kept)["pairwise"]
+    assert found["without_predictions"] == ["lora-s1-00000000"]
+    assert found["pairs"][0]["runs"] == [2, 1]
+    assert found["pairs"][0]["scope"] == "models"
