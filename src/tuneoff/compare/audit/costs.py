@@ -88,7 +88,7 @@ def _is_chance(scores: Scores, labels: int, rows: int) -> bool:
     if chance >= 1:  # one label alone, answered throughout
         return False
     error = math.sqrt(chance * (1 - chance) / max(count, 1))
-    return right - chance <= max(CHANCE_SKILL * (1 - chance), 2 * error)
+    return bool(right - chance <= max(CHANCE_SKILL * (1 - chance), 2 * error))
 
 
 def unequal_budget(evidence: Evidence) -> Finding | None:
@@ -233,7 +233,7 @@ def _tokens_per_text(record: RunRecord) -> float | None:
     if cost.samples_per_second:
         return cost.tokens_per_second / cost.samples_per_second
     if cost.train_seconds and epochs and record.data.train_rows:
-        return cost.tokens_per_second * cost.train_seconds / (epochs * record.data.train_rows)
+        return cost.tokens_per_second * cost.train_seconds / float(epochs * record.data.train_rows)
     return None
 
 

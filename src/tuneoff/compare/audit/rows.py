@@ -60,9 +60,10 @@ def labels_differ_in_case(evidence: Evidence) -> Finding | None:
     groups = [list(group) for group in alike.values() if len(group) > 1]
     if not groups:
         return None
+    splits = list(task.splits.values()) if task else []
     counts = {
-        label: sum(split.label_counts.get(label, 0) for split in task.splits.values())
-        for label in (task.labels if task else [])
+        label: sum(split.label_counts.get(label, 0) for split in splits)
+        for label in (labels if task else [])
     }
 
     def told(label: str) -> str:

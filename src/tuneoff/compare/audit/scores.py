@@ -269,5 +269,5 @@ def _standard_error(share: float, rows: int) -> float:
 
 def _rounded_up(count: int) -> int:
     """To two digits: 4,137 to 4,200."""
-    unit = 10 ** max(0, len(str(count)) - 2)
+    unit = int(10 ** max(0, len(str(count)) - 2))
     return -(-count // unit) * unit
