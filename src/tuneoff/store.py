@@ -228,6 +228,13 @@ class StudyFolder:
                 return task
         return None
 
+    def rows(self, task: TaskRecord) -> pd.DataFrame | None:
+        """The task's rows with their texts (`split`, `row`, `text`, …); None if they are gone."""
+        import pandas as pd
+
+        file = self.data / task.key / "rows.parquet"
+        return pd.read_parquet(file) if file.is_file() else None
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Keep what the table and the report show."""
         write_json(self.summary_file, summary)

@@ -55,6 +55,7 @@ def summarize(
         "pairwise": None,
         "audit": None,
         "recommendation": None,
+        "errors": None,
         "environment": _distinct(record.environment for record in records if record.environment),
     }
 
