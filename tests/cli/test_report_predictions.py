@@ -132,3 +132,34 @@ def test_rows_of_another_file_are_refused(tuneoff: Any, written: Path, tmp_path:
     assert "is no test row of the task" in ended.err
     assert "row 2, column 'row'" in ended.err
     assert (written / "report.html").read_bytes() == before
+
+
+def test_annotators_are_compared_with_errors(tuneoff: Any, tmp_path: Path) -> None:
+    """Ten rows on which annotators disagree, all wrong; forty on which they agree, all right."""
+    rows = [(i, "no", "yes" if i < 10 else "no") for i in range(50)] + [(50, "yes", "yes")]
+    file, several = tmp_path / "x.csv", tmp_path / "annotators.jsonl"
+    pd.DataFrame(rows, columns=["row", "label", "prediction"]).to_csv(file, index=False)
+    several.write_text(
+        "".join(
+            json.dumps({"row": i, "annotations": ["no", "yes" if i < 10 else "no", "no"]}) + "\n"
+            for i in range(50)
+        )
+    )
+    arguments = ["report", "--predictions", f"x={file}", "--out", tmp_path / "out"]
+    ended = tuneoff(*arguments, "--annotations", several)
+    assert ended.code == 0, ended.err
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())["errors"]["ambiguity"]["x"]
+    assert [(x["rows"], x["rate"]) for x in found["levels"]] == [(10, 1.0), (40, 0.0)]
+    assert found["correlation"] == pytest.approx(1)
+    assert "Do the errors follow" in (tmp_path / "out" / "report.html").read_text()
+
+    several.write_text('{"row": 900, "annotations": ["no", "yes"]}\n')
+    ended = tuneoff(*arguments, "--annotations", several)
+    assert ended.code == 2
+    assert "no test row has the labels of two annotators" in ended.err
+
+    several.write_text('{"row": 1, "annotations": ["no"]}\n{"row": 1, "annotations": "no"}\n')
+    ended = tuneoff(*arguments, "--annotations", several)
+    assert ended.code == 2
+    assert "row 2, column 'annotations': no list of labels" in ended.err
+    assert "row 2, column 'row': 1 stands there twice" in ended.err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 import shutil
@@ -118,7 +117,6 @@ def test_texts_of_the_data_stay_text(study: Make) -> None:
     assert not [tag for tag, attrs in text.tags if tag == "img" or "onerror" in attrs]
     assert len(re.findall(r"</script>", page)) == 3
     assert "\u202e" not in page
-    assert "\\u202e" not in page
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
     shown = [v for v in text.visible if "gnp.exe" in v]
     assert len(shown) == len(text.cards)
@@ -156,7 +154,7 @@ def test_a_planted_word_heads_the_table(study: Make) -> None:
     first = errors["words"]["methods"]["lora"]["suspect"][0]
     assert (first["word"], first["sure"]) == ("word7", True)
     assert [w["word"] for w in errors["words"]["across"]] == ["word7"]
-    assert "most surely go with errors: “word7”" in html.unescape(page)
+    assert re.search(r"<bdi>word7</bdi></th>.{0,400}?<td>yes <small>&lt;0.001", page)
 
 
 def test_without_predictions_the_report_is_as_before(study: Make) -> None:
@@ -203,10 +201,12 @@ def test_rows_are_filtered_in_a_browser(study: Make, width: int) -> None:
 
         cards = page.locator(".rows > li")
         everything = cards.count()
-        page.locator("[data-filter=kind]").select_option("all wrong")
+        page.locator("[data-filter=kind]").select_option("disagreement")
         shown = page.locator(".rows > li:visible")
         assert 0 < shown.count() < everything
-        kinds = "found => found.every(card => card.dataset.kind.split('|').includes('all wrong'))"
+        kinds = (
+            "found => found.every(card => card.dataset.kind.split('|').includes('disagreement'))"
+        )
         assert shown.evaluate_all(kinds)
         assert page.locator("[data-shown]").inner_text() == f"{shown.count()} rows"
         page.locator("[data-filter=kind]").select_option("")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,13 @@ def report(
             help="Predictions by any tool, as a method NAME beside the others: CSV, TSV, JSONL or"
             " Parquet with row, label, and prediction or probability_LABEL or logit_LABEL columns."
             " The same NAME again is another seed.",
+            show_default=False,
+        ),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labels that several annotators gave: row and annotations, a list for each row.",
             show_default=False,
         ),
     ] = None,
@@ -42,41 +49,49 @@ def report(
     from rich.console import Console
 
     from tuneoff.compare import render_table
-    from tuneoff.compare.elsewhere import parse_sources
+    from tuneoff.compare.elsewhere import parse_sources, read_annotations
     from tuneoff.store import StudyFolder
 
     sources = parse_sources(predictions or [])
+    shown: dict[str, Any] = {"list_rows": rows}
+    if annotations is not None:
+        shown["annotations"] = read_annotations(annotations)
     if study is None:
-        path = _of_predictions(sources, out or Path("report"), metric or "macro_f1", rows)
+        path = _of_predictions(sources, out or Path("report"), metric or "macro_f1", shown)
     else:
-        path = _of_study(study, sources, out, metric, rows)
+        if out is not None or metric is not None:
+            raise _misplaced("--out" if out is not None else "--metric")
+        path = _of_study(study, sources, shown)
     console = Console()
     console.print(render_table(StudyFolder(path.parent).summary() or {}))
     console.print(f"\nReport: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _of_study(
-    study: Path, sources: list[tuple[str, Path]], out: Path | None, metric: str | None, rows: bool
-) -> Path:
-    from tuneoff.compare.elsewhere import read_runs
+def _misplaced(option: str) -> Exception:
     from tuneoff.errors import BadInput
+
+    return BadInput(
+        f"{option} goes without a study.",
+        mend="A study's report stands in its folder, and its file names the metric.",
+    )
+
+
+def _of_study(study: Path, sources: list[tuple[str, Path]], shown: dict[str, Any]) -> Path:
+    from tuneoff.compare.elsewhere import read_runs
     from tuneoff.report import build_report, truth_of
     from tuneoff.store import StudyFolder
 
-    if out is not None or metric is not None:
-        raise BadInput(
-            f"{'--out' if out is not None else '--metric'} goes without a study.",
-            mend="A study's report stands in its folder, and its file names the metric.",
-        )
     folder = StudyFolder.open(study)
     if not sources:
-        return build_report(folder, list_rows=rows)
+        return build_report(folder, **shown)
     taken = [m.name for m in folder.spec().methods]
     _, runs = read_runs(sources, truth_of(folder), taken=taken)
-    return build_report(folder, elsewhere=runs, list_rows=rows)
+    return build_report(folder, elsewhere=runs, **shown)
 
 
-def _of_predictions(sources: list[tuple[str, Path]], out: Path, metric: str, rows: bool) -> Path:
+def _of_predictions(
+    sources: list[tuple[str, Path]], out: Path, metric: str, shown: dict[str, Any]
+) -> Path:
     import shlex
 
     from tuneoff.compare.elsewhere import read_runs
@@ -100,4 +115,4 @@ def _of_predictions(sources: list[tuple[str, Path]], out: Path, metric: str, row
         )
     truth, runs = read_runs(sources, metric=metric)
     named = " ".join(f"--predictions {shlex.quote(f'{name}={file}')}" for name, file in sources)
-    return report_predictions(out, truth, runs, f"tuneoff report {named}", list_rows=rows)
+    return report_predictions(out, truth, runs, f"tuneoff report {named}", **shown)

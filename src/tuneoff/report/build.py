@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+Annotations = Mapping[Hashable, Sequence[str]]
+
+
 def build_report(
     folder: StudyFolder,
     command: str | None = None,
     *,
     run_ids: Collection[str] | None = None,
     elsewhere: Sequence[ForeignRun] = (),
+    annotations: Annotations | None = None,
     list_rows: bool = True,
 ) -> Path:
     """Write `summary.json` and `report.html` from what the study's folder holds; the report's path.
@@ -33,8 +37,10 @@ def build_report(
     `command` is what made the study; without it, the one that the last summary names.
     `run_ids` are the runs that belong to the study as it stands. Without them, it is the newest
     record of each of the study's methods and seeds: a folder may hold runs of earlier settings.
-    `elsewhere` are predictions by other tools, shown beside the study's methods. `list_rows`:
-    whether rows of the data, with their texts, stand in the report.
+    `elsewhere` are predictions by other tools, shown beside the study's methods; `annotations`
+    the labels that several annotators gave, by the number of the test row. `list_rows`: whether
+    rows of the data, with their texts, stand in the report. Raises `BadInput` if no test row has
+    two annotators.
     """
     study = folder.spec()
     records = _records(folder, run_ids)
@@ -47,7 +53,7 @@ def build_report(
     study = _with_foreign(study, elsewhere)
     records += [run.record for run in elsewhere]
     predictions |= {run.record.run_id: run.predictions for run in elsewhere}
-    errors = _errors(study, records, predictions, rows)
+    errors = _errors(study, records, predictions, rows, annotations)
     summary = {**summarize(study, task, records), "command": command}
     summary["errors"] = errors.compact() if errors else None
     folder.write_summary(summary)
@@ -61,6 +67,7 @@ def report_predictions(
     runs: Sequence[ForeignRun],
     command: str | None = None,
     *,
+    annotations: Annotations | None = None,
     list_rows: bool = True,
 ) -> Path:
     """Write `summary.json` and `report.html` into `out` from predictions alone; the report's path.
@@ -72,7 +79,8 @@ def report_predictions(
     study = _with_foreign(study, runs)
     records = [run.record for run in runs]
     predictions = {run.record.run_id: run.predictions for run in runs}
-    errors = _errors(study, records, predictions, truth.rows if "text" in truth.rows else None)
+    rows = truth.rows if "text" in truth.rows else None
+    errors = _errors(study, records, predictions, rows, annotations)
     summary: dict[str, Any] = {**summarize(study, None, records), "command": command}
     summary["rows"] |= {"train": None, "validation": truth.data.validation_rows or None}
     summary["errors"] = errors.compact() if errors else None
@@ -121,6 +129,7 @@ def _errors(
     records: Sequence[RunRecord],
     predictions: Mapping[str, pd.DataFrame],
     rows: pd.DataFrame | None,
+    annotations: Annotations | None,
 ) -> ErrorAnalysis | None:
     """The error analysis, methods in the study's order; None without any predictions."""
     tables: dict[str, list[pd.DataFrame]] = {}
@@ -132,7 +141,14 @@ def _errors(
     if not tables:
         return None
     references = [r.method.name for r in records if r.method.family == "baseline"]
-    return analyze(collect(tables, records[0].data.labels, rows, references=references))
+    evidence = collect(tables, records[0].data.labels, rows, references=references)
+    if annotations is None:
+        return analyze(evidence)
+    of_row = [annotations.get(row) for row in evidence.ids]
+    if not any(labels is not None and len(labels) > 1 for labels in of_row):
+        mend = "Rows are counted from 0 in the file that the test rows were read from."
+        raise BadInput("no test row has the labels of two annotators.", mend=mend)
+    return analyze(evidence, of_row)
 
 
 def _records(folder: StudyFolder, run_ids: Collection[str] | None) -> list[RunRecord]:

@@ -92,8 +92,8 @@ def findings(found: ErrorAnalysis) -> list[str]:
         gain = overlap.oracle_accuracy - overlap.best_accuracy
         sentences.append(
             f"{fmt.count(overlap.all_wrong)} of the {fmt.count(found.rows)} test rows "
-            f"({fmt.percent(100 * overlap.all_wrong / found.rows)}) are wrong under every method. "
-            f"Whoever knew the right method for each row would be right on "
+            f"({fmt.percent(100 * overlap.all_wrong / found.rows)}) are wrong under every method"
+            f"{_left_out(found)}. Whoever knew the right method for each row would be right on "
             f"{fmt.percent(100 * overlap.oracle_accuracy)} of them, "
             f"{100 * gain:.1f} points above {overlap.best} alone; part of that is luck, since even "
             "two methods that guess are seldom wrong together."
@@ -102,18 +102,25 @@ def findings(found: ErrorAnalysis) -> list[str]:
     return sentences
 
 
+def _left_out(found: ErrorAnalysis) -> str:
+    return " but the untuned baseline" if len(found.overlap.contenders) < len(found.labels) else ""
+
+
 def _word_finding(found: ErrorAnalysis) -> list[str]:
     if found.words is None:
         return []
-    across = found.words.across
-    if not across:
+    best = found.overlap.best
+    own = [w for w in found.words.methods[best].suspect if w.sure]
+    if not own:
         return [
-            f"Of {fmt.count(found.words.looked_at)} words none stands in the errors surely more "
-            "often than in the other rows: what a plain count of words shows here is how common "
-            "they are."
+            f"None of {fmt.count(found.words.looked_at)} words stands in the errors of {best} "
+            "surely more often than in its other rows: a plain count of words shows how common "
+            "they are, and no more."
         ]
-    shown = ", ".join(f"“{w.word}”" for w in across[:3])
-    return [f"The words that most surely go with errors: {shown}."]
+    shown = ", ".join(
+        f"“{fmt.one_line(w.word)}” ({fmt.percent(100 * w.rate)} wrong)" for w in own[:3]
+    )
+    return [f"The words that most surely go with the errors of {best}: {shown}."]
 
 
 def _slice_finding(found: ErrorAnalysis) -> list[str]:

@@ -123,13 +123,14 @@ def _ids(columns: Columns, name: str, faults: Faults) -> list[int | str]:
                 mend="Give each row of the test one line.",
             )
         seen.setdefault((value, part), line)
-    numbers = [_whole(value) for value in values]
+    numbers = [whole(value) for value in values]
     if all(number is not None for number in numbers):
         return [number for number in numbers if number is not None]
     return [str(value) for value in values]
 
 
-def _whole(value: Any) -> int | None:
+def whole(value: Any) -> int | None:
+    """A row's number, however a file wrote it; None if it is none."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     try:

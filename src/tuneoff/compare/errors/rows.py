@@ -17,9 +17,9 @@ CHARACTERS = 400
 """Of each text."""
 
 KINDS = {
-    "confident": "confident errors",
+    "confident": "confident error",
     "disagreement": "methods disagree",
-    "all wrong": "wrong under all methods",
+    "all wrong": "wrong under all",
     "label": "label in doubt",
 }
 """Why a row is listed, by key, as people read it."""

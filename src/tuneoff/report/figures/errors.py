@@ -123,15 +123,26 @@ def overlap_maps(material: Material) -> Figure | None:
     return Figure(
         "overlap",
         "Do the methods err on the same rows?",
-        "Left: share of the test rows that the row’s method gets right and the column’s wrong. "
-        "Right: error consistency, 0 where errors fall together as often as chance has it, 1 where "
-        "they are the same rows. The diagonal compares the seeds of one method with each other: "
-        "two methods whose cell is near it differ by no more than a method differs from itself.",
+        "“Right here, wrong there”: share of the test rows that the row’s method gets right and "
+        "the column’s wrong. Error consistency: 0 where errors fall together as often as chance "
+        "has it, 1 where they are the same rows. " + _yardstick([alike[i][i] for i in range(n)]),
         [
             _map("overlap-fixes", "right here, wrong there", names, fixes, ".1%", "wrong there"),
             _map("overlap-consistency", "error consistency", names, alike, ".2f", None),
         ],
-        least_width=360,
+        least_width=360 if n <= 5 else 120 + 44 * n,  # else one below the other
+    )
+
+
+def _yardstick(diagonal: list[float | None]) -> str:
+    if all(value is None for value in diagonal):
+        return (
+            "With one seed nothing says how much a method differs from itself: the diagonal, which "
+            "would compare its seeds, is empty."
+        )
+    return (
+        "The diagonal compares the seeds of one method with each other: two methods whose cell is "
+        "near it differ by no more than a method differs from itself."
     )
 
 
