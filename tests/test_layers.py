@@ -68,7 +68,8 @@ def test_every_module_has_a_layer() -> None:
 def test_both_contracts_on_the_halves_name_the_same_modules() -> None:
     halves = layers("The desk does not import the engine")
     assert halves == layers("The engine does not import the desk")
-    waist = {"tuneoff.methods", "tuneoff.store", "tuneoff.record", "tuneoff.spec", "tuneoff.errors"}
+    waist = {"tuneoff.methods", "tuneoff.store", "tuneoff.scores", "tuneoff.record"}
+    waist |= {"tuneoff.spec", "tuneoff.errors"}
     assert halves == (DESK | ENGINE) - waist
 
 

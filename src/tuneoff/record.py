@@ -70,8 +70,9 @@ class Scores:
     macro_precision: float
     macro_recall: float
     mcc: float
-    log_loss: float
-    ece: float
+    log_loss: float | None
+    ece: float | None
+    """Both None where labels were predicted without probabilities."""
     per_class: dict[str, ClassScores]
     confusion_matrix: list[list[int]]
     """Rows are true labels, columns predicted ones, both in the order of `data.labels`."""

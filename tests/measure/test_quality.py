@@ -10,7 +10,8 @@ import pytest
 from sklearn import metrics
 
 from tuneoff.data.task import Split
-from tuneoff.measure.quality import expected_calibration_error, log_loss, score
+from tuneoff.measure.quality import score
+from tuneoff.scores import expected_calibration_error, log_loss
 
 
 def split_of(labels: list[int], weights: list[float] | None = None) -> Split:

@@ -66,7 +66,7 @@ _COMMANDS: dict[Callable[..., None], str] = {  # and what each does, in a line o
     train: "Fine-tune in one way and keep the model.",
     check: "Look at labelled data before training on it.",
     methods: "List the methods and their settings.",
-    report: "Write a study's report anew.",
+    report: "Write a report anew, also of predictions made elsewhere.",
     predict: "Label new texts with a trained run.",
     doctor: "Show what a run would use on this machine.",
     demo: "Compare methods on text that every machine has.",

@@ -1,9 +1,9 @@
-"""`tuneoff report`: write a study's report again."""
+"""`tuneoff report`: write a study's report again, or that of predictions made elsewhere."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,41 @@ from tuneoff.cli.options import Strict
 
 
 def report(
-    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    study: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of a study; none: of --predictions alone.", show_default=False),
+    ] = None,
+    predictions: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Predictions by any tool, as a method NAME beside the others: CSV, TSV, JSONL or"
+            " Parquet with row, label, and prediction or probability_LABEL or logit_LABEL columns."
+            " The same NAME again is another seed.",
+            show_default=False,
+        ),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labels that several annotators gave: row and annotations, a list for each row.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for summary.json and report.html, without a study [report].",
+            show_default=False,
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="What orders the table, without a study [macro_f1].", show_default=False),
+    ] = None,
+    rows: Annotated[
+        bool, typer.Option(help="Whether rows of the data, with their texts, stand in the report.")
+    ] = True,
     strict: Strict = False,
 ) -> None:
     """Write summary.json and report.html of a study anew, and print its table."""
@@ -20,14 +54,72 @@ def report(
 
     from tuneoff.compare import render_table
     from tuneoff.compare.audit import faults_in
-    from tuneoff.report import build_report
+    from tuneoff.compare.elsewhere import parse_sources, read_annotations
     from tuneoff.store import StudyFolder
 
-    folder = StudyFolder.open(study)
-    path = build_report(folder)
-    console = Console()
-    summary = folder.summary() or {}
+    sources = parse_sources(predictions or [])
+    shown: dict[str, Any] = {"list_rows": rows}
+    if annotations is not None:
+        shown["annotations"] = read_annotations(annotations)
+    if study is None:
+        path = _of_predictions(sources, out or Path("report"), metric or "macro_f1", shown)
+    else:
+        if out is not None or metric is not None:
+            raise _misplaced("--out" if out is not None else "--metric")
+        path = _of_study(study, sources, shown)
+    console, summary = Console(), StudyFolder(path.parent).summary() or {}
     console.print(render_table(summary))
     show_paths(console, summary, path)
     if strict and faults_in(summary["audit"]):
         raise typer.Exit(2)
+
+
+def _misplaced(option: str) -> Exception:
+    from tuneoff.errors import BadInput
+
+    return BadInput(
+        f"{option} goes without a study.",
+        mend="A study's report stands in its folder, and its file names the metric.",
+    )
+
+
+def _of_study(study: Path, sources: list[tuple[str, Path]], shown: dict[str, Any]) -> Path:
+    from tuneoff.compare.elsewhere import read_runs
+    from tuneoff.report import build_report, truth_of
+    from tuneoff.store import StudyFolder
+
+    folder = StudyFolder.open(study)
+    if not sources:
+        return build_report(folder, **shown)
+    taken = [m.name for m in folder.spec().methods]
+    _, runs = read_runs(sources, truth_of(folder), taken=taken)
+    return build_report(folder, elsewhere=runs, **shown)
+
+
+def _of_predictions(
+    sources: list[tuple[str, Path]], out: Path, metric: str, shown: dict[str, Any]
+) -> Path:
+    import shlex
+
+    from tuneoff.compare.elsewhere import read_runs
+    from tuneoff.errors import BadInput, nearest
+    from tuneoff.record import QUALITY_METRICS
+    from tuneoff.report import report_predictions
+    from tuneoff.store import StudyFolder, check_writable
+
+    if not sources:
+        raise BadInput(
+            "There is nothing to report on.",
+            mend="Give the folder of a study, or --predictions NAME=FILE, or both.",
+        )
+    if metric not in QUALITY_METRICS:
+        raise BadInput(f"unknown metric {metric!r}.", mend=nearest(metric, QUALITY_METRICS))
+    check_writable(out)
+    if StudyFolder(out).spec_file.is_file():
+        raise BadInput(
+            f"{out} is the folder of a study.",
+            mend="To report on both together, name it as the study: tuneoff report STUDY …",
+        )
+    truth, runs = read_runs(sources, metric=metric)
+    named = " ".join(f"--predictions {shlex.quote(f'{name}={file}')}" for name, file in sources)
+    return report_predictions(out, truth, runs, f"tuneoff report {named}", **shown)

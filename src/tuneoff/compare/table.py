@@ -66,6 +66,7 @@ def summarize(
         "pairwise": None,
         "audit": None,
         "recommendation": None,
+        "errors": None,
         "environment": _distinct(record.environment for record in records if record.environment),
     }
     if predictions:

@@ -1,4 +1,4 @@
-"""Scores from labels and probabilities, by scikit-learn; row weights count as `sample_weight`."""
+"""Scores of one split from the labels and the probabilities that the model gave."""
 
 from __future__ import annotations
 
@@ -6,79 +6,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tuneoff.data.task import Split
-from tuneoff.record import ClassScores, Scores
-
-ECE_BINS = 15
+from tuneoff.record import Scores
+from tuneoff.scores import scores
 
 
 def score(split: Split, probabilities: npt.NDArray[np.float32], labels: list[str]) -> Scores:
-    """Scores of `probabilities` (rows, labels) on `split`, over the study's label set.
-
-    A label that is neither in the split nor predicted has precision, recall and F1 of 0, as in
-    scikit-learn with `zero_division=0`, and counts in the macro averages.
-    """
-    from sklearn import metrics
-
-    true, weights = split.labels, split.weights.astype(np.float64)
-    predicted = probabilities.argmax(1)
-    every = np.arange(len(labels))
-    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-        true, predicted, labels=every, sample_weight=weights, zero_division=0
+    """Scores of `probabilities` (rows, labels) on `split`, over the study's label set."""
+    return scores(
+        split.labels,
+        probabilities.argmax(1),
+        probabilities,
+        split.weights.astype(np.float64),
+        labels,
     )
-    mass = np.bincount(true, weights=weights, minlength=len(labels))
-    support = np.bincount(true, minlength=len(labels))
-    return Scores(
-        accuracy=float(np.average(predicted == true, weights=weights)),
-        macro_f1=float(f1.mean()),
-        weighted_f1=float(np.average(f1, weights=mass)),
-        macro_precision=float(precision.mean()),
-        macro_recall=float(recall.mean()),
-        mcc=_correlation(true, predicted, weights),
-        log_loss=log_loss(true, probabilities, weights),
-        ece=expected_calibration_error(true, probabilities, weights),
-        per_class={
-            label: ClassScores(float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]))
-            for i, label in enumerate(labels)
-        },
-        confusion_matrix=metrics.confusion_matrix(true, predicted, labels=every).tolist(),
-    )
-
-
-def _correlation(
-    true: npt.NDArray[np.int64],
-    predicted: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.float64],
-) -> float:
-    """Matthews'; 0 where there is one label alone, as scikit-learn has it, which warns of it."""
-    from sklearn.metrics import matthews_corrcoef
-
-    if len(np.union1d(true, predicted)) == 1:
-        return 0.0
-    return float(matthews_corrcoef(true, predicted, sample_weight=weights))
-
-
-def log_loss(
-    true: npt.NDArray[np.int64],
-    probabilities: npt.NDArray[np.float32],
-    weights: npt.NDArray[np.float64],
-) -> float:
-    """Mean negative logarithm of the true label's probability, in nats, clipped at 1.2e-7."""
-    of_true = probabilities[np.arange(len(true)), true].astype(np.float64)
-    of_true = np.maximum(of_true, np.finfo(np.float32).eps)
-    return float(-np.average(np.log(of_true), weights=weights))
-
-
-def expected_calibration_error(
-    true: npt.NDArray[np.int64],
-    probabilities: npt.NDArray[np.float32],
-    weights: npt.NDArray[np.float64],
-) -> float:
-    """Mean gap between confidence and accuracy over 15 equal bins of the top label's probability.
-
-    Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3.
-    """
-    confidence = probabilities.max(1).astype(np.float64)
-    right = (probabilities.argmax(1) == true).astype(np.float64)
-    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
-    gaps = np.bincount(bins, weights=weights * (right - confidence), minlength=ECE_BINS)
-    return float(np.abs(gaps).sum() / weights.sum())

@@ -1,16 +1,28 @@
-"""From a study's folder to its summary and its report."""
+"""From a study's folder, or files of predictions alone, to a summary and a report."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tuneoff.compare import RunPredictions, summarize
-from tuneoff.compare.audit import audit, collect
-from tuneoff.record import RunRecord, Status
+from tuneoff.compare import audit as checks
+from tuneoff.compare.elsewhere import FAMILY, ForeignRun, Truth
+from tuneoff.compare.errors import ErrorAnalysis, analyze, collect
+from tuneoff.errors import BadInput, Fault
+from tuneoff.record import DataInfo, RunRecord, Status, TaskRecord
 from tuneoff.report.html import write_report
+from tuneoff.spec import DataSpec, MethodSpec, StudySpec
 from tuneoff.store import StudyFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+Annotations = Mapping[Hashable, Sequence[str]]
 
 
 def build_report(
@@ -18,37 +30,147 @@ def build_report(
     command: str | None = None,
     *,
     run_ids: Collection[str] | None = None,
+    elsewhere: Sequence[ForeignRun] = (),
+    annotations: Annotations | None = None,
+    list_rows: bool = True,
 ) -> Path:
     """Write `summary.json` and `report.html` from what the study's folder holds; the report's path.
 
     `command` is what made the study; without it, the one that the last summary names.
     `run_ids` are the runs that belong to the study as it stands. Without them, it is the newest
     record of each of the study's methods and seeds: a folder may hold runs of earlier settings.
+    `elsewhere` are predictions by other tools, shown beside the study's methods; `annotations`
+    the labels that several annotators gave, by the number of the test row. `list_rows`: whether
+    rows of the data, with their texts, stand in the report. Raises `BadInput` if no test row has
+    two annotators.
     """
     study = folder.spec()
     records = _records(folder, run_ids)
     task = folder.task(records[0].data.fingerprint) if records else folder.task()
     if command is None:
         command = (folder.summary() or {}).get("command")
-    predictions = _predictions(folder, records)
-    summary = {**summarize(study, task, records, predictions, folder.path), "command": command}
-    summary["audit"] = [f.to_plain() for f in audit(collect(folder, study, task, records))]
-    folder.write_summary(summary)
+    found = checks.audit(checks.collect(folder, study, task, records))
+    findings = [finding.to_plain() for finding in found]
     histories = {r.run_id: folder.run(r.run_id).history() for r in records}
-    return write_report(folder, summary, records, histories, task, command)
+    predictions = _predictions(folder, records)
+    rows = folder.rows(task) if task else None
+    study = _with_foreign(study, elsewhere)
+    records += [run.record for run in elsewhere]
+    predictions |= {run.record.run_id: run.predictions for run in elsewhere}
+    errors = _errors(study, records, predictions, rows, annotations)
+    summary = {**_summary(folder, study, task, records, predictions, errors), "command": command}
+    summary["audit"] = findings
+    folder.write_summary(summary)
+    errors = errors if list_rows or errors is None else replace(errors, listed=[])
+    return write_report(folder, summary, records, histories, task, command, errors=errors)
 
 
-def _predictions(folder: StudyFolder, records: Collection[RunRecord]) -> dict[str, RunPredictions]:
-    """What the finished runs answered, by run id; the summary names those whose file is broken."""
+def report_predictions(
+    out: Path,
+    truth: Truth,
+    runs: Sequence[ForeignRun],
+    command: str | None = None,
+    *,
+    annotations: Annotations | None = None,
+    list_rows: bool = True,
+) -> Path:
+    """Write `summary.json` and `report.html` into `out` from predictions alone; the report's path.
+
+    There is no study: what a run costs, and what it was trained on, is not known.
+    """
+    folder = StudyFolder(out)
+    study = StudySpec(model="", data=DataSpec(train=""), metric=truth.metric, seeds=())
+    study = _with_foreign(study, runs)
+    records = [run.record for run in runs]
+    predictions = {run.record.run_id: run.predictions for run in runs}
+    rows = truth.rows if "text" in truth.rows else None
+    errors = _errors(study, records, predictions, rows, annotations)
+    summary = {**_summary(folder, study, None, records, predictions, errors), "command": command}
+    summary["rows"] |= {"train": None, "validation": truth.data.validation_rows or None}
+    folder.write_summary(summary)
+    errors = errors if list_rows or errors is None else replace(errors, listed=[])
+    return write_report(folder, summary, records, {}, None, command, errors=errors)
+
+
+def truth_of(folder: StudyFolder) -> Truth:
+    """What predictions made elsewhere have to be about to stand beside the study's own."""
+    study, records = folder.spec(), _records(folder, None)
+    task = folder.task(records[0].data.fingerprint) if records else folder.task()
+    rows = folder.rows(task) if task else None
+    if task is None or rows is None:
+        mend = "Run the study once more; what is finished is not run again."
+        raise BadInput(Fault("holds no prepared data", file=str(folder.path), mend=mend))
+    data = DataInfo(
+        fingerprint=task.fingerprint,
+        train_rows=task.splits["train"].rows,
+        validation_rows=task.splits["validation"].rows,
+        test_rows=task.splits["test"].rows,
+        labels=task.labels,
+    )
+    return Truth(task.labels, rows[rows["split"] != "train"], data, study.metric, study.model)
+
+
+def _with_foreign(study: StudySpec, runs: Sequence[ForeignRun]) -> StudySpec:
+    names = dict.fromkeys(run.record.method.name for run in runs)
+    entries = tuple(MethodSpec(method=FAMILY, name=name) for name in names)
+    return replace(study, methods=study.methods + entries)
+
+
+def _predictions(folder: StudyFolder, records: Sequence[RunRecord]) -> dict[str, pd.DataFrame]:
+    """By run id, of the finished runs of one and the same data."""
     found = {}
     for record in records:
-        if record.status is not Status.FINISHED:
-            continue
-        # missing, not a Parquet file, without a column, with labels of another task
-        with suppress(OSError, ValueError, KeyError):
-            table = folder.run(record.run_id).predictions()
-            found[record.run_id] = RunPredictions.from_table(table, record.data.labels)
+        run = folder.run(record.run_id)
+        same = record.data.fingerprint == records[0].data.fingerprint
+        if record.status is Status.FINISHED and same:
+            with suppress(OSError, ValueError):  # missing, or no Parquet file
+                found[record.run_id] = run.predictions()
     return found
+
+
+def _errors(
+    study: StudySpec,
+    records: Sequence[RunRecord],
+    predictions: Mapping[str, pd.DataFrame],
+    rows: pd.DataFrame | None,
+    annotations: Annotations | None,
+) -> ErrorAnalysis | None:
+    """The error analysis, methods in the study's order; None without any predictions."""
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for record in sorted(records, key=lambda r: r.seed):
+        if record.run_id in predictions:
+            tables.setdefault(record.method.name, []).append(predictions[record.run_id])
+    names = [m.name for m in study.methods] or list(tables)
+    tables = {name: tables[name] for name in names if name in tables}
+    if not tables:
+        return None
+    references = [r.method.name for r in records if r.method.family == "baseline"]
+    evidence = collect(tables, records[0].data.labels, rows, references=references)
+    if annotations is None:
+        return analyze(evidence)
+    of_row = [annotations.get(row) for row in evidence.ids]
+    if not any(labels is not None and len(labels) > 1 for labels in of_row):
+        mend = "Rows are counted from 0 in the file that the test rows were read from."
+        raise BadInput("no test row has the labels of two annotators.", mend=mend)
+    return analyze(evidence, of_row)
+
+
+def _summary(
+    folder: StudyFolder,
+    study: StudySpec,
+    task: TaskRecord | None,
+    records: Sequence[RunRecord],
+    predictions: Mapping[str, pd.DataFrame],
+    errors: ErrorAnalysis | None,
+) -> dict[str, Any]:
+    """The table, the verdict and the errors; runs whose predictions are broken are named there."""
+    answers = {}
+    labels = {record.run_id: record.data.labels for record in records}
+    for run_id, table in predictions.items():
+        with suppress(ValueError, KeyError):  # without a column, with labels of another task
+            answers[run_id] = RunPredictions.from_table(table, labels[run_id])
+    summary = summarize(study, task, records, answers, folder.path)
+    return {**summary, "errors": errors.compact() if errors else None}
 
 
 def _records(folder: StudyFolder, run_ids: Collection[str] | None) -> list[RunRecord]:

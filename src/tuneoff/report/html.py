@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -25,9 +26,12 @@ from tuneoff import __version__
 from tuneoff.compare import display_order
 from tuneoff.compare import format as fmt
 from tuneoff.compare.audit import count_line
+from tuneoff.compare.errors import ErrorAnalysis
 from tuneoff.record import QUALITY_METRICS, RunRecord, TaskRecord
+from tuneoff.report import errors as error_section
 from tuneoff.report import palette, tables, verdict, words
 from tuneoff.report.figures import Figure, Material, classes, cost, curves, quality
+from tuneoff.report.figures import errors as error_figures
 from tuneoff.report.figures import task as task_figures
 from tuneoff.store import StudyFolder, write_atomic
 
@@ -39,12 +43,15 @@ def write_report(
     histories: Mapping[str, list[dict[str, Any]]],
     task: TaskRecord | None,
     command: str | None = None,
+    *,
+    errors: ErrorAnalysis | None = None,
 ) -> Path:
     """Write `report.html` into the study's folder and return its path.
 
-    `histories` holds the rows of `history.jsonl` by run id; `command` is what made the study.
+    `histories` holds the rows of `history.jsonl` by run id; `command` is what made the study;
+    `errors` is left out of the page where it is None.
     """
-    material = _material(summary, records, histories, task)
+    material = replace(_material(summary, records, histories, task), errors=errors)
     write_atomic(folder.report_file, page(material, command))
     return folder.report_file
 
@@ -107,6 +114,10 @@ def _figures(material: Material) -> list[Figure]:
         curves.loss_curves(material),
         classes.confusion(material),
         classes.class_heatmap(material),
+        error_figures.error_labels(material),
+        error_figures.overlap_maps(material),
+        error_figures.margin_boxes(material),
+        error_figures.reliability(material),
     ]
     if material.task:
         drawn += [
@@ -119,7 +130,7 @@ def _figures(material: Material) -> list[Figure]:
 
 def _content(material: Material) -> dict[str, Any]:
     summary, task = material.summary, material.task
-    model = re.split(r"[/\\]", summary["model"].rstrip("/\\"))[-1] or summary["model"]
+    model = re.split(r"[/\\]", summary["model"].rstrip("/\\"))[-1]  # empty: none is known
     records = tables.all_records(material)
     settings, common = tables.settings(material)
     measured = [row["name"] for row in material.measured]
@@ -147,6 +158,7 @@ def _content(material: Material) -> dict[str, Any]:
             for name in measured
         },
         "classes": {name: classes.class_lines(material, name) for name in measured},
+        "errors": error_section.content(material),
         "task": task,
         "splits": tables.split_table(task) if task else None,
         "shared": tables.shared_rows(task) if task else [],

@@ -22,6 +22,11 @@ def title(material: Material, model: str) -> str:
     """The report's title."""
     n = len(material.summary["methods"])
     labels = len(material.summary["labels"])
+    if not model:
+        found = (
+            "One set of predictions" if n == 1 else f"{_number(n).capitalize()} sets of predictions"
+        )
+        return f"{found} of {_number(labels)} labels"
     ways = "One way" if n == 1 else f"{_number(n).capitalize()} ways"
     return f"{ways} to teach {model} {_number(labels)} labels"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuneoff.compare import format as fmt
+from tuneoff.compare.errors import ErrorAnalysis
 from tuneoff.record import RunRecord, Status, TaskRecord
 from tuneoff.report.palette import Look, colour
 
@@ -26,6 +27,8 @@ class Material:
     """By run id."""
     task: TaskRecord | None
     looks: dict[str, Look]
+    errors: ErrorAnalysis | None = None
+    """None where no run left predictions."""
 
     def finished(self, name: str) -> list[RunRecord]:
         """The runs of a method that have a result."""

@@ -97,6 +97,27 @@
     button.addEventListener("click", () => sort(button.closest("th")));
   }
 
+  const filters = [...document.querySelectorAll("[data-filter]")];
+  const cards = [...document.querySelectorAll(".rows > li")];
+  const filter = () => {
+    const asked = Object.fromEntries(filters.map((f) => [f.dataset.filter, f.value]));
+    const words = asked.text.trim().toLowerCase();
+    let shown = 0;
+    for (const card of cards) {
+      const fits =
+        (!asked.kind || card.dataset.kind.split("|").includes(asked.kind)) &&
+        (!asked.label || card.dataset.label === asked.label) &&
+        (!asked.wrong || card.dataset.wrong.split(" ").includes(asked.wrong)) &&
+        (!words || card.textContent.toLowerCase().includes(words));
+      card.hidden = !fits;
+      shown += fits;
+    }
+    document.querySelector("[data-shown]").textContent =
+      shown === 1 ? "1 row" : `${shown} rows`;
+  };
+  for (const part of filters) part.addEventListener("input", filter);
+  document.querySelector("form.filter")?.addEventListener("submit", (e) => e.preventDefault());
+
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   // Paper is light, and shows what is folded on a screen.
   addEventListener("beforeprint", () => {

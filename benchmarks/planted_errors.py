@@ -1,0 +1,127 @@
+"""Does the error analysis find what is there, and nothing where nothing is?
+
+    python benchmarks/planted_errors.py STUDY [--shuffles 100]
+
+On a finished study's own test rows and predictions:
+
+1. shuffled: the errors of every method are moved to other rows at random, so that no word and no
+   slice has anything to do with them. Counted: shuffles in which anything is called sure, beside
+   those in which a word or slice has p < 0.05 uncorrected.
+2. planted word: in a copy, further rows that hold one word are made wrong. Counted: how often
+   that word comes out first and sure, by how many points its error rate was raised.
+3. planted slice: the same with a quarter of the rows by length.
+
+Prints aggregates only.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tuneoff.compare.errors import Evidence, collect
+from tuneoff.compare.errors.evidence import Bools, MethodAnswers, RunAnswers
+from tuneoff.compare.errors.slices import slices
+from tuneoff.compare.errors.words import words, words_of
+from tuneoff.record import Status
+from tuneoff.store import StudyFolder
+
+
+def evidence_of(study: Path) -> Evidence:
+    """The finished runs of a study, its first seed."""
+    folder = StudyFolder.open(study)
+    tables, references, labels = {}, [], None
+    for run in folder.runs():
+        record = run.record()
+        if record and record.status is Status.FINISHED and record.method.name not in tables:
+            tables[record.method.name] = [run.predictions()]
+            labels = record.data.labels
+            if record.method.family == "baseline":
+                references.append(record.method.name)
+    task = folder.task()
+    assert task
+    assert labels
+    return collect(tables, labels, folder.rows(task), references=references)
+
+
+def with_errors(evidence: Evidence, wrong: dict[str, Bools], rng: np.random.Generator) -> Evidence:
+    """The same rows, with methods that err exactly where `wrong` says."""
+    size = len(evidence.labels)
+    methods = []
+    for name, rows in wrong.items():
+        other = (evidence.true + rng.integers(1, size, len(evidence))) % size
+        answer = np.where(rows, other, evidence.true)
+        methods.append(MethodAnswers(name, (RunAnswers(answer),)))
+    return replace(evidence, methods=tuple(methods))
+
+
+def shuffled(evidence: Evidence, times: int, rng: np.random.Generator) -> None:
+    """Alarms where there is nothing to find."""
+    alarms = {"words": 0, "slices": 0}
+    for _ in range(times):
+        # one order for all methods, so that they go on erring together
+        order = rng.permutation(len(evidence))
+        moved = with_errors(evidence, {n: w[order] for n, w in evidence.wrong.items()}, rng)
+        found = words(moved)
+        alarms["words"] += bool(found and any(m.sure for m in found.methods.values()))
+        alarms["slices"] += any(s.sure for own in slices(moved).methods.values() for s in own)
+    for view, count in alarms.items():
+        print(f"shuffled: anything called sure among the {view} in {count} of {times}")
+
+
+def planted(evidence: Evidence, name: str, times: int, rng: np.random.Generator) -> None:
+    """How often what was made worse comes out first and sure."""
+    held = [words_of(text) for text in (evidence.pairs or evidence.texts or [])]
+    vocabulary = sorted({word for own in held for word in own})
+    lengths = np.array([len(text) for text in evidence.joined])
+    longest = lengths > np.quantile(lengths, 0.75)
+    order = rng.permutation(len(evidence))
+    clean = evidence.wrong[name][order]
+    for points in (10, 20, 30):
+        hits = {"word": 0, "slice": 0}
+        for _ in range(times):
+            inside = np.zeros(len(evidence), bool)
+            while not 80 <= inside.sum() <= 400:
+                word = vocabulary[rng.integers(len(vocabulary))]
+                inside = np.array([word in own for own in held])
+            made = with_errors(evidence, {name: worse(clean, inside, points, rng)}, rng)
+            found = words(made)
+            first = found.methods[name].suspect[0] if found else None
+            hits["word"] += bool(first and first.word == word and first.sure)
+            made = with_errors(evidence, {name: worse(clean, longest, points / 4, rng)}, rng)
+            part = slices(made).methods[name][0]
+            hits["slice"] += part.kind == "length" and part.sure and part.rate > part.rest
+        print(
+            f"planted: word raised by {points} points first and sure in {hits['word']} of {times};"
+            f" longest quarter raised by {points / 4:g} points: {hits['slice']} of {times}"
+        )
+
+
+def worse(wrong: Bools, inside: Bools, points: float, rng: np.random.Generator) -> Bools:
+    """`wrong` with so many more percentage points of the rows `inside`."""
+    right = inside & ~wrong
+    share = points / 100 * inside.sum() / max(int(right.sum()), 1)
+    more: Bools = wrong | (right & (rng.random(len(wrong)) < share))
+    return more
+
+
+def main() -> None:
+    """Read the study and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--shuffles", type=int, default=100)
+    parser.add_argument("--plantings", type=int, default=20)
+    parser.add_argument("--method", default="full")
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    evidence = evidence_of(options.study)
+    print(f"{len(evidence)} test rows, {len(evidence.methods)} methods, {options.study.name}")
+    shuffled(evidence, options.shuffles, rng)
+    planted(evidence, options.method, options.plantings, rng)
+
+
+if __name__ == "__main__":
+    main()

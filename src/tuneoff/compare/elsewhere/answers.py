@@ -1,0 +1,207 @@
+"""One file's columns as predictions: every value checked, faults with their row and column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tuneoff.compare.elsewhere.files import Columns
+from tuneoff.errors import BadInput, Fault, nearest
+
+LISTED = 10
+"""Faults of one file that are listed one by one."""
+ROUNDING = 0.02
+"""By which the probabilities of a row may miss 1: files round to two digits."""
+SPLITS = ("test", "validation")
+TEXTS = ("text", "text_pair", "group")
+_KINDS = ("probability_", "logit_")
+_COLUMNS = (
+    "A file of predictions has the columns row, label, and prediction or one probability_LABEL "
+    "(or logit_LABEL) for each label; split, text, text_pair and group may be there."
+)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One file, checked by itself."""
+
+    columns: Columns
+    rows: list[int | str]
+    """Whole numbers where all of them are."""
+    splits: list[str]
+    labels: list[str] | None
+    """True labels; None where the file has none."""
+    predicted: list[str] | None
+    """As the file says it; None where probabilities say it."""
+    probable: dict[str, list[float]]
+    """By label, in the order of the file; logits already turned into probabilities."""
+    texts: dict[str, list[str]]
+    """`text`, `text_pair` and `group`, where they are there."""
+
+    @property
+    def file(self) -> str:
+        """The file's path."""
+        return self.columns.file
+
+    def line(self, place: int) -> int:
+        """Where a row stands in the file."""
+        return self.columns.lines[place]
+
+
+class Faults:
+    """The faults of one file; the first ones are kept, the rest counted."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.found, self.more = file, list[Fault](), 0
+
+    def add(
+        self,
+        message: str,
+        *,
+        row: int | None = None,
+        column: str | None = None,
+        mend: str | None = None,
+    ) -> None:
+        """Note one."""
+        if len(self.found) < LISTED:
+            self.found.append(Fault(message, self.file, row, column, mend))
+        else:
+            self.more += 1
+
+    def raise_any(self) -> None:
+        """Raise `BadInput` with all of them, if there are any."""
+        if self.more:
+            self.found.append(Fault(f"more faults, not listed: {self.more}", self.file))
+        if self.found:
+            raise BadInput(self.found)
+
+
+def read_answers(columns: Columns) -> Answers:
+    """`columns` as predictions; `BadInput` with every fault found."""
+    faults = Faults(columns.file)
+    names = list(columns.values)
+    row_name = next((name for name in ("row", "id") if name in columns.values), None)
+    kinds = [kind for kind in _KINDS if any(name.startswith(kind) for name in names)]
+    if row_name is None:
+        faults.add("there is no column 'row'", mend=f"{nearest('row', names)} {_COLUMNS}")
+    if len(kinds) > 1:
+        faults.add("there are both probabilities and logits", mend="Remove one of the two.")
+    if not kinds and "prediction" not in names:
+        faults.add("there is neither a prediction nor a probability", mend=_COLUMNS)
+    faults.raise_any()
+    assert row_name is not None
+    answers = Answers(
+        columns,
+        _ids(columns, row_name, faults),
+        _splits(columns, faults),
+        _names(columns, "label", faults),
+        _names(columns, "prediction", faults),
+        _probabilities(columns, kinds[0], faults) if kinds else {},
+        {name: [str(v or "") for v in columns.values[name]] for name in TEXTS if name in names},
+    )
+    faults.raise_any()
+    return answers
+
+
+def _ids(columns: Columns, name: str, faults: Faults) -> list[int | str]:
+    values = columns.values[name]
+    seen: dict[Any, int] = {}
+    split = columns.values.get("split", ["test"] * len(values))
+    for value, part, line in zip(values, split, columns.lines, strict=True):
+        if value is None or str(value).strip() == "":
+            faults.add("the row has no number or name", row=line, column=name)
+        elif (value, part) in seen:
+            faults.add(
+                f"{value!r} stands in row {seen[value, part]} already",
+                row=line,
+                column=name,
+                mend="Give each row of the test one line.",
+            )
+        seen.setdefault((value, part), line)
+    numbers = [whole(value) for value in values]
+    if all(number is not None for number in numbers):
+        return [number for number in numbers if number is not None]
+    return [str(value) for value in values]
+
+
+def whole(value: Any) -> int | None:
+    """A row's number, however a file wrote it; None if it is none."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    try:
+        return None if isinstance(value, bool | float) else int(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _splits(columns: Columns, faults: Faults) -> list[str]:
+    if "split" not in columns.values:
+        return ["test"] * len(columns.lines)
+    for value, line in zip(columns.values["split"], columns.lines, strict=True):
+        if value not in SPLITS:
+            mend = f"Give {' or '.join(SPLITS)}, or leave the row out."
+            faults.add(f"{value!r} is no split", row=line, column="split", mend=mend)
+    return [str(value) for value in columns.values["split"]]
+
+
+def _names(columns: Columns, name: str, faults: Faults) -> list[str] | None:
+    if name not in columns.values:
+        return None
+    names = []
+    for value, line in zip(columns.values[name], columns.lines, strict=True):
+        label = _label(value)
+        if not label:
+            faults.add(f"the {name} is missing or no name", row=line, column=name)
+        names.append(label)
+    return names
+
+
+def _label(value: Any) -> str:
+    """A label as the data read it: `1.0` is `1`, `True` is `true`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return "" if math.isnan(value) else str(int(value)) if value.is_integer() else str(value)
+    return value if isinstance(value, str) else str(value) if isinstance(value, int) else ""
+
+
+def _probabilities(columns: Columns, kind: str, faults: Faults) -> dict[str, list[float]]:
+    names = [name for name in columns.values if name.startswith(kind)]
+    table = np.full((len(columns.lines), len(names)), np.nan)
+    for j, name in enumerate(names):
+        for i, (value, line) in enumerate(zip(columns.values[name], columns.lines, strict=True)):
+            with suppress(TypeError, ValueError):  # stays NaN
+                table[i, j] = math.nan if isinstance(value, bool) else float(value)
+            if not math.isfinite(table[i, j]):
+                faults.add(f"{value!r} is no finite number", row=line, column=name)
+    faults.raise_any()
+    if kind == "logit_":
+        table = np.exp(table - table.max(1, keepdims=True))
+    else:
+        _check_sums(table, columns.lines, names, faults)
+    faults.raise_any()
+    table = table / table.sum(1, keepdims=True)
+    return {name.removeprefix(kind): table[:, j].tolist() for j, name in enumerate(names)}
+
+
+def _check_sums(table: Any, lines: Sequence[int], names: list[str], faults: Faults) -> None:
+    for values, line in zip(table, lines, strict=True):
+        if values.min() < 0 or values.max() > 1 + ROUNDING:
+            j = int(np.argmax(np.abs(values - 0.5)))
+            faults.add(
+                f"{values[j]:g} is no probability",
+                row=line,
+                column=names[j],
+                mend="Name the columns logit_LABEL if they are logits.",
+            )
+        elif abs(values.sum() - 1) > ROUNDING:
+            faults.add(
+                f"the probabilities add up to {values.sum():.3f}, not to 1",
+                row=line,
+                mend="Give one for each label of the task; name logits logit_LABEL.",
+            )

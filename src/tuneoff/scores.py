@@ -1,0 +1,103 @@
+"""Scores from labels, predictions and probabilities: plain arrays in, one record out.
+
+Both halves score: the engine at the end of a run, the desk where predictions come from a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tuneoff.record import ClassScores, Scores
+
+ECE_BINS = 15
+
+
+def scores(
+    true: npt.NDArray[np.int64],
+    predicted: npt.NDArray[np.int64],
+    probabilities: npt.NDArray[Any] | None,
+    weights: npt.NDArray[np.float64],
+    labels: Sequence[str],
+) -> Scores:
+    """Scores over the study's label set, row weights counting as `sample_weight`.
+
+    `true` and `predicted`: (rows,) positions in `labels`; `probabilities`: (rows, labels), or None,
+    which leaves `log_loss` and `ece` unknown. A label that is neither in the rows nor predicted
+    has precision, recall and F1 of 0, as in scikit-learn with `zero_division=0`, and counts in the
+    macro averages.
+    """
+    from sklearn import metrics
+
+    every = np.arange(len(labels))
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+        true, predicted, labels=every, sample_weight=weights, zero_division=0
+    )
+    mass = np.bincount(true, weights=weights, minlength=len(labels))
+    support = np.bincount(true, minlength=len(labels))
+    return Scores(
+        accuracy=float(np.average(predicted == true, weights=weights)),
+        macro_f1=float(f1.mean()),
+        weighted_f1=float(np.average(f1, weights=mass)),
+        macro_precision=float(precision.mean()),
+        macro_recall=float(recall.mean()),
+        mcc=_correlation(true, predicted, weights),
+        log_loss=None if probabilities is None else log_loss(true, probabilities, weights),
+        ece=None
+        if probabilities is None
+        else expected_calibration_error(true, probabilities, weights),
+        per_class={
+            label: ClassScores(float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]))
+            for i, label in enumerate(labels)
+        },
+        confusion_matrix=metrics.confusion_matrix(true, predicted, labels=every).tolist(),
+    )
+
+
+def _correlation(
+    true: npt.NDArray[np.int64],
+    predicted: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64],
+) -> float:
+    """Matthews'; 0 where there is one label alone, as scikit-learn has it, which warns of it."""
+    from sklearn.metrics import matthews_corrcoef
+
+    if len(np.union1d(true, predicted)) == 1:
+        return 0.0
+    return float(matthews_corrcoef(true, predicted, sample_weight=weights))
+
+
+def log_loss(
+    true: npt.NDArray[np.int64],
+    probabilities: npt.NDArray[Any],
+    weights: npt.NDArray[np.float64],
+) -> float:
+    """Mean negative logarithm of the true label's probability, in nats, clipped at 1.2e-7."""
+    of_true = probabilities[np.arange(len(true)), true].astype(np.float64)
+    of_true = np.maximum(of_true, np.finfo(np.float32).eps)
+    return float(-np.average(np.log(of_true), weights=weights))
+
+
+def expected_calibration_error(
+    true: npt.NDArray[np.int64],
+    probabilities: npt.NDArray[Any],
+    weights: npt.NDArray[np.float64],
+) -> float:
+    """Mean gap between confidence and accuracy over 15 equal bins of the top label's probability.
+
+    Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3.
+    """
+    confidence = probabilities.max(1).astype(np.float64)
+    right = (probabilities.argmax(1) == true).astype(np.float64)
+    gaps = np.bincount(
+        confidence_bins(confidence), weights=weights * (right - confidence), minlength=ECE_BINS
+    )
+    return float(np.abs(gaps).sum() / weights.sum())
+
+
+def confidence_bins(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """(rows,) in which of the `ECE_BINS` equally wide bins each confidence falls."""
+    return np.minimum((confidence * ECE_BINS).astype(np.int64), ECE_BINS - 1)

@@ -1,0 +1,165 @@
+"""`tuneoff report --predictions`: what other tools predicted, in the same table and report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tuneoff.store import StudyFolder
+
+
+@pytest.fixture
+def written(finished_study: Any, tmp_path: Path) -> Path:
+    """A copy of a finished study: its report is written anew here."""
+    return Path(shutil.copytree(finished_study.path, tmp_path / "study"))
+
+
+def predictions_of(study: Path) -> pd.DataFrame:
+    run = next(run for run in StudyFolder(study).runs() if run.predictions_file.is_file())
+    table = run.predictions()
+    return table[table["split"] == "test"].drop(columns=["split", "weight"])
+
+
+def test_predictions_stand_beside_a_studys_methods(
+    tuneoff: Any, written: Path, tmp_path: Path
+) -> None:
+    table = predictions_of(written)
+    table["prediction"] = table["label"]
+    file = tmp_path / "oracle.csv"
+    table[["row", "label", "prediction"]].to_csv(file, index=False)
+    before = [row["name"] for row in json.loads((written / "summary.json").read_text())["methods"]]
+    ended = tuneoff("report", written, "--predictions", f"oracle={file}")
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines()[2].split()[:2] == ["oracle", "1.000"]
+    summary = json.loads((written / "summary.json").read_text())
+    assert [row["name"] for row in summary["methods"]] == [*before, "oracle"]
+    row = summary["methods"][-1]
+    assert row["parameters"] is None
+    assert {stat["mean"] for stat in row["cost"].values()} == {None}
+    assert row["quality"]["log_loss"]["mean"] is None
+    assert "oracle" in summary["errors"]["overlap"]["contenders"]
+    assert not any(x["missed"] for x in summary["errors"]["labels"]["oracle"])
+    assert "oracle" in (written / "report.html").read_text()
+
+
+def test_the_next_report_is_the_studys_own_again(
+    tuneoff: Any, written: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.parquet"
+    predictions_of(written).to_parquet(file, index=False)
+    assert tuneoff("report", written, "--predictions", f"mine={file}").code == 0
+    assert tuneoff("report", written).code == 0
+    assert "mine" not in (written / "report.html").read_text()
+
+
+def test_predictions_alone_make_a_report(tuneoff: Any, tmp_path: Path) -> None:
+    labels = ["no", "yes"] * 60
+    files = []
+    for name, every in (("good", 10), ("poor", 3)):
+        said = [("no", "yes")[(i + (i % every == 0)) % 2] for i in range(120)]
+        texts = [f"text {i} common" for i in range(120)]
+        frame = pd.DataFrame({"row": range(120), "label": labels, "prediction": said})
+        path = tmp_path / f"{name}.csv"
+        frame.assign(text=texts).to_csv(path, index=False)
+        files += ["--predictions", f"{name}={path}"]
+    ended = tuneoff("report", *files, "--out", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["rows"] == {"train": None, "validation": None, "test": 120}
+    scores = {r["name"]: r["quality"]["accuracy"]["mean"] for r in summary["methods"]}
+    assert scores == {"good": 108 / 120, "poor": 80 / 120}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Two sets of predictions of two labels" in page
+    assert "text 0 common" in page
+    assert 'id="cost"' not in page
+
+
+def test_rows_can_be_left_out(tuneoff: Any, tmp_path: Path) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text("row,label,prediction,text\n0,a,b,private words\n1,b,b,others\n")
+    ended = tuneoff("report", "--predictions", f"x={file}", "--no-rows", "--out", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    assert "private" not in (tmp_path / "out" / "report.html").read_text()
+    assert "private" not in (tmp_path / "out" / "summary.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "There is nothing to report on."),
+        (["--predictions", "x.csv"], "Write NAME=FILE"),
+        (["--predictions", "x=nowhere.csv"], "nowhere.csv: there is no such file"),
+        (["--predictions", "x=bad.csv"], "bad.csv: there is no column 'row'"),
+        (["--predictions", "x=good.csv", "--metric", "f1"], "unknown metric 'f1'"),
+        (["study", "--predictions", "x=good.csv"], "study: is not the folder of a study"),
+    ],
+)
+def test_bad_input_ends_with_code_2(
+    tuneoff: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Any, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.csv").write_text("label,prediction\na,b\n")
+    Path("good.csv").write_text("row,label,prediction\n0,a,b\n1,b,b\n")
+    ended = tuneoff("report", *arguments)
+    assert ended.code == 2
+    assert said in ended.err
+    assert "Traceback" not in ended.err
+    assert not list(tmp_path.glob("**/report.html"))
+
+
+def test_a_name_of_the_study_is_refused(tuneoff: Any, written: Path, tmp_path: Path) -> None:
+    file = tmp_path / "x.csv"
+    predictions_of(written).to_csv(file, index=False)
+    name = StudyFolder(written).spec().methods[0].name
+    ended = tuneoff("report", written, "--predictions", f"{name}={file}")
+    assert ended.code == 2
+    assert "a method of the study has this name" in ended.err
+
+
+def test_rows_of_another_file_are_refused(tuneoff: Any, written: Path, tmp_path: Path) -> None:
+    table = predictions_of(written)
+    table["row"] += 1_000_000
+    file = tmp_path / "x.csv"
+    table.to_csv(file, index=False)
+    before = (written / "report.html").read_bytes()
+    ended = tuneoff("report", written, "--predictions", f"x={file}")
+    assert ended.code == 2
+    assert "is no test row of the task" in ended.err
+    assert "row 2, column 'row'" in ended.err
+    assert (written / "report.html").read_bytes() == before
+
+
+def test_annotators_are_compared_with_errors(tuneoff: Any, tmp_path: Path) -> None:
+    """Ten rows on which annotators disagree, all wrong; forty on which they agree, all right."""
+    rows = [(i, "no", "yes" if i < 10 else "no") for i in range(50)] + [(50, "yes", "yes")]
+    file, several = tmp_path / "x.csv", tmp_path / "annotators.jsonl"
+    pd.DataFrame(rows, columns=["row", "label", "prediction"]).to_csv(file, index=False)
+    several.write_text(
+        "".join(
+            json.dumps({"row": i, "annotations": ["no", "yes" if i < 10 else "no", "no"]}) + "\n"
+            for i in range(50)
+        )
+    )
+    arguments = ["report", "--predictions", f"x={file}", "--out", tmp_path / "out"]
+    ended = tuneoff(*arguments, "--annotations", several)
+    assert ended.code == 0, ended.err
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())["errors"]["ambiguity"]["x"]
+    assert [(x["rows"], x["rate"]) for x in found["levels"]] == [(10, 1.0), (40, 0.0)]
+    assert found["correlation"] == pytest.approx(1)
+    assert "Do the errors follow" in (tmp_path / "out" / "report.html").read_text()
+
+    several.write_text('{"row": 900, "annotations": ["no", "yes"]}\n')
+    ended = tuneoff(*arguments, "--annotations", several)
+    assert ended.code == 2
+    assert "no test row has the labels of two annotators" in ended.err
+
+    several.write_text('{"row": 1, "annotations": ["no"]}\n{"row": 1, "annotations": "no"}\n')
+    ended = tuneoff(*arguments, "--annotations", several)
+    assert ended.code == 2
+    assert "row 2, column 'annotations': no list of labels" in ended.err
+    assert "row 2, column 'row': 1 stands there twice" in ended.err
