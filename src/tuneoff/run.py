@@ -78,13 +78,22 @@ class _Outcome:
 
 
 def run(
-    spec: RunSpec, folder: RunFolder, *, task_path: Path, model_path: Path, emit: Emit
+    spec: RunSpec,
+    folder: RunFolder,
+    *,
+    task_path: Path,
+    model_path: Path,
+    emit: Emit,
+    own_process: bool = False,
 ) -> RunRecord:
     """Train, measure and save as `spec` asks; write and return the record, whatever happens.
 
     `task_path` is the prepared task (`<study>/data/<key>`), `model_path` the pretrained model's
-    folder. `emit` is told the progress, a few times per second.
+    folder. `emit` is told the progress, a few times per second. In a process of its own, SIGTERM
+    and SIGINT let the run save a checkpoint and end as `interrupted`.
     """
+    if own_process:
+        stop.listen()
     started = time.perf_counter()
     task = open_task(task_path)
     chosen = method(spec.method)

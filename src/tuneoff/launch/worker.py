@@ -89,20 +89,19 @@ def run(request: Request, send: Send) -> None:
     import torch
 
     from tuneoff.run import run
-    from tuneoff.train import stop
 
     folder = RunFolder(request["folder"])
     log = os.open(folder.log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     torch.set_num_threads(request["threads"])
-    stop.listen()
     run(
         folder.spec(),
         folder,
         task_path=Path(request["task_path"]),
         model_path=Path(request["model_path"]),
         emit=send,
+        own_process=True,
     )
 
 
