@@ -54,10 +54,22 @@ def test_it_ends_well_and_prints_the_table(finished_study: Any) -> None:
     lines = ended.out.splitlines()
     assert lines[0].split()[:3] == ["method", "acc.", "macro-F1"]
     assert {line.split()[0] for line in lines[2:5]} == {"tfidf", "full", "lora/r"}
-    assert all(len(line) <= 80 for line in lines if not line.startswith("Report"))
+    assert all(len(line) <= 80 for line in lines if not line.startswith(("Report", "To use it")))
     assert f"Report: {finished_study.path / 'report.html'}" in ended.out
     assert "3 runs on 72 / 18 / 30 rows" in ended.err
     assert "[3/3] lora/r 2, seed 0: accuracy" in ended.err
+
+
+def test_the_verdict_stands_below_the_table_with_the_command_that_uses_it(
+    finished_study: Any,
+) -> None:
+    summary = json.loads((finished_study.path / "summary.json").read_text())
+    assert len(summary["pairwise"]["pairs"]) == 3
+    assert {pair["rows"] for pair in summary["pairwise"]["pairs"]} == {30}
+    found = summary["recommendation"]
+    assert (finished_study.path / "runs" / found["run_id"] / "model").is_dir()
+    assert found["sentences"][0] in " ".join(finished_study.ended.out.split())
+    assert f"To use it: {found['command']}" in finished_study.ended.out
 
 
 def test_the_study_file_holds_every_setting_and_reads_back(finished_study: Any) -> None:
