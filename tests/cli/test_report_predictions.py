@@ -30,21 +30,21 @@ def test_predictions_stand_beside_a_studys_methods(
 ) -> None:
     table = predictions_of(written)
     table["prediction"] = table["label"]
-    file = tmp_path / "oracle.csv"
+    file = tmp_path / "qqoracle.csv"
     table[["row", "label", "prediction"]].to_csv(file, index=False)
     before = [row["name"] for row in json.loads((written / "summary.json").read_text())["methods"]]
-    ended = tuneoff("report", written, "--predictions", f"oracle={file}")
+    ended = tuneoff("report", written, "--predictions", f"qqoracle={file}")
     assert ended.code == 0, ended.err
-    assert ended.out.splitlines()[2].split()[:2] == ["oracle", "1.000"]
+    assert ["qqoracle", "1.000"] in [line.split()[:2] for line in ended.out.splitlines()]
     summary = json.loads((written / "summary.json").read_text())
-    assert [row["name"] for row in summary["methods"]] == [*before, "oracle"]
+    assert [row["name"] for row in summary["methods"]] == [*before, "qqoracle"]
     row = summary["methods"][-1]
     assert row["parameters"] is None
     assert {stat["mean"] for stat in row["cost"].values()} == {None}
     assert row["quality"]["log_loss"]["mean"] is None
-    assert "oracle" in summary["errors"]["overlap"]["contenders"]
-    assert not any(x["missed"] for x in summary["errors"]["labels"]["oracle"])
-    assert "oracle" in (written / "report.html").read_text()
+    assert "qqoracle" in summary["errors"]["overlap"]["contenders"]
+    assert not any(x["missed"] for x in summary["errors"]["labels"]["qqoracle"])
+    assert "qqoracle" in (written / "report.html").read_text()
 
 
 def test_the_next_report_is_the_studys_own_again(
@@ -52,9 +52,9 @@ def test_the_next_report_is_the_studys_own_again(
 ) -> None:
     file = tmp_path / "x.parquet"
     predictions_of(written).to_parquet(file, index=False)
-    assert tuneoff("report", written, "--predictions", f"mine={file}").code == 0
+    assert tuneoff("report", written, "--predictions", f"qqmine={file}").code == 0
     assert tuneoff("report", written).code == 0
-    assert "mine" not in (written / "report.html").read_text()
+    assert "qqmine" not in (written / "report.html").read_text()
 
 
 def test_predictions_alone_make_a_report(tuneoff: Any, tmp_path: Path) -> None:
@@ -81,11 +81,11 @@ def test_predictions_alone_make_a_report(tuneoff: Any, tmp_path: Path) -> None:
 
 def test_rows_can_be_left_out(tuneoff: Any, tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
-    file.write_text("row,label,prediction,text\n0,a,b,private words\n1,b,b,others\n")
+    file.write_text("row,label,prediction,text\n0,a,b,qqprivate words\n1,b,b,others\n")
     ended = tuneoff("report", "--predictions", f"x={file}", "--no-rows", "--out", tmp_path / "out")
     assert ended.code == 0, ended.err
-    assert "private" not in (tmp_path / "out" / "report.html").read_text()
-    assert "private" not in (tmp_path / "out" / "summary.json").read_text()
+    assert "qqprivate" not in (tmp_path / "out" / "report.html").read_text()
+    assert "qqprivate" not in (tmp_path / "out" / "summary.json").read_text()
 
 
 @pytest.mark.parametrize(

@@ -230,16 +230,15 @@ def _pairs(found: ErrorAnalysis, names: list[str]) -> Table | None:
     if not found.overlap.pairs:
         return None
     heads = [
-        "methods", "both right", "only the first", "only the second", "both wrong",
-        "by chance", "same wrong label", "consistency", "most frequent disagreement",
+        "methods", "only the first right", "only the second", "both wrong", "by chance",
+        "same wrong label", "consistency", "most frequent disagreement",
     ]  # fmt: skip
     rows = []
     for p in found.overlap.pairs:
         if p.first not in names or p.second not in names:
             continue
         shares = (
-            p.both_right, p.first_only, p.second_only, p.both_wrong, p.both_wrong_by_chance,
-            p.same_wrong_label,
+            p.first_only, p.second_only, p.both_wrong, p.both_wrong_by_chance, p.same_wrong_label
         )  # fmt: skip
         most = p.disagreements[0] if p.disagreements else None
         title = f"{p.first} and {p.second}" if p.first != p.second else f"two seeds of {p.first}"
