@@ -29,7 +29,8 @@ def write(path: Path, start: int, rows: int) -> Path:
 def clean(finished_study: Any, tmp_path: Path) -> list[Any]:
     """Options of a study whose audit has nothing to find."""
     train, test = write(tmp_path / "train.csv", 0, 60), write(tmp_path / "test.csv", 100, 40)
-    return ["--model", finished_study.model, "--train", train, "--test", test]
+    validation = ["--validation", write(tmp_path / "validation.csv", 200, 20)]
+    return ["--model", finished_study.model, "--train", train, "--test", test, *validation]
 
 
 def test_compare(clean: list[Any], tuneoff: Any, tmp_path: Path) -> None:

@@ -158,6 +158,12 @@ def from_elsewhere(study: Any) -> Any:
     return replace(without_rows(study), task=None)
 
 
+@pytest.mark.parametrize(("copies", "told"), [(90, False), (110, True)])
+def test_a_part_of_the_test_rows_in_validation(made: Any, copies: int, told: bool) -> None:
+    study = made(test=TEST, validation=[*TEST[:copies], *singles(50, 2000)])
+    assert ("test-picks-checkpoint" in study.found()) == told
+
+
 def test_equal_scores_on_validation_and_test_are_no_chance(made: Any) -> None:
     def copied(record: RunRecord) -> RunRecord:
         test, data = record.quality.test, record.data

@@ -202,11 +202,11 @@ def padded_throughput(evidence: Evidence) -> Finding | None:
     ]
     if not found:
         return None
-    most = max(tokens for _, tokens in found)
+    runs, most = [record for record, _ in found], max(tokens for _, tokens in found)
     return _padded(
-        f"{joined(names_of([r for r, _ in found]))} count {most:,.0f} tokens per text, where the"
-        f" training texts have {real:,.0f} (cut at {task.max_length:,}).",
-        [record for record, _ in found],
+        f"The records of {joined(names_of(runs))} count {most:,.0f} tokens per text; the training"
+        f" texts have {real:,.0f} (cut at {task.max_length:,}).",
+        runs,
     )
 
 

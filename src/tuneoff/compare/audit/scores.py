@@ -32,8 +32,9 @@ from tuneoff.record import RunRecord
 RATES_APART = 5.0
 """Factor between two methods' default learning rates from which one rate does not suit both."""
 
-SAME_SHARE = 0.1
-"""Share of the test rows standing in validation from which the test picks the checkpoint."""
+SAME_SHARE = 0.5
+"""Share of the test rows standing in validation from which the test picks the checkpoint. Test rows
+that slipped into the training file reach validation, too, but by its fraction alone."""
 
 CLOSE = 0.02
 """Difference in accuracy that another seed may well turn: fine-tuned models of different seeds
