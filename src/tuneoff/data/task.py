@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,14 @@ from tuneoff.data.fingerprint import rows_fingerprint, task_key
 from tuneoff.data.gather import ROLES, Gathered, gather
 from tuneoff.data.source import read_table
 from tuneoff.data.split import label_order
-from tuneoff.data.states import StateStore
 from tuneoff.data.tokens import TokenStore
 from tuneoff.errors import BadInput, Fault
 from tuneoff.record import Quantiles, SplitRecord, TaskRecord
 from tuneoff.spec import DataSpec
 from tuneoff.store import write_json
+
+if TYPE_CHECKING:
+    from tuneoff.data.states import StateStore
 
 
 @dataclass(frozen=True)
