@@ -15,6 +15,7 @@ import selectors
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -141,6 +142,8 @@ def load_engine() -> None:
 
 def main() -> None:
     """Serve requests until standard input ends."""
+    # Notes of the libraries to their developers are no business of who runs a study.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     # A study that is interrupted asks its runs to save and end; the worker itself ends with it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
