@@ -38,7 +38,7 @@ demo: $(INSTALLED)  ## compare fine-tuning methods on real text, offline, in a f
 	@HF_HUB_OFFLINE=1 $(BIN)/tuneoff demo --out studies/demo
 
 test: $(INSTALLED)  ## run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 conformance: $(INSTALLED)  ## every method on every architecture (20 minutes); writes the matrix
 	@TUNEOFF_MATRIX=docs/conformance.md $(BIN)/python -m pytest -m "" --timeout 600 tests/conformance $(ARGS)

@@ -55,7 +55,7 @@ class Row:
 
 
 def write_docstrings(
-    folder: str | Path, *, train_rows: int = 2400, test_rows: int = 900
+    folder: str | Path, *, train_rows: int = 1600, test_rows: int = 700
 ) -> tuple[Path, Path]:
     """Write `train.csv` and `test.csv` with the columns text, label, module; takes some seconds.
 
@@ -74,7 +74,7 @@ def write_docstrings(
     return paths
 
 
-def read_docstrings(*, train_rows: int = 2400, test_rows: int = 900) -> tuple[list[Row], list[Row]]:
+def read_docstrings(*, train_rows: int = 1600, test_rows: int = 700) -> tuple[list[Row], list[Row]]:
     """The rows of the training and the test side, each in an order that mixes the libraries.
 
     No module stands on both sides, and no text twice or under two labels.

@@ -1,4 +1,4 @@
-"""Which method to take: the cheapest that is not shown to be worse, and why."""
+"""Which method to take: the cheapest that keeps up with the best, and why."""
 
 from __future__ import annotations
 
@@ -90,16 +90,38 @@ def test_a_cheaper_one_that_is_shown_to_be_worse_is_not(judged: Any) -> None:
 
 
 def test_what_is_not_shown_is_said_with_what_would_show_it(judged: Any) -> None:
-    methods = {"full": FULL, "head": (0.87, {"train_seconds": 9.0})}
+    methods = {"full": FULL, "head": (0.895, {"train_seconds": 9.0})}
     found = judged(methods, rows=200)["recommendation"]
     assert found["name"] == "head"
     assert found["evidence"]["answer"] == "not_resolved"
     first, second = found["sentences"][:2]
-    assert first.startswith("Take head: it is not shown to be worse than full (−3.0 points, 95 %")
+    assert first.startswith("Take head: it is not shown to be worse than full (−0.5 points, 95 %")
     assert first.endswith("for 3.75 % of its training time.")
-    assert "test rows" in second
     assert second.endswith("would settle it.")
-    assert judged(methods, rows=20_000)["recommendation"]["name"] == "full"
+
+
+def test_too_few_rows_speak_for_no_method_that_scored_lower(judged: Any) -> None:
+    methods = {
+        "full": FULL,
+        "lora": (0.87, {"train_seconds": 90.0}),
+        "head": (0.865, {"train_seconds": 9.0}),
+    }
+    found = judged(methods, rows=200)["recommendation"]
+    assert (found["name"], found["worse"]) == ("full", [])
+    assert found["cheaper"]["name"] == "lora"
+    first, second, third, standing = found["sentences"]
+    assert first == "Take full: it scores highest."
+    assert second.startswith(
+        "lora takes 37.5 % of its training time and is not shown to be worse than full, but scored "
+        "lower (−3.0 points, 95 % interval −"
+    )
+    assert "test rows" in third
+    assert third.endswith("would settle it.")
+    assert standing == "Not resolved: head."
+    # a reader whom 4 points do not matter may save the time
+    assert judged(methods, rows=200, margin=0.04)["recommendation"]["name"] == "head"
+    # with enough rows nothing is left to settle
+    assert judged(methods, rows=20_000)["recommendation"]["cheaper"] is None
 
 
 def test_limits_leave_out_what_exceeds_them(judged: Any) -> None:

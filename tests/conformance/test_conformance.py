@@ -81,7 +81,8 @@ def test_a_method_keeps_its_contract(
     # Tiny encoders need larger steps than real ones: at least 2e-3.
     rate = max(4 * (method.learning_rate or 0), 2e-3)
     options = {"epochs": 4, "batch_size": 8, "learning_rate": rate}
-    made = run_toy(name, architecture, config=config, **options)
+    # Of some seeds the first head guesses well, and little is left to learn.
+    made = run_toy(name, architecture, config=config, seed=1, **options)
     record = made.record
     assert record.status == "finished", record.error
 

@@ -28,13 +28,13 @@ def sides() -> tuple[list[Row], list[Row]]:
 
 def test_rows_and_classes(sides: tuple[list[Row], list[Row]]) -> None:
     train, test = sides
-    assert 2000 <= len(train) <= 2400
-    assert 800 <= len(test) <= 1000
+    assert 1300 <= len(train) <= 1600
+    assert 600 <= len(test) <= 750
     labels = {row.label for row in train}
     assert 9 <= len(labels) <= 12
     assert {row.label for row in test} == labels
     counts = sorted(sum(row.label == label for row in train) for label in labels)
-    assert counts[0] >= 60  # enough to be learned from
+    assert counts[0] >= 40  # enough to be learned from
     assert counts[-1] >= 3 * counts[0]  # imbalanced, as code is
 
 

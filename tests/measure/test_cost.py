@@ -138,11 +138,14 @@ def test_flops_by_hand(tiny_model: Callable[[str], Path]) -> None:
     tokens, squares, hidden, wide = 40, 10**2 + 30**2, 64, 128
     weights = 4 * hidden**2 + 2 * hidden * wide
     forward = 2 * tokens * weights + 4 * squares * hidden  # of a layer
+    # of the last one, for two texts: queries, keys and values of all tokens, the rest of the first
+    rest = weights - 3 * hidden**2
+    last = 2 * (tokens * 3 * hidden**2 + 2 * rest) + 4 * tokens * hidden
     expected = {
-        "full": 3 * 3 * forward,  # three layers; backward takes twice the forward pass
-        "head": 3 * forward,
-        "baseline": 3 * forward,
-        "partial": 3 * forward + 2 * 2 * forward,  # the last two of three
+        "full": 3 * (2 * forward + last),  # backward takes twice the forward pass
+        "head": 2 * forward + last,
+        "baseline": 2 * forward + last,
+        "partial": 3 * (forward + last) + forward,  # the last two of three
     }
     for name, flops in expected.items():
         classifier = loaded(path, name)
@@ -152,7 +155,8 @@ def test_flops_by_hand(tiny_model: Callable[[str], Path]) -> None:
     classifier = loaded(path, "lora", {"rank": 4, "targets": ["query"]})
     adapters = 2 * hidden * 4
     layer = 2 * tokens * (2 * weights + 3 * adapters) + 3 * 4 * squares * hidden
-    assert training_flops(classifier.model, classifier.architecture, lengths) == 3 * layer
+    top = 2 * last + 2 * tokens * 3 * adapters + 4 * tokens * hidden
+    assert training_flops(classifier.model, classifier.architecture, lengths) == 2 * layer + top
 
 
 def test_layers_that_share_their_weights_all_compute(tmp_path: Path) -> None:

@@ -233,3 +233,25 @@ def test_bf16_is_close_and_its_head_is_float32(
     for name, parameter in low.model.named_parameters():
         of_head = low.architecture.is_head(name)
         assert parameter.dtype == (torch.float32 if of_head else torch.bfloat16), name
+
+
+@pytest.mark.parametrize("architecture", [*PACKED, "albert"])
+def test_the_last_layer_is_finished_for_first_tokens_alone(
+    tiny_model: Callable[[str], Path], architecture: str
+) -> None:
+    classifier = load(tiny_model(architecture)).eval()
+    inner = unwrapped(classifier.model)
+    widths: dict[str, int] = {}
+    for layer in classifier.architecture.layers:
+        name = next(n for n in classifier.architecture.roles["ffn_in"] if n.startswith(layer))
+
+        def count(module: Any, inputs: tuple[torch.Tensor], name: str = name) -> None:
+            widths[name] = inputs[0].shape[1]
+
+        inner.get_submodule(name).register_forward_pre_hook(count)
+    with torch.no_grad():
+        classifier(make_batch([3, 9, 20]))
+        *lower, last = widths.values()
+        # ALBERT's last layer is its first one: it needs every token
+        assert last == (32 if architecture == "albert" else 3)
+        assert set(lower) <= {32}

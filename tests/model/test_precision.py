@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import io
+
 import pytest
 import torch
 
 from tuneoff.model import precision
-from tuneoff.model.precision import DTYPES, choose_device, choose_precision
+from tuneoff.model.precision import (
+    DTYPES,
+    _cpu_multiplies_bf16,
+    choose_device,
+    choose_precision,
+    is_faster,
+)
 
 CPU = torch.device("cpu")
 
@@ -15,23 +23,23 @@ def test_what_is_asked_is_taken(asked: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "chosen"),
+    ("flags", "has"),
     [
-        ("flags\t\t: fpu avx2 avx512f avx512_bf16 amx_tile", "bf16"),
-        ("flags\t\t: fpu amx_bf16", "bf16"),
-        ("Features\t: fp asimd bf16 i8mm", "bf16"),
-        ("flags\t\t: fpu avx2 avx512f", "fp32"),
-        ("nothing is said", "fp32"),
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16 amx_tile", True),
+        ("flags\t\t: fpu amx_bf16", True),
+        ("Features\t: fp asimd bf16 i8mm", True),
+        ("flags\t\t: fpu avx2 avx512f", False),
+        ("nothing is said", False),
     ],
 )
-def test_auto_is_bf16_where_the_processor_multiplies_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: object, flags: str, chosen: str
+def test_processors_that_multiply_bf16(
+    monkeypatch: pytest.MonkeyPatch, flags: str, has: bool
 ) -> None:
-    import io
-
     text = f"processor\t: 0\nmodel name\t: any\n{flags}\nbugs\t: bf16\n"
     monkeypatch.setattr(precision, "open", lambda _: io.StringIO(text), raising=False)
-    assert choose_precision("auto", CPU) == chosen
+    assert _cpu_multiplies_bf16() == has
+    if not has:
+        assert choose_precision("auto", CPU) == "fp32"
 
 
 def test_auto_where_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,6 +49,13 @@ def test_auto_where_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "open", refuse, raising=False)
     assert choose_precision("auto", CPU) == "fp32"
     assert choose_precision("auto", torch.device("mps")) == "fp32"
+
+
+def test_auto_takes_what_is_faster_here() -> None:
+    # no processor multiplies doubles as fast as floats
+    assert is_faster(torch.float32, torch.float64)
+    assert not is_faster(torch.float64, torch.float32)
+    assert choose_precision("auto", CPU) in ("bf16", "fp32")
 
 
 def test_device() -> None:

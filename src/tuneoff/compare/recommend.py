@@ -1,4 +1,4 @@
-"""Which method to take: the cheapest that is not shown to be worse than the best."""
+"""Which method to take: the cheapest that keeps up with the best."""
 
 from __future__ import annotations
 
@@ -36,7 +36,12 @@ def recommend(
     limits: Mapping[str, float] | None = None,
     folder: Path | None = None,
 ) -> dict[str, Any] | None:
-    """The cheapest method that is not shown to be worse than the best, within `limits`.
+    """The cheapest method that keeps up with the best, within `limits`.
+
+    A method *keeps up* that is shown to be equivalent or better, or that is not shown to be worse
+    and scored less than the margin below. One that scored further below stays behind even where
+    these runs cannot show it: too few seeds or rows are no evidence for a method, and its own score
+    is the best guess there is.
 
     `rows` are the summary's methods, `pairwise` its tests, `folder` that of the study, which the
     command names. *Best* is the highest mean score (the lowest, of a loss) among the methods that
@@ -70,6 +75,7 @@ def recommend(
         "best": best["name"] if best else None,
         "evidence": None,
         "runner_up": None,
+        "cheaper": None,
         "costs": {},
         "not_worse": [],
         "worse": [name for name, pair in compared.items() if pair["answer"] == "worse"],
@@ -80,7 +86,8 @@ def recommend(
         return {**found, "sentences": [_nothing(found)]}
     known = [row for row in eligible if row is best or row["name"] in compared]
     fit = [row for row in known if row["name"] not in found["worse"]]
-    winner = cheapest(fit, metric)
+    near = [row for row in fit if row is best or _keeps_up(compared[row["name"]], pairwise)]
+    winner = cheapest(near, metric)
     run_id = _run_to_use(winner["name"], records, metric)
     found |= {
         "name": winner["name"],
@@ -89,9 +96,17 @@ def recommend(
         "evidence": compared.get(winner["name"]),
         "costs": {key: _cost(winner, key) for key in COSTS},
         "not_worse": [row["name"] for row in fit],
-        "runner_up": _runner_up(winner, best, fit, known, pairwise, metric),
+        "runner_up": _runner_up(winner, best, near, known, pairwise, metric),
+        "cheaper": _cheaper(winner, [row for row in fit if row not in near], compared, metric),
     }
     return {**found, "sentences": sentences(found, pairwise)}
+
+
+def _keeps_up(pair: Mapping[str, Any], pairwise: Mapping[str, Any]) -> bool:
+    """Whether the first of a pair, which is not shown to be worse, keeps up with the second."""
+    higher = QUALITY_METRICS[pairwise["metric"]].higher_is_better
+    behind = -pair["difference"] if higher else pair["difference"]
+    return pair["answer"] != "not_resolved" or bool(behind < pairwise["margin"] + 1e-9)
 
 
 def cheapest(rows: Sequence[Row], metric: Metric) -> Row:
@@ -152,11 +167,14 @@ def sentences(found: Mapping[str, Any], pairwise: Mapping[str, Any]) -> list[str
             f"({interval(evidence, metric)}){_saves(found)}."
         )
     said = [lead]
+    if cheaper := found["cheaper"]:
+        said.append(_tempting(found, cheaper, metric))
+        evidence = cheaper["evidence"]
     if evidence and evidence["answer"] == "not_resolved" and (needed := would_do(evidence)):
         said.append(f"{needed[0].upper()}{needed[1:]} would settle it.")
     if standing := _standing(found, pairwise):
         said.append(standing)
-    if _about_models(found, pairwise):
+    if _about_models(evidence, pairwise):
         said.append("One of the two has one seed: another seed may say otherwise.")
     return said
 
@@ -164,9 +182,10 @@ def sentences(found: Mapping[str, Any], pairwise: Mapping[str, Any]) -> list[str
 def _standing(found: Mapping[str, Any], pairwise: Mapping[str, Any]) -> str:
     """How the others stand to the best, those that the first sentence names left out."""
     best = found["best"]
+    left_out = {best, found["name"], (found["cheaper"] or {}).get("name")}
     groups: dict[str, list[str]] = {"worse": [], "equivalent": [], "not_resolved": []}
     for name in found["not_worse"] + found["worse"]:
-        if name not in (best, found["name"]) and (pair := pair_of(pairwise, name, best)):
+        if name not in left_out and (pair := pair_of(pairwise, name, best)):
             groups.setdefault(pair["answer"], []).append(name)
     titles = {"worse": f"worse than {best}", "equivalent": "equivalent to it"}
     parts = [
@@ -209,8 +228,9 @@ def _rounded(rows: int) -> str:
 
 
 def _why_best(found: Mapping[str, Any]) -> str:
-    others = [name for name in found["not_worse"] if name != found["name"]]
-    if others:
+    if found["cheaper"]:
+        return "it scores highest"
+    if any(name != found["name"] for name in found["not_worse"]):
         return "it scores highest, and none that may be as good is cheaper"
     if found["worse"]:
         return (
@@ -226,16 +246,31 @@ def _saves(found: Mapping[str, Any]) -> str:
     other = found["runner_up"]
     if not other or other["name"] != found["best"]:
         return ""
-    mine, theirs = found["costs"]["train_seconds"], other["costs"]["train_seconds"]
-    if mine is None or not theirs or mine > (1 - CLOSE) * theirs:
-        return ", and costs less"
-    return f", for {fmt.percent(100 * mine / theirs)} of its training time"
+    share = _share(found["costs"], other["costs"])
+    return f", for {share} of its training time" if share else ", and costs less"
 
 
-def _about_models(found: Mapping[str, Any], pairwise: Mapping[str, Any]) -> bool:
+def _tempting(found: Mapping[str, Any], cheaper: Mapping[str, Any], metric: Metric) -> str:
+    """What speaks for a cheaper method that fell behind, and why that is not enough."""
+    share = _share(cheaper["costs"], found["costs"])
+    return (
+        f"{cheaper['name']} takes {share} of its training time and is not shown to be worse than "
+        f"{found['best']}, but scored lower ({interval(cheaper['evidence'], metric)})."
+    )
+
+
+def _share(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """`37.5 %` of the other's training time; empty where it is no saving, or not known."""
+    one, other = mine["train_seconds"], theirs["train_seconds"]
+    if one is None or not other or one > (1 - CLOSE) * other:
+        return ""
+    return fmt.percent(100 * one / other)
+
+
+def _about_models(evidence: Mapping[str, Any] | None, pairwise: Mapping[str, Any]) -> bool:
     """Whether the evidence is about models where that of other pairs is about methods."""
     scopes = {pair["scope"] for pair in pairwise["pairs"]}
-    return bool(found["evidence"] and found["evidence"]["scope"] == "models" and len(scopes) > 1)
+    return bool(evidence and evidence["scope"] == "models" and len(scopes) > 1)
 
 
 def _nothing(found: Mapping[str, Any]) -> str:
@@ -321,6 +356,28 @@ def _runner_up(
         "name": other["name"],
         "costs": {key: _cost(other, key) for key in COSTS},
         "evidence": pair,
+    }
+
+
+def _cheaper(
+    winner: Row, behind: Sequence[Row], compared: Mapping[str, Any], metric: Metric
+) -> dict[str, Any] | None:
+    """The best of the methods that fell behind, are not shown to, and train faster."""
+    paid = _cost(winner, "train_seconds")
+    faster = [
+        row
+        for row in behind
+        if paid is not None
+        and (cost := _cost(row, "train_seconds")) is not None
+        and cost < (1 - CLOSE) * paid
+    ]
+    if not faster:
+        return None
+    row = max(faster, key=lambda row: _rank(row, metric))
+    return {
+        "name": row["name"],
+        "costs": {key: _cost(row, key) for key in COSTS},
+        "evidence": compared[row["name"]],
     }
 
 

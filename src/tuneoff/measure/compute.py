@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from functools import cache
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,9 @@ def training_flops(
 
     Counted are products alone, two operations per multiply-add: forward, the gradient of the
     input from the first trained layer upward, and the gradient of each weight that trains; of the
-    layers from `above` on alone. What is computed for padding, or again, does not count; embeddings
-    and head are left out (below 1 %).
+    layers from `above` on alone. What is computed for padding, or again, does not count, nor what
+    the last layer need not compute because the head reads first tokens alone; embeddings and head
+    are left out (below 1 %).
     """
     tokens = float(lengths.sum())
     squares = float((lengths.astype(np.float64) ** 2).sum())
@@ -40,25 +42,32 @@ def training_flops(
     flowing = any(
         p.requires_grad for p in below.parameters() if id(p) not in in_layers and id(p) not in head
     )
+    before_parting = {
+        inner.get_submodule(name)
+        for role in ("query", "key", "value")
+        for name in architecture.roles[role]
+    }
     total = 0.0
-    for layer in layers:
+    for i, layer in enumerate(layers, above + 1):
         flowing = flowing or any(p.requires_grad for p in layer.parameters())
-        attention = 4 * squares * architecture.hidden_size
-        total += attention * (3 if flowing else 1)
-        for weight in _matrices(layer):
+        parts = i == len(architecture.layers) and architecture.parting is not None
+        pairs = tokens if parts else squares
+        total += 4 * pairs * architecture.hidden_size * (3 if flowing else 1)
+        for linear in _linears(layer):
+            weight = cast(nn.Parameter, linear.weight)
             passes = 1 + flowing + weight.requires_grad
-            total += 2 * tokens * elements(weight) * passes
+            whole = not parts or any(linear in module.modules() for module in before_parting)
+            total += 2 * (tokens if whole else len(lengths)) * elements(weight) * passes
     repeats = float(inner.config.num_hidden_layers) / len(
         architecture.layers
     )  # ALBERT uses a layer repeatedly
     return total * repeats
 
 
-def _matrices(layer: nn.Module) -> Iterable[nn.Parameter]:
+def _linears(layer: nn.Module) -> Iterable[nn.Linear]:
     for module in layer.modules():
-        weight = getattr(module, "weight", None)
-        if isinstance(module, nn.Linear) and isinstance(weight, nn.Parameter):
-            yield weight
+        if isinstance(module, nn.Linear) and isinstance(module.weight, nn.Parameter):
+            yield module
 
 
 @cache

@@ -66,6 +66,12 @@ _PACKED_HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "electra": _classifier_head,
 }
 
+# Where in a layer tokens part for good: the first module after attention all of whose inputs are
+# states of single tokens. ALBERT's last layer is its first one, too.
+_PARTING = dict.fromkeys(set(_PACKED_HEADS) - {"albert"}, "attention.output") | {
+    "distilbert": "sa_layer_norm"
+}
+
 
 @dataclass(frozen=True)
 class EncoderArchitecture:
@@ -89,6 +95,8 @@ class EncoderArchitecture:
     packed_head: Callable[[Any, Tensor], Tensor] | None
     """`packed_head(model, first)`: first-token states (texts, 1, hidden) to logits (texts, labels);
     None where the family cannot be packed."""
+    parting: str | None
+    """Module of the last layer from which on no token needs another; None where none is known."""
 
     def linear(self, role: Role) -> list[str]:
         """Names of the linear layers that play `role`; `ModelUnavailable` if none is known to."""
@@ -156,6 +164,7 @@ def describe(model: PreTrainedModel) -> EncoderArchitecture:
         positions=_positions(config),
         hidden_size=config.hidden_size,
         packed_head=_PACKED_HEADS.get(config.model_type),
+        parting=f"{layers[-1]}.{parting}" if (parting := _PARTING.get(config.model_type)) else None,
     )
 
 

@@ -49,9 +49,13 @@ class Packing:
     Groups are runs of neighbours, so texts should stand in order of their lengths.
     """
 
-    def __init__(self, lengths: list[int], device: torch.device) -> None:
+    def __init__(
+        self, lengths: list[int], device: torch.device, last: frozenset[nn.Module] = frozenset()
+    ) -> None:
         self.lengths = lengths
         self.device = device
+        self.last = last
+        """Modules of the layer after which the first tokens alone are of interest."""
         tokens = sum(lengths)
         self.spare = rounded(tokens) - tokens if device.type == "cpu" else 0
         """Places at the end of the row that hold no text."""
@@ -128,12 +132,16 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Attention within each text of a packed row, in the form that Transformers asks for.
 
-    `query`, `key`, `value` are (1, heads, tokens, size); the result is (1, tokens, heads, size).
+    `query`, `key`, `value` are (1, heads, tokens, size); the result is (1, tokens, heads, size). In
+    the last layer the first tokens alone ask, and the others get zeros, which nobody reads.
     """
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     scale = q.shape[-1] ** -0.5 if scaling is None else scaling
-    if dropout == 0 and q.is_cuda and q.dtype != torch.float32 and _has_varlen(q.device):
-        out = _varlen(q, k, v, packing, scale)
+    if module in packing.last:
+        found = _of_first(q.index_select(0, packing.starts), k, v, packing, scale, dropout)
+        out = q.new_zeros(q.shape).index_copy(0, packing.starts, found)
+    elif dropout == 0 and _has_varlen(q):
+        out = _varlen(q, k, v, packing.offsets, max(packing.lengths), packing, scale)
     elif dropout == 0 and q.device.type == "cpu":
         out = _GroupedAttention.apply(q, k, v, packing, scale)  # type: ignore[no-untyped-call]
     else:
@@ -141,17 +149,43 @@ def packed_attention(
     return out.unsqueeze(0), None
 
 
+def _of_first(
+    q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float, dropout: float
+) -> Tensor:
+    """Attention of one query per text, (texts, heads, size), to all tokens of its text."""
+    if dropout == 0 and _has_varlen(q):
+        offsets = torch.arange(len(q) + 1, dtype=torch.int32, device=q.device)
+        return _varlen(q, k, v, offsets, 1, packing, scale)
+    outputs, text = [], 0
+    for group in packing.groups:
+        asking = q[text : text + group.texts, :, None]
+        text += group.texts
+        scores = (asking @ _padded(k, group).mT).float() * scale
+        if group.mask is not None:
+            scores = scores.masked_fill(~group.mask, -torch.inf)
+        shares = F.dropout(scores.softmax(-1).to(q.dtype), dropout, dropout > 0)
+        outputs.append((shares @ _padded(v, group))[:, :, 0])
+    return torch.cat(outputs)
+
+
+def _has_varlen(x: Tensor) -> bool:
+    """Whether `x` is on a GPU that runs FlashAttention (Ampere and newer), in a type it takes."""
+    return x.is_cuda and x.dtype != torch.float32 and _is_ampere(x.device)
+
+
 @cache
-def _has_varlen(device: torch.device) -> bool:
-    """Whether the GPU runs FlashAttention: Ampere and newer, not T4 or V100."""
+def _is_ampere(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def _varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float) -> Tensor:
+def _varlen(
+    q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, longest: int, packing: Packing, scale: float
+) -> Tensor:
+    """Queries that begin at `offsets`, at most `longest` a text."""
     from torch.nn.attention.varlen import varlen_attn
 
-    offsets, longest = packing.offsets, max(packing.lengths)
-    out = varlen_attn(q, k, v, offsets, offsets, longest, longest, scale=scale)
+    keys, most = packing.offsets, max(packing.lengths)
+    out = varlen_attn(q, k, v, offsets, keys, longest, most, scale=scale)
     assert isinstance(out, Tensor)  # a pair where the log-sum-exp is asked for, too
     return out
 

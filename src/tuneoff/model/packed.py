@@ -58,6 +58,11 @@ class Classifier(nn.Module):
 
         self._given: Tensor | None = None
         self._frozen: list[nn.Module] = []
+        self._packing: Packing | None = None
+        self._last: frozenset[nn.Module] = frozenset()
+        if self.packs and architecture.parting is not None:
+            self._last = frozenset(inner.get_submodule(architecture.layers[-1]).modules())
+            inner.get_submodule(architecture.parting).register_forward_pre_hook(self._part)
 
     def train(self, mode: bool = True) -> Classifier:
         """As PyTorch's, but that the frozen prefix drops nothing, the same in each epoch."""
@@ -85,10 +90,11 @@ class Classifier(nn.Module):
         return self._packed(batch) if self.packs else self._padded(batch)
 
     def states_below(self, batch: Batch, layers: int) -> Tensor:
-        """(tokens, hidden) what layer `layers` gets; with all layers, what the last one gives."""
+        """(tokens, hidden) what layer `layers` gets; with all layers (texts, hidden), what the last
+        one gives for the first tokens."""
         inner = unwrapped(self.model)
         if layers == len(self.architecture.layers):
-            return self._body(batch, Packing(batch.lengths, batch.input_ids.device))[: batch.tokens]
+            return self._first(batch)
         found: list[Tensor] = []
 
         def stop(_: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -97,7 +103,7 @@ class Classifier(nn.Module):
 
         hook = inner.get_submodule(self.architecture.layers[layers]).register_forward_pre_hook(stop)
         try:
-            self._body(batch, Packing(batch.lengths, batch.input_ids.device))
+            self._first(batch)
         except _Reached:
             pass
         finally:
@@ -111,13 +117,13 @@ class Classifier(nn.Module):
             # The last layer's, of first tokens alone: no text is one token short.
             first = batch.states[:, None]
         else:
-            packing = Packing(batch.lengths, batch.input_ids.device)
-            first = self._body(batch, packing).index_select(0, packing.starts)[:, None]
+            first = self._first(batch)[:, None]
         return self.architecture.packed_head(inner, first).float()
 
-    def _body(self, batch: Batch, packing: Packing) -> Tensor:
-        """(tokens and spare places, hidden) the last layer's states."""
+    def _first(self, batch: Batch) -> Tensor:
+        """(texts, hidden) the last layer's states of the first tokens."""
         inner = unwrapped(self.model)
+        packing = Packing(batch.lengths, batch.input_ids.device, self._last)
         inputs = {
             "input_ids": batch.input_ids,
             "position_ids": batch.position_ids + self.architecture.first_position,
@@ -127,12 +133,20 @@ class Classifier(nn.Module):
         inputs = {name: F.pad(x, (0, packing.spare))[None] for name, x in inputs.items()}
         if batch.states is not None:
             self._given = F.pad(batch.states, (0, 0, 0, packing.spare))[None]
+        self._packing = packing
         body = inner.get_submodule(self.architecture.body)
         try:
             states: Tensor = body(**inputs, packing=packing)[0][0]
         finally:
-            self._given = None
-        return states
+            self._given = self._packing = None
+        return states if self._last else states.index_select(0, packing.starts)
+
+    def _part(self, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Go on with the first tokens alone: the head reads no other."""
+        if self._packing is None:
+            return None
+        starts = self._packing.starts
+        return tuple(states.index_select(1, starts) for states in inputs)
 
     def _padded(self, batch: Batch) -> Tensor:
         inputs = padded_inputs(batch, unwrapped(self.model).config.pad_token_id)

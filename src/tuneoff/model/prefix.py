@@ -108,7 +108,7 @@ def _stored(
     writer = StateWriter(file, offsets, dtype, width)
     start = time.perf_counter()
     try:
-        for rows, states in _states(classifier, split, device, layers, pooled):
+        for rows, states in _states(classifier, split, device, layers):
             writer.write(rows, states)
     except BaseException:
         writer.give_up()
@@ -122,16 +122,10 @@ def _is_body(classifier: Classifier, name: str, parameter: Tensor) -> bool:
 
 
 @torch.inference_mode()
-def _states(
-    classifier: Classifier, split: Split, device: torch.device, layers: int, pooled: bool
-) -> Any:
+def _states(classifier: Classifier, split: Split, device: torch.device, layers: int) -> Any:
     """Rows, and their states on the CPU, piece by piece."""
     classifier.eval()
     every: npt.NDArray[np.int64] = np.arange(len(split))
     for piece in by_tokens(split.tokens.lengths, every, _TOKENS):
         inputs = batch(split, piece)
-        states = classifier.states_below(inputs.to(device), layers)
-        if pooled:
-            starts = np.cumsum([0, *inputs.lengths[:-1]])
-            states = states[torch.from_numpy(starts).to(device)]
-        yield inputs.rows, states.cpu()
+        yield inputs.rows, classifier.states_below(inputs.to(device), layers).cpu()
