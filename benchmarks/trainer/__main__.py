@@ -1,6 +1,6 @@
 """tuneoff against Transformers' Trainer, side by side: `make bench`, on a GPU `make bench-gpu`.
 
-    python benchmarks/trainer [--data DIR] [--cases GLOB] [--rounds N] [--out FILE]
+    python benchmarks/trainer [--data DIR] [--cases GLOB] [--rounds N] [--precision P] [--out FILE]
 
 Each side runs in a process of its own, in turn, on the same rows, model, method, batch size,
 epochs, learning rate and precision. Printed are the medians and the ratio with its spread over the
@@ -41,11 +41,12 @@ TIMED = (
 )
 
 
-def machine() -> dict[str, Any]:
-    """What ran, and how fast it multiplies in bf16."""
+def machine(precision: str) -> dict[str, Any]:
+    """What ran, and how fast it multiplies in `precision`."""
     import torch
 
     from tuneoff.measure.compute import product_rate
+    from tuneoff.model.precision import DTYPES
 
     gpu = torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
@@ -56,7 +57,7 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in names},
-        "product_rate": product_rate(torch.bfloat16, device, seconds=3.0),
+        "product_rate": product_rate(DTYPES[precision], device, seconds=3.0),
     }
 
 
@@ -138,17 +139,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with imdb/ and snli/; default: drawn")
     parser.add_argument("--cases", default="*", help="glob over case names")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--sides", default="expert,default", help="peers, separated by commas")
     parser.add_argument("--train-rows", type=int, help="instead of the case's own")
     parser.add_argument("--test-rows", type=int, default=0, help="also measure macro-F1")
     parser.add_argument("--compile", action="store_true", help="torch_compile for the expert")
     parser.add_argument("--out", type=Path, help="where the figures go, as JSON")
     asked = parser.parse_args()
-    cases = [case for case in TIMED if fnmatch.fnmatch(case.name, asked.cases)]
+    timed = [replace(case, precision=asked.precision) for case in TIMED]
+    cases = [case for case in timed if fnmatch.fnmatch(case.name, asked.cases)]
     sides = ["tuneoff", *asked.sides.split(",")]
-    about, results = machine(), []
+    about, results = machine(asked.precision), []
     print(f"{about['processor']}, {about['threads']} threads,", end=" ")
-    print(f"{about['product_rate'] / 1e12:.2f} T operations/s in bf16 products")
+    print(f"{about['product_rate'] / 1e12:.2f} T operations/s in {asked.precision} products")
     with tempfile.TemporaryDirectory() as work:
         for plain in cases:
             case = replace(plain, test_rows=asked.test_rows)

@@ -27,10 +27,11 @@ class Case:
     epochs: int = 1
     test_rows: int = 0
     seed: int = 0
+    precision: str = "bf16"
 
     @property
     def name(self) -> str:
-        return f"{self.texts} {self.shape} {self.method} batch {self.batch_size}"
+        return f"{self.texts} {self.shape} {self.method} batch {self.batch_size} {self.precision}"
 
     @property
     def learning_rate(self) -> float:

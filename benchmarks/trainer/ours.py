@@ -13,6 +13,7 @@ from pathlib import Path
 from case import ALPHA, RANK, read_case
 
 from tuneoff.data import prepare
+from tuneoff.launch.worker import load_engine
 from tuneoff.model.source import find_model
 from tuneoff.run import run
 from tuneoff.spec import DataSpec, RunSpec, TrainSpec
@@ -20,6 +21,7 @@ from tuneoff.store import RunFolder
 
 
 def main() -> None:
+    load_engine()  # as a study does before its runs: libraries are no part of a run's memory
     case, more = read_case(Path(sys.argv[1]))
     folder = Path(more["folder"])
     model = find_model(more["model"])
@@ -47,7 +49,7 @@ def main() -> None:
                 batch_size=case.batch_size,
                 max_length=512,
                 learning_rate=case.learning_rate,
-                precision="bf16",
+                precision=case.precision,
             ),
             seed=case.seed,
             metric="macro_f1",

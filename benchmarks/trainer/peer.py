@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import peft
 import torch
 from case import ALPHA, RANK, Case, read_case
 from sklearn.metrics import f1_score
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -55,15 +57,17 @@ class Stopwatch(TrainerCallback):
 
 
 def load(case: Case, path: str, labels: list[str], expert: bool) -> Any:
-    options: dict[str, Any] = {"num_labels": len(labels)}
-    if expert:
-        options |= {"attention_probs_dropout_prob": 0.0, "attention_dropout": 0.0}
+    config = AutoConfig.from_pretrained(path, num_labels=len(labels))
+    for name in ("attention_probs_dropout_prob", "attention_dropout"):
+        if expert and hasattr(config, name):
+            setattr(config, name, 0.0)
+    options: dict[str, Any] = {"config": config}
     if case.method == "qlora":
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_compute_dtype=torch.bfloat16 if case.precision == "bf16" else torch.float32,
             llm_int8_skip_modules=["classifier", "bert.pooler", "pre_classifier"],
         )
     model = AutoModelForSequenceClassification.from_pretrained(path, **options)
@@ -73,8 +77,6 @@ def load(case: Case, path: str, labels: list[str], expert: bool) -> Any:
         for name in (*architecture.layers[-2:], *architecture.head):
             model.get_submodule(name).requires_grad_(True)
     if case.method in ("lora", "qlora"):
-        import peft
-
         if case.method == "qlora":
             model = peft.prepare_model_for_kbit_training(
                 model, use_gradient_checkpointing=not expert
@@ -132,7 +134,7 @@ def main() -> None:
             learning_rate=case.learning_rate,
             weight_decay=0.01,
             warmup_steps=0.1,
-            bf16=True,
+            bf16=case.precision == "bf16",
             use_cpu=not gpu,
             seed=case.seed,
             save_strategy="no",
