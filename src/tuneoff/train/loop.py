@@ -25,7 +25,7 @@ from tuneoff.measure.meter import TrainMeter
 from tuneoff.measure.quality import score
 from tuneoff.methods.base import Hook
 from tuneoff.model.load import Trainee
-from tuneoff.model.packed import Classifier
+from tuneoff.model.packed import Classifier, unwrapped
 from tuneoff.record import Scores
 from tuneoff.spec import TrainSpec
 from tuneoff.train import stop
@@ -36,6 +36,7 @@ from tuneoff.train.loss_log import LossLog
 from tuneoff.train.optimizer import Optimizer
 from tuneoff.train.predict import predict
 from tuneoff.train.resume import Position, Resumable
+from tuneoff.train.seen_rows import SeenRows, can_be_taken_apart, seen_ids
 
 Rows = npt.NDArray[np.int64]
 
@@ -75,8 +76,9 @@ def train(
     rows, device = task.splits["train"], accelerator.device
     steps_per_epoch = math.ceil(len(rows) / settings.batch_size)
     total = steps_per_epoch * settings.epochs
+    seen = _seen_rows(trainee, rows) if device.type == "cpu" else None
     optimizer = Optimizer(
-        classifier.model, masters, settings, learning_rate, total, device, trainee.paces
+        classifier.model, masters, settings, learning_rate, total, device, trainee.paces, seen
     )
     hook.begin(total)
     loss = Loss(
@@ -110,6 +112,8 @@ def train(
                     with meter.pausing():
                         resumable.save(at, epoch_order)
                         stop.check()
+        with meter.running():
+            optimizer.settle()
         with meter.evaluating():
             current = _validate(classifier, task, device, at.epoch, at.step, journal)
         better = best.offer(at.epoch, getattr(current, metric), masters)
@@ -120,7 +124,7 @@ def train(
     assert best.epoch is not None
     if best.epoch != at.epoch - 1:
         best.restore(masters)
-        optimizer.renew()
+        optimizer.reload()
     return Trained(
         best_epoch=best.epoch,
         meter=meter,
@@ -128,6 +132,17 @@ def train(
         optimizer_bytes=optimizer.state_bytes(),
         micro_batch_tokens=fits,
     )
+
+
+def _seen_rows(trainee: Trainee, rows: Split) -> tuple[str, SeenRows] | None:
+    """The token embeddings, if they train, by name and by the rows that `rows` can change."""
+    model = trainee.classifier.model
+    embedding = unwrapped(model).get_input_embeddings()
+    name = next((n for n, w in model.named_parameters() if w is embedding.weight), None)
+    master = trainee.masters.get(name) if name else None
+    if name is None or master is None or not can_be_taken_apart(embedding):
+        return None
+    return name, SeenRows(embedding, master, seen_ids(rows.tokens, len(embedding.weight)))
 
 
 def _validate(

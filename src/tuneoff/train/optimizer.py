@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tuneoff.errors import Diverged
 from tuneoff.methods.base import Pace
 from tuneoff.spec import TrainSpec
+from tuneoff.train.seen_rows import SeenRows
 
 
 class Optimizer:
@@ -23,7 +24,8 @@ class Optimizer:
     what is saved. The model computes with its own copy in its own type, renewed after each step.
     Biases and norms have no weight decay, as in Transformers' Trainer. `paces` says, by name, which
     weights train at another rate than the run's, decay otherwise, or begin to train later; until
-    they do, no gradient of theirs is computed.
+    they do, no gradient of theirs is computed. Of the matrix named in `seen` only those rows are
+    visited that can change; the others decay when `settle` is called.
     """
 
     def __init__(
@@ -35,9 +37,14 @@ class Optimizer:
         steps: int,
         device: torch.device,
         paces: Mapping[str, Pace] | None = None,
+        seen: tuple[str, SeenRows] | None = None,
     ) -> None:
         paces = paces or {}
         weights = dict(model.named_parameters())
+        self._seen = seen[1] if seen else None
+        if seen:
+            masters = {**masters, seen[0]: seen[1].part}
+            weights[seen[0]] = seen[1].part
         pairs = [(weights[name], master) for name, master in masters.items()]
         self._lowered = [(w, m) for w, m in pairs if w.dtype != m.dtype]
         self._same: list[Tensor] = [w for w, m in pairs if w.dtype == m.dtype]
@@ -93,9 +100,7 @@ class Optimizer:
             weight.grad = None
             if master.grad is not None:
                 master.grad.zero_()
-        for same in self._same:
-            same.grad = None
-        self._first_piece = True
+        self._forget_same()
 
     def step(self) -> None:
         """Change the masters; `Diverged` if the gradient is not finite (checked on a CPU).
@@ -111,6 +116,9 @@ class Optimizer:
             raise Diverged(f"the gradient became {norm.item()}")
         self._scaler.step(self._adamw)
         self._scaler.update()
+        if self._seen is not None and self._seen.part.grad is not None:
+            group = next(g for g in self._adamw.param_groups if _holds(g, self._seen.part))
+            self._seen.decay *= 1 - group["lr"] * group["weight_decay"]
         self._schedule.step()
         self._done += 1
         self._begin_late_weights()
@@ -123,21 +131,47 @@ class Optimizer:
     @torch.no_grad()
     def renew(self) -> None:
         """Copy the masters into the model, and forget the step's gradient."""
-        for weight in self._same:
-            weight.grad = None
-        self._first_piece = True
+        self._forget_same()
         if self._lowered:
             weights, masters = zip(*self._lowered, strict=True)
             torch._foreach_copy_(list(weights), list(masters))
+        if self._seen is not None:
+            self._seen.renew()
+
+    def settle(self) -> None:
+        """Bring the masters and the model up to date where steps have left rows behind."""
+        if self._seen is not None:
+            self._seen.settle()
+
+    def reload(self) -> None:
+        """Go on from masters that were changed from outside."""
+        if self._seen is not None:
+            self._seen.reload()
+        self.renew()
+
+    def _forget_same(self) -> None:
+        for weight in self._same:
+            weight.grad = None
+        if self._seen is not None:
+            self._seen.forget()
+        self._first_piece = True
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What the next step depends on beside the masters: tensors by name, and plain values."""
+        """What the next step depends on beside the masters: tensors by name, and plain values.
+
+        The masters are up to date afterwards.
+        """
+        decay = 1.0
+        if self._seen is not None:
+            self._seen.write()
+            decay = self._seen.decay
         tensors = {
             f"{self._names[id(weight)]}/{key}": value
             for weight, values in self._adamw.state.items()
             for key, value in values.items()
         }
-        return tensors, {"steps": self._done, "scaler": self._scaler.state_dict()}
+        scaler = self._scaler.state_dict()
+        return tensors, {"steps": self._done, "scaler": scaler, "decay": decay}
 
     def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
         """Go on from a `state`; the masters are the caller's to restore."""
@@ -158,7 +192,9 @@ class Optimizer:
         for group, base in zip(self._adamw.param_groups, self._schedule.base_lrs, strict=True):
             group["lr"] = base * self._schedule.lr_lambdas[0](self._done)
         self._begin_late_weights()
-        self.renew()
+        self.reload()
+        if self._seen is not None:
+            self._seen.decay = plain["decay"]
 
     def state_bytes(self) -> int:
         """Masters and AdamW's moments."""
@@ -168,11 +204,16 @@ class Optimizer:
             for value in state.values()
             if isinstance(value, Tensor)
         )
-        return moments + sum(master.nbytes for _, master in self._lowered)
+        copies = [self._seen.bytes] if self._seen is not None else []
+        return moments + sum(master.nbytes for _, master in self._lowered) + sum(copies)
 
     def gradient_bytes(self) -> int:
         """Of the step's float32 gradient."""
         return sum(4 * t.numel() for t in self._trained)
+
+
+def _holds(group: Mapping[str, Any], weight: Tensor) -> bool:
+    return any(member is weight for member in group["params"])
 
 
 def _groups(

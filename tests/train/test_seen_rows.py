@@ -1,0 +1,93 @@
+"""Visiting only the embeddings that can change gives the weights that visiting all gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tuneoff.data.batches import batch
+from tuneoff.methods import method, parse_config
+from tuneoff.methods.base import Pace
+from tuneoff.model.load import Trainee, load_classifier
+from tuneoff.model.packed import unwrapped
+from tuneoff.spec import TrainSpec
+from tuneoff.train.loop import _seen_rows
+from tuneoff.train.optimizer import Optimizer
+from tuneoff.train.seen_rows import seen_ids
+
+CPU = torch.device("cpu")
+TABLE = "bert.embeddings.word_embeddings.weight"
+STEPS = 6
+
+
+def trained(
+    path: Path, rows: Any, dtype: torch.dtype, *, apart: bool, late: bool = False
+) -> Trainee:
+    chosen = method("full")
+    trainee = load_classifier(
+        path,
+        ["a", "b", "c"],
+        chosen,
+        parse_config(chosen, {}),
+        dtype=dtype,
+        device=CPU,
+        attention_dropout=0.0,
+        seed=0,
+    )
+    settings = TrainSpec(weight_decay=0.1, warmup_ratio=0.2)
+    seen = _seen_rows(trainee, rows) if apart else None
+    assert (seen is not None) == apart
+    model, masters = trainee.classifier.eval(), trainee.masters
+    paces = {TABLE: Pace(start=0.5)} if late else {}
+    optimizer = Optimizer(model.model, masters, settings, 1e-3, STEPS, CPU, paces, seen)
+    for step in range(STEPS):
+        for piece in (np.arange(8), np.arange(8, 12)):
+            inputs = batch(rows, piece + step)
+            optimizer.backward(F.cross_entropy(model(inputs), inputs.labels))
+        optimizer.step()
+        optimizer.renew()
+        if step == 3:
+            optimizer.settle()
+    optimizer.settle()
+    return trainee
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_are_those_of_whole_steps(
+    tiny_model: Callable[[str], Path],
+    toy_task: Callable[..., Any],
+    dtype: torch.dtype,
+    late: bool,
+) -> None:
+    path, rows = tiny_model("bert"), toy_task("bert").splits["train"]
+    ours = trained(path, rows, dtype, apart=True, late=late)
+    whole = trained(path, rows, dtype, apart=False, late=late)
+    # in bf16 the whole gradient is added up in bf16, which a few steps of Adam show
+    tolerance = 2e-5 if dtype == torch.float32 else 4e-3
+    for name, master in whole.masters.items():
+        torch.testing.assert_close(ours.masters[name], master, rtol=0, atol=tolerance)
+    before = load_table(path)
+    moved = (ours.masters[TABLE] - before).abs().amax(1)
+    seen = seen_ids(rows.tokens, len(before))
+    assert 0 < len(seen) < len(before) - 1
+    assert moved[seen].min() > 1e-3
+    unseen = np.setdiff1d(np.arange(len(before)), seen.numpy())
+    shrunk = ours.masters[TABLE][unseen] / before[unseen]
+    torch.testing.assert_close(shrunk, shrunk[:1, :1].expand_as(shrunk))  # decay, and no more
+    assert 0.999 < shrunk[0, 0] < 0.9999
+    embedding = unwrapped(ours.classifier.model).get_input_embeddings()
+    assert torch.equal(embedding.weight, ours.masters[TABLE].to(dtype))
+
+
+def load_table(path: Path) -> torch.Tensor:
+    from safetensors.torch import load_file
+
+    (found,) = (v for k, v in load_file(path / "model.safetensors").items() if "word_emb" in k)
+    return found
