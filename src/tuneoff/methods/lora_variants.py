@@ -97,9 +97,14 @@ PISSA = Method(
 
 @dataclass(frozen=True, kw_only=True)
 class LoraPlusConfig(LoraConfig):
-    """`ratio`: learning rate of the second matrix over that of the first."""
+    """`ratio`: learning rate of the second matrix over that of the first.
 
-    ratio: float = 16.0
+    The paper advises 16 with a smaller rate of the first. Here the head trains at the first's rate,
+    and many labels need a fast head: at 16 either the head comes too late or the second matrix runs
+    too fast (macro-F1 of banking77 0.88 at 5e-5, 0.90 at 1e-4).
+    """
+
+    ratio: float = 4.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,9 +119,9 @@ def _faster_b(name: str, architecture: Architecture, config: LoraPlusConfig) -> 
 LORA_PLUS = Method(
     name="lora_plus",
     family="low rank",
-    summary="as lora, the second matrix with a learning rate 16 times that of the first",
+    summary="as lora, the second matrix with a learning rate 4 times that of the first",
     config=LoraPlusConfig,
-    learning_rate=5e-5,
+    learning_rate=2.5e-4,
     apply=apply,
     pace=_faster_b,
     paper="Hayou et al. 2024, https://arxiv.org/abs/2402.12354",
