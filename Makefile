@@ -18,7 +18,7 @@ SHELL := bash
 .PHONY: help install demo test conformance mutations bench bench-gpu lint format types layers check clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 install: $(INSTALLED)  ## build .venv and install tuneoff into it
 

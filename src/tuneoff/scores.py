@@ -26,9 +26,10 @@ def scores(
     """Scores over the study's label set, row weights counting as `sample_weight`.
 
     `true` and `predicted`: (rows,) positions in `labels`; `probabilities`: (rows, labels), or None,
-    which leaves `log_loss` and `ece` unknown. A label that is neither in the rows nor predicted
-    has precision, recall and F1 of 0, as in scikit-learn with `zero_division=0`, and counts in the
-    macro averages.
+    which leaves `log_loss` and `ece` unknown. The macro averages are over the labels that the rows
+    hold: nothing is known of another one, whose precision, recall and F1 stand as 0. So they are
+    scikit-learn's, unless a model answers with a label that no row has: there scikit-learn counts
+    one label more for this model than for the next.
     """
     from sklearn import metrics
 
@@ -38,12 +39,13 @@ def scores(
     )
     mass = np.bincount(true, weights=weights, minlength=len(labels))
     support = np.bincount(true, minlength=len(labels))
+    there = mass > 0
     return Scores(
         accuracy=float(np.average(predicted == true, weights=weights)),
-        macro_f1=float(f1.mean()),
+        macro_f1=float(f1[there].mean()),
         weighted_f1=float(np.average(f1, weights=mass)),
-        macro_precision=float(precision.mean()),
-        macro_recall=float(recall.mean()),
+        macro_precision=float(precision[there].mean()),
+        macro_recall=float(recall[there].mean()),
         mcc=_correlation(true, predicted, weights),
         log_loss=None if probabilities is None else log_loss(true, probabilities, weights),
         ece=None

@@ -40,8 +40,9 @@ def sklearn_scores(frame: pd.DataFrame, times: np.ndarray) -> dict[str, float]:
 
     frame = frame.loc[frame.index.repeat(times)]
     truth, answer, weights = frame["label"], frame["prediction"], frame["weight"].to_numpy(float)
+    there = sorted(truth.unique())  # of a label without rows nothing is known
     macro = metrics.precision_recall_fscore_support(
-        truth, answer, labels=LABELS, sample_weight=weights, average="macro", zero_division=0
+        truth, answer, labels=there, sample_weight=weights, average="macro", zero_division=0
     )
     weighted = metrics.f1_score(
         truth, answer, labels=LABELS, sample_weight=weights, average="weighted", zero_division=0

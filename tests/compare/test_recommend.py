@@ -95,7 +95,7 @@ def test_what_is_not_shown_is_said_with_what_would_show_it(judged: Any) -> None:
     assert found["name"] == "head"
     assert found["evidence"]["answer"] == "not_resolved"
     first, second = found["sentences"][:2]
-    assert first.startswith("Take head: it is not shown to be worse than full (−0.5 points, 95 %")
+    assert first.startswith("Take head: it is not shown to be worse than full (−0.5 points of ")
     assert first.endswith("for 3.75 % of its training time.")
     assert second.endswith("would settle it.")
 
@@ -110,11 +110,11 @@ def test_too_few_rows_speak_for_no_method_that_scored_lower(judged: Any) -> None
     assert (found["name"], found["worse"]) == ("full", [])
     assert found["cheaper"]["name"] == "lora"
     first, second, third, standing = found["sentences"]
-    assert first == "Take full: it scores highest."
+    assert first == "Take full: it scores highest, which is not settled."
     assert second.startswith(
-        "lora takes 37.5 % of its training time and is not shown to be worse than full, but scored "
-        "lower (−3.0 points, 95 % interval −"
+        "lora, at 37.5 % of its training time, scored lower (−3.0 points of accuracy, 95 % interval −"
     )
+    assert second.endswith("), but is not shown to be worse.")
     assert "test rows" in third
     assert third.endswith("would settle it.")
     assert standing == "Not resolved: head."

@@ -104,7 +104,7 @@ class Panel:
     predictions: Integers
     """(r, n) places of the predicted labels."""
     label_count: int
-    """Of the study's label set; a label that no row has counts in the macro averages, as 0."""
+    """Of the study's label set; the macro averages are over the labels that rows hold."""
     of_true: Floats | None = None
     """(r, n) probability of the true label."""
     confidence: Floats | None = None
@@ -229,14 +229,20 @@ def _counted(
 ) -> dict[str, Floats]:
     """(r, b) scores from (r, labels, b) masses; a share of nothing is 0, as in scikit-learn."""
     total = true.sum(1)
+    there = true > 0
+
+    def macro(of_label: Floats) -> Floats:
+        averages: Floats = (of_label * there).sum(1) / there.sum(1)
+        return averages
+
     found = {"accuracy": hits.sum(1) / total}
     if {"macro_f1", "weighted_f1"} & set(metrics):
         f1 = _share(2 * hits, predicted + true)
-        found |= {"macro_f1": f1.mean(1), "weighted_f1": (f1 * true).sum(1) / total}
+        found |= {"macro_f1": macro(f1), "weighted_f1": (f1 * true).sum(1) / total}
     if "macro_precision" in metrics:
-        found["macro_precision"] = _share(hits, predicted).mean(1)
+        found["macro_precision"] = macro(_share(hits, predicted))
     if "macro_recall" in metrics:
-        found["macro_recall"] = _share(hits, true).mean(1)
+        found["macro_recall"] = macro(_share(hits, true))
     if "mcc" in metrics:
         # Gorodkin 2004, Comparing two K-category assignments by a K-category correlation
         covariance = hits.sum(1) * total - (predicted * true).sum(1)

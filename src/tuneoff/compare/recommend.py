@@ -171,7 +171,8 @@ def sentences(found: Mapping[str, Any], pairwise: Mapping[str, Any]) -> list[str
         said.append(_tempting(found, cheaper, metric))
         evidence = cheaper["evidence"]
     if evidence and evidence["answer"] == "not_resolved" and (needed := would_do(evidence)):
-        said.append(f"{needed[0].upper()}{needed[1:]} would settle it.")
+        alone = "" if (evidence["needed"] or {}).get("seeds") else "; more seeds alone would not"
+        said.append(f"{needed[0].upper()}{needed[1:]} would settle it{alone}.")
     if standing := _standing(found, pairwise):
         said.append(standing)
     if _about_models(evidence, pairwise):
@@ -203,11 +204,12 @@ def _some(names: Sequence[str]) -> str:
 
 
 def interval(pair: Mapping[str, Any], metric: Metric) -> str:
-    """`−0.8 points, 95 % interval −2.1 to +0.5`."""
+    """`−0.8 points of macro-F1, 95 % interval −2.1 to +0.5`."""
     low, high = (
         fmt.difference(pair[key], metric.unit).partition(" ")[0] for key in ("low", "high")
     )
-    return f"{fmt.difference(pair['difference'], metric.unit)}, 95 % interval {low} to {high}"
+    points = fmt.difference(pair["difference"], metric.unit)
+    return f"{points} of {metric.title}, 95 % interval {low} to {high}"
 
 
 def would_do(pair: Mapping[str, Any]) -> str:
@@ -229,7 +231,7 @@ def _rounded(rows: int) -> str:
 
 def _why_best(found: Mapping[str, Any]) -> str:
     if found["cheaper"]:
-        return "it scores highest"
+        return "it scores highest, which is not settled"
     if any(name != found["name"] for name in found["not_worse"]):
         return "it scores highest, and none that may be as good is cheaper"
     if found["worse"]:
@@ -254,8 +256,8 @@ def _tempting(found: Mapping[str, Any], cheaper: Mapping[str, Any], metric: Metr
     """What speaks for a cheaper method that fell behind, and why that is not enough."""
     share = _share(cheaper["costs"], found["costs"])
     return (
-        f"{cheaper['name']} takes {share} of its training time and is not shown to be worse than "
-        f"{found['best']}, but scored lower ({interval(cheaper['evidence'], metric)})."
+        f"{cheaper['name']}, at {share} of its training time, scored lower "
+        f"({interval(cheaper['evidence'], metric)}), but is not shown to be worse."
     )
 
 

@@ -184,7 +184,8 @@ def _least_variance(panel: Panel, metric: str) -> float:
     swing = 1.0
     if metric.startswith("macro"):
         counts = np.bincount(panel.labels, minlength=panel.label_count)
-        swing = float((n / counts[counts > 0]).sum()) / panel.label_count**2
+        counts = counts[counts > 0]
+        swing = float((n / counts).sum()) / len(counts) ** 2
     return 2 * max(swing, 1.0) / n**2
 
 

@@ -213,11 +213,12 @@ def _majority(task: TaskRecord | None) -> dict[str, Any] | None:
         return None
     label = max(train, key=lambda name: train[name])
     accuracy = test.get(label, 0) / rows
-    # its precision is the accuracy and its recall 1; every other label has an F1 of 0
+    # its precision is the accuracy and its recall 1; every other label of the rows has an F1 of 0
+    there = sum(count > 0 for count in test.values())
     return {
         "label": label,
         "accuracy": accuracy,
-        "macro_f1": 2 * accuracy / (1 + accuracy) / len(task.labels),
+        "macro_f1": 2 * accuracy / (1 + accuracy) / there,
     }
 
 

@@ -138,13 +138,21 @@ def _calibration_finding(found: ErrorAnalysis) -> list[str]:
     own = found.confidence.get(found.overlap.best)
     if own is None or own.scaling is None:
         return []
-    sure = "too sure" if own.scaling.temperature > 1.05 else "not sure enough"
+    name, scaled = found.overlap.best, own.scaling
+    sure = "too sure" if scaled.temperature > 1.05 else "not sure enough"
     if 0.95 <= own.scaling.temperature <= 1.05:
         return [f"The probabilities of {found.overlap.best} are about as sure as they should be."]
+    temperature = f"one temperature of {scaled.temperature:.2f}, fitted on the validation rows,"
+    if scaled.log_loss >= own.log_loss or scaled.ece >= own.ece:
+        return [
+            f"The probabilities of {name} cannot be mended by a temperature: {temperature} takes "
+            f"the log loss on the test rows from {fmt.score(own.log_loss)} to "
+            f"{fmt.score(scaled.log_loss)} and the calibration error from {fmt.score(own.ece)} to "
+            f"{fmt.score(scaled.ece)}."
+        ]
     return [
-        f"{found.overlap.best} is {sure} of itself: one temperature of "
-        f"{own.scaling.temperature:.2f}, fitted on the validation rows, takes its calibration "
-        f"error from {fmt.score(own.ece)} to {fmt.score(own.scaling.ece)} and changes no answer."
+        f"{name} is {sure} of itself: {temperature} takes its calibration error from "
+        f"{fmt.score(own.ece)} to {fmt.score(scaled.ece)} and changes no answer."
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ClassLine:
-    """One label's scores, means over the seeds."""
+    """One label's scores, means over the seeds; NaN where no test row has it."""
 
     label: str
     train_rows: int | None
@@ -207,7 +208,8 @@ def class_lines(material: Material, name: str) -> list[ClassLine]:
         of_label: list[ClassScores] = [s[label] for s in scores if label in s]
         if not of_label:
             continue
-        n = len(of_label)
+        # nothing is known of a label that no test row has
+        n = len(of_label) if of_label[0].support else math.nan
         lines.append(
             ClassLine(
                 label,
@@ -225,7 +227,11 @@ def class_heatmap(material: Material) -> Figure | None:
     """F1 of each label under each method, hardest label first."""
     rows = material.measured
     lines = {row["name"]: {c.label: c for c in class_lines(material, row["name"])} for row in rows}
-    labels = [c for c in material.summary["labels"] if all(c in found for found in lines.values())]
+    labels = [
+        label
+        for label in material.summary["labels"]
+        if all(label in found and found[label].test_rows for found in lines.values())
+    ]
     if not rows or not labels:
         return None
     contenders = [r["name"] for r in rows if r["family"] != "baseline"] or [r["name"] for r in rows]
