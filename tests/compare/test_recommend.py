@@ -97,7 +97,7 @@ def test_what_is_not_shown_is_said_with_what_would_show_it(judged: Any) -> None:
     first, second = found["sentences"][:2]
     assert first.startswith("Take head: it is not shown to be worse than full (−0.5 points of ")
     assert first.endswith("for 3.75 % of its training time.")
-    assert second.endswith("would settle it.")
+    assert second.endswith("would settle it; more seeds alone would not.")
 
 
 def test_too_few_rows_speak_for_no_method_that_scored_lower(judged: Any) -> None:
@@ -112,11 +112,11 @@ def test_too_few_rows_speak_for_no_method_that_scored_lower(judged: Any) -> None
     first, second, third, standing = found["sentences"]
     assert first == "Take full: it scores highest, which is not settled."
     assert second.startswith(
-        "lora, at 37.5 % of its training time, scored lower (−3.0 points of accuracy, 95 % interval −"
+        "lora, at 37.5 % of its training time, scored lower (−3.0 points of accuracy, 95 % "
     )
     assert second.endswith("), but is not shown to be worse.")
     assert "test rows" in third
-    assert third.endswith("would settle it.")
+    assert third.endswith("would settle it; more seeds alone would not.")
     assert standing == "Not resolved: head."
     # a reader whom 4 points do not matter may save the time
     assert judged(methods, rows=200, margin=0.04)["recommendation"]["name"] == "head"

