@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.data.columns import LISTED, Columns, Faults, Raw, check_header
-from tuneoff.data.files import open_bytes, open_text
+from tuneoff.data.files import open_bytes, open_text, unpacked_cap
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
 def read_jsonl(path: Path, columns: Columns, faults: Faults) -> Raw:
@@ -88,40 +89,83 @@ def _object(text: str, line: int, faults: Faults) -> dict[str, Any] | None:
     if twice:
         faults.add(f"the key {twice[0]!r} stands twice", row=line, mend="Keep one of them.")
         return None
-    if "\\u" in text and not _encodable(record):
-        faults.add(
-            "holds half of a character (a lone surrogate)", row=line, mend="Write the whole one."
-        )
-        return None
     return record
 
 
-def _encodable(record: dict[str, Any]) -> bool:
-    try:
-        json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def read_parquet(path: Path, columns: Columns, faults: Faults) -> Raw:
-    """The columns asked for."""
+    """The columns asked for. Raises `TooLarge` for a file that holds far more than its size."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    cap = unpacked_cap(path)
     try:
         with open_bytes(path) as stream:
             packed = path.suffix.lower() == ".gz"
-            file = pq.ParquetFile(pa.BufferReader(stream.read()) if packed else path)
+            content = pa.BufferReader(stream.read()) if packed else path
+            file = pq.ParquetFile(content)
             if not check_header(file.schema_arrow.names, columns, faults, row=None):
                 return Raw()
-            table = file.read(columns=columns.names())
+            if not _plain_types(file.schema_arrow, columns, faults):
+                return Raw()
+            cap.hold(_stored_bytes(file, columns))
+            # A repeated value stays one value, so that reading takes what the file says it holds.
+            flat = set(file.schema.names).intersection(columns.names())
+            table = pq.ParquetFile(content, read_dictionary=flat).read(columns=columns.names())
+            cap.hold(sum(_repeated_bytes(column) for column in table.columns))
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        faults.add(f"not a valid Parquet file: {str(error).splitlines()[0][:200]}")
+        faults.add(f"not a valid Parquet file: {(str(error).splitlines() or ['?'])[0][:200]}")
         return Raw()
     return read_arrow(table, columns, faults)
+
+
+def _plain_types(schema: pa.Schema, columns: Columns, faults: Faults) -> bool:
+    """Whether the columns asked for are of Arrow's own types; true if no fault was noted.
+
+    What an extension type means is for code of others to say, and none of that is run.
+    """
+    import pyarrow as pa
+
+    for name in columns.names():
+        field = schema.field(name)
+        named = (field.metadata or {}).get(b"ARROW:extension:name", b"").decode(errors="replace")
+        if named or isinstance(field.type, pa.BaseExtensionType):
+            faults.add(
+                f"the column is of an extension type, {named or str(field.type)!r}",
+                column=name,
+                mend="Write it as plain strings or numbers.",
+            )
+    return not faults
+
+
+def _stored_bytes(file: pq.ParquetFile, columns: Columns) -> int:
+    """What the columns asked for unpack to; a row counts as a byte at the least."""
+    meta, wanted = file.metadata, set(columns.names())
+    sizes = (
+        column.total_uncompressed_size
+        for group in map(meta.row_group, range(meta.num_row_groups))
+        for column in map(group.column, range(group.num_columns))
+        if column.path_in_schema.split(".")[0] in wanted
+    )
+    return max(sum(sizes), int(meta.num_rows))
+
+
+def _repeated_bytes(column: pa.ChunkedArray) -> int:
+    """Bytes of a column of strings with every repetition written out; 0 for other columns."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_dictionary(column.type):
+        return 0
+    if pa.types.is_nested(column.type.value_type) or not column.num_chunks:
+        return 0
+    lengths = [
+        pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)).as_py() or 0
+        for chunk in column.chunks
+        if pa.types.is_string(chunk.dictionary.type)
+    ]
+    return int(sum(lengths))
 
 
 def read_arrow(table: pa.Table, columns: Columns, faults: Faults) -> Raw:
@@ -142,7 +186,26 @@ def read_arrow(table: pa.Table, columns: Columns, faults: Faults) -> Raw:
                 column=name,
                 mend="Name a column of strings, or convert it.",
             )
-        raw.values[role] = column.to_pylist()
+        try:
+            raw.values[role] = column.to_pylist()
+        except UnicodeDecodeError:
+            _add_bad_bytes(column, name, faults)
     if table.num_rows == 0:
         faults.add("the file holds no rows")
     return raw if not faults else Raw()
+
+
+def _add_bad_bytes(column: pa.ChunkedArray, name: str, faults: Faults) -> None:
+    """Note the strings of a column that are not UTF-8."""
+    import pyarrow as pa
+
+    for row, value in enumerate(column.cast(pa.large_binary()).to_pylist(), 1):
+        try:
+            (value or b"").decode()
+        except UnicodeDecodeError as error:
+            faults.add(
+                f"the text is not UTF-8 (byte 0x{value[error.start]:02x} at {error.start})",
+                row=row,
+                column=name,
+                mend="Write the file with UTF-8 strings.",
+            )

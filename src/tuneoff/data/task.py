@@ -25,6 +25,7 @@ from tuneoff.data.columns import Columns
 from tuneoff.data.explore import lengths_by_label, split_record
 from tuneoff.data.fingerprint import rows_fingerprint, task_key
 from tuneoff.data.gather import ROLES, Gathered, gather
+from tuneoff.data.notes import told_of
 from tuneoff.data.source import read_table
 from tuneoff.data.split import label_order
 from tuneoff.data.tokens import TokenStore
@@ -116,7 +117,6 @@ def prepare(
         "model": model,
         "model_fingerprint": model_fingerprint,
         "model_type": model_type,
-        "warnings": found.warnings,
     }
     if not (folder / key / "task.json").is_file():
         tokenizer = load_tokenizer(path)
@@ -134,6 +134,15 @@ def prepare(
             shutil.rmtree(building, ignore_errors=True)
     # Written again when reused, too: another model may share the tokenizer, and the task that
     # was prepared last is known by its file's time.
+    stores = {role: TokenStore.open(folder / key / role) for role in found.splits}
+    names["warnings"] = [
+        *found.warnings,
+        *(
+            note
+            for role, store in stores.items()
+            for note in _token_notes(role, found.splits[role], store)
+        ),
+    ]
     record = replace(_read_record(folder / key), **names)
     write_json(folder / key / "task.json", record.to_plain())
     return record
@@ -172,13 +181,14 @@ def check_file(data: DataSpec, *, model_path: str | Path, max_length: int) -> Fi
     with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
         store = _tokenize(Path(folder) / "file", tokenizer, table.frame, max_length)
         lengths = store.full_lengths
+        notes = _token_notes("", table.frame, store)
     single = [f"all rows have the label {labels[0]!r}"] if len(labels) == 1 else []
     return FileReport(
         source=data.train,
         split=split_record(table.frame, labels, lengths, max_length),
         labels=labels,
         lengths_by_label=lengths_by_label(table.frame, labels, lengths),
-        warnings=[*table.warnings, *single, *split_warnings({"": table.frame})],
+        warnings=[*table.warnings, *single, *split_warnings({"": table.frame}), *notes],
     )
 
 
@@ -235,6 +245,19 @@ def load_tokenizer(path: Path) -> Any:
 def _tokenize(folder: Path, tokenizer: Any, frame: pd.DataFrame, max_length: int) -> TokenStore:
     pairs = frame["text_pair"].tolist() if "text_pair" in frame else None
     return TokenStore.build(folder, tokenizer, frame["text"].tolist(), pairs, max_length)
+
+
+def _token_notes(role: str, frame: pd.DataFrame, store: TokenStore) -> list[str]:
+    """What becomes of the texts of `frame` as tokens: cut, or not one of them known."""
+    rows = f"{role} rows".strip()
+    return [
+        *told_of(
+            f"{rows} of more than {store.max_length} tokens, which are cut",
+            frame,
+            store.full_lengths > store.max_length,
+        ),
+        *told_of(f"{rows} of which the tokenizer knows no word", frame, store.unknown),
+    ]
 
 
 def _write_rows(file: Path, splits: dict[str, pd.DataFrame]) -> None:
