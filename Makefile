@@ -15,7 +15,7 @@ ARGS ?=
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test conformance mutations bench bench-gpu lint format types layers check clean
+.PHONY: help install demo test fuzz crash-test conformance mutations bench bench-gpu lint format types layers check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ demo: $(INSTALLED)  ## compare fine-tuning methods on real text, offline, in a f
 
 test: $(INSTALLED)  ## run the tests
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
+
+fuzz: $(INSTALLED)  ## the loader under 2,000 arbitrary files of each of seven kinds
+	@TUNEOFF_FUZZ=$${TUNEOFF_FUZZ:-2000} $(BIN)/python -m pytest --timeout 7200 tests/data/test_fuzz.py $(ARGS)
 
 conformance: $(INSTALLED)  ## every method on every architecture (20 minutes); writes the matrix
 	@TUNEOFF_MATRIX=docs/conformance.md $(BIN)/python -m pytest -m "" --timeout 600 tests/conformance $(ARGS)

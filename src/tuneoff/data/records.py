@@ -148,7 +148,7 @@ def _stored_bytes(file: pq.ParquetFile, columns: Columns) -> int:
         for column in map(group.column, range(group.num_columns))
         if column.path_in_schema.split(".")[0] in wanted
     )
-    return max(sum(sizes), int(meta.num_rows))
+    return int(max(sum(sizes), meta.num_rows))
 
 
 def _repeated_bytes(column: pa.ChunkedArray) -> int:
