@@ -43,6 +43,9 @@ test: $(INSTALLED)  ## run the tests
 fuzz: $(INSTALLED)  ## the loader under 2,000 arbitrary files of each of seven kinds
 	@TUNEOFF_FUZZ=$${TUNEOFF_FUZZ:-2000} $(BIN)/python -m pytest --timeout 7200 tests/data/test_fuzz.py $(ARGS)
 
+crash-test: $(INSTALLED)  ## 50 studies of all families killed and resumed (half an hour); TUNEOFF_CRASHES=n
+	@$(BIN)/python -m pytest -m long --timeout 3600 tests/launch/test_crashes.py $(ARGS)
+
 conformance: $(INSTALLED)  ## every method on every architecture (20 minutes); writes the matrix
 	@TUNEOFF_MATRIX=docs/conformance.md $(BIN)/python -m pytest -m "" --timeout 600 tests/conformance $(ARGS)
 
