@@ -157,6 +157,7 @@ PARQUET = as_parquet(
 
 @fuzzed
 @given(st.lists(st.tuples(st.integers(0, len(PARQUET) - 1), st.integers(0, 255)), max_size=4))
+@example([(len(PARQUET) - 300 + i, 0) for i in range(0, 280, 70)])
 def test_altered_parquet(changes: list[tuple[int, int]]) -> None:
     content = bytearray(PARQUET)
     for place, byte in changes:

@@ -100,13 +100,18 @@ def main() -> None:
     try:
         app()
     except BadInput as error:
-        _complain(error)
+        _complain(str(error))
         sys.exit(2)
     except TuneoffError as error:
-        _complain(error)
+        _complain(str(error))
+        sys.exit(1)
+    except OSError as error:
+        from tuneoff.store import disk_trouble
+
+        _complain(disk_trouble(error) or f"{error.filename or 'a file'}: {error.strerror or error}")
         sys.exit(1)
 
 
-def _complain(error: Exception) -> None:
-    lines = str(error).splitlines()
+def _complain(text: str) -> None:
+    lines = text.splitlines()
     typer.echo("\n".join([f"tuneoff: {lines[0]}", *lines[1:]]), err=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.data.columns import LISTED, Columns, Faults, Raw, check_header
-from tuneoff.data.files import open_bytes, open_text, unpacked_cap
+from tuneoff.data.files import Cap, open_bytes, open_text, unpacked_cap
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -97,7 +97,6 @@ def read_parquet(path: Path, columns: Columns, faults: Faults) -> Raw:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    cap = unpacked_cap(path)
     try:
         with open_bytes(path) as stream:
             packed = path.suffix.lower() == ".gz"
@@ -107,11 +106,10 @@ def read_parquet(path: Path, columns: Columns, faults: Faults) -> Raw:
                 return Raw()
             if not _plain_types(file.schema_arrow, columns, faults):
                 return Raw()
-            cap.hold(_stored_bytes(file, columns))
-            # A repeated value stays one value, so that reading takes what the file says it holds.
-            flat = set(file.schema.names).intersection(columns.names())
-            table = pq.ParquetFile(content, read_dictionary=flat).read(columns=columns.names())
-            cap.hold(sum(_repeated_bytes(column) for column in table.columns))
+            # A repeated value stays one value, so that reading takes what the file itself holds.
+            flat = {file.schema.column(i).path for i in range(len(file.schema))}
+            file = pq.ParquetFile(content, read_dictionary=flat.intersection(columns.names()))
+            table = _read_capped(file, columns, unpacked_cap(path))
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -139,33 +137,31 @@ def _plain_types(schema: pa.Schema, columns: Columns, faults: Faults) -> bool:
     return not faults
 
 
-def _stored_bytes(file: pq.ParquetFile, columns: Columns) -> int:
-    """What the columns asked for unpack to; a row counts as a byte at the least."""
-    meta, wanted = file.metadata, set(columns.names())
-    sizes = (
-        column.total_uncompressed_size
-        for group in map(meta.row_group, range(meta.num_row_groups))
-        for column in map(group.column, range(group.num_columns))
-        if column.path_in_schema.split(".")[0] in wanted
-    )
-    return int(max(sum(sizes), meta.num_rows))
+def _read_capped(file: pq.ParquetFile, columns: Columns, cap: Cap) -> pa.Table:
+    """The columns asked for, batch by batch, until they hold more than `cap` allows.
+
+    The sizes that stand in the file's footer are not asked: pyarrow ends the process where a broken
+    footer has none. Memory is bounded by the cap and one page, 2 GiB at the most.
+    """
+    import pyarrow as pa
+
+    batches, held = [], 0
+    for batch in file.iter_batches(batch_size=8192, columns=columns.names(), use_threads=False):
+        held += batch.num_rows + sum(map(_written_out, batch.columns))
+        cap.hold(held)
+        batches.append(batch)
+    return pa.Table.from_batches(batches, file.schema_arrow if not batches else None)
 
 
-def _repeated_bytes(column: pa.ChunkedArray) -> int:
-    """Bytes of a column of strings with every repetition written out; 0 for other columns."""
+def _written_out(column: pa.Array) -> int:
+    """Bytes of a column, the repetitions of a string written out."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if not pa.types.is_dictionary(column.type):
-        return 0
-    if pa.types.is_nested(column.type.value_type) or not column.num_chunks:
-        return 0
-    lengths = [
-        pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)).as_py() or 0
-        for chunk in column.chunks
-        if pa.types.is_string(chunk.dictionary.type)
-    ]
-    return int(sum(lengths))
+        return int(column.nbytes)
+    lengths = pc.binary_length(column.dictionary)
+    return int(pc.sum(pc.take(lengths, column.indices)).as_py() or 0)
 
 
 def read_arrow(table: pa.Table, columns: Columns, faults: Faults) -> Raw:

@@ -32,7 +32,7 @@ from tuneoff.data.tokens import TokenStore
 from tuneoff.errors import BadInput, Fault
 from tuneoff.record import Quantiles, SplitRecord, TaskRecord
 from tuneoff.spec import DataSpec
-from tuneoff.store import write_json
+from tuneoff.store import sync_tree, write_json
 
 if TYPE_CHECKING:
     from tuneoff.data.states import StateStore
@@ -118,7 +118,7 @@ def prepare(
         "model_fingerprint": model_fingerprint,
         "model_type": model_type,
     }
-    if not (folder / key / "task.json").is_file():
+    if not _is_whole(folder / key):
         tokenizer = load_tokenizer(path)
         folder.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(dir=folder, prefix=f".{key}."))
@@ -127,6 +127,7 @@ def prepare(
             for role, frame in found.splits.items():
                 _tokenize(building / role, tokenizer, frame, max_length)
             record = replace(_record(found, building, key, fingerprint, max_length), **names)
+            sync_tree(building)
             write_json(building / "task.json", record.to_plain())
             building.chmod(0o755)  # mkdtemp's 0700 would hide a shared study from its readers
             _move(building, folder / key)
@@ -291,13 +292,24 @@ def _record(
 
 def _move(building: Path, target: Path) -> None:
     """Put a finished folder in its place, unless another process was first."""
-    if target.exists() and not (target / "task.json").is_file():
+    if target.exists() and not _is_whole(target):
         shutil.rmtree(target)  # left half-way by another version or a copy
     try:
         os.replace(building, target)
     except OSError:
-        if not (target / "task.json").is_file():
+        if not _is_whole(target):
             raise
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether all files of a task are there; one that vanished is made again."""
+    if not (path / "task.json").is_file() or not (path / "rows.parquet").is_file():
+        return False
+    try:
+        stores = [TokenStore.open(path / role) for role in ROLES]
+        return all(len(store.full_lengths) == len(store) for store in stores)
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _read_record(path: Path) -> TaskRecord:
