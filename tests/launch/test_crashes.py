@@ -74,8 +74,11 @@ def finish(file: Path, out: Path) -> float:
     return time.monotonic() - began
 
 
-def in_order(value: Any) -> Any:
-    return sorted(value) if isinstance(value, list) else value
+def adapter_settings(file: Path) -> dict[str, Any]:
+    """PEFT's settings without the folder's path; sets are written in any order."""
+    plain = json.loads(file.read_text())
+    del plain["base_model_name_or_path"]
+    return {key: sorted(v) if isinstance(v, list) else v for key, v in plain.items()}
 
 
 def answers(out: Path) -> dict[str, Any]:
@@ -94,8 +97,8 @@ def answers(out: Path) -> dict[str, Any]:
             if file.is_file():
                 name = f"{record.method.name}/{file.relative_to(run.model)}"
                 found[name] = file.read_bytes()
-                if file.name == "adapter_config.json":  # PEFT writes sets in any order
-                    found[name] = {k: in_order(v) for k, v in json.loads(found[name]).items()}
+                if file.name == "adapter_config.json":
+                    found[name] = adapter_settings(file)
         assert not run.checkpoint.exists()
     summary = folder.summary()
     assert summary is not None
