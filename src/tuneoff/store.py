@@ -94,6 +94,13 @@ def check_writable(folder: Path) -> None:
         raise BadInput(Fault("cannot be written to", file=str(existing)))
 
 
+def check_inside(path: Path, home: Path) -> None:
+    """Raise `BadInput` if `path`, all links followed, leads out of the folder `home`."""
+    if not path.resolve().is_relative_to(home.resolve()):
+        mend = "Remove the link: what a study writes stays in its folder."
+        raise BadInput(Fault(f"leads out of {home}, to {path.resolve()}", str(path), mend=mend))
+
+
 def sync_folder(folder: Path) -> None:
     """Force the names in `folder` to disk: a renamed file is safe only then."""
     if os.name == "nt":  # folders cannot be opened there, and renames are durable without

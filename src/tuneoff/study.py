@@ -20,7 +20,7 @@ from tuneoff.record import (
     TaskRecord,
 )
 from tuneoff.spec import MethodSpec, RunSpec, StudySpec, TrainSpec, replace_train
-from tuneoff.store import RunFolder, StudyFolder, alone_in, check_writable
+from tuneoff.store import RunFolder, StudyFolder, alone_in, check_inside, check_writable
 
 STUDY_WIDE = ("device", "max_length", "threads")
 """Training settings in which no method may depart: one token store, one machine."""
@@ -151,6 +151,10 @@ def _run_all(
     study: StudySpec, folder: StudyFolder, launcher: LocalLauncher, watch: Watcher, fresh: bool
 ) -> tuple[TaskRecord, list[RunRecord]]:
     prepared, specs = _prepare(study, folder, launcher, watch)
+    for spec in specs:
+        run = folder.run(spec.run_id)
+        for path in (run.path, run.model, run.checkpoint, run.history_file, run.log_file):
+            check_inside(path, folder.path)
     known = {} if fresh else {spec.run_id: folder.run(spec.run_id).record() for spec in specs}
     done = {key: record for key, record in known.items() if is_finished(record)}
     aside = {key: record for key, record in known.items() if is_set_aside(record)}
@@ -203,6 +207,7 @@ def _prepare(
     study: StudySpec, folder: StudyFolder, launcher: LocalLauncher, watch: Watcher
 ) -> tuple[Prepared, list[RunSpec]]:
     """The task on disk and the runs it needs; keeps the study's file. `BadInput` stops all."""
+    check_inside(folder.data, folder.path)
     prepared = launcher.prepare(study, folder.data, watch.preparing)
     specs = plan(study, prepared)
     labels = prepared.task.labels
