@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tuneoff.data import Columns, read_table
 from tuneoff.data.files import PACKING, SMALL
 from tuneoff.data.gather import gather
+from tuneoff.errors import BadInput
 from tuneoff.spec import DataSpec
 
 Files = dict[str, bytes]
@@ -419,8 +423,28 @@ def test_parquet_bombs(tmp_path: Path, kind: str) -> None:
     frame = pd.DataFrame({"text": column, "label": [i % 2 for i in range(64)]})
     frame.to_parquet(path, compression="zstd", use_dictionary=kind == "repeated")
     assert path.stat().st_size * PACKING < 1 << 26
-    with pytest.raises(Exception, match="holds more than"):
+    with pytest.raises(BadInput, match="holds more than"):
         read_table(str(path), Columns())
+
+
+@pytest.mark.parametrize("name", ["arrow.py_extension_type", "somebody.type"])
+def test_parquet_with_extension_types_is_refused(tmp_path: Path, name: str) -> None:
+    fired = tmp_path / "fired"
+
+    class Payload:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return fired.touch, ()
+
+    extension = {
+        "ARROW:extension:name": name,
+        "ARROW:extension:metadata": pickle.dumps(Payload()),
+    }
+    fields = [pa.field("text", pa.string(), metadata=extension), pa.field("label", pa.string())]
+    table = pa.table([["x", "y"], ["a", "b"]], schema=pa.schema(fields))
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(BadInput, match=f"column 'text': the column is of an extension .*{name}"):
+        read_table(str(tmp_path / "a.parquet"), Columns())
+    assert not fired.exists()
 
 
 def test_warnings_stand_in_the_report(tuneoff: Any, tiny_model: Any, tmp_path: Path) -> None:
