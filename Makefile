@@ -15,7 +15,7 @@ ARGS ?=
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test conformance mutations bench bench-gpu lint format types layers check clean
+.PHONY: help install demo test fuzz crash-test determinism hostile full-disk conformance mutations bench bench-gpu lint format types layers check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,21 @@ demo: $(INSTALLED)  ## compare fine-tuning methods on real text, offline, in a f
 
 test: $(INSTALLED)  ## run the tests
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
+
+fuzz: $(INSTALLED)  ## the loader under 2,000 arbitrary files of each of seven kinds
+	@TUNEOFF_FUZZ=$${TUNEOFF_FUZZ:-2000} $(BIN)/python -m pytest --timeout 7200 tests/data/test_fuzz.py $(ARGS)
+
+crash-test: $(INSTALLED)  ## 50 studies of all families killed and resumed (half an hour); TUNEOFF_CRASHES=n
+	@$(BIN)/python -m pytest -m long --timeout 3600 tests/launch/test_crashes.py $(ARGS)
+
+determinism: $(INSTALLED)  ## ten fresh processes per method, one answer (some minutes)
+	@$(BIN)/python -m pytest -m long --timeout 3600 tests/launch/test_determinism.py $(ARGS)
+
+hostile: $(INSTALLED)  ## hostile strings in every place, a dozen reports in a browser
+	@$(BIN)/python -m pytest -m "" --timeout 3600 tests/report/test_hostile_strings.py $(ARGS)
+
+full-disk: $(INSTALLED)  ## studies on small and read-only disks (needs root and Linux)
+	@$(BIN)/python -m pytest -m "" --timeout 3600 tests/faults $(ARGS)
 
 conformance: $(INSTALLED)  ## every method on every architecture (20 minutes); writes the matrix
 	@TUNEOFF_MATRIX=docs/conformance.md $(BIN)/python -m pytest -m "" --timeout 600 tests/conformance $(ARGS)

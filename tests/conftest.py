@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import os
 import random
 import sys
@@ -257,6 +258,14 @@ def toy_csv(tmp_path: Path) -> ToyCsv:
 def shared_csv(tmp_path_factory: pytest.TempPathFactory) -> ToyCsv:
     """As `toy_csv`, into one folder for the session: give each file a name of its own."""
     return _csv_maker(tmp_path_factory.mktemp("csv"))
+
+
+@pytest.fixture(scope="session")
+def hostile_strings() -> list[str]:
+    """100 strings that would run, steer, hide or break something where they are taken for code."""
+    file = Path(__file__).with_name("hostile_strings.json")
+    strings: list[str] = json.loads(file.read_text(encoding="utf-8"))
+    return strings
 
 
 @dataclass(frozen=True)

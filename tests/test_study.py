@@ -116,6 +116,45 @@ def test_a_process_that_leaves_no_record_gets_one(
     assert launcher.ran == [record.run_id] * 2
 
 
+def test_a_run_that_fails_three_times_is_set_aside(tmp_path: Path) -> None:
+    study = asked("full", "lora", seeds=1)
+    folder, failed = StudyFolder(tmp_path), Exit(1, out_of_memory=False, interrupted=False)
+    for failures in (1, 2, 3):
+        launcher: Any = InMemory({"full": failed, "lora": failed})
+        _, records = run_study(study, folder, launcher=launcher, watch=Quiet())
+        assert len(launcher.ran) == 2
+        assert [r.failures for r in records] == [failures] * 2
+        assert ("--fresh" in (records[0].error or "")) == (failures == 3)
+    kept = folder.run(records[0].run_id).record()
+    assert kept == records[0]
+
+    class Noted(Quiet):
+        ended_runs: list[str] = []  # noqa: RUF012
+
+        def ended(self, spec: RunSpec, record: RunRecord) -> None:
+            self.ended_runs.append(record.run_id)
+
+    launcher, watch = InMemory({"ia3": failed}), Noted()
+    more = asked("full", "lora", "ia3", seeds=1)
+    _, records = run_study(more, folder, launcher=launcher, watch=watch)
+    assert launcher.ran == [records[2].run_id]  # the others are left alone, and told
+    assert watch.ended_runs == [r.run_id for r in records]
+    assert [r.status for r in records] == [Status.FAILED] * 3
+
+    launcher = InMemory({"full": failed, "lora": failed})
+    _, records = run_study(study, folder, launcher=launcher, watch=Quiet(), fresh=True)
+    assert len(launcher.ran) == 2
+    assert [r.failures for r in records] == [1, 1]
+
+
+def test_an_interruption_is_no_failure(tmp_path: Path) -> None:
+    stopped = Exit(-15, out_of_memory=False, interrupted=True)
+    for _ in range(4):
+        launcher: Any = InMemory({"full": stopped})
+        run_study(asked("full", seeds=1), StudyFolder(tmp_path), launcher=launcher, watch=Quiet())
+        assert len(launcher.ran) == 1
+
+
 def test_a_study_and_a_run_do_not_share_a_folder(tmp_path: Path) -> None:
     launcher: Any = InMemory({"full": Exit(1, False, False)})
     study = asked("full", seeds=1)

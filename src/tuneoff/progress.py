@@ -8,9 +8,9 @@ import time
 from contextlib import AbstractContextManager
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from tuneoff.compare.console import Terminal
 from tuneoff.compare.format import seconds as in_words
 from tuneoff.record import RunRecord, Status, TaskRecord
 from tuneoff.spec import RunSpec
@@ -62,7 +62,7 @@ class Lines(Quiet):
     EVERY = 30.0
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Terminal(stderr=True, highlight=False)
         self._runs = self._done = 0
         self._said: dict[str, float] = {}
 
@@ -102,7 +102,7 @@ class Bars(Quiet):
     """One bar for the study, one for each run at work."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Terminal(stderr=True, highlight=False)
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),

@@ -227,6 +227,9 @@ class RunRecord:
     warnings: list[str] = field(default_factory=list)
     checks: Checks | None = None
     """None: there is no encoder, or the run ended before."""
+    failures: int = 0
+    """How often the run ended without a result, this time included; one that was interrupted does
+    not count."""
     schema: int = SCHEMA
 
     def to_plain(self) -> dict[str, Any]:

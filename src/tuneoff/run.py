@@ -44,8 +44,9 @@ from tuneoff.record import (
     RunRecord,
     Status,
 )
+from tuneoff.scores import blind_warnings
 from tuneoff.spec import RunSpec, TrainSpec
-from tuneoff.store import RunFolder
+from tuneoff.store import RunFolder, disk_trouble
 from tuneoff.train import classical, stop
 from tuneoff.train.checkpoint import BestCheckpoint, Checkpoints
 from tuneoff.train.journal import Emit, Journal
@@ -103,7 +104,7 @@ def run(
     if spec.train.threads is not None:
         torch.set_num_threads(spec.train.threads)
     outcome = _Outcome()
-    status, error = Status.FINISHED, None
+    status, error, going_on = Status.FINISHED, None, False
     rate = learning_rate(spec, chosen, hidden_size(model_path))
     journal = Journal(folder.history_file, emit)
     if not folder.checkpoint.is_dir():
@@ -117,10 +118,13 @@ def run(
     except Exception as problem:
         status, error = _status(problem), _message(problem)
         traceback.print_exc()  # into the run's log
+        going_on = status == Status.INTERRUPTED or disk_trouble(problem) is not None
     finally:
         journal.close()
-        if status != Status.INTERRUPTED:  # which goes on from there
+        if not going_on:
             shutil.rmtree(folder.checkpoint, ignore_errors=True)
+    if outcome.quality.test is not None and chosen.family != "baseline":
+        outcome.warnings += blind_warnings(outcome.quality.test, task.labels)
     outcome.cost = replace(
         outcome.cost,
         total_seconds=time.perf_counter() - started,
@@ -472,4 +476,6 @@ def _status(problem: Exception) -> Status:
 def _message(problem: Exception) -> str:
     if isinstance(problem, TuneoffError):
         return str(problem)
+    if (trouble := disk_trouble(problem)) is not None:
+        return trouble
     return f"{type(problem).__name__}: {problem}"

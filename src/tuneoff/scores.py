@@ -5,6 +5,7 @@ Both halves score: the engine at the end of a run, the desk where predictions co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,10 @@ import numpy.typing as npt
 from tuneoff.record import ClassScores, Scores
 
 ECE_BINS = 15
+
+CHANCE_SKILL = 0.05
+"""Cohen's kappa up to which a run is no better than chance: of 100 errors that chance makes, it
+avoids 5."""
 
 
 def scores(
@@ -103,3 +108,40 @@ def expected_calibration_error(
 def confidence_bins(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """(rows,) in which of the `ECE_BINS` equally wide bins each confidence falls."""
     return np.minimum((confidence * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+
+
+def is_chance(scores: Scores, labels: int, rows: int) -> bool:
+    """Whether right answers are as frequent as if predictions were dealt out blindly.
+
+    Cohen's kappa up to `CHANCE_SKILL`, or within two standard errors of chance. Without a confusion
+    matrix: accuracy against one over the number of labels.
+    """
+    matrix = scores.confusion_matrix
+    count = sum(map(sum, matrix))
+    if count:
+        right = sum(row[i] for i, row in enumerate(matrix)) / count
+        columns = [sum(column) for column in zip(*matrix, strict=True)]
+        chance = sum(sum(row) * columns[i] for i, row in enumerate(matrix)) / count**2
+    else:
+        right, chance, count = scores.accuracy, 1 / max(labels, 1), rows
+    if chance >= 1:  # one label alone, answered throughout
+        return False
+    error = math.sqrt(chance * (1 - chance) / max(count, 1))
+    return bool(right - chance <= max(CHANCE_SKILL * (1 - chance), 2 * error))
+
+
+def blind_warnings(scores: Scores, labels: Sequence[str]) -> list[str]:
+    """What there is to say of answers that a model did not learn: one label, or those of chance."""
+    given = [
+        label
+        for label, rows in zip(labels, zip(*scores.confusion_matrix, strict=True), strict=True)
+        if any(rows)
+    ]
+    if len(given) == 1 and len(labels) > 1:
+        return [f"learned nothing: every test row was given the label {given[0]!r}"]
+    if is_chance(scores, len(labels), sum(map(sum, scores.confusion_matrix))):
+        return [
+            f"learned nothing that shows: an accuracy of {scores.accuracy:.4f} on the test rows is"
+            " that of chance"
+        ]
+    return []

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -186,6 +186,9 @@ def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
     """
     if not isinstance(content, Mapping):
         raise BadInput(Fault("a study is a mapping of keys to values", file=file))
+    if halves := sorted({repr(text)[:80] for text in _strings(content) if not _whole(text)}):
+        problem = f"{halves[0]} holds half of a character (a lone surrogate)"
+        raise BadInput(Fault(problem, file=file, mend="Write the whole one."))
     # `train:` with nothing behind it, every line of it commented out say, is no value
     content = {key: value for key, value in content.items() if value is not None}
     faults = [
@@ -209,6 +212,23 @@ def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
     study = validated(StudySpec, plain, file=file)
     _check_values(study, file)
     return study
+
+
+def _strings(content: Any) -> Iterator[str]:
+    """All strings of nested plain values, keys included."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, Mapping):
+        for pair in content.items():
+            yield from _strings(pair)
+    elif isinstance(content, list | tuple):
+        for item in content:
+            yield from _strings(item)
+
+
+def _whole(text: str) -> bool:
+    """Whether a file can hold `text`."""
+    return text.isascii() or not re.search("[\ud800-\udfff]", text)
 
 
 _MODEL_MEND = "Name a hub id or a local folder (on the command line: --model)."

@@ -11,6 +11,7 @@ Whoever reads sees a file whole or not at all: writing goes to a temporary name,
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -52,6 +53,38 @@ def write_json(path: Path, content: Any) -> None:
     write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+_DISK = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file would become larger than the system allows",
+    errno.EROFS: "the disk is read-only",
+    errno.EIO: "the disk cannot be read or written",
+}
+
+
+def disk_trouble(problem: BaseException) -> str | None:
+    """What is the matter with the disk, and the mend; None if `problem` is something else.
+
+    Libraries that write in other languages hand on the system's words and not its number.
+    """
+    text = str(problem)
+    known = _DISK.get(problem.errno or 0) if isinstance(problem, OSError) else None
+    for number, said in _DISK.items():
+        if known is None and f"os error {number})" in text:
+            known = said
+    if known is None:
+        return None
+    return f"{known} ({text}).\n  Mend that; the same command goes on where it stood."
+
+
+def sync_tree(folder: Path) -> None:
+    """Force all files below `folder` to disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
 def check_writable(folder: Path) -> None:
     """Raise `BadInput` if nothing can be written in `folder`, which need not exist yet."""
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
@@ -59,6 +92,13 @@ def check_writable(folder: Path) -> None:
         raise BadInput(Fault("is a file, so nothing can be written in it", file=str(existing)))
     if not os.access(existing, os.W_OK | os.X_OK):
         raise BadInput(Fault("cannot be written to", file=str(existing)))
+
+
+def check_inside(path: Path, home: Path) -> None:
+    """Raise `BadInput` if `path`, all links followed, leads out of the folder `home`."""
+    if not path.resolve().is_relative_to(home.resolve()):
+        mend = "Remove the link: what a study writes stays in its folder."
+        raise BadInput(Fault(f"leads out of {home}, to {path.resolve()}", str(path), mend=mend))
 
 
 def sync_folder(folder: Path) -> None:
@@ -156,6 +196,8 @@ class RunFolder:
         """Write `split, row, label, prediction, probability_<label>…, weight`."""
         temporary = self.predictions_file.with_name(".predictions.parquet")
         table.to_parquet(temporary, index=False)
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
         os.replace(temporary, self.predictions_file)
 
     def predictions(self) -> pd.DataFrame:

@@ -20,13 +20,16 @@ from tuneoff.record import (
     TaskRecord,
 )
 from tuneoff.spec import MethodSpec, RunSpec, StudySpec, TrainSpec, replace_train
-from tuneoff.store import RunFolder, StudyFolder, alone_in, check_writable
+from tuneoff.store import RunFolder, StudyFolder, alone_in, check_inside, check_writable
 
 STUDY_WIDE = ("device", "max_length", "threads")
 """Training settings in which no method may depart: one token store, one machine."""
 
 GRACE = 25.0
 """Seconds that a run has to write a checkpoint when its study is interrupted."""
+
+PATIENCE = 3
+"""Failures after which a run is set aside: the same command leaves it alone, `fresh` does not."""
 
 DEFAULT_METHODS = ("tfidf", "head", "partial", "full", "lora")
 """Of a study that names none."""
@@ -148,11 +151,19 @@ def _run_all(
     study: StudySpec, folder: StudyFolder, launcher: LocalLauncher, watch: Watcher, fresh: bool
 ) -> tuple[TaskRecord, list[RunRecord]]:
     prepared, specs = _prepare(study, folder, launcher, watch)
+    for spec in specs:
+        run = folder.run(spec.run_id)
+        for path in (run.path, run.model, run.checkpoint, run.history_file, run.log_file):
+            check_inside(path, folder.path)
     known = {} if fresh else {spec.run_id: folder.run(spec.run_id).record() for spec in specs}
     done = {key: record for key, record in known.items() if is_finished(record)}
+    aside = {key: record for key, record in known.items() if is_set_aside(record)}
     watch.planned(len(specs), len(done), prepared.task)
 
     def settle(spec: RunSpec) -> RunRecord:
+        if (record := aside.get(spec.run_id)) is not None:
+            watch.ended(spec, record)
+            return record
         return done.get(spec.run_id) or run_one(
             spec, folder.run(spec.run_id), prepared, launcher=launcher, watch=watch, fresh=fresh
         )
@@ -196,6 +207,7 @@ def _prepare(
     study: StudySpec, folder: StudyFolder, launcher: LocalLauncher, watch: Watcher
 ) -> tuple[Prepared, list[RunSpec]]:
     """The task on disk and the runs it needs; keeps the study's file. `BadInput` stops all."""
+    check_inside(folder.data, folder.path)
     prepared = launcher.prepare(study, folder.data, watch.preparing)
     specs = plan(study, prepared)
     labels = prepared.task.labels
@@ -216,6 +228,11 @@ def is_finished(record: RunRecord | None) -> bool:
     return record is not None and record.status == Status.FINISHED
 
 
+def is_set_aside(record: RunRecord | None) -> bool:
+    """Whether a run failed so often that it is left alone."""
+    return record is not None and not is_finished(record) and record.failures >= PATIENCE
+
+
 def run_one(
     spec: RunSpec,
     folder: RunFolder,
@@ -230,6 +247,7 @@ def run_one(
     A run that died goes on from its last checkpoint, unless `fresh`.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
+    before = folder.record()
     folder.clear(keep_checkpoint=not fresh)
     folder.write_spec(spec)
     watch.started(spec)
@@ -238,8 +256,22 @@ def run_one(
     if record is None:
         record = _record_of_death(spec, folder, prepared.task, ended)
         folder.write_record(record)
-    watch.ended(spec, record)
-    return record
+    counted = _counted(record, None if fresh else before)
+    if counted != record:
+        folder.write_record(counted)
+    watch.ended(spec, counted)
+    return counted
+
+
+def _counted(record: RunRecord, before: RunRecord | None) -> RunRecord:
+    """The record with its failures counted on from those of the time before."""
+    known = before.failures if before is not None and before.run_id == record.run_id else 0
+    if is_finished(record) or record.status == Status.INTERRUPTED:
+        return replace(record, failures=known) if known else record
+    error, failures = record.error or "", known + 1
+    if failures >= PATIENCE:
+        error += f" (failed {failures} times, and is set aside: --fresh runs it again)"
+    return replace(record, failures=failures, error=error)
 
 
 def _record_of_death(spec: RunSpec, folder: RunFolder, task: TaskRecord, ended: Exit) -> RunRecord:

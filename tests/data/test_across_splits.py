@@ -24,7 +24,9 @@ def rows(labels: str, prefix: str = "text") -> list[tuple[str, str]]:
 
 
 def frame(pairs: list[tuple[str, str]]) -> pd.DataFrame:
-    return pd.DataFrame(pairs, columns=HEADER, dtype="str")
+    """Rows as they come from a CSV without quoted line ends."""
+    found = pd.DataFrame(pairs, columns=HEADER, dtype="str")
+    return found.assign(line=range(2, len(found) + 2))
 
 
 def test_label_in_the_test_only(write_csv: Callable[..., str]) -> None:
@@ -133,7 +135,7 @@ def test_a_share_that_groups_make_impossible_is_a_warning(write_csv: Callable[..
     )
     validation = set(found.splits["validation"]["group"])
     assert len(validation) == 1
-    shared = "test rows whose group stands in train too: 1 of 2"
+    shared = "test rows whose group stands in train too: 1 of 2 (row 3)"
     assert (shared in found.warnings) == ("3" not in validation)
 
 
@@ -149,10 +151,11 @@ def test_warnings_of_the_splits() -> None:
         "labels that differ only in case or surrounding spaces are taken as different:"
         " 'b' (4 times), 'b ' (1 times)",
         "no test row has the label 'b ', 'c': it cannot be scored there",
-        "train rows that repeat the text of an earlier one: 2 of 7",
-        "test rows that repeat the text of an earlier one: 1 of 4",
-        "test rows whose text stands in train too: 1 of 4",
-        "texts with different labels: 1, in 4 rows over all splits",
+        "train rows that repeat the text of an earlier one: 2 of 7 (rows 3, 6)",
+        "test rows that repeat the text of an earlier one: 1 of 4 (row 4)",
+        "test rows whose text stands in train too: 1 of 4 (row 2)",
+        "train rows whose text also stands with another label: 3 of 7 (rows 2, 3, 6)",
+        "test rows whose text also stands with another label: 1 of 4 (row 2)",
     ]
     assert shared_counts({"train": train, "test": test}) == {"train/test": 1}
 
@@ -167,7 +170,9 @@ def test_a_shared_premise_is_a_warning() -> None:
     train["text_pair"] = pd.Series(["p", "q"], dtype="str")
     test["text_pair"] = pd.Series(["r", "s"], dtype="str")
     (warning,) = split_warnings({"train": train, "test": test})
-    assert warning.startswith("test rows whose first text stands in train too: 1 of 2; name")
+    assert warning.startswith(
+        "test rows whose first text stands in train too: 1 of 2 (row 2); name"
+    )
 
 
 def test_split_record_counts() -> None:

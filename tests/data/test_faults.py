@@ -250,7 +250,7 @@ def test_broken_jsonl(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(
         '{"text": "x", "label": "a"}\n\n{"text": "x" "label": "a"}\n[1]\n'
-        '{"text": "x", "text": "y", "label": "a"}\n{"text": "\\ud83d", "label": "a"}\n'
+        '{"text": "x", "text": "y", "label": "a"}\n{"text": "x", "label": "\\ud83d"}\n'
         '{"text": "\\ud83c\\udf88", "label": "a"}\n'
     )
     faults = faults_of(path)
@@ -258,7 +258,8 @@ def test_broken_jsonl(tmp_path: Path) -> None:
     assert "not valid JSON: Expecting ',' delimiter at character 14" in faults[0].message
     assert "no JSON object" in faults[1].message
     assert "'text' stands twice" in faults[2].message
-    assert "surrogate" in faults[3].message
+    assert faults[3].column == "label"
+    assert "the label '\\ud83d' holds half of a character" in faults[3].message
 
 
 def test_jsonl_row_without_the_key_and_json_list(tmp_path: Path) -> None:

@@ -244,10 +244,12 @@ def test_check_file(data: DataSpec, write_csv: Callable[..., str], tokenizer_fol
     assert report.split.rows == 60
     assert report.split.label_counts == {"maybe": 20, "no": 20, "yes": 20}
     assert list(report.lengths_by_label) == report.labels == ["maybe", "no", "yes"]
-    assert list(report.warnings) == []
+    assert list(report.warnings) == [
+        "rows of more than 12 tokens, which are cut: 32 of 60 (rows 6, 7, 8, 9, 10, …)"
+    ]
     single = write_csv("one.csv", ["text", "label"], [["the cat", "a"], ["the cat", "a"]])
     report = check_file(DataSpec(train=single), model_path=tokenizer_folder, max_length=12)
     assert list(report.warnings) == [
         "all rows have the label 'a'",
-        "rows that repeat the text of an earlier one: 1 of 2",
+        "rows that repeat the text of an earlier one: 1 of 2 (row 3)",
     ]

@@ -91,10 +91,13 @@ def test_a_text_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
 
 def test_typed_labels_become_names(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    labels = [1, -2, True, False, "x", 3.0]
-    path.write_text("\n".join(json.dumps({"text": "t", "label": v}) for v in labels))
-    frame = read_table(str(path), Columns()).frame
-    assert frame["label"].tolist() == ["1", "-2", "true", "false", "x", "3"]
+    for labels, names in (
+        ([1, -2, 3.0], ["1", "-2", "3"]),
+        ([True, False], ["true", "false"]),
+        (["1", "x", "true"], ["1", "x", "true"]),
+    ):
+        path.write_text("\n".join(json.dumps({"text": "t", "label": v}) for v in labels))
+        assert read_table(str(path), Columns()).frame["label"].tolist() == names
 
 
 def test_parquet_categories_and_integers(tmp_path: Path) -> None:
@@ -112,10 +115,10 @@ def test_rows_without_text_leave_the_training_and_stay_in_the_test(tmp_path: Pat
     columns = Columns(text_pair="other")
     train = read_table(str(path), columns, "train")
     assert train.frame["row"].tolist() == [0, 2, 3]
-    assert train.warnings == [f"{path}: rows without any text, left out: 1"]
+    assert train.warnings == [f"{path}: rows without any text, left out: 1 of 4 (row 3)"]
     test = read_table(str(path), columns, "test")
     assert test.frame["row"].tolist() == [0, 1, 2, 3]
-    assert test.warnings == [f"{path}: rows without any text, kept and scored: 1"]
+    assert test.warnings == [f"{path}: rows without any text, kept and scored: 1 of 4 (row 3)"]
     assert len(read_table(str(path), Columns(), "train").frame) == 2
 
 
@@ -144,7 +147,9 @@ def test_hub_data_set_by_role_with_class_names(hub_folder: Path) -> None:
     assert train.frame["text"].tolist() == ["train 0", "train 1", "train 3"]
     assert train.frame["line"].tolist() == [1, 2, 4]
     assert train.frame["row"].tolist() == [0, 1, 3]
-    assert train.warnings == [f"hf:{hub_folder}: rows without a label (class -1), left out: 1"]
+    assert train.warnings == [
+        f"hf:{hub_folder}: rows without a label (class -1), left out: 1 (row 3)"
+    ]
     validation = read_table(f"hf:{hub_folder}", Columns(), "validation")
     assert validation.frame["text"].tolist() == ["validation 0"]
 

@@ -87,6 +87,8 @@ def test_a_large_vocabulary_takes_wider_ids(tmp_path: Path) -> None:
         """Gives each text one id beyond 16 bits."""
 
         model_input_names = ("input_ids",)
+        all_special_ids = ()
+        unk_token_id = None
 
         def __len__(self) -> int:
             return 100_000

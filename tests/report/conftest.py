@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -266,16 +267,24 @@ def make_study(
     labels: int = 77,
     seeds: int = 3,
     hostile: bool = False,
+    label_names: Sequence[str] = (),
+    method_names: Sequence[str] = (),
     failures: bool = True,
     predictions: bool = False,
 ) -> StudyFolder:
-    """Write a study of all methods; with `failures`, one seed of qlora and all of ia3 failed."""
+    """Write a study of all methods; with `failures`, one seed of qlora and all of ia3 failed.
+
+    `label_names` and `method_names` take the place of the first ones.
+    """
     rng = np.random.default_rng(7)
     names = labels_of(labels)
     entries = {name: name for name in METHODS}
     if hostile:
         names[0], names[1] = HOSTILE, "2020<!--"
         entries = {HOSTILE_METHOD if key == "lora" else key: key for key in entries}
+    names[: len(label_names)] = label_names
+    renamed = [*method_names, *list(entries)[len(method_names) :]]
+    entries = dict(zip(renamed, entries.values(), strict=True))
     task = _task(rng, names)
     folder = StudyFolder(path)
     folder.write_spec(
@@ -332,3 +341,20 @@ def study(tmp_path: Path) -> Callable[..., StudyFolder]:
         return make_study(tmp_path / "study", **settings)
 
     return make
+
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+ARGUMENTS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip(f"no browser: none of {', '.join(names)} is on the path")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()

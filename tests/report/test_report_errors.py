@@ -116,7 +116,8 @@ def test_texts_of_the_data_stay_text(study: Make) -> None:
     text = Text(page)
     assert not [tag for tag, attrs in text.tags if tag == "img" or "onerror" in attrs]
     assert len(re.findall(r"</script>", page)) == 3
-    assert "\u202e" not in page
+    # a text may turn its own direction, in a box that nothing gets out of
+    assert "\u202e" not in re.sub(r'<p class="row-text" dir="auto">.*?</p>', "", page, flags=re.S)
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
     shown = [v for v in text.visible if "gnp.exe" in v]
     assert len(shown) == len(text.cards)

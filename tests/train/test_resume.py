@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from tuneoff.train import stop
-from tuneoff.train.checkpoint import KEPT, Checkpoints, Point
+from tuneoff.train.checkpoint import KEPT, BestCheckpoint, Checkpoints, Point
 
 RunToy = Callable[..., Any]
 ToyTask = Callable[..., Any]
@@ -161,6 +161,54 @@ def test_a_torn_or_altered_point_is_passed_over(tmp_path: Path, file: str, how: 
     assert latest.state["step"] == 1
     shutil.rmtree(tmp_path / "step-00000001")
     assert found.latest() is None
+
+
+def spoilt(data: bytes) -> Iterator[bytes]:
+    """Cut at every length, and with each single bit turned."""
+    for place in range(len(data)):
+        yield data[:place]
+        for bit in range(8):
+            yield data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize("file", ["tensors.safetensors", "state.json"])
+def test_any_cut_and_any_bit_of_a_point_is_noticed(tmp_path: Path, file: str) -> None:
+    found = Checkpoints(tmp_path, "run", 60.0)
+    found.save(1, point(1))
+    victim = tmp_path / "step-00000001" / file
+    data = victim.read_bytes()
+    assert found.latest() is not None
+    for altered in spoilt(data):
+        victim.write_bytes(altered)
+        assert found.latest() is None
+    victim.write_bytes(data)
+    assert found.latest() is not None
+
+
+def test_any_cut_and_any_bit_of_the_best_weights_is_noticed(tmp_path: Path) -> None:
+    BestCheckpoint(tmp_path, "accuracy").offer(1, 0.5, {"w": torch.ones(3)})
+    (victim,) = tmp_path.glob("best-*.safetensors")
+    data = victim.read_bytes()
+    best = BestCheckpoint(tmp_path, "accuracy")
+    assert best.go_on(1, 0.5, victim.name)
+    for altered in spoilt(data):
+        victim.write_bytes(altered)
+        assert not best.go_on(1, 0.5, victim.name)
+    assert best.go_on(None, None, None)  # none was expected
+
+
+def test_the_best_weights_that_a_point_names_come_first(tmp_path: Path) -> None:
+    best = BestCheckpoint(tmp_path, "accuracy")
+    best.offer(1, 0.5, {"w": torch.ones(3)})
+    first = best.kept
+    older = (tmp_path / str(first)).read_bytes()
+    best.offer(2, 0.6, {"w": torch.zeros(3)})
+    (tmp_path / str(first)).write_bytes(older)  # the removal was lost with the machine's power
+    for name, epoch, value in ((first, 1, 1.0), (best.kept, 2, 0.0)):
+        again = BestCheckpoint(tmp_path, "accuracy")
+        assert again.go_on(epoch, 0.5, name)
+        again.restore(found := {"w": torch.full((3,), 9.0)})
+        assert found["w"].tolist() == [value] * 3
 
 
 def test_points_come_as_often_as_asked(tmp_path: Path) -> None:

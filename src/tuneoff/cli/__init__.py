@@ -22,6 +22,7 @@ from tuneoff.cli.methods import methods
 from tuneoff.cli.predict import predict
 from tuneoff.cli.report import report
 from tuneoff.cli.train import train
+from tuneoff.errors import BadInput, TuneoffError, printable
 
 
 class _Commands(TyperGroup):
@@ -32,7 +33,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, _Terminated) as end:
-            command = shlex.join(["tuneoff", *sys.argv[1:]])
+            command = printable(shlex.join(["tuneoff", *sys.argv[1:]]))
             typer.echo(
                 "Interrupted. What is finished is kept, what ran goes on where it stood:\n"
                 f"  {command.replace(' --fresh', '')}",
@@ -92,21 +93,35 @@ def main() -> None:
     Exit codes: 0 done; 1 some runs failed; 2 bad input, nothing was run,
     or with --strict: the audit found a fault.
     """
-    from tuneoff.errors import BadInput, TuneoffError
-
     # Notes of the libraries below to their developers are no business of who runs a command.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
+        _check_arguments()
         app()
     except BadInput as error:
-        _complain(error)
+        _complain(str(error))
         sys.exit(2)
     except TuneoffError as error:
-        _complain(error)
+        _complain(str(error))
+        sys.exit(1)
+    except OSError as error:
+        from tuneoff.store import disk_trouble
+
+        _complain(disk_trouble(error) or f"{error.filename or 'a file'}: {error.strerror or error}")
         sys.exit(1)
 
 
-def _complain(error: Exception) -> None:
-    lines = str(error).splitlines()
+def _check_arguments() -> None:
+    """Bytes that are no UTF-8 come as lone surrogates, which no file of a study can hold."""
+    for argument in sys.argv[1:]:
+        if not argument.isascii() and printable(argument) != argument:
+            raise BadInput(
+                f"the argument {argument!r} holds control characters, or bytes that are not UTF-8.",
+                mend="Rename the file or folder.",
+            )
+
+
+def _complain(text: str) -> None:
+    lines = printable(text).splitlines()
     typer.echo("\n".join([f"tuneoff: {lines[0]}", *lines[1:]]), err=True)

@@ -37,9 +37,8 @@ def check(
     ] = None,
 ) -> None:
     """Look at labelled data: rows, labels, lengths, what is cut off, duplicates, shared rows."""
-    from rich.console import Console
-
     from tuneoff.cli.exploration import render_file, render_task
+    from tuneoff.compare.console import Terminal
     from tuneoff.data import check_file, inspect
     from tuneoff.model.embedded import EMBEDDED_ID
     from tuneoff.model.source import find_model
@@ -54,7 +53,7 @@ def check(
     }
     source = find_model(model or EMBEDDED_ID)
     length = source.length(max_length)
-    console = Console()
+    console = Terminal()
     if test is None:
         report = check_file(
             DataSpec(train=file, **columns),

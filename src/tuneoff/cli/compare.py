@@ -91,10 +91,10 @@ def run_and_show(
 
     `strict`: 2 if the audit finds a fault, whatever became of the runs.
     """
-    from rich.console import Console
-
     from tuneoff.compare import render_table
     from tuneoff.compare.audit import faults_in
+    from tuneoff.compare.console import Terminal
+    from tuneoff.errors import printable
     from tuneoff.launch import launcher
     from tuneoff.progress import watcher
     from tuneoff.record import Status
@@ -113,9 +113,9 @@ def run_and_show(
     summary = folder.summary()
     assert summary is not None
     if as_json:
-        typer.echo(json.dumps(summary, indent=1, ensure_ascii=False))
+        typer.echo(printable(json.dumps(summary, indent=1, ensure_ascii=False)))
     else:
-        console = Console()
+        console = Terminal()
         console.print(render_table(summary))
         show_paths(console, summary, report)
     if strict and faults_in(summary["audit"]):

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 def doctor() -> None:
     """Show what a run would use: versions, device, precision, and how fast it multiplies."""
-    from rich.console import Console
     from rich.table import Table
 
+    from tuneoff.compare.console import Terminal
     from tuneoff.measure.compute import product_rate
     from tuneoff.measure.environment import environment
     from tuneoff.model.precision import DTYPES, choose_device, choose_precision
@@ -23,4 +23,4 @@ def doctor() -> None:
     for name in dict.fromkeys((precision, "fp32")):
         rate = product_rate(DTYPES[name], device)
         table.add_row(f"{name} products", f"{rate / 1e12:.2f} TFLOP/s, measured now")
-    Console().print(table)
+    Terminal().print(table)

@@ -45,8 +45,9 @@ def _print_json(content: Any) -> None:
 
 
 def _print_all(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from tuneoff.compare.console import Terminal
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("method", no_wrap=True)
@@ -57,14 +58,15 @@ def _print_all(rows: list[dict[str, Any]]) -> None:
             family = row["family"]
             table.add_row(f"[dim]{family}[/]", "")
         table.add_row(f"  {row['name']}", row["trains"])
-    console = Console()
+    console = Terminal()
     console.print(table)
     console.print("\nSettings, paper and limits of one: tuneoff methods lora")
 
 
 def _print_one(row: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from tuneoff.compare.console import Terminal
 
     rate = row["learning_rate_at_hidden_size_768"]
     lines = {
@@ -82,7 +84,7 @@ def _print_one(row: dict[str, Any]) -> None:
     for key, value in lines.items():
         if value:
             table.add_row(key, value)
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     console.print(f"[bold]{row['name']}[/] ({row['family']})")
     console.print(table, markup=False)
 

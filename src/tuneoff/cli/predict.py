@@ -23,11 +23,11 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Write the label and the probability of each label for every row of FILE."""
-    from rich.console import Console
     from rich.progress import Progress
 
+    from tuneoff.compare.console import Terminal
     from tuneoff.data import Columns, read_table
-    from tuneoff.errors import BadInput, Fault
+    from tuneoff.errors import BadInput, Fault, printable
     from tuneoff.store import RunFolder, check_writable, write_atomic
 
     folder = RunFolder.open(run)
@@ -46,12 +46,24 @@ def predict(
     predictor = Predictor(folder, device=device)
     pairs = table["text_pair"].tolist() if "text_pair" in table else None
     with Progress(
-        console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+        console=Terminal(stderr=True), transient=True, disable=not sys.stderr.isatty()
     ) as bar:
         job = bar.add_task("predicting", total=len(table))
         found = predictor.predict(
             table["text"].tolist(), pairs, lambda done, rows: bar.update(job, completed=done)
         )
+    found["prediction"] = found["prediction"].map(_no_formula)
     found.insert(0, "row", table["row"].to_numpy())
     write_atomic(out, found.to_csv(index=False))
-    typer.echo(f"{len(found):,} rows: {out}")
+    typer.echo(printable(f"{len(found):,} rows: {out}"))
+
+
+def _no_formula(label: str) -> str:
+    """A label that a spreadsheet would compute, with the apostrophe that makes it a text there."""
+    if not label.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return label
+    try:
+        float(label)
+    except ValueError:
+        return f"'{label}"
+    return label

@@ -50,10 +50,9 @@ def report(
     strict: Strict = False,
 ) -> None:
     """Write summary.json and report.html of a study anew, and print its table."""
-    from rich.console import Console
-
     from tuneoff.compare import render_table
     from tuneoff.compare.audit import faults_in
+    from tuneoff.compare.console import Terminal
     from tuneoff.compare.elsewhere import parse_sources, read_annotations
     from tuneoff.store import StudyFolder
 
@@ -67,7 +66,7 @@ def report(
         if out is not None or metric is not None:
             raise _misplaced("--out" if out is not None else "--metric")
         path = _of_study(study, sources, shown)
-    console, summary = Console(), StudyFolder(path.parent).summary() or {}
+    console, summary = Terminal(), StudyFolder(path.parent).summary() or {}
     console.print(render_table(summary))
     show_paths(console, summary, path)
     if strict and faults_in(summary["audit"]):

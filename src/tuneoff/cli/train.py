@@ -33,10 +33,10 @@ def train(
     study: dict[str, Any],
 ) -> None:
     """Fine-tune with one method and keep the model."""
-    from rich.console import Console
-
     from tuneoff.compare import render_table, summarize
     from tuneoff.compare.audit import audit, audit_lines, collect, faults_in
+    from tuneoff.compare.console import Terminal
+    from tuneoff.errors import printable
     from tuneoff.launch import launcher as open_launcher
     from tuneoff.progress import watcher
     from tuneoff.record import Status
@@ -52,14 +52,14 @@ def train(
     evidence = collect(StudyFolder(out), asked, task, [record])
     summary["audit"] = [finding.to_plain() for finding in audit(evidence)]
     if as_json:
-        typer.echo(json.dumps(record.to_plain(), indent=1, ensure_ascii=False))
+        typer.echo(printable(json.dumps(record.to_plain(), indent=1, ensure_ascii=False)))
     else:
-        console = Console()
+        console = Terminal()
         console.print(render_table(summary))
         console.print(f"\nModel: {out / 'model'}", markup=False, highlight=False, soft_wrap=True)
     if strict and faults_in(summary["audit"]):
         if as_json:  # the record does not hold the audit
-            Console(stderr=True).print(*audit_lines(summary["audit"]), sep="\n")
+            Terminal(stderr=True).print(*audit_lines(summary["audit"]), sep="\n")
         raise typer.Exit(2)
     raise typer.Exit(0 if record.status == Status.FINISHED else 1)
 

@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 
 from tuneoff.data.columns import LISTED
+from tuneoff.data.near import near_rows
+from tuneoff.data.notes import SHOWN, missing_names, told_of
 from tuneoff.data.source import Table
 from tuneoff.data.split import text_codes
 from tuneoff.errors import Fault, nearest
 from tuneoff.spec import DataSpec
 
-SHOWN = 5
-"""Rows or labels that a message names."""
+ONE_SIDED = 0.99
+"""Share of one label above which accuracy says nothing."""
 
 PAIRS = (("train", "validation"), ("train", "test"), ("validation", "test"))
 
@@ -112,12 +114,19 @@ def _capped(faults: list[Fault]) -> list[Fault]:
 
 
 def split_warnings(splits: Mapping[str, pd.DataFrame]) -> list[str]:
-    """What is worth a look in the splits as they will be used; no text is quoted."""
+    """What is worth a look in the splits as they will be used; no text is quoted.
+
+    Rows are named by their `line` in the file that they come from.
+    """
+    labels = pd.concat([frame["label"] for frame in splits.values()])
     return [
-        *_labels_alike(splits),
+        *missing_names(labels),
+        *_labels_alike(labels),
         *_absent_labels(splits),
+        *_one_sided(splits),
         *_repeated(splits),
         *_shared(splits),
+        *_near(splits),
         *_contradictions(splits),
     ]
 
@@ -138,8 +147,8 @@ def shared_counts(splits: Mapping[str, pd.DataFrame]) -> dict[str, int]:
     }
 
 
-def _labels_alike(splits: Mapping[str, pd.DataFrame]) -> list[str]:
-    counts = pd.concat([frame["label"] for frame in splits.values()]).value_counts()
+def _labels_alike(labels: pd.Series[str]) -> list[str]:
+    counts = labels.value_counts()
     alike: dict[str, list[str]] = {}
     for label in sorted(str(label) for label in counts.index):
         alike.setdefault(label.strip().casefold(), []).append(label)
@@ -165,22 +174,45 @@ def _absent_labels(splits: Mapping[str, pd.DataFrame]) -> list[str]:
     return warnings
 
 
+def _one_sided(splits: Mapping[str, pd.DataFrame]) -> list[str]:
+    warnings = []
+    for role, frame in splits.items():
+        counts = frame["label"].value_counts()
+        if len(counts) > 1 and counts.iloc[0] > ONE_SIDED * len(frame):
+            most = counts.index[0]
+            what = f"more than 99 % of the {_rows_of(role)} have the label {most!r}; the others"
+            warnings += told_of(what, frame, (frame["label"] != most).to_numpy())
+    return warnings
+
+
 def _repeated(splits: Mapping[str, pd.DataFrame]) -> list[str]:
-    counts = {role: duplicate_count(frame) for role, frame in splits.items()}
     return [
-        f"{f'{role} rows'.strip()} that repeat the text of an earlier one:"
-        f" {count} of {len(splits[role])}"
-        for role, count in counts.items()
-        if count
+        note
+        for role, frame in splits.items()
+        for note in told_of(
+            f"{_rows_of(role)} that repeat the text of an earlier one",
+            frame,
+            pd.Series(text_codes(frame)[0]).duplicated().to_numpy(),
+        )
     ]
 
 
+def _rows_of(role: str) -> str:
+    """`train rows`; a file alone has no role."""
+    return f"{role} rows".strip()
+
+
 def _shared(splits: Mapping[str, pd.DataFrame]) -> list[str]:
+    codes = dict(zip(splits, text_codes(*splits.values()), strict=True))
     warnings = [
-        f"{other} rows whose text stands in {one} too: {count} of {len(splits[other])}"
-        for key, count in shared_counts(splits).items()
-        for one, other in [key.split("/")]
-        if count
+        note
+        for one, other in PAIRS
+        if one in codes and other in codes
+        for note in told_of(
+            f"{other} rows whose text stands in {one} too",
+            splits[other],
+            np.isin(codes[other], codes[one]),
+        )
     ]
     train = splits.get("train", pd.DataFrame())
     for column, what in (("group", "group"), ("text_pair", "first text")):
@@ -188,23 +220,42 @@ def _shared(splits: Mapping[str, pd.DataFrame]) -> list[str]:
             continue
         values = "group" if column == "group" else "text"
         known = set(train[values]) - {""}
+        mend = "" if column == "group" else "; name that column as the group to part them"
         for role in ("validation", "test"):
-            count = int(splits[role][values].isin(known).sum()) if role in splits else 0
-            if count:
-                mend = "" if column == "group" else "; name that column as the group to part them"
-                warnings.append(
-                    f"{role} rows whose {what} stands in train too: {count} of"
-                    f" {len(splits[role])}{mend}"
+            if role in splits:
+                found = splits[role][values].isin(known).to_numpy()
+                notes = told_of(
+                    f"{role} rows whose {what} stands in train too", splits[role], found
                 )
+                warnings += [note + mend for note in notes]
     return warnings
 
 
+def _near(splits: Mapping[str, pd.DataFrame]) -> list[str]:
+    return [
+        note
+        for one, other in PAIRS
+        if one in splits and other in splits
+        for note in told_of(
+            f"{other} rows whose text is nearly one of {one} (a few words differ, or case and"
+            " punctuation)",
+            splits[other],
+            near_rows(splits[one], splits[other]),
+        )
+    ]
+
+
 def _contradictions(splits: Mapping[str, pd.DataFrame]) -> list[str]:
-    codes = np.concatenate(text_codes(*splits.values()))
+    codes = text_codes(*splits.values())
     labels = pd.concat([frame["label"] for frame in splits.values()]).to_numpy()
-    kinds = pd.DataFrame({"code": codes, "label": labels}).drop_duplicates()["code"]
+    kinds = pd.DataFrame({"code": np.concatenate(codes), "label": labels}).drop_duplicates()["code"]
     twofold = kinds[kinds.duplicated()].unique()
-    if not len(twofold):
-        return []
-    rows = int(np.isin(codes, twofold).sum())
-    return [f"texts with different labels: {len(twofold)}, in {rows} rows over all splits"]
+    return [
+        note
+        for (role, frame), own in zip(splits.items(), codes, strict=True)
+        for note in told_of(
+            f"{_rows_of(role)} whose text also stands with another label",
+            frame,
+            np.isin(own, twofold),
+        )
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tuneoff.data.notes import told
 from tuneoff.errors import BadInput, Fault
 from tuneoff.spec import DataSpec
 
@@ -100,6 +102,8 @@ class Raw:
     """Of each row: its line in the file, or its number from 1 where there are no lines."""
     rows: Sequence[int] | None = None
     """Of each row: its 0-based number in the source; None: they count up."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader went on with and is worth a warning."""
 
 
 def check_header(
@@ -156,6 +160,7 @@ def assemble(raw: Raw, columns: Columns, faults: Faults) -> pd.DataFrame:
     if columns.label is not None:
         labels = _names(raw.values["label"], raw, columns.label, "label", faults)
         _check_missing(labels, raw, columns.label, faults)
+        _check_kinds(raw, columns.label, faults)
         _check_real(labels, raw, columns.label, faults)
         frame["label"] = pd.Series(labels, dtype="str")
     frame["weight"] = (
@@ -169,6 +174,10 @@ def assemble(raw: Raw, columns: Columns, faults: Faults) -> pd.DataFrame:
     frame["row"] = np.asarray(range(rows) if raw.rows is None else raw.rows, dtype=np.int64)
     frame["line"] = np.asarray(raw.lines, dtype=np.int64)
     return pd.DataFrame(frame)
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""A lone surrogate, which no encoding of text can hold."""
 
 
 def _kind(value: object) -> str:
@@ -185,9 +194,10 @@ def _kind(value: object) -> str:
 
 
 def _texts(values: list[Any], raw: Raw, column: str, faults: Faults) -> list[str]:
-    if all(type(value) is str for value in values):
+    if all(type(value) is str and value.isascii() for value in values):
         return values
-    texts = []
+    texts: list[str] = []
+    halves: list[int] = []
     for value, line in zip(values, raw.lines, strict=True):
         if not isinstance(value, str):
             faults.add(
@@ -197,7 +207,13 @@ def _texts(values: list[Any], raw: Raw, column: str, faults: Faults) -> list[str
                 mend="Give a string, or remove the row.",
             )
             value = ""
+        if not value.isascii() and _HALF.search(value):
+            halves.append(line)
+            value = _HALF.sub("\ufffd", value)
         texts.append(value)
+    if halves:
+        what = f"texts of column {column!r} with half of a character (a lone surrogate)"
+        raw.notes.append(told(f"{what}, which U+FFFD stands for now", halves))
     return texts
 
 
@@ -213,6 +229,14 @@ def _names(values: list[Any], raw: Raw, column: str, what: str, faults: Faults) 
                 column=column,
                 mend=f"Give each row one {what}: a string or a whole number.",
             )
+        elif not name.isascii() and _HALF.search(name):
+            faults.add(
+                f"the {what} {name!r} holds half of a character (a lone surrogate)",
+                row=line,
+                column=column,
+                mend="Write the whole one.",
+            )
+            name = None
         # A fault already stands for it; "?" keeps it from being reported as missing too.
         names.append("?" if name is None else name)
     return names
@@ -243,6 +267,34 @@ def _check_missing(labels: list[str], raw: Raw, column: str, faults: Faults) -> 
                 column=column,
                 mend="Label the row or remove it.",
             )
+
+
+_KINDS: dict[type, str] = {str: "texts", int: "numbers", float: "numbers", bool: "booleans"}
+
+
+def _check_kinds(raw: Raw, column: str, faults: Faults) -> None:
+    """One fault if labels are of several kinds: whether 1 and "1" are one label is not ours to say.
+
+    A missing one is of no kind.
+    """
+    found: dict[str, list[int]] = {}
+    values = raw.values["label"]
+    for place, value in enumerate(values):
+        kind = _KINDS.get(type(value))
+        if kind and value != "" and value == value:  # NaN is a missing number
+            found.setdefault(kind, []).append(place)
+    if len(found) < 2:
+        return
+    told = [
+        f"{len(places)} {kind} ({json.dumps(values[places[0]])[:60]} in row {raw.lines[places[0]]})"
+        for kind, places in found.items()
+    ]
+    faults.add(
+        f"the labels are of different kinds: {', '.join(told)}",
+        row=raw.lines[sorted(places[0] for places in found.values())[1]],
+        column=column,
+        mend='Write all of them as strings ("1", "true") or all as whole numbers.',
+    )
 
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|[+-]?inf")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tuneoff.data.columns import Columns, Faults, Raw, check_header
 from tuneoff.data.files import open_text
+from tuneoff.data.notes import told
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -27,12 +28,15 @@ class _Lines:
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
         self.record: list[str] = []
+        self.windows = True
+        """Whether every line so far ended in CR LF."""
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
         line = next(self._lines)
+        self.windows = self.windows and line.endswith("\r\n")
         self.record.append(line)
         return line
 
@@ -55,6 +59,7 @@ def read_delimited(path: Path, delimiter: str, columns: Columns, faults: Faults)
         except csv.Error as error:
             start = reader.line_num - len(lines.record) + 1
             _add_quote_fault(lines.record, start, delimiter, str(error), faults)
+    _to_line_feeds(raw, lines.windows)
     if not raw.lines and not faults:
         faults.add("the file holds a header and no rows")
     return raw
@@ -88,6 +93,20 @@ def _read_rows(
                 row=start,
                 mend="Put quotes around a text that holds the separator; remove stray ones.",
             )
+
+
+def _to_line_feeds(raw: Raw, windows: bool) -> None:
+    """The texts of a file with CR LF throughout as they were before something put that there."""
+    if not windows:
+        return
+    for role in ("text", "text_pair"):
+        texts = raw.values.get(role, [])
+        places = [i for i, text in enumerate(texts) if "\r\n" in text]
+        for i in places:
+            texts[i] = texts[i].replace("\r\n", "\n")
+        if places:
+            what = f"{role}s with line ends in them, read as LF where the whole file has CR LF"
+            raw.notes.append(told(what, [raw.lines[i] for i in places]))
 
 
 def _usable(

@@ -18,11 +18,12 @@ ROLES: tuple[Role, ...] = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Gathered:
-    """The rows of a task; `splits` in the order of `ROLES`."""
+    """The rows of a task."""
 
     labels: list[str]
     """The study's label set: those of the training rows, in order."""
     splits: dict[str, pd.DataFrame]
+    """In the order of `ROLES`; the columns of `Table.frame`."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -59,7 +60,7 @@ def gather(data: DataSpec) -> Gathered:
             train, data.validation, data.split_seed, "validation", warnings
         )
     splits["train"] = train
-    splits = {role: splits[role].drop(columns="line") for role in ROLES}
+    splits = {role: splits[role] for role in ROLES}
     _check_weights(data, splits)
     return Gathered(labels, splits, [*warnings, *split_warnings(splits)])
 

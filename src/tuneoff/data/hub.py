@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff.data.columns import Columns, Faults, Raw, check_header
+from tuneoff.data.notes import told
 from tuneoff.data.records import read_arrow
 from tuneoff.errors import BadInput, Fault
 
 PREFIX = "hf:"
 
 
-def read_hub(source: str, columns: Columns, role: str, faults: Faults) -> tuple[Raw, list[str]]:
-    """The columns asked for of the split `role`, and warnings.
+def read_hub(source: str, columns: Columns, role: str, faults: Faults) -> Raw:
+    """The columns asked for of the split `role`.
 
     `source` is `hf:name`, `hf:name:config`, or `hf:` and a local folder. A class label that is
     stored as a number becomes its name; rows whose class is -1, which is how the hub writes "no
@@ -33,13 +34,14 @@ def read_hub(source: str, columns: Columns, role: str, faults: Faults) -> tuple[
             mend=f"Splits there: {', '.join(splits)}. Give a file, or for validation and test a"
             " fraction such as 0.1.",
         )
-        return Raw(), []
+        return Raw()
     split = splits[role]
     if not check_header(split.column_names, columns, faults, row=None):
-        return Raw(), []
+        return Raw()
     kept = split.select_columns(columns.names())
     raw = read_arrow(kept.with_format("arrow")[:], columns, faults)
-    return raw, _name_classes(raw, columns, split.features, source)
+    _name_classes(raw, columns, split.features)
+    return raw
 
 
 def split_name(source: str) -> tuple[str, str | None]:
@@ -51,8 +53,8 @@ def split_name(source: str) -> tuple[str, str | None]:
     return name, config or None
 
 
-def _name_classes(raw: Raw, columns: Columns, features: Any, source: str) -> list[str]:
-    """Turn class numbers into names, in place; drop the rows of class -1."""
+def _name_classes(raw: Raw, columns: Columns, features: Any) -> None:
+    """Turn class numbers into names, in place; drop the rows of class -1, and note it."""
     import datasets
 
     named = {
@@ -65,15 +67,15 @@ def _name_classes(raw: Raw, columns: Columns, features: Any, source: str) -> lis
             names[i] if i is not None and i >= 0 else None for i in raw.values[role]
         ]
     if "label" not in named:
-        return []
+        return
     kept = [i for i, label in enumerate(raw.values["label"]) if label is not None]
-    dropped = len(raw.lines) - len(kept)
+    dropped = [raw.lines[i] for i, label in enumerate(raw.values["label"]) if label is None]
     if not dropped:
-        return []
+        return
     for role, values in raw.values.items():
         raw.values[role] = [values[i] for i in kept]
     raw.lines, raw.rows = [raw.lines[i] for i in kept], kept
-    return [f"{source}: rows without a label (class -1), left out: {dropped}"]
+    raw.notes.append(told("rows without a label (class -1), left out", dropped))
 
 
 def _unreachable(source: str, name: str, config: str | None, error: Exception) -> Fault:

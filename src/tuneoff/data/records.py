@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.data.columns import LISTED, Columns, Faults, Raw, check_header
-from tuneoff.data.files import open_bytes, open_text
+from tuneoff.data.files import Cap, open_bytes, open_text, unpacked_cap
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
 def read_jsonl(path: Path, columns: Columns, faults: Faults) -> Raw:
@@ -88,40 +89,79 @@ def _object(text: str, line: int, faults: Faults) -> dict[str, Any] | None:
     if twice:
         faults.add(f"the key {twice[0]!r} stands twice", row=line, mend="Keep one of them.")
         return None
-    if "\\u" in text and not _encodable(record):
-        faults.add(
-            "holds half of a character (a lone surrogate)", row=line, mend="Write the whole one."
-        )
-        return None
     return record
 
 
-def _encodable(record: dict[str, Any]) -> bool:
-    try:
-        json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def read_parquet(path: Path, columns: Columns, faults: Faults) -> Raw:
-    """The columns asked for."""
+    """The columns asked for. Raises `TooLarge` for a file that holds far more than its size."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with open_bytes(path) as stream:
             packed = path.suffix.lower() == ".gz"
-            file = pq.ParquetFile(pa.BufferReader(stream.read()) if packed else path)
+            content = pa.BufferReader(stream.read()) if packed else path
+            file = pq.ParquetFile(content)
             if not check_header(file.schema_arrow.names, columns, faults, row=None):
                 return Raw()
-            table = file.read(columns=columns.names())
+            if not _plain_types(file.schema_arrow, columns, faults):
+                return Raw()
+            # A repeated value stays one value, so that reading takes what the file itself holds.
+            flat = {file.schema.column(i).path for i in range(len(file.schema))}
+            file = pq.ParquetFile(content, read_dictionary=flat.intersection(columns.names()))
+            table = _read_capped(file, columns, unpacked_cap(path))
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        faults.add(f"not a valid Parquet file: {str(error).splitlines()[0][:200]}")
+        faults.add(f"not a valid Parquet file: {(str(error).splitlines() or ['?'])[0][:200]}")
         return Raw()
     return read_arrow(table, columns, faults)
+
+
+def _plain_types(schema: pa.Schema, columns: Columns, faults: Faults) -> bool:
+    """Whether the columns asked for are of Arrow's own types; true if no fault was noted.
+
+    What an extension type means is for code of others to say, and none of that is run.
+    """
+    import pyarrow as pa
+
+    for name in columns.names():
+        field = schema.field(name)
+        named = (field.metadata or {}).get(b"ARROW:extension:name", b"").decode(errors="replace")
+        if named or isinstance(field.type, pa.BaseExtensionType):
+            faults.add(
+                f"the column is of an extension type, {named or str(field.type)!r}",
+                column=name,
+                mend="Write it as plain strings or numbers.",
+            )
+    return not faults
+
+
+def _read_capped(file: pq.ParquetFile, columns: Columns, cap: Cap) -> pa.Table:
+    """The columns asked for, batch by batch, until they hold more than `cap` allows.
+
+    The sizes that stand in the file's footer are not asked: pyarrow ends the process where a broken
+    footer has none. Memory is bounded by the cap and one page, 2 GiB at the most.
+    """
+    import pyarrow as pa
+
+    batches, held = [], 0
+    for batch in file.iter_batches(batch_size=8192, columns=columns.names(), use_threads=False):
+        held += batch.num_rows + sum(map(_written_out, batch.columns))
+        cap.hold(held)
+        batches.append(batch)
+    return pa.Table.from_batches(batches, file.schema_arrow if not batches else None)
+
+
+def _written_out(column: pa.Array) -> int:
+    """Bytes of a column, the repetitions of a string written out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    lengths = pc.binary_length(column.dictionary)
+    return int(pc.sum(pc.take(lengths, column.indices)).as_py() or 0)
 
 
 def read_arrow(table: pa.Table, columns: Columns, faults: Faults) -> Raw:
@@ -142,7 +182,26 @@ def read_arrow(table: pa.Table, columns: Columns, faults: Faults) -> Raw:
                 column=name,
                 mend="Name a column of strings, or convert it.",
             )
-        raw.values[role] = column.to_pylist()
+        try:
+            raw.values[role] = column.to_pylist()
+        except UnicodeDecodeError:
+            _add_bad_bytes(column, name, faults)
     if table.num_rows == 0:
         faults.add("the file holds no rows")
     return raw if not faults else Raw()
+
+
+def _add_bad_bytes(column: pa.ChunkedArray, name: str, faults: Faults) -> None:
+    """Note the strings of a column that are not UTF-8."""
+    import pyarrow as pa
+
+    for row, value in enumerate(column.cast(pa.large_binary()).to_pylist(), 1):
+        try:
+            (value or b"").decode()
+        except UnicodeDecodeError as error:
+            faults.add(
+                f"the text is not UTF-8 (byte 0x{value[error.start]:02x} at {error.start})",
+                row=row,
+                column=name,
+                mend="Write the file with UTF-8 strings.",
+            )

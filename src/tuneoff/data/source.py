@@ -7,14 +7,13 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from tuneoff.data.columns import Columns, Faults, Raw, assemble
 from tuneoff.data.delimited import read_delimited
-from tuneoff.data.files import add_decode_fault, check_start, find_file
+from tuneoff.data.files import TooLarge, add_decode_fault, check_start, find_file, has_mark
 from tuneoff.data.hub import PREFIX, read_hub
+from tuneoff.data.notes import blank_rows, text_notes, told_of
 from tuneoff.data.records import read_jsonl, read_parquet
 
 Role = Literal["train", "validation", "test"]
@@ -41,48 +40,41 @@ def read_table(source: str, columns: Columns, role: Role = "train") -> Table:
     with all faults of the file, each with its row and column.
     """
     faults = Faults(source)
-    if source.startswith(PREFIX):
-        raw, warnings = read_hub(source, columns, role, faults)
-    else:
-        raw, warnings = _read_file(source, columns, faults), []
+    reader = read_hub if source.startswith(PREFIX) else _read_file
+    raw = reader(source, columns, role, faults)
     frame = assemble(raw, columns, faults) if raw.values else pd.DataFrame()
     faults.raise_any()
-    blank = _blank(frame)
-    count = int(blank.sum())
-    if count and role == "train":
+    warnings = [f"{source}: {note}" for note in raw.notes] + text_notes(source, frame)
+    blank, outcome = blank_rows(frame), "left out" if role == "train" else "kept and scored"
+    warnings += told_of(f"{source}: rows without any text, {outcome}", frame, blank)
+    if role == "train":
         frame = frame[~blank].reset_index(drop=True)
-        warnings = [*warnings, f"{source}: rows without any text, left out: {count}"]
-    elif count:
-        warnings = [*warnings, f"{source}: rows without any text, kept and scored: {count}"]
     if frame.empty:
         faults.add("no row is left that has a text and a label")
         faults.raise_any()
     return Table(source, frame, warnings)
 
 
-def _read_file(source: str, columns: Columns, faults: Faults) -> Raw:
+def _read_file(source: str, columns: Columns, role: Role, faults: Faults) -> Raw:
     path, kind = find_file(source)
+    raw = Raw()
     try:
         if not check_start(path, faults, text=kind != "parquet"):
-            return Raw()
+            return raw
         if kind == "parquet":
             return read_parquet(path, columns, faults)
         if kind == "jsonl":
-            return read_jsonl(path, columns, faults)
-        return read_delimited(path, "\t" if kind == "tsv" else ",", columns, faults)
+            raw = read_jsonl(path, columns, faults)
+        else:
+            raw = read_delimited(path, "\t" if kind == "tsv" else ",", columns, faults)
+        if has_mark(path):
+            raw.notes.append("starts with a byte order mark, which is passed over")
     except UnicodeDecodeError:
         add_decode_fault(path, faults)
+    except TooLarge as error:
+        faults.add(str(error), mend="Unpack it where you trust it, and give the plain file.")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         faults.add(f"the gzip file is broken: {error}", mend="Pack it again.")
     except OSError as error:
         faults.add(f"the file cannot be read: {error.strerror or error}")
-    return Raw()
-
-
-def _blank(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """(rows,) whether a row has no text but white space, in the pair neither."""
-    blank = np.ones(len(frame), bool)
-    for role in ("text", "text_pair"):
-        if role in frame:
-            blank &= np.fromiter((not text.strip() for text in frame[role]), bool, len(frame))
-    return blank
+    return raw

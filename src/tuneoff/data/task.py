@@ -25,13 +25,14 @@ from tuneoff.data.columns import Columns
 from tuneoff.data.explore import lengths_by_label, split_record
 from tuneoff.data.fingerprint import rows_fingerprint, task_key
 from tuneoff.data.gather import ROLES, Gathered, gather
+from tuneoff.data.notes import told_of
 from tuneoff.data.source import read_table
 from tuneoff.data.split import label_order
 from tuneoff.data.tokens import TokenStore
 from tuneoff.errors import BadInput, Fault
 from tuneoff.record import Quantiles, SplitRecord, TaskRecord
 from tuneoff.spec import DataSpec
-from tuneoff.store import write_json
+from tuneoff.store import sync_tree, write_json
 
 if TYPE_CHECKING:
     from tuneoff.data.states import StateStore
@@ -116,9 +117,8 @@ def prepare(
         "model": model,
         "model_fingerprint": model_fingerprint,
         "model_type": model_type,
-        "warnings": found.warnings,
     }
-    if not (folder / key / "task.json").is_file():
+    if not _is_whole(folder / key):
         tokenizer = load_tokenizer(path)
         folder.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(dir=folder, prefix=f".{key}."))
@@ -127,6 +127,7 @@ def prepare(
             for role, frame in found.splits.items():
                 _tokenize(building / role, tokenizer, frame, max_length)
             record = replace(_record(found, building, key, fingerprint, max_length), **names)
+            sync_tree(building)
             write_json(building / "task.json", record.to_plain())
             building.chmod(0o755)  # mkdtemp's 0700 would hide a shared study from its readers
             _move(building, folder / key)
@@ -134,6 +135,15 @@ def prepare(
             shutil.rmtree(building, ignore_errors=True)
     # Written again when reused, too: another model may share the tokenizer, and the task that
     # was prepared last is known by its file's time.
+    stores = {role: TokenStore.open(folder / key / role) for role in found.splits}
+    names["warnings"] = [
+        *found.warnings,
+        *(
+            note
+            for role, store in stores.items()
+            for note in _token_notes(role, found.splits[role], store)
+        ),
+    ]
     record = replace(_read_record(folder / key), **names)
     write_json(folder / key / "task.json", record.to_plain())
     return record
@@ -172,13 +182,14 @@ def check_file(data: DataSpec, *, model_path: str | Path, max_length: int) -> Fi
     with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
         store = _tokenize(Path(folder) / "file", tokenizer, table.frame, max_length)
         lengths = store.full_lengths
+        notes = _token_notes("", table.frame, store)
     single = [f"all rows have the label {labels[0]!r}"] if len(labels) == 1 else []
     return FileReport(
         source=data.train,
         split=split_record(table.frame, labels, lengths, max_length),
         labels=labels,
         lengths_by_label=lengths_by_label(table.frame, labels, lengths),
-        warnings=[*table.warnings, *single, *split_warnings({"": table.frame})],
+        warnings=[*table.warnings, *single, *split_warnings({"": table.frame}), *notes],
     )
 
 
@@ -237,6 +248,19 @@ def _tokenize(folder: Path, tokenizer: Any, frame: pd.DataFrame, max_length: int
     return TokenStore.build(folder, tokenizer, frame["text"].tolist(), pairs, max_length)
 
 
+def _token_notes(role: str, frame: pd.DataFrame, store: TokenStore) -> list[str]:
+    """What becomes of the texts of `frame` as tokens: cut, or not one of them known."""
+    rows = f"{role} rows".strip()
+    return [
+        *told_of(
+            f"{rows} of more than {store.max_length} tokens, which are cut",
+            frame,
+            store.full_lengths > store.max_length,
+        ),
+        *told_of(f"{rows} of which the tokenizer knows no word", frame, store.unknown),
+    ]
+
+
 def _write_rows(file: Path, splits: dict[str, pd.DataFrame]) -> None:
     table = pd.concat(splits, names=["split"]).reset_index("split").reset_index(drop=True)
     order = ["split", "row", "text", "text_pair", "label", "weight", "group"]
@@ -268,13 +292,24 @@ def _record(
 
 def _move(building: Path, target: Path) -> None:
     """Put a finished folder in its place, unless another process was first."""
-    if target.exists() and not (target / "task.json").is_file():
+    if target.exists() and not _is_whole(target):
         shutil.rmtree(target)  # left half-way by another version or a copy
     try:
         os.replace(building, target)
     except OSError:
-        if not (target / "task.json").is_file():
+        if not _is_whole(target):
             raise
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether all files of a task are there; one that vanished is made again."""
+    if not (path / "task.json").is_file() or not (path / "rows.parquet").is_file():
+        return False
+    try:
+        stores = [TokenStore.open(path / role) for role in ROLES]
+        return all(len(store.full_lengths) == len(store) for store in stores)
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _read_record(path: Path) -> TaskRecord:

@@ -6,6 +6,7 @@ A store is a folder:
     type_ids.bin       token types beside them (uint8), only where any differs from 0
     offsets.npy        int64 of rows + 1: row i is ids[offsets[i]:offsets[i + 1]]
     full_lengths.npy   int32 of rows: tokens before cutting, special ones included
+    unknown.npy        bool of rows: not one of the tokens is known
     meta.json          rows, dtype, max_length; written last
 """
 
@@ -69,6 +70,17 @@ class TokenStore:
         full: npt.NDArray[np.int32] = np.load(self.path / "full_lengths.npy")
         return full
 
+    @property
+    def unknown(self) -> npt.NDArray[np.bool_]:
+        """(rows,) whether a row has tokens and the tokenizer knows none of them; read at each call.
+
+        None is, in a store of an older version.
+        """
+        file = self.path / "unknown.npy"
+        unknown: npt.NDArray[np.bool_]
+        unknown = np.load(file) if file.is_file() else np.zeros(len(self), bool)
+        return unknown
+
     @classmethod
     def open(cls, folder: str | Path) -> TokenStore:
         """Map an existing store; `FileNotFoundError` if there is none."""
@@ -129,6 +141,7 @@ def _write(
     dtype = np.dtype(np.uint16 if len(tokenizer) < 2**16 else np.int32)
     lengths = np.zeros(len(texts), np.int64)
     full_lengths = np.zeros(len(texts), np.int32)
+    unknown = np.zeros(len(texts), bool)
     typed = False
     with open(folder / "ids.bin", "wb") as ids_file, open(folder / "type_ids.bin", "wb") as types:
         for start in range(0, len(texts), CHUNK):
@@ -141,6 +154,7 @@ def _write(
             )
             full_lengths[chunk] = full
             lengths[chunk] = [len(row) for row in ids]
+            unknown[chunk] = _unknown(tokenizer, ids)
             ids_file.write(_flat(ids, dtype).tobytes())
             if type_ids is not None:
                 flat = _flat(type_ids, np.dtype(np.uint8))
@@ -153,6 +167,7 @@ def _write(
         (folder / "type_ids.bin").unlink()
     np.save(folder / "offsets.npy", np.concatenate(([0], np.cumsum(lengths))).astype(np.int64))
     np.save(folder / "full_lengths.npy", full_lengths)
+    np.save(folder / "unknown.npy", unknown)
     meta = {"rows": len(texts), "dtype": dtype.name, "max_length": max_length}
     write_json(folder / "meta.json", meta)
 
@@ -189,6 +204,13 @@ def _tokenize(
             if types is not None:
                 types[row] = cut["token_type_ids"][position]
     return ids, types, full
+
+
+def _unknown(tokenizer: Any, ids: list[list[int]]) -> list[bool]:
+    """Of each row: whether it has tokens and all of them stand for unknown words."""
+    missing = tokenizer.unk_token_id
+    hollow = {*tokenizer.all_special_ids, missing}
+    return [missing in row and all(token in hollow for token in row) for row in ids]
 
 
 def _flat(rows: Iterable[Iterable[int]], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from tuneoff.errors import BadInput, Fault
 from tuneoff.spec import DataSpec
-from tuneoff.store import RunFolder
+from tuneoff.store import RunFolder, disk_trouble
 
 Request = dict[str, Any]
 Send = Callable[[dict[str, Any]], None]
@@ -53,6 +53,12 @@ def prepare(request: Request, send: Send) -> None:
         )
     except BadInput as error:
         send({"event": "refused", "faults": [asdict(fault) for fault in error.faults]})
+        return
+    except OSError as error:
+        trouble = disk_trouble(error)
+        if trouble is None:
+            raise
+        send({"event": "refused", "faults": [asdict(Fault(trouble))]})
         return
     send(
         {

@@ -11,6 +11,7 @@ from typing import Any
 
 from tuneoff.errors import BadInput, Fault, ModelUnavailable, nearest
 from tuneoff.model.embedded import EMBEDDED_ID, INSTALL, embedded_folder
+from tuneoff.model.hostile import PICKLES, check_header, check_no_code
 
 LONGEST_DEFAULT = 512
 """Tokens; where the user sets no max_length, even if the model takes more."""
@@ -142,19 +143,17 @@ def _read_config(name: str, path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelUnavailable(Fault("names no model_type", file=str(path / "config.json")))
-    if "auto_map" in config:
-        raise ModelUnavailable(
-            f"the model {name!r} needs code of its own (auto_map in its config.json).",
-            mend="tuneoff runs no code that comes with a model; take one that Transformers knows.",
-        )
+    check_no_code(name, path)
     if not any(path.glob("*.safetensors")):
-        pickled = [p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+        pickled = [p.name for p in path.iterdir() if p.suffix in PICKLES]
         has = f"only {', '.join(sorted(pickled))}" if pickled else "no weights"
         raise ModelUnavailable(
             f"the model {name!r} has {has}, and tuneoff loads safetensors alone: loading a pickle"
             " can run code.",
             mend="Convert it where you trust it: load it with Transformers, save_pretrained(DIR).",
         )
+    for file in path.glob("*.safetensors"):
+        check_header(file)
     return config
 
 

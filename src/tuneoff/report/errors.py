@@ -324,8 +324,8 @@ def _card(row: ListedRow, labels: list[str], names: list[str]) -> RowCard:
     return RowCard(
         id=fmt.one_line(str(row.id)),
         label=row.label,
-        text=None if row.text is None else fmt.one_line(row.text),
-        pair=None if row.pair is None else fmt.one_line(row.pair),
+        text=row.text,
+        pair=row.pair,
         reasons=[KINDS[kind] for kind in row.kinds],
         kinds="|".join(row.kinds),
         label_place=labels.index(row.label),

@@ -63,6 +63,7 @@ def page(material: Material, command: str | None = None) -> str:
     environment = Environment(
         loader=PackageLoader("tuneoff.report", "templates"),
         autoescape=True,
+        finalize=_visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -190,7 +191,17 @@ _SYMBOLS = {
 
 def _breakable(text: str) -> Markup:
     """A name that may be broken after its underscores, where the lines are short."""
-    return Markup("_<wbr>").join(text.split("_"))
+    return Markup("_<wbr>").join(_visible(text).split("_"))
+
+
+_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
+_PICTURES |= {0x7F: 0x2421} | dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000)], 0xFFFD)
+"""Of control characters, which a page cannot hold or show: NUL as U+2400 and so on."""
+
+
+def _visible(value: Any) -> Any:
+    """What a template shows, control characters by their pictures; markup of ours as it is."""
+    return value.translate(_PICTURES) if type(value) is str else value
 
 
 def embedded_json(content: Any) -> Markup:

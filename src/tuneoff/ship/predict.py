@@ -16,6 +16,7 @@ from tuneoff.data.task import Split, load_tokenizer
 from tuneoff.data.tokens import TokenStore
 from tuneoff.errors import BadInput, Fault
 from tuneoff.methods import method
+from tuneoff.model.hostile import check_saved
 from tuneoff.model.load import load_trained
 from tuneoff.model.precision import DTYPES, choose_device, choose_precision
 from tuneoff.record import Status
@@ -41,6 +42,7 @@ class Predictor:
         )
         if self._classical is not None:
             return
+        check_saved(folder.model)
         self._device = choose_device(device)
         asked = record.train["precision"] or "auto"
         known = self._device.type == record.train["device"]

@@ -1,7 +1,7 @@
 """What a training leaves on disk while it runs: the best weights so far, and points to go on from.
 
-    checkpoint/best.safetensors             the weights of the best epoch, so that keeping them
-                                            costs no memory
+    checkpoint/best-<16 hex>.safetensors    the weights of the best epoch, so that keeping them
+                                            costs no memory; the name is a hash of the content
     checkpoint/step-00000120/               all that the next step depends on
         tensors.safetensors, state.json
 
@@ -36,7 +36,9 @@ class BestCheckpoint:
     """Keeps the weights of the epoch with the best validation score; of equals the first."""
 
     def __init__(self, folder: Path, metric: str) -> None:
-        self.file = folder / "best.safetensors"
+        self._folder = folder
+        self.kept: str | None = None
+        """Name of the file with the weights."""
         self.epoch: int | None = None
         self.score: float | None = None
         self._sign = 1 if QUALITY_METRICS[metric].higher_is_better else -1
@@ -46,19 +48,39 @@ class BestCheckpoint:
         if self.score is not None and self._sign * score <= self._sign * self.score:
             return False
         self.epoch, self.score = epoch, score
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        _save({name: t.detach().contiguous() for name, t in masters.items()}, self.file)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        new = self._folder / "best.new"
+        _save({name: t.detach().contiguous() for name, t in masters.items()}, new)
+        self.kept = _named(new)
+        os.replace(new, self._folder / self.kept)
+        sync_folder(self._folder)
+        for old in self._files():
+            if old.name != self.kept:
+                old.unlink()
+        return True
+
+    def go_on(self, epoch: int | None, score: float | None, kept: str | None) -> bool:
+        """Take up what a point knows of the best epoch; false if its weights are lost or altered.
+
+        Where only those of a later epoch are left, they do: that epoch comes again, and takes
+        their place.
+        """
+        whole = [file.name for file in self._files() if file.name == _named(file)]
+        if epoch is not None and not whole:
+            return False
+        self.epoch, self.score = epoch, score
+        self.kept = kept if kept in whole or not whole else whole[0]
         return True
 
     @torch.no_grad()
     def restore(self, masters: Mapping[str, Tensor]) -> None:
         """Put the kept weights back into `masters`, in place."""
-        for name, value in load_file(self.file).items():
+        assert self.kept is not None
+        for name, value in load_file(self._folder / self.kept).items():
             masters[name].copy_(value)
 
-    def remove(self) -> None:
-        """Free the disk."""
-        self.file.unlink(missing_ok=True)
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob("best-*.safetensors"))
 
 
 @dataclass(frozen=True)
@@ -141,6 +163,10 @@ def _save(tensors: Mapping[str, Tensor], file: Path) -> None:
         os.fsync(written.fileno())
     os.replace(temporary, file)
     sync_folder(file.parent)
+
+
+def _named(file: Path) -> str:
+    return f"best-{_sha256(file)[:16]}.safetensors"
 
 
 def _sha256(file: Path) -> str:

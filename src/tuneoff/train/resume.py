@@ -82,7 +82,7 @@ class Resumable:
             "order": _plain(epoch_order),
             "dropout": _plain(dropout.bit_generator.state) if dropout is not None else None,
             "meter": self.meter.state(),
-            "best": {"epoch": self.best.epoch, "score": self.best.score},
+            "best": {"epoch": self.best.epoch, "score": self.best.score, "kept": self.best.kept},
             "history": self.journal.size,
         }
         self.checkpoints.save(at.step, Point(_apart(tensors), state))
@@ -91,8 +91,7 @@ class Resumable:
     def go_on(self) -> Position | None:
         """Put everything back as the last whole point has it; None if there is none."""
         point = self.checkpoints.latest()
-        best = point.state["best"] if point else {}
-        if point is None or (best["epoch"] is not None and not self.best.file.is_file()):
+        if point is None or not self.best.go_on(**point.state["best"]):
             self.journal.cut(0)
             return None
         for name, value in _group(point.tensors, "master").items():
@@ -106,7 +105,6 @@ class Resumable:
         if self.trainee.dropout is not None:
             self.trainee.dropout.bit_generator.state = _arrays(point.state["dropout"])
         self.meter.restore(point.state["meter"])
-        self.best.epoch, self.best.score = best["epoch"], best["score"]
         self.journal.cut(point.state["history"])
         return Position(**point.state["position"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -16,11 +15,8 @@ from tuneoff.compare.audit.finding import (
     UNEQUAL_BUDGET,
     Finding,
 )
-from tuneoff.record import Parameters, RunRecord, Scores
-
-CHANCE_SKILL = 0.05
-"""Cohen's kappa up to which a run is no better than chance: of 100 errors that chance makes, it
-avoids 5."""
+from tuneoff.record import Parameters, RunRecord
+from tuneoff.scores import is_chance
 
 BUDGET = ("epochs", "batch_size", "max_length", "precision", "train_rows")
 """Settings, and the number of rows, on which time, memory or throughput depend directly."""
@@ -49,7 +45,7 @@ def chance_level_in_cost(evidence: Evidence) -> Finding | None:
         if record.method.family != "baseline"
         and _has_cost(record)
         and record.quality.test is not None
-        and _is_chance(record.quality.test, len(record.data.labels), record.data.test_rows)
+        and is_chance(record.quality.test, len(record.data.labels), record.data.test_rows)
     ]
     if not guessing:
         return None
@@ -69,26 +65,6 @@ def _has_cost(record: RunRecord) -> bool:
     cost = record.cost
     known = (cost.train_seconds, cost.samples_per_second, cost.peak_memory_bytes)
     return any(value is not None for value in known)
-
-
-def _is_chance(scores: Scores, labels: int, rows: int) -> bool:
-    """Whether right answers are as frequent as if predictions were dealt out blindly.
-
-    Cohen's kappa up to `CHANCE_SKILL`, or within two standard errors of chance. Without a confusion
-    matrix: accuracy against one over the number of labels.
-    """
-    matrix = scores.confusion_matrix
-    count = sum(map(sum, matrix))
-    if count:
-        right = sum(row[i] for i, row in enumerate(matrix)) / count
-        columns = [sum(column) for column in zip(*matrix, strict=True)]
-        chance = sum(sum(row) * columns[i] for i, row in enumerate(matrix)) / count**2
-    else:
-        right, chance, count = scores.accuracy, 1 / max(labels, 1), rows
-    if chance >= 1:  # one label alone, answered throughout
-        return False
-    error = math.sqrt(chance * (1 - chance) / max(count, 1))
-    return bool(right - chance <= max(CHANCE_SKILL * (1 - chance), 2 * error))
 
 
 def unequal_budget(evidence: Evidence) -> Finding | None:

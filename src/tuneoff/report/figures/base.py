@@ -73,12 +73,15 @@ class Figure:
 
 
 def text(value: str, width: int | None = None) -> str:
-    """A text from the data for Plotly, which reads a small part of HTML in labels and hovers.
+    """A text from the data for Plotly, which reads a small part of HTML in labels and hovers, and
+    TeX between dollar signs.
 
     On one line, and cut in the middle to `width` characters.
     """
     value = fmt.shorten(value, width) if width else fmt.one_line(value)
-    return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return (
+        value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
+    )
 
 
 def layout(**changes: Any) -> dict[str, Any]:

@@ -1,0 +1,96 @@
+"""No string of a user's files steers the terminal: no label, column, file name or method."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+NAME = "a \x1b]0;owned\x07 \u202efdp.csv"
+
+
+def write(path: Path, header: list[str], rows: list[list[str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerows([header, *rows])
+    return path
+
+
+def test_labels_and_columns(
+    tuneoff: Any, tiny_model: Any, tmp_path: Path, hostile_strings: list[str]
+) -> None:
+    column = "label \x1b[2J \u202e"
+    rows = [[f"a cat {i}", label] for i, label in enumerate(hostile_strings * 2)]
+    file = write(tmp_path / "train.csv", ["text", column], rows)
+    ended = tuneoff("check", file, "--label", column, "--model", tiny_model("bert"))
+    assert ended.code == 2  # no argument steers, either
+    assert not STEERING.search(ended.out + ended.err)
+    file = write(tmp_path / "train.csv", ["text", "label"], rows)
+    ended = tuneoff("check", file, "--model", tiny_model("bert"))
+    assert ended.code == 0, ended.err
+    assert "window.fired" in ended.out
+    assert not STEERING.search(ended.out)
+    file = write(tmp_path / "train.csv", ["text", column], rows)
+    ended = tuneoff("check", file, "--model", tiny_model("bert"))
+    assert ended.code == 2
+    assert "[2J" in ended.err
+    assert not STEERING.search(ended.err)
+
+
+def test_faults_quote_values_escaped(
+    tuneoff: Any, tiny_model: Any, tmp_path: Path, hostile_strings: list[str]
+) -> None:
+    known = [[f"a cat {i}", "ab"[i % 2]] for i in range(40)]
+    train = write(tmp_path / "train.csv", ["text", "label"], known)
+    for strange in hostile_strings:
+        if not strange.strip():
+            continue
+        test = write(tmp_path / "test.csv", ["text", "label"], [["x", "a"], ["y", strange]])
+        ended = tuneoff("check", train, "--test", test, "--model", tiny_model("bert"))
+        assert ended.code == 2
+        assert not STEERING.search(ended.err)
+
+
+def test_names_of_files_in_a_folder(tuneoff: Any, tiny_model: Any, tmp_path: Path) -> None:
+    write(tmp_path / NAME, ["text", "label"], [["x", "a"]])
+    for asked in (tmp_path, tmp_path / "a-owned-fdp.csv"):
+        ended = tuneoff("check", asked, "--model", tiny_model("bert"))
+        assert ended.code == 2
+        assert "owned" in ended.err
+        assert not STEERING.search(ended.err)
+
+
+@pytest.mark.parametrize("name", ["\udcff.csv", "\x1b[31m.csv", "x\u202ey.csv"])
+def test_arguments(tuneoff: Any, name: str) -> None:
+    ended = tuneoff("compare", "--model", "m", "--train", name)
+    assert ended.code == 2
+    assert not STEERING.search(ended.err)
+
+
+def test_half_a_character_in_a_study_file(tuneoff: Any, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text('model: m\ndata: {train: t.csv, text: "a\\ud800"}\n')
+    ended = tuneoff("compare", tmp_path / "study.yaml")
+    assert ended.code == 2
+    assert "half of a character" in ended.err
+
+
+def test_predictions_are_no_formulas(tmp_path: Path) -> None:
+    from tuneoff.cli.predict import _no_formula
+
+    for label in ("=1+1", "+cmd|' /C calc'!A0", "-1+1", "@SUM(1)", "\t=1"):
+        assert _no_formula(label) == "'" + label
+    for label in ("-1", "+2.5", "food", "1=1", ""):
+        assert _no_formula(label) == label
+
+
+def test_json_escapes_what_it_can(hostile_strings: list[str]) -> None:
+    from tuneoff.errors import printable
+
+    text = printable(json.dumps(hostile_strings, ensure_ascii=False))
+    assert json.loads(text) == hostile_strings
+    assert not STEERING.search(text)

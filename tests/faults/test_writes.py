@@ -1,0 +1,51 @@
+"""Killed, or out of room, at every single call that changes a file: no torn state is ever read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the shim is for Linux")
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    library: Path = tmp_path_factory.mktemp("shim") / "shim.so"
+    flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror"]
+    subprocess.run([compiler, *flags, "-o", library, HERE / "shim.c", "-ldl"], check=True)
+    return library
+
+
+def drive(shim: Path, *arguments: Any) -> Any:
+    """What the driver found."""
+    done = subprocess.run(
+        [sys.executable, HERE / "driver.py", *map(str, arguments)],
+        env={**os.environ, "LD_PRELOAD": str(shim)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_no_torn_state_is_read(shim: Path, tmp_path: Path) -> None:
+    for found in drive(shim, tmp_path):
+        points = 3 * found["calls"]
+        assert found["calls"] >= 2, found
+        assert found.get("torn", 0) == 0, found
+        assert found["old"] + found.get("new", 0) == points, found
+        assert found["then"] == points, found
+        assert found["told"] > 0, found
