@@ -207,6 +207,9 @@ def checked(tuneoff: Any, tiny_model: Any, tmp_path: Path, monkeypatch: Any) -> 
 @pytest.mark.parametrize("case", ERRORS, ids=lambda case: case.name)
 def test_errors(case: Case, checked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import safetensors
+    import transformers.modeling_utils  # noqa: F401  (what it imports now, it keeps)
+
+    import tuneoff.run  # noqa: F401
 
     def loaded(*_: Any, **__: Any) -> None:
         pytest.fail("weights were opened")
