@@ -255,10 +255,19 @@ def read_study(path: str | Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         row = mark.line + 1 if mark else None
         problem = getattr(error, "problem", None) or str(error)
-        raise BadInput(Fault(f"not valid YAML: {problem}", file=str(path), row=row)) from None
+        mend = _not_a_study(path)
+        fault = Fault(f"not valid YAML: {problem}", file=str(path), row=row, mend=mend)
+        raise BadInput(fault) from None
     if not isinstance(content, dict):
-        raise BadInput(Fault("a study file is a mapping of keys to values", file=str(path)))
+        fault = Fault("a study file is a mapping of keys to values", file=str(path))
+        raise BadInput(replace(fault, mend=_not_a_study(path)))
     return content
+
+
+def _not_a_study(path: Path) -> str | None:
+    """What to do with a file that is one of data by its name."""
+    data = {".csv", ".tsv", ".jsonl", ".parquet", ".gz"}
+    return f"Give data with --train {path}" if path.suffix.lower() in data else None
 
 
 def replace_train(
@@ -326,7 +335,9 @@ def _seeds(value: Any, file: str | None) -> list[int]:
         )
     seeds = list(range(value)) if isinstance(value, int) else list(value)
     if not seeds or len(set(map(repr, seeds))) < len(seeds):
-        raise BadInput(Fault("seeds must name at least one seed, each once", file=file))
+        raise BadInput(
+            Fault("seeds must be at least 1, or a list of seeds that names each once", file=file)
+        )
     outside = [s for s in seeds if isinstance(s, int) and not 0 <= s < 2**32]
     if outside:  # numpy takes no others
         raise BadInput(Fault(f"a seed lies in [0, 2^32), not {outside[0]}", file=file))

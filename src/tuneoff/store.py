@@ -134,13 +134,15 @@ class RunFolder:
             parent = folder.path.parent
             near = [p.parent.name for p in parent.glob("*/spec.json")] if parent.is_dir() else []
             if runs := sorted(p.parent.name for p in folder.path.glob("runs/*/spec.json")):
-                mend = f"It is a study; give one of its runs, {folder.path / 'runs' / runs[0]} say."
+                recommended = (StudyFolder(path).summary() or {}).get("recommendation") or {}
+                run = folder.path / "runs" / (recommended.get("run_id") or runs[0])
+                mend = f"It is a study; give one of its runs, {run} say."
                 raise BadInput(Fault("is not the folder of a run", file=str(path), mend=mend))
             raise BadInput(
                 Fault(
                     "is not the folder of a run (it holds no spec.json)",
                     file=str(path),
-                    mend=nearest(folder.path.name, near) if near else None,
+                    mend=_nearest_run(folder.path, near),
                 )
             )
         return folder
@@ -231,6 +233,13 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _nearest_run(path: Path, near: list[str]) -> str | None:
+    if (path.parent / "spec.json").is_file():
+        return f"Give {path.parent}"
+    begins = sorted(name for name in near if name.startswith(path.name))
+    return nearest(begins[0] if begins else path.name, near) if near else None
 
 
 class StudyFolder:

@@ -143,7 +143,7 @@ def _numbers(matrix: Matrix, shares: Matrix, *, diagonal: bool) -> dict[str, Any
     """Rows and share in each cell of one of the two layers; Plotly sets text on gaps as well."""
     cells = [
         [
-            f"{count:,.0f}<br>{shares[i][j]:.0%}" if count and (i == j) is diagonal else ""
+            f"{_count(count)}<br>{shares[i][j]:.0%}" if count and (i == j) is diagonal else ""
             for j, count in enumerate(line)
         ]
         for i, line in enumerate(matrix)
@@ -168,6 +168,11 @@ def _scale(low: str, high: str) -> list[list[Any]]:
 
 def _narrow(labels: Sequence[str]) -> bool:
     return max(map(len, labels)) <= 8
+
+
+def _count(rows: float) -> str:
+    """Rows, a mean over the seeds: `3.5`, and `3` where all agree."""
+    return f"{rows:,.0f}" if rows == round(rows) else f"{rows:,.1f}"
 
 
 def _shares(line: list[float]) -> list[float]:

@@ -98,12 +98,15 @@ def length_histogram(task: TaskRecord) -> Figure | None:
         if train.cut_rows
         else "no training row is longer"
     )
+    longest = max(pair[0] for split in splits.values() for pair in split.length_histogram)
+    near = longest > task.max_length / 4
     return Figure(
         "lengths",
         "How long the texts are",
-        "Tokens per text with the study's tokenizer, special tokens included, before cutting. The "
-        f"dashed line is the longest length that is kept, {fmt.count(task.max_length)} tokens: "
-        f"{cut}. Time and memory grow with the length.",
+        "Tokens per text with the study's tokenizer, special tokens included, before cutting. "
+        f"{'The dashed line is the' if near else 'Far to the right lies the'} longest length that "
+        f"is kept, {fmt.count(task.max_length)} tokens: {cut}. Time and memory grow with the "
+        "length.",
         [
             Plot(
                 "length-histogram",
@@ -117,8 +120,9 @@ def length_histogram(task: TaskRecord) -> Figure | None:
                     bargap=0.04,
                     xaxis=axis("tokens", showgrid=False, rangemode="tozero"),
                     yaxis=axis("share of the split's rows", tickformat=".1~%", nticks=6),
-                    shapes=[_cut_line(task.max_length)],
-                    annotations=[_cut_note(task.max_length, train)],
+                    # where no text comes near the limit, the line would push them all to the left
+                    shapes=[_cut_line(task.max_length)] if near else [],
+                    annotations=[_cut_note(task.max_length, train)] if near else [],
                 ),
                 330,
             )
