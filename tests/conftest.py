@@ -336,7 +336,7 @@ def finished_study(
         "methods: [tfidf, full, {method: lora, name: 'lora/r 2', rank: 2}]\n"
         "train: {epochs: 1, precision: fp32, threads: 1, learning_rate: 3e-3}\n"
     )
-    data = ("--train", train, "--test", test, "--seeds", 1, "--epochs", 2)
+    data = ("--train", train, "--test", test, "--seeds", 1, "--epochs", 6)
     arguments = ("compare", file, *data, "--out", folder / "toy")
     return Finished(folder / "toy", arguments, tuneoff(*arguments), train, test, model)
 

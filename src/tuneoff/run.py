@@ -276,7 +276,8 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
     evaluate_peak = memory.peak()
     journal.phase("save")
     with outcome.timed("save"):
-        outcome.checks = Checks(watch.unchanged(trainee), watch.changed(trainee))
+        share = trained.best_epoch / settings.epochs if trained else 1.0
+        outcome.checks = Checks(watch.unchanged(trainee, share), watch.changed(trainee))
         logits = sample_logits(classifier, job.task.splits["validation"], job.device)
         save_file({"logits": logits}, job.folder.sample_file)
         _write_predictions(job.folder, job.task, validation, test)

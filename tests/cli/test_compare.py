@@ -76,7 +76,7 @@ def test_the_study_file_holds_every_setting_and_reads_back(finished_study: Any) 
     plain = yaml.safe_load((finished_study.path / "study.yaml").read_text())
     assert plain["data"]["train"] == str(finished_study.train)  # the option went over the file
     assert plain["data"]["validation"] == 0.2  # and left the rest of its section
-    assert plain["train"]["epochs"] == 2
+    assert plain["train"]["epochs"] == 6
     assert plain["train"]["learning_rate"] == 0.003
     assert plain["train"]["weight_decay"] == 0.01
     assert plain["seeds"] == [0]

@@ -35,11 +35,16 @@ class WeightsWatch:
         self._trained = _hashes(trainee.masters)
         self._frozen = _hashes(_frozen(trainee))
 
-    def unchanged(self, trainee: Trainee) -> list[str]:
-        """Weights that were to train and are as they were."""
+    def unchanged(self, trainee: Trainee, share: float = 1.0) -> list[str]:
+        """Weights that were to train and are as they were.
+
+        `share` of the training lies behind the weights that were kept: what begins to train later
+        than the best epoch need not have changed.
+        """
         now, given_up = _hashes(trainee.masters), trainee.hook.given_up(trainee.masters)
         same = [name for name, value in self._trained.items() if now[name] == value]
-        return [name for name in same if name not in given_up]
+        late = {name for name, pace in trainee.paces.items() if pace.start >= share}
+        return [name for name in same if name not in given_up and name not in late]
 
     def changed(self, trainee: Trainee) -> list[str]:
         """Weights that were frozen and are not as they were."""
