@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from tuneoff.compare.console import Terminal
 from tuneoff.compare.format import seconds as in_words
+from tuneoff.compare.format import setting
 from tuneoff.record import QUALITY_METRICS, RunRecord, Status, TaskRecord
 from tuneoff.spec import RunSpec
 
@@ -196,7 +197,7 @@ def progress_line(event: dict[str, Any]) -> str:
 def _trial_line(spec: RunSpec, record: RunRecord) -> str:
     score = getattr(record.quality.validation, spec.metric)
     rate = record.train.get("learning_rate")
-    at = f" at learning rate {rate:.3g}" if rate else ""
+    at = f" at learning rate {setting(rate)}" if rate else ""
     return f"{QUALITY_METRICS[spec.metric].title} {score:.4f} on validation{at}"
 
 

@@ -69,12 +69,8 @@ def best_trial(search: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def settings_text(settings: Mapping[str, Any]) -> str:
     """`learning rate 0.0012, rank 16`."""
-    told = (f"{key.replace('_', ' ')} {_value(value)}" for key, value in settings.items())
+    told = (f"{key.replace('_', ' ')} {fmt.setting(value)}" for key, value in settings.items())
     return ", ".join(told) or fmt.MISSING
-
-
-def _value(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else fmt.setting(value)
 
 
 def ended_text(outcome: Outcome) -> str:

@@ -25,9 +25,10 @@ def quality_against_budget(material: Material) -> Figure | None:
         "tuning-budget",
         "Quality against the budget spent",
         f"Line: the best {title} on the validation rows so far. Marks: the single trials, open "
-        "where one was ended early. The first trial has the study's own settings. A line that "
-        "still climbs at its end asks for more trials; one that is flat from the start had good "
-        "settings to begin with. The test rows were not read before the last trial.",
+        "where one was ended early; those far below the lines lie outside. The first trial has the "
+        "study's own settings. A line that still climbs at its end asks for more trials; one that "
+        "is flat from the start had good settings to begin with. The test rows were not read "
+        "before the last trial.",
         [
             _plot(material, tuning, searches, title, time=False),
             _plot(material, tuning, searches, title, time=True),
@@ -58,10 +59,18 @@ def _plot(
         layout(
             title=heading(f"best {title} on validation"),
             xaxis=axis(budget, rangemode="tozero", **steps),
-            yaxis=axis(nticks=7),
+            yaxis=axis(nticks=7, range=_range(searches, tuning)),
         ),
         330,
     )
+
+
+def _range(searches: Sequence[Mapping[str, Any]], tuning: Mapping[str, Any]) -> list[float]:
+    """All lines, with a margin: a trial that learned nothing must not press them together."""
+    best = [_reached(search["trials"], tuning) for search in searches]
+    values = [score for line in best for score in line if score is not None]
+    margin = 0.08 * (max(values) - min(values)) or 0.02
+    return [min(values) - margin, max(values) + margin]
 
 
 def _traces(
