@@ -10,8 +10,17 @@ from tuneoff.errors import BadInput, MissingExtra
 from tuneoff.launch import LocalLauncher, Prepared
 from tuneoff.record import RunRecord, Status, TaskRecord
 from tuneoff.spec import RunSpec, StudySpec
-from tuneoff.store import StudyFolder, alone_in, check_writable
-from tuneoff.study import Watcher, complete, in_parallel, plan, prepare, run_one, run_study
+from tuneoff.store import StudyFolder, alone_in, check_inside, check_writable
+from tuneoff.study import (
+    Watcher,
+    complete,
+    in_parallel,
+    is_set_aside,
+    plan,
+    prepare,
+    run_one,
+    run_study,
+)
 from tuneoff.tune.propose import floors, propose
 from tuneoff.tune.space import Settings, space_of, start_of, tuning_faults, with_settings
 from tuneoff.tune.trials import SETTLED, MethodSearch, Tuned, higher_is_better, tried
@@ -79,6 +88,11 @@ def tune_study(
     return tuned
 
 
+def _is_settled(record: RunRecord) -> bool:
+    """Whether a trial is not run again."""
+    return record.status in SETTLED or is_set_aside(record)
+
+
 class _Search:
     """The search for one entry of the study."""
 
@@ -107,7 +121,7 @@ class _Search:
         while len(self.found.tried) < self.wanted:
             spec, settings = self._next()
             record = self._folder.trial(spec.run_id).record()
-            if record is None or record.status not in SETTLED:
+            if record is None or not _is_settled(record):
                 return
             self._take(spec, settings, record)
 
@@ -116,8 +130,9 @@ class _Search:
         while len(self.found.tried) < self.wanted:
             spec, settings = self._next()
             folder = self._folder.trial(spec.run_id)
+            check_inside(folder.path, self._folder.path)
             known = None if fresh else folder.record()
-            if known is None or known.status not in SETTLED:
+            if known is None or not _is_settled(known):
                 known = run_one(
                     spec, folder, self._prepared, launcher=launcher, watch=watch, fresh=fresh
                 )
