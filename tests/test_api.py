@@ -138,3 +138,14 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nothing_such"):
         package.nothing_such  # noqa: B018
     assert set(package.__all__) <= {*dir(package), *package._HOME}
+
+
+@pytest.mark.parametrize("call", [package.compare, package.tune])
+def test_what_a_search_may_be_asked(call: Any, tmp_path: Path) -> None:
+    given = {"model": "m", "train": "t.csv", "methods": ["full"], "out": tmp_path / "s"}
+    with pytest.raises(BadInput, match=r"unknown key 'tune.trial'\n  Did you mean 'trials'\?"):
+        call(**given, tune={"trial": 2})
+    with pytest.raises(BadInput, match=r"tune.trials must be at least 1"):
+        call(**given, tune=0)
+    with pytest.raises(BadInput, match=r"unknown option 'tunes'"):
+        call(**given, tunes=3)

@@ -322,3 +322,9 @@ def test_wrong_margins_and_limits_are_refused(changes: dict[str, Any], said: str
 def test_the_verdicts_settings_change_no_run() -> None:
     """Another margin asks nothing new of a run: what is finished stays finished."""
     assert not {"margin", "limits"} & {f.name for f in fields(RunSpec)}
+
+
+@pytest.mark.parametrize("file", sorted(Path(__file__).parents[1].glob("examples/*.yaml")))
+def test_the_examples_can_be_run(file: Path) -> None:
+    study = complete(parse_study(read_study(file), file=str(file)), file=str(file))
+    assert study.methods

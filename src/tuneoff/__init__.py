@@ -9,9 +9,9 @@
     study.best().predict(["What a film!"])
 
 The layers, from the top; each imports those below it alone. The desk, which never imports torch:
-`cli`, `api` > `report` > `compare` > `study` > `launch` > `methods`. The engine: `ship` > `run` >
-`train` > `measure` > `model` > `data` > `methods`. The waist, where they meet: `store` > `record`
-> `spec` > `errors`.
+`cli`, `api` > `report` > `compare` > `tune` > `study` > `launch` > `methods`. The engine: `ship` >
+`run` > `train` > `measure` > `model` > `data` > `methods`. The waist, where they meet: `store` >
+`record` > `spec` > `errors`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tuneoff.api import Run, Study, compare, load, train
+    from tuneoff.api import Run, Study, compare, load, train, tune
     from tuneoff.errors import BadInput, TuneoffError
 
 _HOME = {
     "compare": "api",
     "train": "api",
+    "tune": "api",
     "load": "api",
     "Study": "api",
     "Run": "api",
@@ -36,7 +37,17 @@ _HOME = {
     "TuneoffError": "errors",
 }
 
-__all__ = ["BadInput", "Run", "Study", "TuneoffError", "__version__", "compare", "load", "train"]
+__all__ = [
+    "BadInput",
+    "Run",
+    "Study",
+    "TuneoffError",
+    "__version__",
+    "compare",
+    "load",
+    "train",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -49,7 +60,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Keeps `tuneoff.compare` and `tuneoff.train` the functions that they are named for.
+    """Keeps `tuneoff.compare`, `tuneoff.train` and `tuneoff.tune` the functions that they name.
 
     They share their names with subpackages, which the import system would bind here in their
     place. `from tuneoff.train import …` is not touched by this.

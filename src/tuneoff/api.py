@@ -14,7 +14,8 @@ from tuneoff.record import QUALITY_METRICS, RunRecord, Status
 from tuneoff.report import build_report
 from tuneoff.spec import DataSpec, StudySpec, TrainSpec, parse_study, read_study
 from tuneoff.store import RunFolder, StudyFolder, check_writable
-from tuneoff.study import complete, run_study, train_one
+from tuneoff.study import complete, train_one
+from tuneoff.tune import run_tuned, tune_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,23 +145,46 @@ def compare(
     """Run methods x seeds on one task, as `tuneoff compare` does.
 
     `study` is a study file or its content; `options` go over it by the names of the study file's
-    keys, whatever their section: `model`, `metric`, `margin`, `limits`, those of `data` (`train`,
-    `test`, `text`, …; data frames may stand in place of files) and those of `train` (`epochs`, …).
+    keys, whatever their section: `model`, `metric`, `margin`, `limits`, `tune` (a number of trials,
+    or a mapping), those of `data` (`train`, `test`, `text`, …; data frames may stand in place of
+    files) and those of `train` (`epochs`, …).
 
     Raises `BadInput` before anything is run. A run that fails is a record, and the others go on.
     """
-    content = dict(study) if isinstance(study, Mapping) else read_study(study) if study else {}
-    content = _with_options(content, options, Path(out))
-    if methods is not None:
-        content["methods"] = list(methods)
+    content = _content(study, options, Path(out), methods)
     if seeds is not None:
         content["seeds"] = seeds
     asked = complete(parse_study(content))
     folder = StudyFolder(out)
     with open_launcher(launcher, workers) as launch, _watcher(progress) as watch:
-        _, records = run_study(asked, folder, launcher=launch, watch=watch, fresh=fresh)
+        _, records = run_tuned(asked, folder, launcher=launch, watch=watch, fresh=fresh)
     build_report(folder, "tuneoff.compare(…)", run_ids=[r.run_id for r in records])
     return Study(out)
+
+
+def tune(
+    study: str | Path | Mapping[str, Any] | None = None,
+    *,
+    out: str | Path = "studies/study",
+    methods: Sequence[str | Mapping[str, Any]] | None = None,
+    tune: int | Mapping[str, Any] = 8,
+    workers: int = 1,
+    launcher: str = "local",
+    fresh: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> dict[str, Any]:
+    """The same number of trials for each method, as `tuneoff tune` does; what they found.
+
+    That is the content of `trials/trials.json` in the folder `out`, where `tuned.yaml` is the study
+    with the settings found. `tune` is the number of trials, or the `tune` section of a study file;
+    the other options are those of `compare`. The test rows are not read.
+    """
+    content = {**_content(study, options, Path(out), methods), "tune": tune}
+    asked = complete(parse_study(content))
+    with open_launcher(launcher, workers) as launch, _watcher(progress) as watch:
+        found = tune_study(asked, StudyFolder(out), launcher=launch, watch=watch, fresh=fresh)
+    return found.to_plain()
 
 
 def train(
@@ -194,11 +218,24 @@ def load(path: str | Path) -> Study | Run:
 
 _DATA = {f.name for f in fields(DataSpec)}
 _TRAIN = {f.name for f in fields(TrainSpec)}
+_PLAIN = ("margin", "limits", "tune")
 _OWN = {"methods", "seeds", "workers", "out", "launcher", "fresh", "progress"}
 
 
+def _content(
+    study: str | Path | Mapping[str, Any] | None,
+    options: dict[str, Any],
+    out: Path,
+    methods: Sequence[str | Mapping[str, Any]] | None,
+) -> dict[str, Any]:
+    """A study file's content, with options over it."""
+    content = dict(study) if isinstance(study, Mapping) else read_study(study) if study else {}
+    content = _with_options(content, options, out)
+    return content if methods is None else {**content, "methods": list(methods)}
+
+
 def _with_options(content: dict[str, Any], options: dict[str, Any], out: Path) -> dict[str, Any]:
-    known = _DATA | _TRAIN | {"model", "metric", "margin", "limits"}
+    known = _DATA | _TRAIN | {"model", "metric", *_PLAIN}
     for key in options.keys() - known:
         raise BadInput(f"unknown option {key!r}.", mend=nearest(key, known | _OWN))
     data, train = dict(content.get("data") or {}), dict(content.get("train") or {})
@@ -210,7 +247,7 @@ def _with_options(content: dict[str, Any], options: dict[str, Any], out: Path) -
         elif key in _TRAIN:
             train[key] = value
         else:
-            top[key] = value if key in ("margin", "limits") else str(value)
+            top[key] = value if key in _PLAIN else str(value)
     return {**content, **top, "data": data, "train": train}
 
 

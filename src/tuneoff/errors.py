@@ -82,6 +82,10 @@ class Interrupted(TuneoffError):
     """A run was asked to end; it goes on from its checkpoint."""
 
 
+class Pruned(TuneoffError):
+    """A trial of a search fell behind the others and was ended."""
+
+
 class Diverged(TuneoffError):
     """The loss became NaN or infinite in training."""
 

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from tuneoff.compare.console import Terminal
 from tuneoff.compare.format import seconds as in_words
-from tuneoff.record import RunRecord, Status, TaskRecord
+from tuneoff.compare.format import setting
+from tuneoff.record import QUALITY_METRICS, RunRecord, Status, TaskRecord
 from tuneoff.spec import RunSpec
 
 PHASES = {
@@ -43,7 +44,7 @@ class Quiet(AbstractContextManager["Quiet"]):
     def preparing(self, event: dict[str, Any]) -> None:
         """Nothing."""
 
-    def planned(self, runs: int, finished: int, task: TaskRecord) -> None:
+    def planned(self, runs: int, finished: int, task: TaskRecord, kind: str = "run") -> None:
         """Nothing."""
 
     def started(self, spec: RunSpec) -> None:
@@ -70,24 +71,24 @@ class Lines(Quiet):
         """What is being prepared."""
         self._say(PHASES[event["phase"]])
 
-    def planned(self, runs: int, finished: int, task: TaskRecord) -> None:
+    def planned(self, runs: int, finished: int, task: TaskRecord, kind: str = "run") -> None:
         """How much there is to do."""
         self._runs, self._done = runs, finished
-        self._say(plan_line(runs, finished, task))
+        self._say(plan_line(runs, finished, task, kind))
         for warning in task.warnings:
             self._say(f"note: {warning}")
 
     def started(self, spec: RunSpec) -> None:
         """A run starts."""
         self._said[spec.run_id] = time.monotonic()
-        self._say(f"{spec.name}, seed {spec.seed}: started")
+        self._say(f"{name_of(spec)}: started")
 
     def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
         """Where a run is, twice a minute at most."""
         now = time.monotonic()
         if now - self._said[spec.run_id] >= self.EVERY and "step" in event:
             self._said[spec.run_id] = now
-            self._say(f"{spec.name}, seed {spec.seed}: {progress_line(event)}")
+            self._say(f"{name_of(spec)}: {progress_line(event)}")
 
     def ended(self, spec: RunSpec, record: RunRecord) -> None:
         """A run has ended."""
@@ -112,6 +113,7 @@ class Bars(Quiet):
         )
         self._lock = threading.Lock()
         self._study: TaskID | None = None
+        self._kind = "run"
         self._runs: dict[str, TaskID] = {}
         self._bars.start()
 
@@ -124,21 +126,23 @@ class Bars(Quiet):
             self._study = self._bars.add_task("study", total=None, status="")
         self._bars.update(self._study, status=PHASES[event["phase"]])
 
-    def planned(self, runs: int, finished: int, task: TaskRecord) -> None:
+    def planned(self, runs: int, finished: int, task: TaskRecord, kind: str = "run") -> None:
         """How much there is to do."""
-        self._bars.console.print(plan_line(runs, finished, task), markup=False)
+        self._kind = kind
+        self._bars.console.print(plan_line(runs, finished, task, kind), markup=False)
         for warning in task.warnings:
             self._bars.console.print(f"note: {warning}", markup=False)
         assert self._study is not None
         self._bars.update(
-            self._study, total=runs, completed=finished, status=f"{finished}/{runs} runs"
+            self._study, total=runs, completed=finished, status=f"{finished}/{runs} {kind}s"
         )
 
     def started(self, spec: RunSpec) -> None:
         """A run starts: it gets a bar."""
+        short = f"trial {spec.trial.number}" if spec.trial else f"s{spec.seed}"
         with self._lock:
             self._runs[spec.run_id] = self._bars.add_task(
-                f"{spec.name} s{spec.seed}", total=None, status=PHASES["load"]
+                f"{spec.name} {short}", total=None, status=PHASES["load"]
             )
 
     def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
@@ -153,21 +157,27 @@ class Bars(Quiet):
     def ended(self, spec: RunSpec, record: RunRecord) -> None:
         """A run has ended: its bar becomes a line."""
         with self._lock:
-            self._bars.remove_task(self._runs.pop(spec.run_id))
+            if (bar := self._runs.pop(spec.run_id, None)) is not None:
+                self._bars.remove_task(bar)
             assert self._study is not None
             self._bars.advance(self._study)
             study = self._bars.tasks[0]
             self._bars.update(
-                self._study, status=f"{int(study.completed)}/{int(study.total or 0)} runs"
+                self._study, status=f"{study.completed:.0f}/{study.total or 0:.0f} {self._kind}s"
             )
             self._bars.console.print(end_line(spec, record), markup=False)
 
 
-def plan_line(runs: int, finished: int, task: TaskRecord) -> str:
+def name_of(spec: RunSpec) -> str:
+    """A run or a trial, in two words."""
+    return f"{spec.name}, " + (f"trial {spec.trial.number}" if spec.trial else f"seed {spec.seed}")
+
+
+def plan_line(runs: int, finished: int, task: TaskRecord, kind: str = "run") -> str:
     """What the study is about, in a line or two."""
     rows = " / ".join(f"{task.splits[s].rows:,}" for s in ("train", "validation", "test"))
     text = (
-        f"{runs} {'run' if runs == 1 else 'runs'} on {rows} rows (train / validation / test),"
+        f"{runs} {kind}{'' if runs == 1 else 's'} on {rows} rows (train / validation / test),"
         f" {len(task.labels)} labels, up to {task.max_length} tokens"
     )
     return f"{text}; {finished} finished before" if finished else text
@@ -184,9 +194,18 @@ def progress_line(event: dict[str, Any]) -> str:
     return text
 
 
+def _trial_line(spec: RunSpec, record: RunRecord) -> str:
+    score = getattr(record.quality.validation, spec.metric)
+    rate = record.train.get("learning_rate")
+    at = f" at learning rate {setting(rate)}" if rate else ""
+    return f"{QUALITY_METRICS[spec.metric].title} {score:.4f} on validation{at}"
+
+
 def end_line(spec: RunSpec, record: RunRecord) -> str:
     """What a run came to."""
-    name = f"{spec.name}, seed {spec.seed}"
+    name = name_of(spec)
+    if record.status == Status.FINISHED and spec.trial is not None:
+        return f"{name}: {_trial_line(spec, record)}, in {in_words(record.cost.total_seconds)}"
     if record.status != Status.FINISHED or record.quality.test is None:
         word = record.status.value.replace("_", " ")
         return f"{name}: {word}: {(record.error or '').partition(chr(10))[0]}"

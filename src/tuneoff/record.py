@@ -22,6 +22,8 @@ class Status(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DIVERGED = "diverged"
     INTERRUPTED = "interrupted"
+    PRUNED = "pruned"
+    """A trial that was ended early, because it fell behind the others."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,8 @@ class RunRecord:
     warnings: list[str] = field(default_factory=list)
     checks: Checks | None = None
     """None: there is no encoder, or the run ended before."""
+    trial: bool = False
+    """Whether this is a trial of a search: scored on validation, never in the table."""
     failures: int = 0
     """How often the run ended without a result, this time included; one that was interrupted does
     not count."""

@@ -18,8 +18,10 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
+from tuneoff.data.gather import ROLES
+from tuneoff.data.share import with_rows
 from tuneoff.data.task import Task, open_task
-from tuneoff.errors import Diverged, Interrupted, TuneoffError
+from tuneoff.errors import Diverged, Interrupted, Pruned, TuneoffError
 from tuneoff.measure.compute import product_rate, training_flops
 from tuneoff.measure.environment import environment
 from tuneoff.measure.memory import PeakMemory, is_out_of_memory, weight_bytes
@@ -34,6 +36,7 @@ from tuneoff.model.packed import Classifier
 from tuneoff.model.precision import DTYPES, Precision, choose_device, choose_precision
 from tuneoff.model.prefix import Prefix, frozen_layers, store_prefix
 from tuneoff.model.save import save_classifier
+from tuneoff.model.source import hidden_size
 from tuneoff.record import (
     Checks,
     Cost,
@@ -52,7 +55,10 @@ from tuneoff.train.checkpoint import BestCheckpoint, Checkpoints
 from tuneoff.train.journal import Emit, Journal
 from tuneoff.train.loop import Trained, train
 from tuneoff.train.predict import predict
-from tuneoff.train.rate import hidden_size, learning_rate
+from tuneoff.train.rate import learning_rate
+
+Answers = dict[str, npt.NDArray[np.float32]]
+"""(rows, labels) probabilities by split."""
 
 
 @dataclass
@@ -91,12 +97,13 @@ def run(
 
     `task_path` is the prepared task (`<study>/data/<key>`), `model_path` the pretrained model's
     folder. `emit` is told the progress, a few times per second. In a process of its own, SIGTERM
-    and SIGINT let the run save a checkpoint and end as `interrupted`.
+    and SIGINT let the run save a checkpoint and end as `interrupted`. A trial is scored on the
+    validation rows alone, and leaves neither predictions nor a model.
     """
     if own_process:
         stop.listen()
     started = time.perf_counter()
-    task = open_task(task_path)
+    task = _opened(spec, task_path)
     chosen = method(spec.method)
     config = parse_config(chosen, spec.config)
     device = torch.device("cpu") if chosen.apply is None else choose_device(spec.train.device)
@@ -148,9 +155,18 @@ def run(
         departures=outcome.departures,
         warnings=outcome.warnings,
         checks=outcome.checks,
+        trial=spec.trial is not None,
     )
     folder.write_record(record)
     return record
+
+
+def _opened(spec: RunSpec, task_path: Path) -> Task:
+    """The task as the run may see it: a trial gets no test rows at all."""
+    if spec.trial is None:
+        return open_task(task_path)
+    task = open_task(task_path, [role for role in ROLES if role != "test"])
+    return with_rows(task, spec.trial.rows, spec.seed)
 
 
 def check_saved(folder: RunFolder, task_path: Path) -> None:
@@ -261,6 +277,7 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
             checkpoints=Checkpoints(
                 job.folder.checkpoint, job.spec.run_id, settings.checkpoint_seconds
             ),
+            floors=job.spec.trial.floors if job.spec.trial else (),
         )
         outcome.seconds.update(
             train=trained.meter.train_seconds, validate=trained.meter.evaluate_seconds
@@ -272,57 +289,58 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
                 f" tokens instead of {settings.micro_batch_tokens:,} (the same result)"
             )
     memory.reset()
-    validation, test = _evaluate(job, task, classifier, outcome, journal)
+    answers = _evaluate(job, task, classifier, outcome, journal)
     evaluate_peak = memory.peak()
-    journal.phase("save")
-    with outcome.timed("save"):
-        share = trained.best_epoch / settings.epochs if trained else 1.0
-        outcome.checks = Checks(watch.unchanged(trainee, share), watch.changed(trainee))
-        logits = sample_logits(classifier, job.task.splits["validation"], job.device)
-        save_file({"logits": logits}, job.folder.sample_file)
-        _write_predictions(job.folder, job.task, validation, test)
-        save_classifier(
-            trainee, job.model_path, job.folder.model, method=job.method, config=job.config
-        )
+    share = trained.best_epoch / settings.epochs if trained else 1.0
+    outcome.checks = Checks(watch.unchanged(trainee, share), watch.changed(trainee))
+    stored: int | None = None
+    if job.spec.trial is None:
+        journal.phase("save")
+        with outcome.timed("save"):
+            logits = sample_logits(classifier, job.task.splits["validation"], job.device)
+            save_file({"logits": logits}, job.folder.sample_file)
+            _write_predictions(job.folder, job.task, answers)
+            save_classifier(
+                trainee, job.model_path, job.folder.model, method=job.method, config=job.config
+            )
+            stored = storage_bytes(job.folder.model, classifier.model) if trained else 0
     parts = _memory_parts(weights, trained, evaluate_peak, memory.reserved())
     outcome.cost = Cost(
         train_seconds=trained.meter.train_seconds + (prefix.seconds if prefix else 0.0)
         if trained
         else None,
-        evaluate_seconds=outcome.seconds["evaluate"],
+        evaluate_seconds=outcome.seconds.get("evaluate"),
         samples_per_second=trained.meter.samples_per_second if trained else None,
         tokens_per_second=trained.meter.tokens_per_second if trained else None,
         peak_memory_bytes=trained.meter.peak_bytes if trained else None,
         memory=parts,
-        storage_bytes=storage_bytes(job.folder.model, classifier.model) if trained else 0,
+        storage_bytes=stored,
         flops_utilization=_utilization(job, classifier, trained, prefix) if trained else None,
     )
 
 
 def _evaluate(
     job: _Job, task: Task, classifier: Classifier, outcome: _Outcome, journal: Journal
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+) -> Answers:
     """Scores at the chosen checkpoint; the only place where the test split is read."""
-    splits = task.splits
+    splits, answers = task.splits, {}
 
     def progress(done: int, rows: int) -> None:
         stop.check()
         journal.progress("test", step=done, steps=rows)
 
     with outcome.timed("validate"):
-        validation = predict(classifier, splits["validation"], job.device)
-    with outcome.timed("evaluate"):
-        test = predict(
-            classifier,
-            splits["test"],
-            job.device,
-            progress,
-        )
-    outcome.quality = Quality(
-        validation=score(splits["validation"], validation, job.task.labels),
-        test=score(splits["test"], test, job.task.labels),
-    )
-    return validation, test
+        answers["validation"] = predict(classifier, splits["validation"], job.device)
+    if "test" in splits:
+        with outcome.timed("evaluate"):
+            answers["test"] = predict(classifier, splits["test"], job.device, progress)
+    outcome.quality = _scored(job.task, answers)
+    return answers
+
+
+def _scored(task: Task, answers: Answers) -> Quality:
+    found = {name: score(task.splits[name], own, task.labels) for name, own in answers.items()}
+    return Quality(**found)
 
 
 def _classical(
@@ -341,29 +359,31 @@ def _classical(
     train_peak = memory.peak()
     memory.reset()
     outcome.seconds["train"] = fitted.seconds
-    journal.phase("test")
+    answers: Answers = {}
     with outcome.timed("validate"):
-        validation = classical.predict_split(fitted, task.splits["validation"])
-    with outcome.timed("evaluate"):
-        test = classical.predict_split(fitted, task.splits["test"])
-    outcome.quality = Quality(
-        validation=score(task.splits["validation"], validation, task.labels),
-        test=score(task.splits["test"], test, task.labels),
-    )
+        answers["validation"] = classical.predict_split(fitted, task.splits["validation"])
+    if "test" in task.splits:
+        journal.phase("test")
+        with outcome.timed("evaluate"):
+            answers["test"] = classical.predict_split(fitted, task.splits["test"])
+    outcome.quality = _scored(task, answers)
     count = fitted.coefficients
     outcome.parameters = Parameters(count, count, 0, count, 100.0)
     evaluate_peak = memory.peak()
-    with outcome.timed("save"):
-        _write_predictions(folder, task, validation, test)
-        classical.save(fitted, task.labels, folder.model)
-    rows = len(task.splits["train"])
+    stored: int | None = None
+    if spec.trial is None:
+        with outcome.timed("save"):
+            _write_predictions(folder, task, answers)
+            classical.save(fitted, task.labels, folder.model)
+            stored = storage_bytes(folder.model)
+    rows = len(task.splits["train"].positions)
     outcome.cost = Cost(
         train_seconds=fitted.seconds,
-        evaluate_seconds=outcome.seconds["evaluate"],
+        evaluate_seconds=outcome.seconds.get("evaluate"),
         samples_per_second=rows / fitted.seconds,
         peak_memory_bytes=train_peak,
         memory={"train_peak": train_peak, "evaluate_peak": evaluate_peak},
-        storage_bytes=storage_bytes(folder.model),
+        storage_bytes=stored,
     )
 
 
@@ -372,21 +392,16 @@ def data_info(task: Task) -> DataInfo:
     splits = task.splits
     return DataInfo(
         fingerprint=task.record.fingerprint,
-        train_rows=len(splits["train"]),
+        train_rows=len(splits["train"].positions),
         validation_rows=len(splits["validation"]),
-        test_rows=len(splits["test"]),
+        test_rows=len(splits["test"]) if "test" in splits else 0,
         labels=task.labels,
     )
 
 
-def _write_predictions(
-    folder: RunFolder,
-    task: Task,
-    validation: npt.NDArray[np.float32],
-    test: npt.NDArray[np.float32],
-) -> None:
+def _write_predictions(folder: RunFolder, task: Task, answers: Answers) -> None:
     tables = []
-    for name, probabilities in (("validation", validation), ("test", test)):
+    for name, probabilities in answers.items():
         split = task.splits[name]
         labels = np.array(task.labels, dtype=object)
         columns: dict[str, Any] = {
@@ -427,7 +442,8 @@ def _utilization(
     job: _Job, classifier: Classifier, trained: Trained, prefix: Prefix | None
 ) -> float | None:
     """None where no layer runs in a step: what remains is not made of matrix products."""
-    lengths = job.task.splits["train"].tokens.lengths
+    rows = job.task.splits["train"]
+    lengths = rows.tokens.lengths[rows.positions]
     above = prefix.layers if prefix else 0
     if above == len(classifier.architecture.layers):
         return None
@@ -469,6 +485,8 @@ def _departures(job: _Job, classifier: Classifier) -> dict[str, str]:
 def _status(problem: Exception) -> Status:
     if isinstance(problem, Diverged):
         return Status.DIVERGED
+    if isinstance(problem, Pruned):
+        return Status.PRUNED
     if isinstance(problem, Interrupted):
         return Status.INTERRUPTED
     return Status.OUT_OF_MEMORY if is_out_of_memory(problem) else Status.FAILED

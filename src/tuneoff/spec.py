@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from tuneoff.errors import BadInput, Fault, nearest
+from tuneoff.tune_spec import Trial, TuneSpec, plain_tune, tune_faults
 
 T = TypeVar("T")
 
@@ -123,6 +124,8 @@ class StudySpec:
     """Difference of the metric that does not matter: methods shown to be closer are equivalent."""
     limits: dict[str, float] = field(default_factory=dict)
     """The most that the recommended method may need, by the names of `LIMITS`."""
+    tune: TuneSpec | None = None
+    """How each method's settings are searched for before its runs; None: they are as given."""
 
 
 LIMITS = {
@@ -148,12 +151,16 @@ class RunSpec:
     model_fingerprint: str
     task_key: str = ""
     """Name of the prepared task: rows, tokenizer and `max_length` by content."""
+    trial: Trial | None = None
+    """None: a run of the study itself."""
 
     def content_hash(self) -> str:
         """SHA-256 over what decides the answer: spec, data and model by content, not by path."""
         content = asdict(self) | {"engine": ENGINE}
-        for key in ("name", "model"):
+        for key in ("name", "model", "trial"):
             del content[key]
+        if self.trial is not None:
+            content["trial"] = self.trial.content()
         for key in ("threads", "checkpoint_seconds"):
             del content["train"][key]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -196,6 +203,7 @@ def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
         *_unknown(content.get("data"), {f.name for f in fields(DataSpec)}, "data.", file),
         *_unknown(content.get("train"), _TRAIN_KEYS, "train.", file),
         *_unknown(content.get("limits"), set(LIMITS), "limits.", file),
+        *_unknown(content.get("tune"), {f.name for f in fields(TuneSpec)}, "tune.", file),
     ]
     faults += [
         Fault(f"{key!r} is missing", file=file, mend=mend)
@@ -209,6 +217,7 @@ def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
     plain["seeds"] = _seeds(content.get("seeds", 3), file)
     plain["train"] = _with_named_labels(content.get("train", {}))
     plain["limits"] = _limits(content.get("limits", {}), file)
+    plain["tune"] = plain_tune(content.get("tune"))
     study = validated(StudySpec, plain, file=file)
     _check_values(study, file)
     return study
@@ -289,6 +298,11 @@ def to_plain(study: StudySpec) -> dict[str, Any]:
     """The study as its file would hold it, every default filled in; `parse_study` reads it back."""
     plain = asdict(study)
     plain["seeds"] = list(study.seeds)
+    if study.tune is not None:
+        plain["tune"] |= {
+            "over": list(study.tune.over),
+            "ranges": {name: list(values) for name, values in study.tune.ranges.items()},
+        }
     plain["methods"] = [
         {"method": m.method, "name": m.name, **m.config, **m.train} for m in study.methods
     ]
@@ -501,6 +515,7 @@ def _check_values(study: StudySpec, file: str | None) -> None:
         (0 <= study.margin < 1, "margin must lie in [0, 1)"),
     ]
     texts = _train_faults(study.train, "train.") + [text for holds, text in rules if not holds]
+    texts += tune_faults(study.tune, study.seeds) if study.tune is not None else []
     faults = [Fault(text, file=file) for text in texts]
     names = [m.name for m in study.methods]
     faults += [

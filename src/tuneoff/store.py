@@ -4,6 +4,9 @@
     data/<key>/                     the prepared task: task.json, rows.parquet, token stores
     runs/<run-id>/                  one run: spec.json, record.json, history.jsonl,
                                     predictions.parquet, model/, log.txt
+    trials/<run-id>/                one trial of a search: a run without predictions and model
+    trials/trials.json              the searches of all methods, and what they found
+    tuned.yaml                      the study with the settings that were found
     summary.json, report.html       what the runs say together
 
 Whoever reads sees a file whole or not at all: writing goes to a temporary name, then is renamed.
@@ -25,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from tuneoff.errors import BadInput, Fault, nearest
 from tuneoff.record import RunRecord, TaskRecord
 from tuneoff.spec import DataSpec, RunSpec, StudySpec, TrainSpec, parse_study, read_study, to_plain
+from tuneoff.tune_spec import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,7 +165,9 @@ class RunFolder:
     def spec(self) -> RunSpec:
         """What was asked."""
         plain = json.loads(self.spec_file.read_text(encoding="utf-8"))
-        return RunSpec(**{**plain, "train": TrainSpec(**plain["train"])})
+        trial = plain.get("trial")
+        typed = {"train": TrainSpec(**plain["train"]), "trial": trial and Trial.from_plain(trial)}
+        return RunSpec(**{**plain, **typed})
 
     def write_record(self, record: RunRecord) -> None:
         """Say what came out; the last file that a run writes."""
@@ -242,6 +248,13 @@ def _nearest_run(path: Path, near: list[str]) -> str | None:
     return nearest(begins[0] if begins else path.name, near) if near else None
 
 
+def _as_yaml(study: StudySpec) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(to_plain(study), sort_keys=False, allow_unicode=True)
+    return text
+
+
 class StudyFolder:
     """A study on disk."""
 
@@ -250,6 +263,9 @@ class StudyFolder:
         self.spec_file = self.path / "study.yaml"
         self.data = self.path / "data"
         self.runs_folder = self.path / "runs"
+        self.trials_folder = self.path / "trials"
+        self.trials_file = self.trials_folder / "trials.json"
+        self.tuned_file = self.path / "tuned.yaml"
         self.summary_file = self.path / "summary.json"
         self.report_file = self.path / "report.html"
 
@@ -271,10 +287,7 @@ class StudyFolder:
 
     def write_spec(self, study: StudySpec) -> None:
         """Keep the study as it was asked, every default filled in."""
-        import yaml
-
-        text = yaml.safe_dump(to_plain(study), sort_keys=False, allow_unicode=True)
-        write_atomic(self.spec_file, text)
+        write_atomic(self.spec_file, _as_yaml(study))
 
     def spec(self) -> StudySpec:
         """The study as it was asked."""
@@ -323,6 +336,22 @@ class StudyFolder:
         """Labels and probabilities that a run gave; None if it left none."""
         run = self.run(run_id)
         return run.predictions() if run.predictions_file.is_file() else None
+
+    def trial(self, run_id: str) -> RunFolder:
+        """The folder of one trial, there or not yet."""
+        return RunFolder(self.trials_folder / run_id)
+
+    def write_tuned(self, study: StudySpec, trials: dict[str, Any]) -> None:
+        """Keep the study as it was tuned, and the trials that led there."""
+        write_json(self.trials_file, trials)
+        write_atomic(self.tuned_file, _as_yaml(study))
+
+    def trials(self) -> dict[str, Any] | None:
+        """The searches, as `tuneoff.tune` wrote them; None where nothing was searched."""
+        if not self.trials_file.is_file():
+            return None
+        content: dict[str, Any] = json.loads(self.trials_file.read_text(encoding="utf-8"))
+        return content
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Keep what the table and the report show."""

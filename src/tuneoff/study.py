@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tuneoff.errors import BadInput, Fault, nearest
 from tuneoff.launch import LocalLauncher, Prepared
@@ -21,6 +23,8 @@ from tuneoff.record import (
 )
 from tuneoff.spec import MethodSpec, RunSpec, StudySpec, TrainSpec, replace_train
 from tuneoff.store import RunFolder, StudyFolder, alone_in, check_inside, check_writable
+
+T = TypeVar("T")
 
 STUDY_WIDE = ("device", "max_length", "threads")
 """Training settings in which no method may depart: one token store, one machine."""
@@ -41,8 +45,8 @@ class Watcher(Protocol):
     def preparing(self, event: Event) -> None:
         """The data is being prepared."""
 
-    def planned(self, runs: int, finished: int, task: TaskRecord) -> None:
-        """The study has so many runs, of which some were finished before."""
+    def planned(self, runs: int, finished: int, task: TaskRecord, kind: str = "run") -> None:
+        """The study has so many runs, or trials, of which some were finished before."""
 
     def started(self, spec: RunSpec) -> None:
         """A run starts."""
@@ -133,24 +137,32 @@ def run_study(
     launcher: LocalLauncher,
     watch: Watcher,
     fresh: bool = False,
+    settings: Sequence[MethodSpec] | None = None,
 ) -> tuple[TaskRecord, list[RunRecord]]:
     """Run what of `study` is not finished yet; the task and the records of all its runs.
 
-    `fresh`: run everything anew. A run that fails is a record like any other, and the rest goes on.
-    Raises `BadInput` before anything is run.
+    `fresh`: run everything anew. `settings`: the study's methods with the settings that a search
+    has found. A run that fails is a record like any other, and the rest goes on. Raises `BadInput`
+    before anything is run.
     """
     study = complete(study)
     if folder.is_run:
         raise BadInput(Fault("is the folder of a run, not of a study", file=str(folder.path)))
     check_writable(folder.path)
     with alone_in(folder.path):
-        return _run_all(study, folder, launcher, watch, fresh)
+        prepared = prepare(study, folder, launcher, watch)
+        specs = plan(replace(study, methods=tuple(settings or study.methods)), prepared)
+        return prepared.task, _run_all(specs, prepared, folder, launcher, watch, fresh)
 
 
 def _run_all(
-    study: StudySpec, folder: StudyFolder, launcher: LocalLauncher, watch: Watcher, fresh: bool
-) -> tuple[TaskRecord, list[RunRecord]]:
-    prepared, specs = _prepare(study, folder, launcher, watch)
+    specs: Sequence[RunSpec],
+    prepared: Prepared,
+    folder: StudyFolder,
+    launcher: LocalLauncher,
+    watch: Watcher,
+    fresh: bool,
+) -> list[RunRecord]:
     for spec in specs:
         run = folder.run(spec.run_id)
         for path in (run.path, run.model, run.checkpoint, run.history_file, run.log_file):
@@ -168,10 +180,18 @@ def _run_all(
             spec, folder.run(spec.run_id), prepared, launcher=launcher, watch=watch, fresh=fresh
         )
 
+    return in_parallel([partial(settle, spec) for spec in specs], launcher)
+
+
+def in_parallel(jobs: Sequence[Callable[[], T]], launcher: LocalLauncher) -> list[T]:
+    """What the jobs come to, as many at a time as `launcher` has workers.
+
+    Whatever breaks off the waiting, an interrupt say, ends what runs.
+    """
     with ThreadPoolExecutor(launcher.workers) as pool:
-        futures = [pool.submit(settle, spec) for spec in specs]
+        futures = [pool.submit(job) for job in jobs]
         try:
-            return prepared.task, [future.result() for future in futures]
+            return [future.result() for future in futures]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             launcher.close(grace=GRACE)  # ends what runs, so that the threads end
@@ -192,7 +212,8 @@ def train_one(
         raise BadInput(Fault("is the folder of a study, not of a run", file=str(out)))
     check_writable(out)
     with alone_in(out):
-        prepared, (spec,) = _prepare(study, home, launcher, watch)
+        prepared = prepare(study, home, launcher, watch)
+        (spec,) = plan(study, prepared)
         known = folder.record()
         if not fresh and known is not None and known.run_id == spec.run_id and is_finished(known):
             watch.planned(1, 1, prepared.task)
@@ -203,14 +224,14 @@ def train_one(
         )
 
 
-def _prepare(
+def prepare(
     study: StudySpec, folder: StudyFolder, launcher: LocalLauncher, watch: Watcher
-) -> tuple[Prepared, list[RunSpec]]:
-    """The task on disk and the runs it needs; keeps the study's file. `BadInput` stops all."""
+) -> Prepared:
+    """The task on disk; keeps the completed study's file. `BadInput` stops all."""
     check_inside(folder.data, folder.path)
     prepared = launcher.prepare(study, folder.data, watch.preparing)
-    specs = plan(study, prepared)
     labels = prepared.task.labels
+    specs = plan(study, prepared)
     weighed = {x for s in specs if isinstance(w := s.train.class_weights, dict) for x in w}
     if unknown := sorted(weighed - set(labels)):
         raise BadInput(
@@ -220,7 +241,7 @@ def _prepare(
             ]
         )
     folder.write_spec(study)
-    return prepared, specs
+    return prepared
 
 
 def is_finished(record: RunRecord | None) -> bool:
@@ -266,7 +287,7 @@ def run_one(
 def _counted(record: RunRecord, before: RunRecord | None) -> RunRecord:
     """The record with its failures counted on from those of the time before."""
     known = before.failures if before is not None and before.run_id == record.run_id else 0
-    if is_finished(record) or record.status == Status.INTERRUPTED:
+    if is_finished(record) or record.status in (Status.INTERRUPTED, Status.PRUNED):
         return replace(record, failures=known) if known else record
     error, failures = record.error or "", known + 1
     if failures >= PATIENCE:
@@ -295,8 +316,9 @@ def _record_of_death(spec: RunSpec, folder: RunFolder, task: TaskRecord, ended: 
             fingerprint=task.fingerprint,
             train_rows=task.splits["train"].rows,
             validation_rows=task.splits["validation"].rows,
-            test_rows=task.splits["test"].rows,
+            test_rows=0 if spec.trial else task.splits["test"].rows,
             labels=task.labels,
         ),
         train=asdict(spec.train),
+        trial=spec.trial is not None,
     )

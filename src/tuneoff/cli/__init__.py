@@ -22,6 +22,7 @@ from tuneoff.cli.methods import methods
 from tuneoff.cli.predict import predict
 from tuneoff.cli.report import report
 from tuneoff.cli.train import train
+from tuneoff.cli.tune import tune
 from tuneoff.errors import BadInput, TuneoffError, printable
 
 
@@ -65,6 +66,7 @@ app = typer.Typer(
 _COMMANDS: dict[Callable[..., None], str] = {  # and what each does, in a line of the overview
     compare: "Fine-tune in several ways and compare the results.",
     train: "Fine-tune in one way and keep the model.",
+    tune: "Find each method's settings with equal budgets.",
     check: "Look at labelled data before training on it.",
     methods: "List the methods and their settings.",
     report: "Write a report anew, also of predictions made elsewhere.",

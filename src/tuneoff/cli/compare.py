@@ -44,15 +44,9 @@ def compare(
 
     Needs a model and a labelled file, or a study file that names them.
     """
-    from tuneoff.spec import read_study
-
-    if methods is not None:
-        study["methods"] = [name.strip() for name in methods.split(",") if name.strip()]
-        if not study["methods"]:
-            raise typer.BadParameter("--methods names no method (see: tuneoff methods)")
     if seeds is not None:
         study["seeds"] = seeds
-    content = over(read_study(study_file) if study_file else {}, study)
+    content = asked_content(study_file, methods, study)
     status = run_and_show(
         content,
         out,
@@ -64,6 +58,19 @@ def compare(
         strict=strict,
     )
     raise typer.Exit(status)
+
+
+def asked_content(
+    study_file: Path | None, methods: str | None, study: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of a study file, with the options in `study` and `--methods` over it."""
+    from tuneoff.spec import read_study
+
+    if methods is not None:
+        study["methods"] = [name.strip() for name in methods.split(",") if name.strip()]
+        if not study["methods"]:
+            raise typer.BadParameter("--methods names no method (see: tuneoff methods)")
+    return over(read_study(study_file) if study_file else {}, study)
 
 
 def show_paths(console: Console, summary: dict[str, Any], report: Path) -> None:
@@ -101,12 +108,13 @@ def run_and_show(
     from tuneoff.report import build_report
     from tuneoff.spec import parse_study
     from tuneoff.store import StudyFolder
-    from tuneoff.study import complete, run_study
+    from tuneoff.study import complete
+    from tuneoff.tune import run_tuned
 
     study = complete(parse_study(content, file=file), file=file)
     folder = StudyFolder(out)
     with launcher(launcher_name, workers) as launch, watcher(quiet=as_json) as watch:
-        _, records = run_study(study, folder, launcher=launch, watch=watch, fresh=fresh)
+        _, records = run_tuned(study, folder, launcher=launch, watch=watch, fresh=fresh)
     report = build_report(
         folder, shlex.join(["tuneoff", *sys.argv[1:]]), run_ids=[r.run_id for r in records]
     )

@@ -25,7 +25,7 @@ Strict = Annotated[
 ]
 """`--strict` of the commands that show an audit."""
 
-_DATA, _TRAIN, _VERDICT = "Data", "Training", "Verdict"
+_DATA, _TRAIN, _VERDICT, _TUNE = "Data", "Training", "Verdict", "Tuning"
 # fmt: off
 _OPTIONS = (
     _Option("--model", "model", str, "Hub id or local folder of the pretrained encoder.", "Model"),
@@ -57,6 +57,14 @@ _FOR_VERDICT = (
     _Option("--max-storage", "limits.storage_bytes", str, "Nor one that keeps more beside the base model: 10MB.", _VERDICT),
     _Option("--max-train-seconds", "limits.train_seconds", str, "Nor one that trains longer: 600, or 10m.", _VERDICT),
 )
+_FOR_SEARCH = (
+    _Option("--tune-over", "tune.over", str, "Settings that the trials vary, separated by commas [learning_rate].", _TUNE),
+    _Option("--tune-rows", "tune.rows", int, "Training rows of a trial [all].", _TUNE),
+)
+_OF_COMMAND = {
+    "compare": (*_FOR_VERDICT, _Option("--tune", "tune.trials", int, "First give each method this many trials on validation.", _TUNE), *_FOR_SEARCH),
+    "tune": (_Option("--trials", "tune.trials", int, "Trials of each method [8].", _TUNE), *_FOR_SEARCH),
+}
 # fmt: on
 
 
@@ -70,7 +78,7 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
         own = {name: value for name, value in given.items() if name in parameters}
         command(**own, study=nested({o.key: given[_name(o)] for o in options}))
 
-    options = _OPTIONS + (_FOR_VERDICT if command.__name__ == "compare" else ())
+    options = _OPTIONS + _OF_COMMAND.get(command.__name__, ())
     signature = inspect.signature(command, eval_str=True)
     parameters = {name: p for name, p in signature.parameters.items() if name != "study"}
     shared = [

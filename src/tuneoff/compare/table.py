@@ -67,6 +67,7 @@ def summarize(
         "audit": None,
         "recommendation": None,
         "errors": None,
+        "tuning": None,
         "environment": _distinct(record.environment for record in records if record.environment),
     }
     if predictions:

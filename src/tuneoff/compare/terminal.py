@@ -16,6 +16,7 @@ from rich.text import Text
 from tuneoff.compare import format as fmt
 from tuneoff.compare.audit import audit_lines
 from tuneoff.compare.table import display_order, mean_of
+from tuneoff.compare.tuning import budget_text
 from tuneoff.record import QUALITY_METRICS
 
 if TYPE_CHECKING:
@@ -180,6 +181,8 @@ def notes(summary: dict[str, Any]) -> list[str]:
             f"Majority label {fmt.shorten(majority['label'], 24)!r} alone: accuracy "
             f"{fmt.score(majority['accuracy'])}, macro-F1 {fmt.score(majority['macro_f1'])}"
         )
+    if summary["tuning"]:
+        lines.append(f"Tuned: {budget_text(summary['tuning'])}")
     if seeds > 1:
         lines.append("± half of the 95 % interval of the mean over the seeds (Student's t)")
     else:

@@ -78,8 +78,8 @@ def batch(split: Split, rows: npt.NDArray[np.int64]) -> Batch:
 def steps(
     split: Split, batch_size: int, generator: np.random.Generator
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """One epoch: the rows of each optimizer step, every row once, in a new order."""
-    order = generator.permutation(len(split))
+    """One epoch: the rows of each optimizer step, every chosen row once, in a new order."""
+    order = generator.permutation(split.positions)
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 

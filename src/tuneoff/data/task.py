@@ -54,6 +54,13 @@ class Split:
     """The task's `rows.parquet`."""
     states: StateStore | None = None
     """What the frozen layers of a model give for the rows, where that is stored."""
+    chosen: npt.NDArray[np.int64] | None = None
+    """Positions of the rows that are trained on, ascending; None: all."""
+
+    @property
+    def positions(self) -> npt.NDArray[np.int64]:
+        """Of the rows that are trained on."""
+        return np.arange(len(self)) if self.chosen is None else self.chosen
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -193,16 +200,23 @@ def check_file(data: DataSpec, *, model_path: str | Path, max_length: int) -> Fi
     )
 
 
-def open_task(path: str | Path) -> Task:
-    """Open a prepared task, `path` being `<study>/data/<key>`; `BadInput` if there is none."""
+def open_task(path: str | Path, roles: Sequence[str] = ROLES) -> Task:
+    """Open a prepared task, `path` being `<study>/data/<key>`; `BadInput` if there is none.
+
+    Of the splits that `roles` leaves out, no row is kept and no token store is opened.
+    """
     path = Path(path)
     if not (path / "task.json").is_file():
         raise BadInput(Fault("holds no prepared task (no task.json)", file=str(path)))
     record = _read_record(path)
-    rows = pd.read_parquet(path / "rows.parquet", columns=["split", "row", "label", "weight"])
+    rows = pd.read_parquet(
+        path / "rows.parquet",
+        columns=["split", "row", "label", "weight"],
+        filters=[("split", "in", list(roles))],
+    )
     positions = {label: i for i, label in enumerate(record.labels)}
     splits: dict[str, Split] = {}
-    for role in ROLES:
+    for role in roles:
         own = rows[rows["split"] == role]
         splits[role] = Split(
             name=role,

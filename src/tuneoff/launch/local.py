@@ -33,6 +33,8 @@ class Prepared:
     device: Device
     precision: Precision
     """What `device` and `precision: auto` come to on this machine."""
+    hidden_size: int = 768
+    """Width of the model's states, on which default learning rates depend."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class LocalLauncher:
         }
         with self._worker() as worker:
             answer = self._answer(worker, request, watch)
-            self._answer(
+            fitted = self._answer(
                 worker,
                 {
                     "do": "fit",
@@ -115,6 +117,7 @@ class LocalLauncher:
             Path(answer["model_path"]),
             answer["device"],
             answer["precision"],
+            fitted["hidden_size"],
         )
 
     @staticmethod

@@ -76,19 +76,21 @@ def fit(request: Request, send: Send) -> None:
     """Try each method on the model's outline; answer `prepared`, or `refused` with the faults."""
     from tuneoff.data.task import open_task
     from tuneoff.model.load import check_fits
+    from tuneoff.model.source import hidden_size
 
+    model = Path(request["model_path"])
     task = open_task(Path(request["task_path"]))
     longest = max(int(split.tokens.lengths.max()) for split in task.splits.values())
     faults: list[Fault] = []
     for name, method, config in request["methods"]:
         try:
-            check_fits(Path(request["model_path"]), method, config, task.labels, longest=longest)
+            check_fits(model, method, config, task.labels, longest=longest)
         except BadInput as error:
             faults += [replace(x, message=f"method {name!r}: {x.message}") for x in error.faults]
     if faults:
         send({"event": "refused", "faults": [asdict(fault) for fault in faults]})
     else:
-        send({"event": "prepared"})
+        send({"event": "prepared", "hidden_size": hidden_size(model)})
 
 
 def run(request: Request, send: Send) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tuneoff.methods.adapted import attach
 from tuneoff.methods.base import Architecture, Hook, Method
+from tuneoff.methods.ranges import DROPOUT, Span
 from tuneoff.methods.targets import Targeted, chosen_linears
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ class AdaloraConfig(Targeted):
     steps. `orthogonal` weighs the penalty that keeps the factors' directions apart.
     """
 
-    rank: int = 8
+    rank: Annotated[int, Span(2, 12, log=True, whole=True)] = 8
     init_rank: int = 12
     alpha: int = 24
-    dropout: float = 0.0
+    dropout: Annotated[float, DROPOUT] = 0.0
     warmup: float = 0.1
     settle: float = 0.3
     interval: int = 10

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tuneoff.methods.base import Architecture, Method, Role
-from tuneoff.methods.targets import chosen_layers
+from tuneoff.methods.ranges import Span
+from tuneoff.methods.targets import LAYERS, chosen_layers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,8 +24,8 @@ class BottleneckConfig:
     ("pfeiffer"); `size`: units of the bottleneck; `layers` as for `lora`."""
 
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"
-    size: int = 48
-    layers: str | int = "all"
+    size: Annotated[int, Span(8, 256, log=True, whole=True)] = 48
+    layers: Annotated[str | int, LAYERS] = "all"
 
     def __post_init__(self) -> None:
         if self.size < 1:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tuneoff.methods.base import Architecture, Method, Pace
+from tuneoff.methods.ranges import Span
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +21,7 @@ class FullConfig:
     uppermost down, in equal shares of the training (Howard and Ruder 2018).
     """
 
-    layer_decay: float = 1.0
+    layer_decay: Annotated[float, Span(0.7, 1.0)] = 1.0
     unfreeze: Literal["at once", "gradual"] = "at once"
 
     def __post_init__(self) -> None:

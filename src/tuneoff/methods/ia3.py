@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from tuneoff.methods.adapted import attach
-from tuneoff.methods.base import Architecture, Method, Pace
+from tuneoff.methods.base import ROLES, Architecture, Method, Pace
+from tuneoff.methods.ranges import Choice
 from tuneoff.methods.targets import Targeted, chosen_linears, linears_of
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 class Ia3Config(Targeted):
     """`targets`: roles or modules that are scaled; those of the feed-forward at their input."""
 
-    targets: tuple[str, ...] = ("key", "value", "ffn_out")
+    targets: Annotated[
+        tuple[str, ...], Choice((("key", "value", "ffn_out"), ("key", "value"), ROLES))
+    ] = ("key", "value", "ffn_out")
 
 
 def apply(model: nn.Module, architecture: Architecture, config: Ia3Config) -> nn.Module:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tuneoff.errors import BadInput, nearest
 from tuneoff.methods.adapted import attach
 from tuneoff.methods.base import Architecture, Method
 from tuneoff.methods.budget import parse_budget, ranks_within
+from tuneoff.methods.ranges import DROPOUT, RANK, Choice
 from tuneoff.methods.targets import Targeted, chosen_linears, linears_of
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ class LoraConfig(Targeted):
     of a rank. `bias`: which biases train along. `init`: how the first matrix is drawn.
     """
 
-    rank: int = 8
-    alpha: float | None = None
-    dropout: float = 0.0
+    rank: Annotated[int, RANK] = 8
+    alpha: Annotated[float | None, Choice((None, 4.0, 16.0, 64.0))] = None
+    dropout: Annotated[float, DROPOUT] = 0.0
     rank_pattern: dict[str, int] = field(default_factory=dict)
     budget: str | None = None
     bias: Literal["none", "all", "lora_only"] = "none"

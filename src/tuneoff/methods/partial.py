@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from tuneoff.errors import BadInput
 from tuneoff.methods.base import Architecture, Method
+from tuneoff.methods.ranges import Span
 from tuneoff.methods.targets import described
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class PartialConfig:
     """`k`: how many of the last layers train; `embeddings`: whether those train, too."""
 
-    k: int = 2
+    k: Annotated[int, Span(1, 4, whole=True)] = 2
     embeddings: bool = False
 
     def __post_init__(self) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from tuneoff.methods.adapted import attach
 from tuneoff.methods.base import Architecture, Method
+from tuneoff.methods.ranges import RANK
 from tuneoff.methods.targets import Targeted, chosen_linears
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class LohaConfig(Targeted):
     """`alpha / rank` scales what the adapter adds; without `alpha` it is 1."""
 
-    rank: int = 8
+    rank: Annotated[int, RANK] = 8
     alpha: int | None = None
 
     def __post_init__(self) -> None:

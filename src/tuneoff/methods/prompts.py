@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tuneoff.errors import BadInput
 from tuneoff.methods.adapted import attach
 from tuneoff.methods.base import Architecture, Method
+from tuneoff.methods.ranges import Span
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class PromptConfig:
     """`tokens`: how many virtual tokens."""
 
-    tokens: int = 20
+    tokens: Annotated[int, Span(5, 100, log=True, whole=True)] = 20
 
     def __post_init__(self) -> None:
         if self.tokens < 1:

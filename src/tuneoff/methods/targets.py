@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Annotated
 
 from tuneoff.errors import BadInput, nearest
 from tuneoff.methods.base import ROLES, Architecture
+from tuneoff.methods.ranges import Choice
 
+TARGETS = Choice((("query", "value"), ("query", "key", "value"), ROLES))
+LAYERS = Choice(("all", "last 2", "first 2"))
 _LAYERS = re.compile(r"all|(?:first|last) [1-9]\d*|\d+(?:-\d+)?(?:, *\d+(?:-\d+)?)*")
 
 
@@ -17,8 +21,8 @@ class Targeted:
     """`targets`: roles of linear layers, or the ends of their module names; `layers`: "all",
     "last 2", "first 2", "0-3" or "0,2,5", counted from 0 at the embeddings."""
 
-    targets: tuple[str, ...] = ROLES
-    layers: str | int = "all"
+    targets: Annotated[tuple[str, ...], TARGETS] = ROLES
+    layers: Annotated[str | int, LAYERS] = "all"
 
     def __post_init__(self) -> None:
         if not self.targets:

@@ -6,9 +6,10 @@ What fine-tuning has to beat to be worth its cost.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from tuneoff.methods.base import Method
+from tuneoff.methods.ranges import Span
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 class TfidfConfig:
     """`ngrams`: longest word n-gram; `min_count`: texts that a term must stand in; `c`: 1 / L2."""
 
-    ngrams: int = 2
-    min_count: int = 1
+    ngrams: Annotated[int, Span(1, 3, whole=True)] = 2
+    min_count: Annotated[int, Span(1, 5, whole=True)] = 1
     max_features: int = 200_000
-    c: float = 10.0
+    c: Annotated[float, Span(0.1, 1000.0, log=True)] = 10.0
 
     def __post_init__(self) -> None:
         if min(self.ngrams, self.min_count, self.max_features) < 1:
@@ -56,5 +57,6 @@ TFIDF = Method(
     summary="no encoder: TF-IDF and logistic regression",
     config=TfidfConfig,
     estimator=estimator,
+    searched="c",
     paper="Salton and Buckley 1988; Pedregosa et al. 2011 (scikit-learn)",
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from tuneoff.methods.adapted import attach
 from tuneoff.methods.base import Architecture, Method
+from tuneoff.methods.ranges import DROPOUT, Span
 from tuneoff.methods.targets import Targeted, chosen_linears
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 class VeraConfig(Targeted):
     """`rank` of the shared matrices; `initial`: first value of the inner vector."""
 
-    rank: int = 256
-    dropout: float = 0.0
+    rank: Annotated[int, Span(32, 1024, log=True, whole=True)] = 256
+    dropout: Annotated[float, DROPOUT] = 0.0
     initial: float = 0.1
 
     def __post_init__(self) -> None:

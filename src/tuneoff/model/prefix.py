@@ -68,14 +68,14 @@ def store_prefix(
     """`task` with the states that the lowest `layers` layers give, read or computed and stored.
 
     `identity` names all that the states depend on beside the task: weights, types, quantisation.
-    Splits are taken in the order train, validation, test, as far as the disk allows; without the
+    Splits are taken in their order, the training rows first, as far as the disk allows; without the
     training rows there is nothing to gain, and the task comes back as it was, with None.
     """
     depth = len(trainee.classifier.architecture.layers)
     folder = task.splits["train"].path.parent / "states"
     digest = hashlib.sha256(f"{identity} {layers}".encode()).hexdigest()[:12]
     stores: dict[str, StateStore] = {}
-    for name in ("train", "validation", "test"):
+    for name in task.splits:
         store = _stored(
             trainee, task.splits[name], folder / f"{name}-{digest}", device, layers, layers == depth
         )

@@ -81,6 +81,13 @@ def find_model(name: str) -> ModelSource:
     )
 
 
+def hidden_size(path: Path) -> int:
+    """Width of the pretrained model's states, from its configuration alone."""
+    from transformers import AutoConfig
+
+    return int(AutoConfig.from_pretrained(path, trust_remote_code=False).hidden_size)
+
+
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (

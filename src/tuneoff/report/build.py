@@ -59,7 +59,7 @@ def build_report(
     predictions |= {run.record.run_id: run.predictions for run in elsewhere}
     errors = _errors(study, records, predictions, rows, annotations)
     summary = {**_summary(folder, study, task, records, predictions, errors), "command": command}
-    summary["audit"] = findings
+    summary |= {"audit": findings, "tuning": folder.trials() if study.tune else None}
     folder.write_summary(summary)
     errors = errors if list_rows or errors is None else replace(errors, listed=[])
     return write_report(folder, summary, records, histories, task, command, errors=errors)

@@ -27,12 +27,14 @@ from tuneoff.compare import display_order
 from tuneoff.compare import format as fmt
 from tuneoff.compare.audit import count_line
 from tuneoff.compare.errors import ErrorAnalysis
+from tuneoff.compare.tuning import budget_text
 from tuneoff.record import QUALITY_METRICS, RunRecord, TaskRecord
 from tuneoff.report import errors as error_section
 from tuneoff.report import palette, tables, verdict, words
 from tuneoff.report.figures import Figure, Material, classes, cost, curves, quality
 from tuneoff.report.figures import errors as error_figures
 from tuneoff.report.figures import task as task_figures
+from tuneoff.report.figures import tuning as tuning_figures
 from tuneoff.store import StudyFolder, write_atomic
 
 
@@ -111,6 +113,7 @@ def _figures(material: Material) -> list[Figure]:
         quality.close_up(material),
         cost.quality_against_cost(material),
         cost.trainable(material),
+        tuning_figures.quality_against_budget(material),
         curves.validation_curves(material),
         curves.loss_curves(material),
         classes.confusion(material),
@@ -163,6 +166,8 @@ def _content(material: Material) -> dict[str, Any]:
         "task": task,
         "splits": tables.split_table(task) if task else None,
         "shared": tables.shared_rows(task) if task else [],
+        "tuning": tables.tuning_table(material),
+        "budget": budget_text(summary["tuning"]) if summary["tuning"] else None,
         "settings": settings,
         "common": common,
         "departures": tables.grouped(departures),

@@ -9,6 +9,7 @@ from typing import Any
 from tuneoff.compare import format as fmt
 from tuneoff.compare.table import mean_of
 from tuneoff.compare.terminal import status_word
+from tuneoff.compare.tuning import ended_text, outcomes, settings_text
 from tuneoff.record import QUALITY_METRICS, RunRecord, Status, TaskRecord
 from tuneoff.report.figures.base import Material
 
@@ -152,6 +153,26 @@ def shared_rows(task: TaskRecord) -> list[str]:
                 f"the {words.get(first, first)} rows too."
             )
     return found
+
+
+def tuning_table(material: Material) -> Table | None:
+    """What each method's search found; None where nothing was searched."""
+    tuning = material.summary["tuning"]
+    if not tuning:
+        return None
+    heads = ["method", "trials", "as it was", "best", "search time", "found"]
+    rows = [
+        [
+            Cell(found.name),
+            Cell(ended_text(found) if found.trials else fmt.MISSING, found.trials),
+            Cell(fmt.score(found.start), found.start),
+            Cell(fmt.score(found.best), found.best),
+            Cell(fmt.seconds(found.seconds), found.seconds),
+            Cell(settings_text(found.settings)),
+        ]
+        for found in outcomes(tuning)
+    ]
+    return Table(heads, rows, words=(len(heads) - 1,))
 
 
 _ALWAYS = ("learning_rate", "epochs", "batch_size")

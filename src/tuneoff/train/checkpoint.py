@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,12 @@ class BestCheckpoint:
         self.epoch, self.score = epoch, score
         self.kept = kept if kept in whole or not whole else whole[0]
         return True
+
+    def is_below(self, floors: Sequence[float], epoch: int) -> bool:
+        """Whether the best score so far is worse than `floors` has it for `epoch`, from 1."""
+        if self.score is None or epoch > len(floors):
+            return False
+        return self._sign * self.score < self._sign * floors[epoch - 1]
 
     @torch.no_grad()
     def restore(self, masters: Mapping[str, Tensor]) -> None:

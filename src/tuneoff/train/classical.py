@@ -56,10 +56,12 @@ def fit(task: Task, method: Method, config: Any, weights: ClassWeights, seed: in
         rows.weights if by_class is None else rows.weights * by_class.numpy()[rows.labels]
     )
     texts = joined_texts(rows.texts(), rows.pairs())
+    at = rows.positions
     pipeline = method.estimator(config, seed)
     start = time.perf_counter()
     last = pipeline.steps[-1][0]
-    pipeline.fit(texts, rows.labels, **{f"{last}__sample_weight": sample_weight})
+    weighing = {f"{last}__sample_weight": sample_weight[at]}
+    pipeline.fit([texts[i] for i in at], rows.labels[at], **weighing)
     return Fitted(pipeline, len(task.labels), time.perf_counter() - start)
 
 

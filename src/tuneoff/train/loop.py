@@ -8,6 +8,7 @@ from its last checkpoint, and ends bit for bit as if nothing had happened.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from tuneoff.data.batches import batch, by_tokens, count_tokens, share, steps
 from tuneoff.data.task import Split, Task
-from tuneoff.errors import Diverged
+from tuneoff.errors import Diverged, Pruned
 from tuneoff.measure.memory import PeakMemory, is_out_of_memory, release_memory
 from tuneoff.measure.meter import TrainMeter
 from tuneoff.measure.quality import score
@@ -66,15 +67,17 @@ def train(
     memory: PeakMemory,
     best: BestCheckpoint,
     checkpoints: Checkpoints,
+    floors: Sequence[float] = (),
 ) -> Trained:
     """Train `trainee`, choose the best epoch on validation, and leave its weights in place.
 
     Goes on from the last of `checkpoints`, if there is one. Raises `Diverged` when loss or gradient
-    are no longer finite, `Interrupted`, after a checkpoint, when the run is asked to end.
+    are no longer finite, `Interrupted`, after a checkpoint, when the run is asked to end, and
+    `Pruned` when the best score so far is worse than `floors` has it for the epoch.
     """
     classifier, masters, hook = trainee.classifier, trainee.masters, trainee.hook
     rows, device = task.splits["train"], accelerator.device
-    steps_per_epoch = math.ceil(len(rows) / settings.batch_size)
+    steps_per_epoch = math.ceil(len(rows.positions) / settings.batch_size)
     total = steps_per_epoch * settings.epochs
     seen = _seen_rows(trainee, rows) if device.type == "cpu" else None
     optimizer = Optimizer(
@@ -115,8 +118,13 @@ def train(
         with meter.running():
             optimizer.settle()
         with meter.evaluating():
-            current = _validate(classifier, task, device, at.epoch, at.step, journal)
+            current = _validate(classifier, task, device, metric, at.epoch, at.step, journal)
         better = best.offer(at.epoch, getattr(current, metric), masters)
+        if best.is_below(floors, at.epoch):
+            raise Pruned(
+                f"ended after epoch {at.epoch} of {settings.epochs}: {metric} {best.score:.4f} on"
+                f" validation, and {floors[at.epoch - 1]:.4f} is the median of the trials before"
+            )
         at = at.next_epoch(better)
         if at.without_gain == settings.early_stopping_patience:
             break
@@ -149,6 +157,7 @@ def _validate(
     classifier: Classifier,
     task: Task,
     device: torch.device,
+    metric: str,
     epoch: int,
     step: int,
     journal: Journal,
@@ -160,14 +169,8 @@ def _validate(
     if not np.isfinite(probabilities).all():
         raise Diverged(f"the model's answers are no longer finite after epoch {epoch}")
     scores = score(split, probabilities, task.labels)
-    journal.write(
-        "validation",
-        step=step,
-        epoch=float(epoch),
-        loss=scores.log_loss,
-        accuracy=scores.accuracy,
-        macro_f1=scores.macro_f1,
-    )
+    told = {key: getattr(scores, key) for key in ("accuracy", "macro_f1", metric)}
+    journal.write("validation", step=step, epoch=float(epoch), loss=scores.log_loss, **told)
     return scores
 
 

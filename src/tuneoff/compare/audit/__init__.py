@@ -34,6 +34,7 @@ from tuneoff.compare.audit.scores import (
     test_picks_checkpoint,
     under_trained,
 )
+from tuneoff.compare.audit.searches import edge_of_range, unequal_tuning
 from tuneoff.compare.audit.show import audit_lines, count_line, faults_in
 
 __all__ = [
@@ -67,6 +68,8 @@ CHECKS: Sequence[Callable[[Evidence], Finding | None]] = (
     under_trained,
     truncation,
     small_test_set,
+    unequal_tuning,
+    edge_of_range,
 )
 
 

@@ -33,6 +33,8 @@ class Evidence:
     """The prepared task's rows: `split, row, text, (text_pair,) label, weight, (group)`."""
     folder: StudyFolder | None = None
     """Where the predictions lie."""
+    tuning: Mapping[str, Any] | None = None
+    """The content of `trials.json`; None where no settings were searched."""
 
     @cached_property
     def finished(self) -> list[RunRecord]:
@@ -112,6 +114,7 @@ def collect(
         histories={r.run_id: folder.run(r.run_id).history() for r in records},
         rows=folder.rows(task) if task is not None else None,
         folder=folder,
+        tuning=folder.trials() if study.tune is not None else None,
     )
 
 

@@ -174,10 +174,23 @@ SMALL_TEST_SET = Kind(
     "The share of right answers on so few rows is uncertain by more than the methods differ.",
 )
 
+UNEQUAL_TUNING = Kind(
+    "unequal-tuning",
+    "The methods were not tuned alike",
+    "More trials find better settings. A method whose search was longer looks better than it is"
+    " beside one whose search was short, or that had none.",
+)
+EDGE_OF_RANGE = Kind(
+    "edge-of-range",
+    "The best setting lies at the edge of its range",
+    "The search was still getting better where its range ended. What lies beyond was not tried.",
+)
+
 KINDS: tuple[Kind, ...] = (
     *(SHARED_LEARNING_RATE, TEST_PICKS_CHECKPOINT, PREMISE_ON_BOTH_SIDES, CHANCE_LEVEL_IN_COST),
     *(UNEQUAL_BUDGET, LABELS_DIFFER_IN_CASE, GLUED_PAIR, SINGLE_SEED, HEAD_COUNTED_TWICE),
     *(PADDED_THROUGHPUT, TRAIN_TEST_OVERLAP, GROUP_ON_BOTH_SIDES, ROWS_MISSING, DIFFERENT_DATA),
     *(DIFFERENT_MACHINES, UNDER_TRAINED, TRUNCATION, SMALL_TEST_SET),
+    *(UNEQUAL_TUNING, EDGE_OF_RANGE),
 )
 """Every kind there is, the ten that published comparisons committed first."""

@@ -26,6 +26,7 @@ from tuneoff.compare.audit.finding import (
     UNDER_TRAINED,
     Finding,
 )
+from tuneoff.compare.audit.searches import methods_searched
 from tuneoff.methods import methods
 from tuneoff.record import RunRecord
 
@@ -45,10 +46,16 @@ STILL_IMPROVING = 0.01
 
 
 def shared_learning_rate(evidence: Evidence) -> Finding | None:
-    """Methods run at one rate only, and the same one, though their defaults lie far apart."""
+    """Methods run at one rate only, and the same one, though their defaults lie far apart.
+
+    A method whose rate was searched has its own, whatever that came to.
+    """
     known = methods()
+    searched = methods_searched(evidence, "learning_rate")
     rates: dict[str, set[float]] = {}
     for record in evidence.trained:
+        if record.method.name in searched:
+            continue
         rate = record.train.get("learning_rate")
         chosen = known.get(record.method.method)
         if isinstance(rate, int | float) and chosen and chosen.learning_rate:
@@ -66,12 +73,13 @@ def shared_learning_rate(evidence: Evidence) -> Finding | None:
     rate, factor = max(apart.items(), key=lambda pair: pair[1], default=(0.0, 0.0))
     if factor < RATES_APART:
         return None
-    concerned = [r for r in evidence.trained if r.method.method in by_rate[rate]]
+    left = [r for r in evidence.trained if r.method.name not in searched]
+    concerned = [r for r in left if r.method.method in by_rate[rate]]
     return SHARED_LEARNING_RATE.found(
         f"{joined(names_of(concerned))} were trained at the same learning rate,"
         f" {fmt.setting(rate)}; their usual rates lie a factor of {factor:.3g} apart.",
         "Leave the rate to each method (learning_rate: auto), or give each the same number of"
-        " trials on validation.",
+        " trials on validation (--tune 8).",
         run_ids(concerned),
     )
 

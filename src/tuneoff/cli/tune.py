@@ -1,0 +1,68 @@
+"""`tuneoff tune`: the same number of trials for each method, on validation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tuneoff.cli.compare import asked_content
+from tuneoff.cli.options import study_options
+
+TRIALS = 8
+"""Of each method, where neither option nor study file says."""
+
+
+@study_options
+def tune(
+    study_file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[STUDY.yaml]", help="A study file; options go over it."),
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("studies/study"),
+    methods: Annotated[
+        str | None, typer.Option(help="Methods, separated by commas (see: tuneoff methods).")
+    ] = None,
+    launcher: Annotated[str, typer.Option(help="Where trials execute: local.")] = "local",
+    workers: Annotated[int, typer.Option(help="Methods that are searched at the same time.")] = 1,
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Try everything anew, or what is missing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the trials as JSON.")] = False,
+    study: dict[str, Any],
+) -> None:
+    """Find settings for each method with the same number of trials on the validation rows.
+
+    The test rows are not read. tuned.yaml in the study's folder holds what was found; compare with
+    --tune and as many trials takes them over and goes on with the study's seeds.
+    """
+    from rich.console import Console
+
+    from tuneoff.compare.tuning import render_tuning
+    from tuneoff.launch import launcher as open_launcher
+    from tuneoff.progress import watcher
+    from tuneoff.spec import parse_study
+    from tuneoff.store import StudyFolder
+    from tuneoff.study import complete
+    from tuneoff.tune import tune_study
+    from tuneoff.tune_spec import plain_tune
+
+    content = asked_content(study_file, methods, study)
+    asked = plain_tune(content.get("tune"))
+    if asked is None or isinstance(asked, dict):
+        content["tune"] = {"trials": TRIALS, **(asked or {})}
+    file = str(study_file) if study_file else None
+    checked = complete(parse_study(content, file=file), file=file)
+    folder = StudyFolder(out)
+    with open_launcher(launcher, workers) as launch, watcher(quiet=as_json) as watch:
+        found = tune_study(checked, folder, launcher=launch, watch=watch, fresh=fresh)
+    if as_json:
+        typer.echo(json.dumps(found.to_plain(), indent=1, ensure_ascii=False))
+    else:
+        console = Console()
+        console.print(render_tuning(found.to_plain()))
+        console.print(f"Tuned: {folder.tuned_file}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if found.complete else 1)

@@ -1,0 +1,144 @@
+"""What the search found, against what it spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tuneoff.compare import format as fmt
+from tuneoff.compare.tuning import settings_text
+from tuneoff.record import QUALITY_METRICS
+from tuneoff.report.figures.base import Figure, Material, Plot, axis, heading, layout, text
+from tuneoff.report.palette import Look, colour
+
+Trial = Mapping[str, Any]
+
+
+def quality_against_budget(material: Material) -> Figure | None:
+    """Best validation score so far after each trial, and after the time that the trials took."""
+    tuning = material.summary["tuning"]
+    searches = [s for s in (tuning or {}).get("methods", []) if _reached(s["trials"], tuning)]
+    if not searches:
+        return None
+    title = QUALITY_METRICS[tuning["metric"]].title
+    return Figure(
+        "tuning-budget",
+        "Quality against the budget spent",
+        f"Line: the best {title} on the validation rows so far. Marks: the single trials, open "
+        "where one was ended early; those far below the lines lie outside. The first trial has the "
+        "study's own settings. A line that still climbs at its end asks for more trials; one that "
+        "is flat from the start had good settings to begin with. The test rows were not read "
+        "before the last trial.",
+        [
+            _plot(material, tuning, searches, title, time=False),
+            _plot(material, tuning, searches, title, time=True),
+        ],
+    )
+
+
+def _plot(
+    material: Material,
+    tuning: Mapping[str, Any],
+    searches: Sequence[Mapping[str, Any]],
+    title: str,
+    *,
+    time: bool,
+) -> Plot:
+    traces: list[dict[str, Any]] = []
+    for search in searches:
+        trials = search["trials"]
+        spent = _seconds(trials) if time else [float(t["number"]) for t in trials]
+        traces += _traces(search["name"], material.looks[search["name"]], trials, spent, tuning)
+    last = max(len(s["trials"]) for s in searches)
+    steps = {} if time else {"dtick": max(1, round(last / 8)), "tick0": 0}
+    budget = "seconds of the search, all trials together" if time else "trials"
+    return Plot(
+        "tuning-seconds" if time else "tuning-trials",
+        f"Line chart of the best {title} on validation so far against {budget}, for each method",
+        traces,
+        layout(
+            title=heading(f"best {title} on validation"),
+            xaxis=axis(budget, rangemode="tozero", **steps),
+            yaxis=axis(nticks=7, range=_range(searches, tuning)),
+        ),
+        330,
+    )
+
+
+def _range(searches: Sequence[Mapping[str, Any]], tuning: Mapping[str, Any]) -> list[float]:
+    """All lines, with a margin: a trial that learned nothing must not press them together."""
+    best = [_reached(search["trials"], tuning) for search in searches]
+    values = [score for line in best for score in line if score is not None]
+    margin = 0.08 * (max(values) - min(values)) or 0.02
+    return [min(values) - margin, max(values) + margin]
+
+
+def _traces(
+    name: str,
+    look: Look,
+    trials: Sequence[Trial],
+    spent: Sequence[float],
+    tuning: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    best = _reached(trials, tuning)
+    single = [(x, t) for x, t in zip(spent, trials, strict=True) if _score(t, tuning) is not None]
+    paint = colour(look.colour)
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [x for x, y in zip(spent, best, strict=True) if y is not None],
+            "y": [y for y in best if y is not None],
+            "line": {"color": paint, "width": 2, "dash": look.dash, "shape": "hv"},
+            "hoverinfo": "skip",
+        },
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [x for x, _ in single],
+            "y": [_score(t, tuning) for _, t in single],
+            "marker": {
+                "color": [colour("paper") if t["score"] is None else paint for _, t in single],
+                "size": 7,
+                "symbol": look.symbol,
+                "line": {"color": paint, "width": 1.4},
+            },
+            "customdata": [_told(name, t) for _, t in single],
+            "hovertemplate": "%{customdata}<br>%{y:.4f}<extra></extra>",
+        },
+    ]
+
+
+def _told(name: str, trial: Trial) -> str:
+    ended = "" if trial["score"] is not None else f" ({trial['status']})"
+    told = f"<b>{text(name, 60)}</b>, trial {trial['number']}{ended}"
+    return f"{told}<br>{text(settings_text(trial['settings']), 80)}"
+
+
+def _score(trial: Trial, tuning: Mapping[str, Any]) -> float | None:
+    """Of a trial that was ended early, the best score that it had reached."""
+    if trial["score"] is not None:
+        return float(trial["score"])
+    if not trial["scores"]:
+        return None
+    pick = max if QUALITY_METRICS[tuning["metric"]].higher_is_better else min
+    return float(pick(trial["scores"]))
+
+
+def _reached(trials: Sequence[Trial], tuning: Mapping[str, Any]) -> list[float | None]:
+    """The best score of the finished trials up to each; empty where none has finished."""
+    pick = max if QUALITY_METRICS[tuning["metric"]].higher_is_better else min
+    best: list[float | None] = []
+    for trial in trials:
+        known = [s for s in (best[-1] if best else None, trial["score"]) if s is not None]
+        best.append(float(pick(known)) if known else None)
+    return best if any(score is not None for score in best) else []
+
+
+def _seconds(trials: Sequence[Trial]) -> list[float]:
+    """Spent when each trial had ended; one whose process died is not counted."""
+    spent, total = [], 0.0
+    for trial in trials:
+        total += trial["seconds"] if fmt.known(trial["seconds"]) else 0.0
+        spent.append(total)
+    return spent

@@ -1,0 +1,115 @@
+"""A launcher without processes: what a trial scores depends on its learning rate alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuneoff.launch import Prepared
+from tuneoff.launch.local import Exit
+from tuneoff.methods import method
+from tuneoff.record import (
+    Cost,
+    DataInfo,
+    MethodInfo,
+    Quality,
+    Quantiles,
+    RunRecord,
+    Scores,
+    SplitRecord,
+    Status,
+    TaskRecord,
+)
+from tuneoff.spec import RunSpec
+from tuneoff.store import RunFolder
+
+_LENGTHS = Quantiles(3, 4, 5, 6, 7, 8, 9, 5.0)
+_SPLIT = SplitRecord(100, {"a": 60, "b": 40}, _LENGTHS, [[3, 100]], 0, 0.0, 0)
+TASK = TaskRecord(
+    fingerprint="d",
+    key="k",
+    labels=["a", "b"],
+    pair=False,
+    max_length=64,
+    splits={"train": _SPLIT, "validation": _SPLIT, "test": _SPLIT},
+    shared_rows={},
+    lengths_by_label={},
+    model="m",
+    model_fingerprint="f",
+    model_type="bert",
+)
+PREPARED = Prepared(TASK, Path("k"), Path("m"), device="cpu", precision="fp32", hidden_size=768)
+
+
+def scores(value: float) -> Scores:
+    return Scores(value, value, value, value, value, value, 1 - value, 0.0, {}, [[1]])
+
+
+class Graded(nullcontext[Any]):
+    """A launcher whose runs score best at the learning rate 1e-3 and lose a tenth a decade.
+
+    After epoch 1 a run has half of that, after epoch 2 all; it keeps to the floors of its trial.
+    """
+
+    workers = 2
+
+    def __init__(self, dies_at: int | None = None) -> None:
+        super().__init__()
+        self.dies_at = dies_at
+        """Number of the run at which everything is broken off."""
+        self.ran: list[RunSpec] = []
+
+    def prepare(self, *_: Any) -> Prepared:
+        return PREPARED
+
+    def run(
+        self, spec: RunSpec, folder: RunFolder, prepared: Prepared, watch: Callable[..., None]
+    ) -> Exit:
+        if self.dies_at is not None and len(self.ran) >= self.dies_at:
+            raise KeyboardInterrupt
+        self.ran.append(spec)
+        rate: Any = spec.train.learning_rate
+        if rate == "auto":
+            rate = method(spec.method).rate_for(prepared.hidden_size)
+        value = 0.9 - 0.1 * abs(math.log10((rate or 1.0) / 1e-3))
+        floors = spec.trial.floors if spec.trial else ()
+        pruned = bool(floors) and value / 2 < floors[0]
+        rows = [(1.0, value / 2)] if pruned else [(1.0, value / 2), (2.0, value)]
+        folder.history_file.write_text(
+            "".join(
+                json.dumps({"kind": "validation", "epoch": epoch, spec.metric: score}) + "\n"
+                for epoch, score in rows
+            )
+        )
+        folder.write_record(
+            RunRecord(
+                run_id=spec.run_id,
+                status=Status.PRUNED if pruned else Status.FINISHED,
+                method=MethodInfo(spec.name, spec.method, "selective", spec.config),
+                seed=spec.seed,
+                model=spec.model,
+                metric=spec.metric,
+                data=DataInfo("d", 100, 100, 0 if spec.trial else 100, ["a", "b"]),
+                train={"learning_rate": rate},
+                quality=Quality()
+                if pruned
+                else Quality(validation=scores(value), test=None if spec.trial else scores(value)),
+                cost=Cost(total_seconds=2.0),
+                trial=spec.trial is not None,
+            )
+        )
+        return Exit(0, False, False)
+
+    def close(self, grace: float = 0.0) -> None:
+        """Nothing runs."""
+
+
+@pytest.fixture
+def graded() -> type[Graded]:
+    return Graded
