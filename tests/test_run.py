@@ -232,7 +232,10 @@ def test_other_precisions_learn_too(run_toy: RunToy, toy_task: ToyTask, precisio
     # Masters and both moments in float32 for the body; the head has no second copy.
     parameters, memory = made.record.parameters, made.record.cost.memory
     low, high = 12 * parameters.trainable_body, 8 * parameters.trainable_head
-    assert low + high <= memory["optimizer_state"] < low + high + 2000
+    # Of the token embeddings that train there is a part of its own beside the master, and of those
+    # that no training row holds there are no moments.
+    table = 4 * 28 * 64
+    assert low + high - table <= memory["optimizer_state"] < low + high + table + 2000
     assert memory["weights"] < 2.4 * parameters.total
 
 

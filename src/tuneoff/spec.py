@@ -349,9 +349,8 @@ def _seeds(value: Any, file: str | None) -> list[int]:
         )
     seeds = list(range(value)) if isinstance(value, int) else list(value)
     if not seeds or len(set(map(repr, seeds))) < len(seeds):
-        raise BadInput(
-            Fault("seeds must be at least 1, or a list of seeds that names each once", file=file)
-        )
+        rule = "seeds must name at least one seed: a number from 1, or a list with each once"
+        raise BadInput(Fault(rule, file=file))
     outside = [s for s in seeds if isinstance(s, int) and not 0 <= s < 2**32]
     if outside:  # numpy takes no others
         raise BadInput(Fault(f"a seed lies in [0, 2^32), not {outside[0]}", file=file))
