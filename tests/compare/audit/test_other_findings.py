@@ -68,6 +68,15 @@ def test_truncation(made: Any, max_length: int, told: bool) -> None:
         assert found["truncation"].concerned == ["train split", "test split"]
 
 
+def test_untested_labels(made: Any) -> None:
+    rare = [{"text": "cat bird cat bird", "label": "rare"}, {"text": "snow cat", "label": "rare"}]
+    study = made([*singles(300), *rare], singles(200, 1000), singles(100, 2000))
+    found = study.found()
+    assert found["untested-labels"].severity == "warning"
+    assert found["untested-labels"].what == "No test row has the label 'rare' (2 rows in all)."
+    assert "untested-labels" not in made().found()
+
+
 def on(key: str, value: Any, method: str) -> Callable[[RunRecord], RunRecord]:
     """An edit that changes what one method's environment says under `key`."""
 

@@ -25,6 +25,7 @@ from tuneoff.compare.audit.rows import (
     rows_missing,
     train_test_overlap,
     truncation,
+    untested_labels,
 )
 from tuneoff.compare.audit.scores import (
     different_data,
@@ -70,6 +71,7 @@ CHECKS: Sequence[Callable[[Evidence], Finding | None]] = (
     small_test_set,
     unequal_tuning,
     edge_of_range,
+    untested_labels,
 )
 
 

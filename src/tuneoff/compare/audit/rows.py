@@ -22,6 +22,7 @@ from tuneoff.compare.audit.finding import (
     ROWS_MISSING,
     TRAIN_TEST_OVERLAP,
     TRUNCATION,
+    UNTESTED_LABELS,
     Finding,
     Severity,
 )
@@ -75,6 +76,26 @@ def labels_differ_in_case(evidence: Evidence) -> Finding | None:
         f"Classes of their own that look like one: {joined(alike_told, 3)}.",
         "Give each class one spelling in all files, and run again.",
         named_rows(rows[rows["label"].isin(rare)]) if rows is not None else [],
+    )
+
+
+def untested_labels(evidence: Evidence) -> Finding | None:
+    """Labels of the study that no test row has."""
+    test = evidence.task.splits.get("test") if evidence.task else None
+    if evidence.task is None or test is None:
+        return None
+    absent = [label for label in evidence.task.labels if not test.label_counts.get(label)]
+    if not absent:
+        return None
+    known = {
+        label: sum(split.label_counts.get(label, 0) for split in evidence.task.splits.values())
+        for label in absent
+    }
+    told = joined([f"{label!r} ({known[label]:,} rows in all)" for label in absent], 5)
+    return UNTESTED_LABELS.found(
+        f"No test row has the label {told}.",
+        "Add rows of it, merge it with another label, or take it out.",
+        severity="warning",
     )
 
 
