@@ -301,7 +301,12 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
             save_file({"logits": logits}, job.folder.sample_file)
             _write_predictions(job.folder, job.task, answers)
             save_classifier(
-                trainee, job.model_path, job.folder.model, method=job.method, config=job.config
+                trainee,
+                job.model_path,
+                job.folder.model,
+                method=job.method,
+                config=job.config,
+                name=job.spec.model,
             )
             stored = storage_bytes(job.folder.model, classifier.model) if trained else 0
     parts = _memory_parts(weights, trained, evaluate_peak, memory.reserved())

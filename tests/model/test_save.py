@@ -244,3 +244,21 @@ def test_qlora(run_toy: RunToy, open_elsewhere: OpenElsewhere, precision: str) -
     lora = run_toy("lora", "bert", task=made.task, epochs=1)
     assert made.record.parameters == lora.record.parameters
     assert made.record.cost.memory["weights"] < lora.record.cost.memory["weights"]
+
+
+@pytest.mark.parametrize(
+    ("name", "opener"),
+    [
+        ("full", "transformers.AutoModelForSequenceClassification"),
+        ("lora", "peft.AutoPeftModelForSequenceClassification"),
+        ("adapter", "tuneoff.load"),
+    ],
+)
+def test_the_card_says_what_it_is(run_toy: Any, name: str, opener: str) -> None:
+    made = run_toy(name, epochs=1)
+    card = (made.folder.model / "README.md").read_text(encoding="utf-8")
+    assert f"# A text classifier by `{name}`" in card
+    assert f"**From**: `{made.model}`" in card
+    assert "`animals`, `food`, `weather`" in card
+    assert f"**Opens with**: `{opener}" in card
+    assert "More Information Needed" not in card

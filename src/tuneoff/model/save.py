@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -20,17 +21,21 @@ from tuneoff.model.load import REBUILT, Trainee
 from tuneoff.model.packed import Classifier, unwrapped
 from tuneoff.store import write_json
 
+LISTED = 12
+"""Labels that a model card names."""
+
 
 def save_classifier(
-    trainee: Trainee, base: Path, folder: Path, *, method: Method, config: Any
+    trainee: Trainee, base: Path, folder: Path, *, method: Method, config: Any, name: str
 ) -> None:
-    """Write `folder`: trained weights in float32, labels in `config.json`, the tokenizer.
+    """Write `folder`: trained weights in float32, labels in `config.json`, the tokenizer, a card.
 
-    `base` is the pretrained model's folder. Weights that did not train are taken from there, not
-    from the model's copy in the computing precision. An adapter's folder holds `base/`, the base
-    model's configuration with the study's labels and a link to its weights: PEFT reads the number
-    of labels from the base and nowhere else. So does that of a method whose modules neither
-    Transformers nor PEFT know, with `method.json` by which `tuneoff.load` builds them again.
+    `base` is the pretrained model's folder, `name` what it is called. Weights that did not train
+    are taken from there, not from the model's copy in the computing precision. An adapter's folder
+    holds `base/`, the base model's configuration with the study's labels and a link to its weights:
+    PEFT reads the number of labels from the base and nowhere else. So does that of a method whose
+    modules neither Transformers nor PEFT know, with `method.json` by which `tuneoff.load` builds
+    them again.
     The trainee's model is not to be used any more.
     """
     classifier, weights = trainee.classifier, dict(trainee.masters)
@@ -47,8 +52,39 @@ def save_classifier(
     else:
         _save_whole(base, labelled, {**_head(classifier), **weights}, temporary)
     load_tokenizer(base).save_pretrained(temporary)
+    card = _card(method, name, list(labelled.id2label.values()), _opener(temporary))
+    (temporary / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
+
+
+def _opener(folder: Path) -> str:
+    """What opens a saved model, of the three kinds there are."""
+    if (folder / REBUILT).is_file():
+        return "tuneoff.load, given the folder of the run"
+    if (folder / "adapter_config.json").is_file():
+        return "peft.AutoPeftModelForSequenceClassification.from_pretrained"
+    return "transformers.AutoModelForSequenceClassification.from_pretrained"
+
+
+def _card(method: Method, name: str, labels: list[str], opener: str) -> str:
+    """A model card: what this is, in place of the empty form that libraries leave."""
+    told = ", ".join(
+        f"`{json.dumps(label, ensure_ascii=False)[1:-1]}`" for label in labels[:LISTED]
+    )
+    more = f" and {len(labels) - LISTED} more (`config.json`)" if len(labels) > LISTED else ""
+    return f"""---
+library_name: {"peft" if opener.startswith("peft") else "transformers"}
+pipeline_tag: text-classification
+---
+
+# A text classifier by `{method.name}`
+
+- **From**: `{name}`, {method.summary}
+- **Labels**: {told}{more}
+- **Opens with**: `{opener}`
+- **Data, settings, scores**: `record.json` and `predictions.parquet` in the folder above
+"""
 
 
 def _config(classifier: Classifier, base: Path) -> Any:
