@@ -328,3 +328,10 @@ def test_the_verdicts_settings_change_no_run() -> None:
 def test_the_examples_can_be_run(file: Path) -> None:
     study = complete(parse_study(read_study(file), file=str(file)), file=str(file))
     assert study.methods
+
+
+@pytest.mark.parametrize("content", ['text,label\n"a: b": c: d\n', "text,label\na,b\n"])
+def test_a_data_file_in_the_place_of_a_study_file_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "train.csv").write_text(content)
+    with pytest.raises(BadInput, match=r"Give data with --train .*train\.csv"):
+        read_study(tmp_path / "train.csv")

@@ -36,7 +36,7 @@ KINDS = ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.parquet", "a.csv.gz", "a.json
 COLUMNS = Columns(weight="w", group="g")
 
 
-def read(name: str, content: bytes, columns: Columns = COLUMNS) -> pd.DataFrame | None:
+def read_or_refused(name: str, content: bytes, columns: Columns = COLUMNS) -> pd.DataFrame | None:
     """The rows of a file, or None if it is refused; any other outcome is an error."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
@@ -67,7 +67,7 @@ def read(name: str, content: bytes, columns: Columns = COLUMNS) -> pd.DataFrame 
 @example(name="a.csv", content=b"text,label,w,g\n\x00,\xc3\xa9,1e999,\r\n")
 @example(name="a.parquet", content=b"PAR1\x00\x00\x00\x00PAR1")
 def test_arbitrary_bytes(name: str, content: bytes) -> None:
-    read(name, content)
+    read_or_refused(name, content)
 
 
 MARKS = st.sampled_from([*',;\t|"\n\r{}[]:\\ \0', "text", "label", "w", "g", "1", "é", "\ufeff"])
@@ -83,7 +83,7 @@ def test_arbitrary_marks(name: str, parts: list[str], headed: bool) -> None:
     """What the readers' grammars are made of, in any order."""
     separator = "\t" if name == "a.tsv" else ","
     head = separator.join(["text", "label", "w", "g"]) + "\n" if headed else ""
-    read(name, (head + "".join(parts)).encode(errors="surrogatepass"))
+    read_or_refused(name, (head + "".join(parts)).encode(errors="surrogatepass"))
 
 
 JSON = st.recursive(
@@ -100,8 +100,8 @@ RECORD = st.fixed_dictionaries(
 @fuzzed
 @given(st.lists(RECORD | JSON, min_size=1, max_size=8))
 def test_arbitrary_values(records: list[Any]) -> None:
-    read("a.jsonl", "\n".join(map(json.dumps, records)).encode(), Columns())
-    read("a.jsonl", "\n".join(map(json.dumps, records)).encode())
+    read_or_refused("a.jsonl", "\n".join(map(json.dumps, records)).encode(), Columns())
+    read_or_refused("a.jsonl", "\n".join(map(json.dumps, records)).encode())
 
 
 CELLS = st.text(st.characters(codec="utf-8"), max_size=30)
@@ -141,7 +141,7 @@ def test_any_table_is_read_back_the_same(name: str, write: Any) -> None:
     @example([("a\r\nb", "\r", "\ufeff"), ('"', '""', ","), ("\0", "=1+1", "x\u2028y")])
     def check(rows: list[tuple[str, str, str]]) -> None:
         frame = pd.DataFrame(rows, columns=["text", "other", "label"], dtype="str")
-        found = read(name, write(frame), Columns(text_pair="other"))
+        found = read_or_refused(name, write(frame), Columns(text_pair="other"))
         assert found is not None
         assert found["text"].tolist() == [row[0] for row in rows]
         assert found["text_pair"].tolist() == [row[1] for row in rows]
@@ -162,4 +162,4 @@ def test_altered_parquet(changes: list[tuple[int, int]]) -> None:
     content = bytearray(PARQUET)
     for place, byte in changes:
         content[place] = byte
-    read("a.parquet", bytes(content))
+    read_or_refused("a.parquet", bytes(content))

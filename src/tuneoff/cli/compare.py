@@ -13,7 +13,7 @@ import typer
 from tuneoff.cli.options import Strict, over, study_options
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from tuneoff.compare.console import Terminal
 
 
 @study_options
@@ -73,7 +73,7 @@ def asked_content(
     return over(read_study(study_file) if study_file else {}, study)
 
 
-def show_paths(console: Console, summary: dict[str, Any], report: Path) -> None:
+def show_paths(console: Terminal, summary: dict[str, Any], report: Path) -> None:
     """The last lines: the command that uses the recommended model, and where the report is."""
     lines = [f"Report: {report}"]
     if (summary["recommendation"] or {}).get("command"):

@@ -39,9 +39,9 @@ def tune(
     The test rows are not read. tuned.yaml in the study's folder holds what was found; compare with
     --tune and as many trials takes them over and goes on with the study's seeds.
     """
-    from rich.console import Console
-
+    from tuneoff.compare.console import Terminal
     from tuneoff.compare.tuning import render_tuning
+    from tuneoff.errors import printable
     from tuneoff.launch import launcher as open_launcher
     from tuneoff.progress import watcher
     from tuneoff.spec import parse_study
@@ -60,9 +60,9 @@ def tune(
     with open_launcher(launcher, workers) as launch, watcher(quiet=as_json) as watch:
         found = tune_study(checked, folder, launcher=launch, watch=watch, fresh=fresh)
     if as_json:
-        typer.echo(json.dumps(found.to_plain(), indent=1, ensure_ascii=False))
+        typer.echo(printable(json.dumps(found.to_plain(), indent=1, ensure_ascii=False)))
     else:
-        console = Console()
+        console = Terminal()
         console.print(render_tuning(found.to_plain()))
         console.print(f"Tuned: {folder.tuned_file}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(0 if found.complete else 1)

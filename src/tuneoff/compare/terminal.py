@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType  # noqa: TID251  (a type)
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text

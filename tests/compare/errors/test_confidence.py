@@ -91,3 +91,18 @@ def test_certain_answers_survive_scaling() -> None:
     found = temperature(true, sure)
     assert 1 < found <= 20
     assert np.isfinite(softened(sure, found)).all()
+
+
+def test_a_temperature_that_mends_nothing_is_not_praised() -> None:
+    from tuneoff.compare.errors import analyze
+    from tuneoff.report.errors import findings
+
+    table = calibrated(3000, 1, 2.0)
+    told = findings(analyze(collect({"full": [table]}, LABELS)))[-1]
+    assert "full is too sure of itself" in told
+    # of the validation rows the model is too sure, of the test rows not sure enough
+    other = calibrated(3000, 1, 0.5)
+    mixed = table.where(table["split"] == "validation", other)
+    told = findings(analyze(collect({"full": [mixed]}, LABELS)))[-1]
+    assert "cannot be mended by a temperature" in told
+    assert "sure of itself" not in told
