@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -107,6 +108,24 @@ def test_majority_answers_with_the_largest_label_of_training(study: Study) -> No
         "macro_f1": pytest.approx(f1_score(truth, answers, average="macro", zero_division=0)),
     }
     assert summary["rows"] == {"train": 800, "validation": 90, "test": 100}
+    # a label that no test row has is no part of the mean
+    rare = replace(task(), labels=["no", "rare", "yes"])
+    assert summarize(study("full"), rare, [])["reference"] == summary["reference"]
+
+
+@pytest.mark.parametrize(("longest", "near"), [(8, False), (40, True)])
+def test_the_limit_is_drawn_where_texts_come_near_it(longest: int, near: bool) -> None:
+    from tuneoff.report.figures.task import length_histogram
+
+    made = task()
+    splits = {
+        name: replace(found, length_histogram=[[0, 10], [longest, 90]])
+        for name, found in made.splits.items()
+    }
+    figure = length_histogram(replace(made, splits=splits))
+    assert figure is not None
+    assert bool(figure.plots[0].layout["shapes"]) == near
+    assert ("dashed line" in figure.caption) == near
 
 
 def test_the_summary_is_json_and_names_each_machine_once(study: Study, record: Record) -> None:
