@@ -1,9 +1,9 @@
-"""Attention on this CPU: PyTorch's flash kernel against the backward pass of ours.
+"""Attention on this CPU: PyTorch's flash kernel against ours.
 
     python benchmarks/attention.py
 
-Prints, for some numbers of texts and lengths (12 heads of 32, bf16), the median milliseconds of
-the flash kernel's forward and backward pass and of our backward pass, taken in turn.
+Prints, for some numbers of texts and lengths (12 heads of 32, bf16), the median
+milliseconds of the flash kernel's forward and backward pass and of ours, taken in turn.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import torch
 
-from tuneoff.model.attention import _group_backward
+from tuneoff.model.attention import Group, Packing, _group_backward, _group_forward, _room
 
 HEADS, SIZE = 12, 32
 SHAPES = ((16, 16), (16, 32), (16, 64), (8, 128), (16, 304), (2, 512))
@@ -28,16 +28,21 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 
 def times_of(texts: int, length: int) -> list[float]:
-    """Median milliseconds: forward, the flash kernel's backward pass, ours."""
+    """Median milliseconds: the flash kernel forward and backward, ours forward and backward."""
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
     scale = SIZE**-0.5
     q, k, v, d = (torch.randn(texts, HEADS, length, SIZE).bfloat16() for _ in range(4))
+    packing = Packing([length] * texts, torch.device("cpu"))
+    group = Group(0, texts * length, texts, length, length, None, None)
     out, log_sum = flash(q, k, v, 0.0, False, scale=scale)
+    flat = log_sum.reshape(texts * HEADS, length, 1).float()
+    rooms = (_room(packing, q.transpose(1, 2)[0]), _room(packing, q.transpose(1, 2)[0]))
     work: list[Callable[[], object]] = [
         lambda: flash(q, k, v, 0.0, False, scale=scale),
         lambda: flash_backward(d, q, k, v, out, log_sum, 0.0, False, scale=scale),
-        lambda: _group_backward(q, k, v, out, d, log_sum, scale, padded=False),
+        lambda: _group_forward(q, k, v, group, scale, rooms[0]),
+        lambda: _group_backward(q, k, v, out, d, flat, length, scale, rooms),
     ]
     for call in work:  # kernels are built at their first call
         call()
@@ -47,11 +52,13 @@ def times_of(texts: int, length: int) -> list[float]:
 
 def main() -> None:
     print(f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
-    print("texts  tokens  forward  backward: flash    ours   ratio")
+    print("                forward                  backward")
+    print("texts  tokens   flash    ours   ratio    flash    ours   ratio")
     for texts, length in SHAPES:
-        forward, theirs, ours = times_of(texts, length)
-        ratio = theirs / ours
-        print(f"{texts:5}  {length:6}  {forward:7.2f}  {theirs:15.2f} {ours:7.2f} {ratio:6.1f}x")
+        flash, flash_back, ours, back = times_of(texts, length)
+        forward = f"{flash:7.2f} {ours:7.2f} {flash / ours:6.1f}x"
+        backward = f"{flash_back:8.2f} {back:7.2f} {flash_back / back:6.1f}x"
+        print(f"{texts:5}  {length:6} {forward} {backward}")
 
 
 if __name__ == "__main__":

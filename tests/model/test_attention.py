@@ -86,15 +86,27 @@ def test_bfloat16_is_near_float32(lengths: list[int], spread: float) -> None:
 
 
 @pytest.mark.parametrize("piece", [1, 500, 3000])
-def test_pieces_give_the_same_gradients(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+def test_pieces_give_the_same(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
     lengths = [9, 10, 10, 11, 11, 11, 12]
-    _, theirs = both(lengths, torch.float32)
+    whole, _ = both(lengths, torch.bfloat16)
     assert len(attention._pieces(7, 3, 12)) == 3  # 4 + 2 + 1 texts: all of them fit at once
     monkeypatch.setattr(attention, "_PIECE", piece)
     assert len(attention._pieces(7, 3, 12)) > 3 or piece == 3000
-    pieces, _ = both(lengths, torch.float32)
-    for mine, yours in zip(pieces.grads, theirs.grads, strict=True):
-        torch.testing.assert_close(mine, yours, rtol=1e-4, atol=1e-5)
+    pieces, _ = both(lengths, torch.bfloat16)
+    for mine, yours in zip([pieces.out, *pieces.grads], [whole.out, *whole.grads], strict=True):
+        torch.testing.assert_close(mine, yours, rtol=0.01, atol=0.001)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_largest_of_a_row_is_read_from_its_bits(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(200, 24).to(dtype)
+    rows[:50] = -rows[:50].abs()  # negative ones alone
+    rows[:80, 7:] = -torch.inf
+    rows[100], rows[101, 3], rows[102, 0] = 0.0, -0.0, torch.inf
+    assert torch.equal(attention._largest(rows), rows.amax(-1, keepdim=True))
+    rows[150, 2] = torch.nan
+    assert attention._largest(rows)[150].isnan()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
