@@ -20,6 +20,7 @@ from tuneoff.methods import parse_config
 from tuneoff.methods.base import Hook, Method, Pace
 from tuneoff.model.architecture import EncoderArchitecture, describe
 from tuneoff.model.dropout import use_byte_dropout
+from tuneoff.model.fused import fuse_low_rank
 from tuneoff.model.packed import Classifier
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def load_classifier(
     if not method.quantized:  # lowered first: the device never holds the body in float32
         trained.to(device)
         masters = {name: master.to(device) for name, master in masters.items()}
+    fuse_low_rank(trained)
     dropout = use_byte_dropout(trained, seed) if device.type == "cpu" else None
     paces = {}
     if method.pace:
@@ -298,6 +300,7 @@ def load_trained(
         model.to(device)
     model.requires_grad_(False)
     _lower(model, architecture, dtype)
+    fuse_low_rank(model)
     return Classifier(model, architecture).eval()
 
 
