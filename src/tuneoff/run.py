@@ -290,6 +290,11 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
                 f"memory ran out: steps were computed in pieces of {trained.micro_batch_tokens:,}"
                 f" tokens instead of {planned:,} (the same result)"
             )
+        if trained.recomputed and settings.gradient_checkpointing == "auto":
+            outcome.warnings.append(
+                "memory ran out for a single example: layers were computed again in the backward"
+                " pass (gradient_checkpointing; the same result, in more time)"
+            )
     memory.reset()
     answers = _evaluate(job, task, classifier, outcome, journal)
     evaluate_peak = memory.peak()

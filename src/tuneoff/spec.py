@@ -87,6 +87,9 @@ class TrainSpec:
     micro_batch_tokens: int | None = None
     """Real tokens per forward pass at the most; a step of more is split (same result). None: 2,048
     on a CPU, 16,384 elsewhere."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Layers keep their input alone and are computed again in the backward pass: less memory, a
+    third more time, the same result. "auto": once a single example does not fit without."""
     frozen_prefix: Literal["stored", "recomputed", "dropout"] = "stored"
     """Layers below the first trained one give the same in each epoch: "stored" keeps their states
     on disk, once per study, "recomputed" does not. "dropout" leaves their dropout on, as the plain

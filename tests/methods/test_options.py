@@ -200,11 +200,12 @@ def test_a_budget_of_a_tiny_model_is_kept_by_the_run(run_toy: RunToy, name: str)
         assert made.record.parameters.trainable_percent == pytest.approx(12, abs=0.3)
 
 
-def test_lora_plus_lets_the_second_matrices_alone_run(tiny_model: TinyModel) -> None:
-    made = trainee(tiny_model("bert"), "lora_plus", ratio=4.0)
-    assert {n for n, pace in made.paces.items() if pace.rate == 4.0} == {
-        n for n in made.masters if ".lora_B." in n
-    }
+def test_lora_plus_paces_its_matrices_around_the_head(tiny_model: TinyModel) -> None:
+    made = trainee(tiny_model("bert"), "lora_plus", ratio=4.0, bias="all")
+    for matrix, rate in (("A", 0.5), ("B", 2.0)):
+        ran = {n for n, pace in made.paces.items() if pace.rate == pytest.approx(rate)}
+        assert ran == {n for n in made.masters if f".lora_{matrix}." in n} != set()
+    assert {pace.rate for n, pace in made.paces.items() if n.endswith("bias")} == {1.0}
     assert not any("classifier" in name or "pooler" in name for name in made.paces)
 
 

@@ -99,9 +99,10 @@ PISSA = Method(
 class LoraPlusConfig(LoraConfig):
     """`ratio`: learning rate of the second matrix over that of the first.
 
-    The paper advises 16 with a smaller rate of the first. Here the head trains at the first's rate,
-    and many labels need a fast head: at 16 either the head comes too late or the second matrix runs
-    too fast (macro-F1 of banking77 0.88 at 5e-5, 0.90 at 1e-4).
+    The learning rate is the head's; the two matrices' lie around it, at rate / sqrt(ratio) and
+    rate * sqrt(ratio), so that a ratio of 1 is `lora`. The paper gives the rate of the first matrix
+    and 16 times as much to the second; a head at the first's rate comes too late for many labels
+    (macro-F1 of banking77 0.80 where `lora` has 0.93).
     """
 
     ratio: float = 4.0
@@ -113,7 +114,9 @@ class LoraPlusConfig(LoraConfig):
 
 
 def _faster_b(name: str, architecture: Architecture, config: LoraPlusConfig) -> Pace:
-    return Pace(rate=config.ratio if ".lora_B." in name else 1.0)
+    if ".lora_A." in name:
+        return Pace(rate=config.ratio**-0.5)
+    return Pace(rate=config.ratio**0.5 if ".lora_B." in name else 1.0)
 
 
 LORA_PLUS = Method(
@@ -121,7 +124,7 @@ LORA_PLUS = Method(
     family="low rank",
     summary="as lora, the second matrix with a learning rate 4 times that of the first",
     config=LoraPlusConfig,
-    learning_rate=2.5e-4,
+    learning_rate=3.5e-4,
     apply=apply,
     pace=_faster_b,
     paper="Hayou et al. 2024, https://arxiv.org/abs/2402.12354",

@@ -64,6 +64,11 @@ class Classifier(nn.Module):
             self._last = frozenset(inner.get_submodule(architecture.layers[-1]).modules())
             inner.get_submodule(architecture.parting).register_forward_pre_hook(self._part)
 
+    @property
+    def parts_tokens(self) -> bool:
+        """Whether the last layer goes on with the texts' first tokens alone."""
+        return bool(self._last)
+
     def train(self, mode: bool = True) -> Classifier:
         """As PyTorch's, but that the frozen prefix drops nothing, the same in each epoch."""
         super().train(mode)

@@ -27,6 +27,7 @@ from tuneoff.measure.quality import score
 from tuneoff.methods.base import Hook
 from tuneoff.model.load import Trainee
 from tuneoff.model.packed import Classifier, unwrapped
+from tuneoff.model.recompute import Recomputation
 from tuneoff.record import Scores
 from tuneoff.spec import TrainSpec
 from tuneoff.train import stop
@@ -52,6 +53,8 @@ class Trained:
     optimizer_bytes: int
     micro_batch_tokens: int
     """What fitted into memory at once."""
+    recomputed: bool
+    """Whether the layers were computed again in the backward pass."""
 
 
 def train(
@@ -97,6 +100,9 @@ def train(
     resumable = Resumable(checkpoints, trainee, optimizer, order, meter, log, best, journal)
     at = resumable.go_on() or Position(micro_batch_tokens=micro_batch_tokens(settings, device))
     fits = at.micro_batch_tokens
+    layers = Recomputation(classifier, trainee.dropout)
+    layers.on = settings.gradient_checkpointing is True
+    spare = layers if settings.gradient_checkpointing == "auto" else None
 
     while at.epoch <= settings.epochs:
         classifier.train()
@@ -105,7 +111,9 @@ def train(
         with meter.running():
             for chosen in chosen_rows[at.steps_in_epoch :]:
                 rate = optimizer.learning_rate
-                value, fits = _step(model, rows, chosen, loss, optimizer, hook, accelerator, fits)
+                value, fits = _step(
+                    model, rows, chosen, loss, optimizer, hook, accelerator, fits, spare
+                )
                 at = at.next_step(fits)
                 hook.after_step(at.step, masters)
                 optimizer.renew()
@@ -139,6 +147,7 @@ def train(
         gradient_bytes=optimizer.gradient_bytes(),
         optimizer_bytes=optimizer.state_bytes(),
         micro_batch_tokens=fits,
+        recomputed=layers.on,
     )
 
 
@@ -194,9 +203,11 @@ def _step(
     hook: Hook,
     accelerator: Accelerator,
     fits: int,
+    spare: Recomputation | None,
 ) -> tuple[Tensor, int]:
     """One optimizer step over the rows `chosen`; its mean loss, still on the device, and the tokens
-    that fit into memory at once: `fits`, or half of it and so on after running out.
+    that fit into memory at once: `fits`, or half of it and so on after running out. Where a single
+    example does not fit, its layers keep less, if `spare` can be switched on.
 
     The model's own weights are as they were until `optimizer.renew`.
     """
@@ -207,9 +218,14 @@ def _step(
             value = _gradient(model, rows, chosen, pieces, loss, optimizer, hook, accelerator)
             break
         except (RuntimeError, MemoryError) as problem:  # torch.OutOfMemoryError is the former
-            if not is_out_of_memory(problem) or len(pieces) == len(mine):
+            if not is_out_of_memory(problem):
                 raise
-            fits = min(fits, int(rows.tokens.lengths[mine].sum())) // 2
+            if len(pieces) < len(mine):
+                fits = min(fits, int(rows.tokens.lengths[mine].sum())) // 2
+            elif spare is None or spare.on:
+                raise
+            else:
+                spare.on = True
         optimizer.forget()  # outside of the handler, whose traceback holds what filled the memory
         release_memory()
     optimizer.step()
