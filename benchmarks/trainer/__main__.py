@@ -14,18 +14,16 @@ import argparse
 import fnmatch
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from case import Case, model_folder, write_rows
+from machine import machine
 
 HERE = Path(__file__).parent
 SIDES = ("tuneoff", "expert", "default")
@@ -39,34 +37,6 @@ TIMED = (
     Case("imdb", "lora", shape="bert-base", train_rows=96),
     Case("imdb", "full", shape="distilbert", train_rows=96),
 )
-
-
-def machine(precision: str) -> dict[str, Any]:
-    """What ran, and how fast it multiplies in `precision`."""
-    import torch
-
-    from tuneoff.measure.compute import product_rate
-    from tuneoff.model.precision import DTYPES
-
-    gpu = torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else "cpu")
-    names = ("torch", "transformers", "peft", "accelerate", "tuneoff")
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "processor": torch.cuda.get_device_name() if gpu else _processor(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in names},
-        "product_rate": product_rate(DTYPES[precision], device, seconds=3.0),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
 
 
 def measure(case: Case, side: str, work: Path, data: Path | None, compiled: bool) -> dict[str, Any]:

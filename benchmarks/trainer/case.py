@@ -11,7 +11,16 @@ import numpy as np
 import pandas as pd
 
 RANK, ALPHA = 8, 16
-LEARNING_RATES = {"full": 2e-4, "partial": 4e-4, "lora": 2e-3, "qlora": 2e-3}
+LEARNING_RATES = {
+    "full": 2e-4,
+    "weighted": 2e-4,
+    "partial": 4e-4,
+    "head": 4e-3,
+    "bitfit": 4e-3,
+    "ia3": 1e-2,
+    "lora": 2e-3,
+    "qlora": 2e-3,
+}
 """For a hidden size of 384; the width of the benchmark's other models changes no speed."""
 
 

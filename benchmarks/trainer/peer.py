@@ -72,26 +72,55 @@ def load(case: Case, path: str, labels: list[str], expert: bool) -> Any:
         )
     model = AutoModelForSequenceClassification.from_pretrained(path, **options)
     architecture = describe(model)
-    if case.method == "partial":
+    for module in model.modules():
+        # bitsandbytes repacks 4-bit weights at the first evaluation on a CPU with bf16 products,
+        # and cannot train from then on; tuneoff switches it off, so the scripts may, too.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    if case.method in ("head", "partial", "bitfit"):
         model.requires_grad_(False)
-        for name in (*architecture.layers[-2:], *architecture.head):
+        above = architecture.layers[-2:] if case.method == "partial" else ()
+        for name in (*above, *architecture.head):
             model.get_submodule(name).requires_grad_(True)
+        if case.method == "bitfit":
+            for name, weight in model.named_parameters():
+                if name.endswith("bias"):
+                    weight.requires_grad_(True)
     if case.method in ("lora", "qlora"):
         if case.method == "qlora":
             model = peft.prepare_model_for_kbit_training(
                 model, use_gradient_checkpointing=not expert
             )
-        model = peft.get_peft_model(
-            model,
-            peft.LoraConfig(
-                task_type="SEQ_CLS",
-                r=RANK,
-                lora_alpha=ALPHA,
-                target_modules=list(architecture.linears),
-                modules_to_save=sorted({name.rsplit(".", 1)[-1] for name in architecture.head}),
-            ),
+        config: Any = peft.LoraConfig(
+            task_type="SEQ_CLS",
+            r=RANK,
+            lora_alpha=ALPHA,
+            target_modules=list(architecture.linears),
+            modules_to_save=sorted({name.rsplit(".", 1)[-1] for name in architecture.head}),
         )
+        model = peft.get_peft_model(model, config)
+    if case.method == "ia3":
+        inputs = architecture.linear("ffn_out")
+        config = peft.IA3Config(
+            task_type="SEQ_CLS",
+            target_modules=[*architecture.linear("key"), *architecture.linear("value"), *inputs],
+            feedforward_modules=inputs,
+            modules_to_save=sorted({name.rsplit(".", 1)[-1] for name in architecture.head}),
+        )
+        model = peft.get_peft_model(model, config)
     return model
+
+
+class WeightedTrainer(Trainer):
+    """The way to class weights that the Trainer's guide shows."""
+
+    weights: torch.Tensor
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = torch.nn.functional.cross_entropy(outputs.logits.float(), labels, self.weights)
+        return (loss, outputs) if return_outputs else loss
 
 
 def rows(path: Path, tokenizer: Any, labels: list[str]) -> list[dict[str, Any]]:
@@ -124,7 +153,7 @@ def main() -> None:
             "torch_compile": bool(more.get("compile")),
         }
     watch = Stopwatch()
-    trainer = Trainer(
+    trainer = (WeightedTrainer if case.method == "weighted" else Trainer)(
         model=model,
         args=TrainingArguments(
             output_dir=str(folder / "out"),
@@ -138,15 +167,20 @@ def main() -> None:
             use_cpu=not gpu,
             seed=case.seed,
             save_strategy="no",
+            eval_strategy="epoch" if more.get("validate") else "no",
             report_to=[],
             disable_tqdm=True,
             logging_strategy="no",
             **flags,
         ),
         train_dataset=train,
+        eval_dataset=rows(folder / "validation.csv", tokenizer, labels),
         data_collator=DataCollatorWithPadding(tokenizer),
         callbacks=[watch],
     )
+    if case.method == "weighted":
+        counts = np.bincount([r["labels"] for r in train], minlength=len(labels))
+        trainer.weights = torch.tensor(len(train) / (len(labels) * counts), dtype=torch.float32)
     memory.reset()
     trainer.train()
     peak = memory.peak()
