@@ -50,11 +50,7 @@ def by_tuneoff(case: Case, folder: Path, model: Path) -> float:
         "data": {s: str(folder / f"{s}.csv") for s in ("train", "validation", "test")}
         | {"text_pair": "text_pair"},
         "methods": methods,
-        "train": {
-            "epochs": case.epochs,
-            "batch_size": case.batch_size,
-            "precision": case.precision,
-        },
+        "train": train,
         "seeds": list(SEEDS),
     }
     file = folder / "study.yaml"
