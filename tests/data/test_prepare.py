@@ -52,7 +52,7 @@ def model(tokenizer_folder: Path) -> dict[str, Any]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
+    files = (p for p in folder.rglob("*") if p.is_file() and not p.match("*.seconds.json"))
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
