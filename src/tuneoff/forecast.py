@@ -162,7 +162,7 @@ def _probe(
     launcher: LocalLauncher,
     train_rows: int | None,
 ) -> _Probe:
-    """Run the first of `specs` on an excerpt, in the folder `scratch`, which is empty afterwards."""
+    """Run the first of `specs` on an excerpt, in the folder `scratch`; empty afterwards."""
     train = specs[0].train
     taken = launcher.excerpt(
         prepared,

@@ -1,4 +1,4 @@
-"""A few rows of a prepared task, chosen to stand for all of it: what a forecast tries a method on."""
+"""A few rows of a prepared task that stand for all of it: what a forecast tries a method on."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 
@@ -67,7 +68,7 @@ class Laps:
     def _read(self, count: int | None = None) -> None:
         """Book the first `count` events, all of which the device has passed; keep the last."""
         done = self._events[:count]
-        for (_, before), (part, after) in zip(done, done[1:], strict=False):
+        for (_, before), (part, after) in pairwise(done):
             if part is not None:
                 self._seconds[part] += before.elapsed_time(after) / 1000
         self._events = self._events[len(done) - 1 :]

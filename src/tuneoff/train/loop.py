@@ -218,7 +218,8 @@ def _step(work: _Work, chosen: Rows, fits: int) -> tuple[Tensor, int]:
             if not is_out_of_memory(problem) or len(pieces) == len(mine):
                 raise
             fits = min(fits, int(lengths[mine].sum())) // 2
-        work.optimizer.forget()  # outside of the handler, whose traceback holds what filled the memory
+        # Outside of the handler, whose traceback holds what filled the memory.
+        work.optimizer.forget()
         release_memory()
     work.optimizer.step()
     work.laps.lap("optimizer")
