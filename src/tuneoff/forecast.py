@@ -123,7 +123,7 @@ class _Probe:
     def share(self, what: str, *splits: str) -> float:
         """How many times more `what` (tokens, rows) all of these splits have."""
         every, own = self.taken[f"all_{what}"], self.taken[what]
-        return sum(every[s] for s in splits) / max(1, sum(own[s] for s in splits))
+        return float(sum(every[s] for s in splits) / max(1, sum(own[s] for s in splits)))
 
 
 def _of_method(
@@ -263,7 +263,7 @@ def _step_seconds(probe: _Probe, epochs: int) -> float:
     again = took[count : 2 * count]
     typical = took[max(2, extremes) : count] + again[extremes:]
     cold = sum(max(0.0, a - b) for a, b in zip(took[:2], again[:2], strict=False))
-    return sum(typical) / len(typical) * taken["all_steps"] * epochs + cold
+    return float(sum(typical) / len(typical) * taken["all_steps"] * epochs + cold)
 
 
 def _fitted(found: MethodForecast, probes: Sequence[_Probe]) -> MethodForecast:
@@ -278,7 +278,7 @@ def _fitted(found: MethodForecast, probes: Sequence[_Probe]) -> MethodForecast:
             return known[-1]
         a, b = (probe.taken["rows"]["train"] for probe in probes)
         power = math.log(known[1] / known[0]) / math.log(b / a)
-        return known[1] * last.share("rows", "train") ** min(2.0, max(0.0, power))
+        return float(known[1] * last.share("rows", "train") ** min(2.0, max(0.0, power)))
 
     fit = grown([p.record.cost.train_seconds for p in probes])
     stored = round(grown([p.record.cost.storage_bytes for p in probes]))
@@ -308,7 +308,7 @@ def _content(
     """`forecast.json`: per method, per run in the order of the study, and of the whole study."""
     by_name = {m.name: m for m in methods}
     computed: set[str] = set()
-    runs = []
+    runs: list[dict[str, Any]] = []
     for spec in specs:
         own = by_name[spec.name]
         first = own.prefix is not None and own.prefix not in computed
@@ -318,10 +318,11 @@ def _content(
         run = {"run_id": spec.run_id, "name": spec.name, "seed": spec.seed, "total_seconds": total}
         runs.append(run | {"computes_prefix": first and more > 0})
     known = [m for m in methods if m.total_seconds is not None]
-    seconds = sum(r["total_seconds"] or 0.0 for r in runs)
+    seconds: float = sum(r["total_seconds"] or 0.0 for r in runs)
     seconds += sum(m.around_seconds * len(m.runs) for m in known)
     prefixes = {m.prefix: m.prefix_bytes for m in known if m.prefix}
     disk = sum((m.disk_bytes or 0) * len(m.runs) for m in known) + sum(prefixes.values())
+    data = _bytes(prepared.task_path) - _bytes(prepared.task_path / "states")
     return {
         "schema": SCHEMA,
         "model": study.model,
@@ -332,7 +333,7 @@ def _content(
             "seconds": seconds / max(1, min(workers, len(specs))),
             "workers": workers,
             "peak_memory_bytes": max((m.peak_memory_bytes or 0 for m in known), default=None),
-            "disk_bytes": disk + _bytes(prepared.task_path),
+            "disk_bytes": disk + data,
             "checkpoint_bytes": max((m.checkpoint_bytes for m in known), default=0),
             "trials_seconds": _trials(study, known),
         },

@@ -475,7 +475,7 @@ def _memory_parts(
 def _parts(outcome: _Outcome, total: float, tokenize: float | None) -> dict[str, float]:
     """Where the `total` went, by `PARTS`; what no part accounts for is `other`."""
     seconds = outcome.seconds
-    parts = {key: seconds[key] for key in ("load", "prefix") if key in seconds}
+    parts: dict[str, float] = {k: seconds[k] for k in ("load", "prefix") if k in seconds}
     parts |= outcome.laps or ({"train": seconds["train"]} if "train" in seconds else {})
     parts |= {
         "evaluate": seconds.get("validate", 0.0) + seconds.get("evaluate", 0.0),

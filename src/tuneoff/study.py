@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tuneoff.errors import BadInput, Fault, nearest
 from tuneoff.launch import LocalLauncher, Prepared
@@ -290,7 +290,7 @@ def run_one(
     folder.clear(keep_checkpoint=not fresh)
     folder.write_spec(spec)
     watch.started(spec)
-    more = {"profile": True} if profile else {}
+    more: dict[str, Any] = {"profile": True} if profile else {}
     ended = launcher.run(spec, folder, prepared, lambda event: watch.progress(spec, event), **more)
     record = folder.record()
     if record is None:
