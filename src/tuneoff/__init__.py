@@ -9,9 +9,9 @@
     study.best().predict(["What a film!"])
 
 The layers, from the top; each imports those below it alone. The desk, which never imports torch:
-`cli`, `api` > `report` > `compare` > `tune` > `study` > `launch` > `methods`. The engine: `ship` >
-`run` > `train` > `measure` > `model` > `data` > `methods`. The waist, where they meet: `store` >
-`record` > `spec` > `errors`.
+`cli`, `api` > `report` > `compare` > `forecast` > `tune` > `study` > `launch` > `methods`. The
+engine: `ship` > `run` > `train` > `measure` > `model` > `data` > `methods`. The waist, where they
+meet: `store` > `record` > `spec` > `errors`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tuneoff.api import Run, Study, compare, load, train, tune
+    from tuneoff.api import Run, Study, compare, forecast, load, train, tune
     from tuneoff.errors import BadInput, TuneoffError
 
 _HOME = {
     "compare": "api",
+    "forecast": "api",
     "train": "api",
     "tune": "api",
     "load": "api",
@@ -44,6 +45,7 @@ __all__ = [
     "TuneoffError",
     "__version__",
     "compare",
+    "forecast",
     "load",
     "train",
     "tune",
@@ -60,9 +62,9 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Keeps `tuneoff.compare`, `tuneoff.train` and `tuneoff.tune` the functions that they name.
+    """Keeps `tuneoff.compare`, `tuneoff.train` and so on the functions that they name.
 
-    They share their names with subpackages, which the import system would bind here in their
+    They share their names with modules, which the import system would bind here in their
     place. `from tuneoff.train import …` is not touched by this.
     """
 

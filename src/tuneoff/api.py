@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneoff.compare import summarize, to_frame
 from tuneoff.errors import BadInput, Fault, nearest
+from tuneoff.forecast import forecast_study
 from tuneoff.launch import launcher as open_launcher
 from tuneoff.record import QUALITY_METRICS, RunRecord, Status
 from tuneoff.report import build_report
@@ -185,6 +187,33 @@ def tune(
     with open_launcher(launcher, workers) as launch, _watcher(progress) as watch:
         found = tune_study(asked, StudyFolder(out), launcher=launch, watch=watch, fresh=fresh)
     return found.to_plain()
+
+
+def forecast(
+    study: str | Path | Mapping[str, Any] | None = None,
+    *,
+    out: str | Path | None = None,
+    methods: Sequence[str | Mapping[str, Any]] | None = None,
+    seeds: int | Sequence[int] | None = None,
+    workers: int = 1,
+    launcher: str = "local",
+    progress: bool = True,
+    **options: Any,
+) -> dict[str, Any]:
+    """What a study will take, as `tuneoff forecast` says it: the content of `forecast.json`.
+
+    Arguments are those of `compare`. Seconds and bytes of each method's run, and of the study; each
+    method is tried on a few steps. Without `out` nothing is left on disk. Raises `BadInput` before
+    anything is run.
+    """
+    with tempfile.TemporaryDirectory(prefix="tuneoff-") as scratch:
+        folder = Path(out or scratch)
+        content = _content(study, options, folder, methods)
+        if seeds is not None:
+            content["seeds"] = seeds
+        asked = complete(parse_study(content))
+        with open_launcher(launcher, workers) as launch, _watcher(progress) as watch:
+            return forecast_study(asked, StudyFolder(folder), launcher=launch, watch=watch)
 
 
 def train(

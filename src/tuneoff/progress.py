@@ -25,6 +25,7 @@ PHASES = {
     "test": "testing",
     "save": "saving",
     "check": "opening the saved model",
+    "probe": "trying",
 }
 
 
@@ -69,7 +70,7 @@ class Lines(Quiet):
 
     def preparing(self, event: dict[str, Any]) -> None:
         """What is being prepared."""
-        self._say(PHASES[event["phase"]])
+        self._say(preparing_line(event))
 
     def planned(self, runs: int, finished: int, task: TaskRecord, kind: str = "run") -> None:
         """How much there is to do."""
@@ -124,7 +125,7 @@ class Bars(Quiet):
         """What is being prepared."""
         if self._study is None:
             self._study = self._bars.add_task("study", total=None, status="")
-        self._bars.update(self._study, status=PHASES[event["phase"]])
+        self._bars.update(self._study, status=preparing_line(event))
 
     def planned(self, runs: int, finished: int, task: TaskRecord, kind: str = "run") -> None:
         """How much there is to do."""
@@ -181,6 +182,11 @@ def plan_line(runs: int, finished: int, task: TaskRecord, kind: str = "run") -> 
         f" {len(task.labels)} labels, up to {task.max_length} tokens"
     )
     return f"{text}; {finished} finished before" if finished else text
+
+
+def preparing_line(event: dict[str, Any]) -> str:
+    """What is done before the runs, and with which method."""
+    return " ".join([PHASES[event["phase"]], *([event["of"]] if "of" in event else [])])
 
 
 def progress_line(event: dict[str, Any]) -> str:

@@ -144,7 +144,26 @@ class Cost:
     flops_utilization: float | None = None
     """The model's arithmetic for real tokens over the measured rate of a plain matrix product."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Where the total went: load, train, evaluate, save."""
+    """Where the total went: load, prefix, train, validate, evaluate, checkpoint, save."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """The same in finer parts, by the names of `PARTS`: all but `tokenize` make up the total."""
+
+
+PARTS = {
+    "tokenize": "tokenising",
+    "load": "loading",
+    "prefix": "frozen layers",
+    "data": "data",
+    "forward": "forward",
+    "backward": "backward",
+    "optimizer": "optimizer",
+    "train": "fitting",
+    "evaluate": "evaluation",
+    "save": "saving",
+    "other": "other",
+}
+"""Where a run's time goes, in words. `tokenize` is done once for all runs of a study, and stands in
+each of their records without being part of their total."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from tuneoff.data.gather import ROLES
 from tuneoff.data.share import with_rows
-from tuneoff.data.task import Task, open_task
+from tuneoff.data.task import Split, Task, open_task, tokenize_seconds
 from tuneoff.errors import Diverged, Interrupted, Pruned, TuneoffError
 from tuneoff.measure.compute import product_rate, training_flops
 from tuneoff.measure.environment import environment
@@ -28,6 +28,7 @@ from tuneoff.measure.memory import PeakMemory, is_out_of_memory, weight_bytes
 from tuneoff.measure.parameters import count_parameters
 from tuneoff.measure.quality import score
 from tuneoff.measure.storage import storage_bytes
+from tuneoff.measure.trace import Trace
 from tuneoff.methods import config_to_plain, method, parse_config
 from tuneoff.methods.base import Method
 from tuneoff.model.contract import WeightsWatch, reopened, sample_logits
@@ -73,6 +74,8 @@ class _Outcome:
     warnings: list[str] = field(default_factory=list)
     checks: Checks | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    laps: dict[str, float] = field(default_factory=dict)
+    """Of the training steps alone, by part."""
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -92,6 +95,8 @@ def run(
     model_path: Path,
     emit: Emit,
     own_process: bool = False,
+    whole: Path | None = None,
+    profile: bool = False,
 ) -> RunRecord:
     """Train, measure and save as `spec` asks; write and return the record, whatever happens.
 
@@ -99,6 +104,9 @@ def run(
     folder. `emit` is told the progress, a few times per second. In a process of its own, SIGTERM
     and SIGINT let the run save a checkpoint and end as `interrupted`. A trial is scored on the
     validation rows alone, and leaves neither predictions nor a model.
+
+    `whole`: the task of which the one in `task_path` is an excerpt; the run is a forecast's then.
+    `profile`: leave a trace of some steps in the folder's `profile/`.
     """
     if own_process:
         stop.listen()
@@ -120,7 +128,19 @@ def run(
         if chosen.apply is None:
             _classical(spec, folder, task, chosen, config, outcome, journal)
         else:
-            job = _Job(spec, folder, task, chosen, config, device, precision, rate, model_path)
+            job = _Job(
+                spec,
+                folder,
+                task,
+                chosen,
+                config,
+                device,
+                precision,
+                rate,
+                model_path,
+                whole=open_task(whole, ["train"]).splits["train"] if whole else None,
+                trace=Trace(folder.profile, device) if profile else None,
+            )
             _encoder(job, outcome, journal)
     except Exception as problem:
         status, error = _status(problem), _message(problem)
@@ -132,10 +152,12 @@ def run(
             shutil.rmtree(folder.checkpoint, ignore_errors=True)
     if outcome.quality.test is not None and chosen.family != "baseline":
         outcome.warnings += blind_warnings(outcome.quality.test, task.labels)
+    total = time.perf_counter() - started
     outcome.cost = replace(
         outcome.cost,
-        total_seconds=time.perf_counter() - started,
+        total_seconds=total,
         seconds=outcome.seconds,
+        parts=_parts(outcome, total, tokenize_seconds(task_path)),
     )
     record = RunRecord(
         run_id=spec.run_id,
@@ -222,6 +244,8 @@ class _Job:
     precision: Precision
     learning_rate: float | None
     model_path: Path
+    whole: Split | None = None
+    trace: Trace | None = None
 
     @property
     def identity(self) -> str:
@@ -279,10 +303,15 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
                 job.folder.checkpoint, job.spec.run_id, settings.checkpoint_seconds
             ),
             floors=job.spec.trial.floors if job.spec.trial else (),
+            whole=job.whole,
+            trace=job.trace,
         )
         outcome.seconds.update(
-            train=trained.meter.train_seconds, validate=trained.meter.evaluate_seconds
+            train=trained.meter.train_seconds,
+            validate=trained.meter.evaluate_seconds,
+            checkpoint=trained.meter.save_seconds,
         )
+        outcome.laps = trained.meter.laps.seconds
         outcome.best_epoch = trained.best_epoch
         planned = micro_batch_tokens(settings, job.device)
         if trained.micro_batch_tokens < planned:
@@ -448,6 +477,19 @@ def _memory_parts(
         "evaluate_peak": evaluate_peak,
         "reserved_peak": reserved,
     }
+
+
+def _parts(outcome: _Outcome, total: float, tokenize: float | None) -> dict[str, float]:
+    """Where the `total` went, by `PARTS`; what no part accounts for is `other`."""
+    seconds = outcome.seconds
+    parts: dict[str, float] = {k: seconds[k] for k in ("load", "prefix") if k in seconds}
+    parts |= outcome.laps or ({"train": seconds["train"]} if "train" in seconds else {})
+    parts |= {
+        "evaluate": seconds.get("validate", 0.0) + seconds.get("evaluate", 0.0),
+        "save": seconds.get("checkpoint", 0.0) + seconds.get("save", 0.0),
+    }
+    parts["other"] = max(0.0, total - sum(parts.values()))
+    return parts if tokenize is None else {"tokenize": tokenize, **parts}
 
 
 def _utilization(

@@ -3,10 +3,11 @@
     study.yaml                      the study, every default filled in
     data/<key>/                     the prepared task: task.json, rows.parquet, token stores
     runs/<run-id>/                  one run: spec.json, record.json, history.jsonl,
-                                    predictions.parquet, model/, log.txt
+                                    predictions.parquet, model/, log.txt; profile/ if asked
     trials/<run-id>/                one trial of a search: a run without predictions and model
     trials/trials.json              the searches of all methods, and what they found
     tuned.yaml                      the study with the settings that were found
+    forecast.json                   what the runs were expected to take
     summary.json, report.html       what the runs say together
 
 Whoever reads sees a file whole or not at all: writing goes to a temporary name, then is renamed.
@@ -128,6 +129,7 @@ class RunFolder:
         self.model = self.path / "model"
         self.log_file = self.path / "log.txt"
         self.checkpoint = self.path / "checkpoint"
+        self.profile = self.path / "profile"
         self.sample_file = self.path / ".sample.safetensors"
 
     @classmethod
@@ -196,7 +198,8 @@ class RunFolder:
         files = [self.record_file, self.predictions_file, self.log_file, self.sample_file]
         for file in files if going_on else [*files, self.history_file]:
             file.unlink(missing_ok=True)
-        for folder in (self.model,) if going_on else (self.model, self.checkpoint):
+        left = (self.model, self.profile)
+        for folder in left if going_on else (*left, self.checkpoint):
             if folder.is_dir():
                 shutil.rmtree(folder)
 
@@ -268,6 +271,7 @@ class StudyFolder:
         self.tuned_file = self.path / "tuned.yaml"
         self.summary_file = self.path / "summary.json"
         self.report_file = self.path / "report.html"
+        self.forecast_file = self.path / "forecast.json"
 
     @classmethod
     def open(cls, path: str | Path) -> StudyFolder:
@@ -351,6 +355,17 @@ class StudyFolder:
         if not self.trials_file.is_file():
             return None
         content: dict[str, Any] = json.loads(self.trials_file.read_text(encoding="utf-8"))
+        return content
+
+    def write_forecast(self, forecast: dict[str, Any]) -> None:
+        """Keep what the runs are expected to take."""
+        write_json(self.forecast_file, forecast)
+
+    def forecast(self) -> dict[str, Any] | None:
+        """What `tuneoff forecast` expected of the study; None where nobody asked."""
+        if not self.forecast_file.is_file():
+            return None
+        content: dict[str, Any] = json.loads(self.forecast_file.read_text(encoding="utf-8"))
         return content
 
     def write_summary(self, summary: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tuneoff.errors import BadInput, Fault, nearest
 from tuneoff.launch import LocalLauncher, Prepared
@@ -205,8 +205,12 @@ def train_one(
     launcher: LocalLauncher,
     watch: Watcher,
     fresh: bool = False,
+    profile: bool = False,
 ) -> tuple[TaskRecord, RunRecord]:
-    """The one run of a completed study of one method and one seed, in the folder `out` itself."""
+    """The one run of a completed study of one method and one seed, in the folder `out` itself.
+
+    `profile`: it leaves a trace of some steps. `BadInput` if it is finished, or has no steps.
+    """
     home, folder = StudyFolder(out), RunFolder(out)
     if home.runs_folder.is_dir():
         raise BadInput(Fault("is the folder of a study, not of a run", file=str(out)))
@@ -215,12 +219,17 @@ def train_one(
         prepared = prepare(study, home, launcher, watch)
         (spec,) = plan(study, prepared)
         known = folder.record()
+        if profile and method(spec.method).learning_rate is None:
+            raise BadInput(f"{spec.method} takes no steps that a profile could show.")
         if not fresh and known is not None and known.run_id == spec.run_id and is_finished(known):
+            if profile:
+                mend = "--fresh trains it again; or give another folder (--out)."
+                raise BadInput(Fault("the run is finished", file=str(out), mend=mend))
             watch.planned(1, 1, prepared.task)
             return prepared.task, known
         watch.planned(1, 0, prepared.task)
         return prepared.task, run_one(
-            spec, folder, prepared, launcher=launcher, watch=watch, fresh=fresh
+            spec, folder, prepared, launcher=launcher, watch=watch, fresh=fresh, profile=profile
         )
 
 
@@ -228,6 +237,15 @@ def prepare(
     study: StudySpec, folder: StudyFolder, launcher: LocalLauncher, watch: Watcher
 ) -> Prepared:
     """The task on disk; keeps the completed study's file. `BadInput` stops all."""
+    prepared = check_and_prepare(study, folder, launcher, watch)
+    folder.write_spec(study)
+    return prepared
+
+
+def check_and_prepare(
+    study: StudySpec, folder: StudyFolder, launcher: LocalLauncher, watch: Watcher
+) -> Prepared:
+    """As `prepare`, and the study's file stays as it is."""
     check_inside(folder.data, folder.path)
     prepared = launcher.prepare(study, folder.data, watch.preparing)
     labels = prepared.task.labels
@@ -240,7 +258,6 @@ def prepare(
                 for x in unknown
             ]
         )
-    folder.write_spec(study)
     return prepared
 
 
@@ -262,6 +279,7 @@ def run_one(
     launcher: LocalLauncher,
     watch: Watcher,
     fresh: bool = False,
+    profile: bool = False,
 ) -> RunRecord:
     """Run one spec in a process of its own; a process that dies leaves a record all the same.
 
@@ -272,10 +290,11 @@ def run_one(
     folder.clear(keep_checkpoint=not fresh)
     folder.write_spec(spec)
     watch.started(spec)
-    ended = launcher.run(spec, folder, prepared, lambda event: watch.progress(spec, event))
+    more: dict[str, Any] = {"profile": True} if profile else {}
+    ended = launcher.run(spec, folder, prepared, lambda event: watch.progress(spec, event), **more)
     record = folder.record()
     if record is None:
-        record = _record_of_death(spec, folder, prepared.task, ended)
+        record = record_of_death(spec, folder, prepared.task, ended)
         folder.write_record(record)
     counted = _counted(record, None if fresh else before)
     if counted != record:
@@ -295,7 +314,8 @@ def _counted(record: RunRecord, before: RunRecord | None) -> RunRecord:
     return replace(record, failures=failures, error=error)
 
 
-def _record_of_death(spec: RunSpec, folder: RunFolder, task: TaskRecord, ended: Exit) -> RunRecord:
+def record_of_death(spec: RunSpec, folder: RunFolder, task: TaskRecord, ended: Exit) -> RunRecord:
+    """Of a run whose process ended without writing one itself."""
     status = Status.INTERRUPTED if ended.interrupted else Status.FAILED
     status = Status.OUT_OF_MEMORY if ended.out_of_memory else status
     how = f"signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"

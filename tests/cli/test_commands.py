@@ -14,7 +14,17 @@ import pytest
 from tuneoff import __version__
 from tuneoff.methods import BUILT_IN
 
-COMMANDS = ["compare", "train", "check", "methods", "report", "predict", "doctor", "demo"]
+COMMANDS = [
+    "compare",
+    "forecast",
+    "train",
+    "check",
+    "methods",
+    "report",
+    "predict",
+    "doctor",
+    "demo",
+]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from tuneoff.cli.check import check
 from tuneoff.cli.compare import compare
 from tuneoff.cli.demo import demo
 from tuneoff.cli.doctor import doctor
+from tuneoff.cli.forecast import forecast
 from tuneoff.cli.methods import methods
 from tuneoff.cli.predict import predict
 from tuneoff.cli.report import report
@@ -66,6 +67,7 @@ app = typer.Typer(
 _COMMANDS: dict[Callable[..., None], str] = {  # and what each does, in a line of the overview
     compare: "Fine-tune in several ways and compare the results.",
     train: "Fine-tune in one way and keep the model.",
+    forecast: "Say what a study will take, before it runs.",
     tune: "Find each method's settings with equal budgets.",
     check: "Look at labelled data before training on it.",
     methods: "List the methods and their settings.",

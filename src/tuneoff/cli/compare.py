@@ -36,6 +36,9 @@ def compare(
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Run everything anew, or only what is missing.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it will take, as tuneoff forecast.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     strict: Strict = False,
     study: dict[str, Any],
@@ -47,6 +50,11 @@ def compare(
     if seeds is not None:
         study["seeds"] = seeds
     content = asked_content(study_file, methods, study)
+    if dry_run:
+        from tuneoff.cli.forecast import show_forecast
+
+        file = str(study_file) if study_file else None
+        raise typer.Exit(show_forecast(content, out, file, launcher, workers, as_json=as_json))
     status = run_and_show(
         content,
         out,

@@ -65,6 +65,7 @@ _OF_COMMAND = {
     "compare": (*_FOR_VERDICT, _Option("--tune", "tune.trials", int, "First give each method this many trials on validation.", _TUNE), *_FOR_SEARCH),
     "tune": (_Option("--trials", "tune.trials", int, "Trials of each method [8].", _TUNE), *_FOR_SEARCH),
 }
+_OF_COMMAND["forecast"] = _OF_COMMAND["compare"]  # it takes the same
 # fmt: on
 
 

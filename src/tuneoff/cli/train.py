@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
 from tuneoff.cli.options import Strict, study_options
+
+if TYPE_CHECKING:
+    from tuneoff.compare.console import Terminal
+    from tuneoff.store import RunFolder
 
 
 @study_options
@@ -27,6 +31,9 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Train anew even if it is finished.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Trace some steps, and show what takes their time.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
     strict: Strict = False,
     *,
@@ -41,13 +48,15 @@ def train(
     from tuneoff.progress import watcher
     from tuneoff.record import Status
     from tuneoff.spec import parse_study
-    from tuneoff.store import StudyFolder
+    from tuneoff.store import RunFolder, StudyFolder
     from tuneoff.study import complete, train_one
 
     entry = {"method": method, **_settings(settings or [])}
     asked = complete(parse_study({**study, "methods": [entry], "seeds": [seed]}))
     with open_launcher(launcher) as launch, watcher(quiet=as_json) as watch:
-        task, record = train_one(asked, out, launcher=launch, watch=watch, fresh=fresh)
+        task, record = train_one(
+            asked, out, launcher=launch, watch=watch, fresh=fresh, profile=profile
+        )
     summary = summarize(asked, task, [record])
     evidence = collect(StudyFolder(out), asked, task, [record])
     summary["audit"] = [finding.to_plain() for finding in audit(evidence)]
@@ -57,11 +66,25 @@ def train(
         console = Terminal()
         console.print(render_table(summary))
         console.print(f"\nModel: {out / 'model'}", markup=False, highlight=False, soft_wrap=True)
+        if profile:
+            _show_profile(console, RunFolder(out))
     if strict and faults_in(summary["audit"]):
         if as_json:  # the record does not hold the audit
             Terminal(stderr=True).print(*audit_lines(summary["audit"]), sep="\n")
         raise typer.Exit(2)
     raise typer.Exit(0 if record.status == Status.FINISHED else 1)
+
+
+def _show_profile(console: Terminal, folder: RunFolder) -> None:
+    """The most expensive operators, and where the trace is; nothing if no step was traced."""
+    from tuneoff.compare.operators import render_operators
+
+    file = folder.profile / "operators.json"
+    if file.is_file():
+        console.print()
+        console.print(render_operators(json.loads(file.read_text(encoding="utf-8"))))
+        where = f"Trace: {folder.profile / 'trace.json.gz'}"
+        console.print(where, markup=False, highlight=False, soft_wrap=True)
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:

@@ -76,10 +76,13 @@ def batch(split: Split, rows: npt.NDArray[np.int64]) -> Batch:
 
 
 def steps(
-    split: Split, batch_size: int, generator: np.random.Generator
+    split: Split, batch_size: int, generator: np.random.Generator | None
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """One epoch: the rows of each optimizer step, every chosen row once, in a new order."""
-    order = generator.permutation(split.positions)
+    """One epoch: the rows of each optimizer step, every chosen row once, in a new order.
+
+    Without a generator as they stand.
+    """
+    order = split.positions if generator is None else generator.permutation(split.positions)
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,13 +132,16 @@ def prepare(
         building = Path(tempfile.mkdtemp(dir=folder, prefix=f".{key}."))
         try:
             _write_rows(building / "rows.parquet", found.splits)
+            start = time.perf_counter()
             for role, frame in found.splits.items():
                 _tokenize(building / role, tokenizer, frame, max_length)
+            tokenizing = time.perf_counter() - start
             record = replace(_record(found, building, key, fingerprint, max_length), **names)
             sync_tree(building)
             write_json(building / "task.json", record.to_plain())
             building.chmod(0o755)  # mkdtemp's 0700 would hide a shared study from its readers
             _move(building, folder / key)
+            write_json(_seconds_file(folder / key), {"tokenize": tokenizing})
         finally:
             shutil.rmtree(building, ignore_errors=True)
     # Written again when reused, too: another model may share the tokenizer, and the task that
@@ -227,6 +231,20 @@ def open_task(path: str | Path, roles: Sequence[str] = ROLES) -> Task:
             path=path / "rows.parquet",
         )
     return Task(record, record.labels, splits)
+
+
+def tokenize_seconds(path: Path) -> float | None:
+    """What tokenising the task in `path` took, whenever it was; None where nobody knows."""
+    try:
+        seconds: float = json.loads(_seconds_file(path).read_text(encoding="utf-8"))["tokenize"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return seconds
+
+
+def _seconds_file(path: Path) -> Path:
+    """Beside the task: its own files are the same bit for bit, however long they took."""
+    return path.with_name(f"{path.name}.seconds.json")
 
 
 def load_tokenizer(path: Path) -> Any:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -135,19 +135,52 @@ class LocalLauncher:
             raise RunFailed("preparing the data broke off; its messages stand above.")
         return answer
 
+    def excerpt(
+        self,
+        prepared: Prepared,
+        folder: Path,
+        *,
+        batch_size: int,
+        epochs: int,
+        seeds: Sequence[int],
+        train_rows: int | None = None,
+    ) -> Event:
+        """Some rows of the task as a task of their own in the new `folder`, by
+        `tuneoff.data.excerpt`: its `path`, and what the rows stand for."""
+        request = {
+            "do": "excerpt",
+            "task_path": str(prepared.task_path),
+            "folder": str(folder.absolute()),
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "seeds": list(seeds),
+            "train_rows": train_rows,
+        }
+        with self._worker() as worker:
+            return self._answer(worker, request, lambda event: None)
+
     def run(
-        self, spec: RunSpec, folder: RunFolder, prepared: Prepared, watch: Callable[[Event], None]
+        self,
+        spec: RunSpec,
+        folder: RunFolder,
+        prepared: Prepared,
+        watch: Callable[[Event], None],
+        *,
+        whole: Path | None = None,
+        profile: bool = False,
     ) -> Exit:
         """Run `spec`, wait for its end, and say how its process ended; its record is in `folder`.
 
         `folder` must hold the spec. `watch` is called with each progress event. Callers from
-        several threads share the workers.
+        several threads share the workers. `whole` and `profile` are those of `tuneoff.run.run`.
         """
         request = {
             "do": "run",
             "folder": str(folder.path.absolute()),
             "task_path": str(prepared.task_path),
             "model_path": str(prepared.model_path),
+            "whole": str(whole) if whole else None,
+            "profile": profile,
             "threads": spec.train.threads or max(1, available_cores() // self.workers),
         }
         kills = _system_kills()

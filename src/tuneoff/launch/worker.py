@@ -111,7 +111,24 @@ def run(request: Request, send: Send) -> None:
         model_path=Path(request["model_path"]),
         emit=send,
         own_process=True,
+        whole=Path(request["whole"]) if request["whole"] else None,
+        profile=request["profile"],
     )
+
+
+def excerpt(request: Request, send: Send) -> None:
+    """Write some rows of a prepared task as a task of their own; answer `prepared`."""
+    from tuneoff.data.excerpt import take_excerpt
+
+    taken = take_excerpt(
+        Path(request["task_path"]),
+        Path(request["folder"]),
+        batch_size=request["batch_size"],
+        epochs=request["epochs"],
+        seeds=request["seeds"],
+        train_rows=request["train_rows"],
+    )
+    send({"event": "prepared", **taken.to_plain()})
 
 
 def check(request: Request, send: Send) -> None:
@@ -162,7 +179,8 @@ def main() -> None:
             request = json.loads(line)
             if request["do"] != "prepare":
                 load_engine()
-            job = {"prepare": prepare, "fit": fit, "run": run}[request["do"]]
+            jobs = {"prepare": prepare, "fit": fit, "run": run, "excerpt": excerpt}
+            job = jobs[request["do"]]
             code = _forked(job, request, answers, requests)
             if code == 0 and job is run and RunFolder(request["folder"]).sample_file.is_file():
                 # The record stands; what a failing check says is in the run's log.

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
+from tuneoff.measure.laps import Laps
+
 
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
@@ -31,6 +33,8 @@ class TrainClock:
         self.samples_so_far = 0
         self.tokens = 0
         self.evaluate_seconds = 0.0
+        self.save_seconds = 0.0
+        self.laps = Laps(device)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -66,6 +70,8 @@ class TrainClock:
             "samples": self.samples_so_far,
             "tokens": self.tokens,
             "evaluate_seconds": self.evaluate_seconds,
+            "save_seconds": self.save_seconds,
+            **self.laps.seconds,
         }
 
     def restore(self, state: Mapping[str, float]) -> None:
@@ -76,6 +82,8 @@ class TrainClock:
         self._warm_tokens = int(state["warm_tokens"])
         self.samples_so_far, self.tokens = int(state["samples"]), int(state["tokens"])
         self.evaluate_seconds = state["evaluate_seconds"]
+        self.save_seconds = state.get("save_seconds", 0.0)
+        self.laps.restore(state)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -86,6 +94,15 @@ class TrainClock:
         finally:
             synchronize(self._device)
             self.evaluate_seconds += time.perf_counter() - start
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Time spent in here is keeping weights, or a point to go on from."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.save_seconds += time.perf_counter() - start
 
     def step(self, samples: int, tokens: int) -> None:
         """A step over this many samples and real tokens is done."""

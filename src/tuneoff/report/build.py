@@ -13,6 +13,7 @@ from tuneoff.compare import audit as checks
 from tuneoff.compare.elsewhere import FAMILY, ForeignRun, Truth
 from tuneoff.compare.errors import ErrorAnalysis, analyze, collect
 from tuneoff.errors import BadInput, Fault
+from tuneoff.forecast import beside_actual
 from tuneoff.record import DataInfo, RunRecord, Status, TaskRecord
 from tuneoff.report.html import write_report
 from tuneoff.spec import DataSpec, MethodSpec, StudySpec
@@ -60,6 +61,7 @@ def build_report(
     errors = _errors(study, records, predictions, rows, annotations)
     summary = {**_summary(folder, study, task, records, predictions, errors), "command": command}
     summary |= {"audit": findings, "tuning": folder.trials() if study.tune else None}
+    summary["forecast"] = beside_actual(folder.forecast(), records) or None
     folder.write_summary(summary)
     errors = errors if list_rows or errors is None else replace(errors, listed=[])
     return write_report(folder, summary, records, histories, task, command, errors=errors)

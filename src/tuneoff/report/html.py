@@ -29,8 +29,8 @@ from tuneoff.compare.audit import count_line
 from tuneoff.compare.errors import ErrorAnalysis
 from tuneoff.compare.tuning import budget_text
 from tuneoff.record import QUALITY_METRICS, RunRecord, TaskRecord
+from tuneoff.report import costs, palette, tables, verdict, words
 from tuneoff.report import errors as error_section
-from tuneoff.report import palette, tables, verdict, words
 from tuneoff.report.figures import Figure, Material, classes, cost, curves, quality
 from tuneoff.report.figures import errors as error_figures
 from tuneoff.report.figures import task as task_figures
@@ -168,6 +168,8 @@ def _content(material: Material) -> dict[str, Any]:
         "shared": tables.shared_rows(task) if task else [],
         "tuning": tables.tuning_table(material),
         "budget": budget_text(summary["tuning"]) if summary["tuning"] else None,
+        "parts": costs.parts_table(material),
+        "forecast": costs.forecast_table(material),
         "settings": settings,
         "common": common,
         "departures": tables.grouped(departures),

@@ -21,9 +21,11 @@ from torch import Tensor
 from tuneoff.data.batches import batch, by_tokens, count_tokens, share, steps
 from tuneoff.data.task import Split, Task
 from tuneoff.errors import Diverged, Pruned
+from tuneoff.measure.laps import Laps
 from tuneoff.measure.memory import PeakMemory, is_out_of_memory, release_memory
 from tuneoff.measure.meter import TrainMeter
 from tuneoff.measure.quality import score
+from tuneoff.measure.trace import Trace
 from tuneoff.methods.base import Hook
 from tuneoff.model.load import Trainee
 from tuneoff.model.packed import Classifier, unwrapped
@@ -71,18 +73,24 @@ def train(
     best: BestCheckpoint,
     checkpoints: Checkpoints,
     floors: Sequence[float] = (),
+    whole: Split | None = None,
+    trace: Trace | None = None,
 ) -> Trained:
     """Train `trainee`, choose the best epoch on validation, and leave its weights in place.
 
     Goes on from the last of `checkpoints`, if there is one. Raises `Diverged` when loss or gradient
     are no longer finite, `Interrupted`, after a checkpoint, when the run is asked to end, and
     `Pruned` when the best score so far is worse than `floors` has it for the epoch.
+
+    `whole`: the training rows of which those of `task` are a few steps, for a forecast. They are
+    taken as they stand, and whatever depends on all rows is as if they were there. `trace` is told
+    when a step is done.
     """
     classifier, masters, hook = trainee.classifier, trainee.masters, trainee.hook
     rows, device = task.splits["train"], accelerator.device
     steps_per_epoch = math.ceil(len(rows.positions) / settings.batch_size)
     total = steps_per_epoch * settings.epochs
-    seen = _seen_rows(trainee, rows) if device.type == "cpu" else None
+    seen = _seen_rows(trainee, whole or rows) if device.type == "cpu" else None
     optimizer = Optimizer(
         classifier.model, masters, settings, learning_rate, total, device, trainee.paces, seen
     )
@@ -96,38 +104,41 @@ def train(
     model = accelerator.prepare(classifier) if accelerator.num_processes > 1 else classifier
     order = np.random.default_rng(seed)
     meter = TrainMeter(device, max(1, total // 10), memory)
+    layers = Recomputation(classifier, trainee.dropout)
+    layers.on = settings.gradient_checkpointing is True
+    spare = layers if settings.gradient_checkpointing == "auto" else None
+    work = _Work(model, rows, loss, optimizer, hook, accelerator, meter.laps, spare)
     log = LossLog(journal, every=max(1, total // 100), total=total)
     resumable = Resumable(checkpoints, trainee, optimizer, order, meter, log, best, journal)
     at = resumable.go_on() or Position(micro_batch_tokens=micro_batch_tokens(settings, device))
     fits = at.micro_batch_tokens
-    layers = Recomputation(classifier, trainee.dropout)
-    layers.on = settings.gradient_checkpointing is True
-    spare = layers if settings.gradient_checkpointing == "auto" else None
 
     while at.epoch <= settings.epochs:
         classifier.train()
         epoch_order = order.bit_generator.state
-        chosen_rows = list(steps(rows, settings.batch_size, order))
+        chosen_rows = list(steps(rows, settings.batch_size, None if whole else order))
         with meter.running():
             for chosen in chosen_rows[at.steps_in_epoch :]:
                 rate = optimizer.learning_rate
-                value, fits = _step(
-                    model, rows, chosen, loss, optimizer, hook, accelerator, fits, spare
-                )
+                value, fits = _step(work, chosen, fits)
                 at = at.next_step(fits)
                 hook.after_step(at.step, masters)
                 optimizer.renew()
+                meter.laps.lap("optimizer")
                 meter.step(len(chosen), count_tokens(rows, [chosen]))
                 log.add(value, at.step, at.step / steps_per_epoch, rate, meter)
+                if trace is not None:
+                    trace.step(at.step, total)
                 if stop.asked_to() or checkpoints.due():
-                    with meter.pausing():
+                    with meter.pausing(), meter.saving():
                         resumable.save(at, epoch_order)
                         stop.check()
         with meter.running():
             optimizer.settle()
         with meter.evaluating():
             current = _validate(classifier, task, device, metric, at.epoch, at.step, journal)
-        better = best.offer(at.epoch, getattr(current, metric), masters)
+        with meter.saving():
+            better = best.offer(at.epoch, getattr(current, metric), masters)
         if best.is_below(floors, at.epoch):
             raise Pruned(
                 f"ended after epoch {at.epoch} of {settings.epochs}: {metric} {best.score:.4f} on"
@@ -194,55 +205,56 @@ def _validate(
     return scores
 
 
-def _step(
-    model: torch.nn.Module,
-    rows: Split,
-    chosen: Rows,
-    loss: Loss,
-    optimizer: Optimizer,
-    hook: Hook,
-    accelerator: Accelerator,
-    fits: int,
-    spare: Recomputation | None,
-) -> tuple[Tensor, int]:
+@dataclass(frozen=True)
+class _Work:
+    """What every step works with."""
+
+    model: torch.nn.Module
+    rows: Split
+    loss: Loss
+    optimizer: Optimizer
+    hook: Hook
+    accelerator: Accelerator
+    laps: Laps
+    spare: Recomputation | None
+    """To be switched on where a single example does not fit into memory."""
+
+
+def _step(work: _Work, chosen: Rows, fits: int) -> tuple[Tensor, int]:
     """One optimizer step over the rows `chosen`; its mean loss, still on the device, and the tokens
     that fit into memory at once: `fits`, or half of it and so on after running out. Where a single
-    example does not fit, its layers keep less, if `spare` can be switched on.
+    example does not fit, the layers keep less, if they may.
 
     The model's own weights are as they were until `optimizer.renew`.
     """
+    work.laps.start()
+    lengths, accelerator = work.rows.tokens.lengths, work.accelerator
     mine = share(chosen, accelerator.process_index, accelerator.num_processes)
     while True:
-        pieces = by_tokens(rows.tokens.lengths, mine, fits)
+        pieces = by_tokens(lengths, mine, fits)
         try:
-            value = _gradient(model, rows, chosen, pieces, loss, optimizer, hook, accelerator)
+            value = _gradient(work, chosen, pieces)
             break
         except (RuntimeError, MemoryError) as problem:  # torch.OutOfMemoryError is the former
             if not is_out_of_memory(problem):
                 raise
             if len(pieces) < len(mine):
-                fits = min(fits, int(rows.tokens.lengths[mine].sum())) // 2
-            elif spare is None or spare.on:
+                fits = min(fits, int(lengths[mine].sum())) // 2
+            elif work.spare is None or work.spare.on:
                 raise
             else:
-                spare.on = True
-        optimizer.forget()  # outside of the handler, whose traceback holds what filled the memory
+                work.spare.on = True
+        # Outside of the handler, whose traceback holds what filled the memory.
+        work.optimizer.forget()
         release_memory()
-    optimizer.step()
+    work.optimizer.step()
+    work.laps.lap("optimizer")
     return value, fits
 
 
-def _gradient(
-    model: torch.nn.Module,
-    rows: Split,
-    chosen: Rows,
-    pieces: list[Rows],
-    loss: Loss,
-    optimizer: Optimizer,
-    hook: Hook,
-    accelerator: Accelerator,
-) -> Tensor:
+def _gradient(work: _Work, chosen: Rows, pieces: list[Rows]) -> Tensor:
     """Gather the gradient of the step over `chosen`, in pieces; returns its mean loss."""
+    rows, loss, accelerator, laps = work.rows, work.loss, work.accelerator, work.laps
     device = accelerator.device
     labels, weights = torch.from_numpy(rows.labels[chosen]), torch.from_numpy(rows.weights[chosen])
     whole = loss.weights(labels.to(device), weights.to(device)).sum()
@@ -252,11 +264,14 @@ def _gradient(
     value = torch.zeros((), device=device)
     for i, piece in enumerate(pieces):
         inputs = batch(rows, piece).to(device)
+        laps.lap("data")
         last = i == len(pieces) - 1
-        with nullcontext() if last else accelerator.no_sync(model):
-            piece_loss = loss(model(inputs), inputs.labels, inputs.weights) * scale
-            if last and (penalty := hook.penalty()) is not None:
+        with nullcontext() if last else accelerator.no_sync(work.model):
+            piece_loss = loss(work.model(inputs), inputs.labels, inputs.weights) * scale
+            if last and (penalty := work.hook.penalty()) is not None:
                 piece_loss = piece_loss + penalty
-            optimizer.backward(piece_loss)
+            laps.lap("forward")
+            work.optimizer.backward(piece_loss)
+            laps.lap("backward")
         value += piece_loss.detach()
     return value

@@ -1,0 +1,138 @@
+"""How well a forecast holds: forecasts small studies, runs them, and sets the two side by side.
+
+python benchmarks/forecast.py [--data FOLDER] [--studies snli,imdb] [--methods full,lora] …
+
+FOLDER holds `snli/` and `imdb/`; without it, words are drawn at random in texts as long as those
+are. With `--processor-seconds` all times are those of the processor, for machines that others use
+at the same time: what the disk takes is left out then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent / "trainer"))
+
+from case import Case, model_folder, write_rows
+
+from tuneoff.forecast import COMPARED, forecast_study
+from tuneoff.launch import launcher
+from tuneoff.progress import watcher
+from tuneoff.spec import parse_study
+from tuneoff.store import StudyFolder
+from tuneoff.study import complete, run_study
+
+ROWS = {"snli": (800, 200), "imdb": (160, 64)}
+"""Training and test rows of each study."""
+
+METHODS = "full,partial,lora,ia3,head,tfidf"
+BARS = {"peak_memory_bytes": 0.15, "train_seconds": 0.20, "total_seconds": 0.20}
+
+CLOCK = "import time\ntime.perf_counter = time.process_time\n"
+"""As `sitecustomize` of the workers; times are differences within a process."""
+
+
+def main() -> None:
+    asked = arguments()
+    shape, _, length = asked.shape.partition(":")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        if asked.processor_seconds:
+            (folder / "sitecustomize.py").write_text(CLOCK)
+            known = os.environ.get("PYTHONPATH")
+            os.environ["PYTHONPATH"] = os.pathsep.join([scratch, *([known] if known else [])])
+        model = model_folder(shape, folder)
+        lines = []
+        for texts in asked.studies.split(","):
+            train, test = asked.rows or ROWS[texts]
+            at = folder / texts
+            at.mkdir()
+            write_rows(Case(texts, "full", train_rows=train, test_rows=test), at, asked.data)
+            found = one_study(texts, at, str(model), asked, int(length or 256))
+            for line in found:
+                print(json.dumps(line), flush=True)
+            lines += found
+        show(lines)
+        if asked.out:
+            asked.out.parent.mkdir(parents=True, exist_ok=True)
+            asked.out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--studies", default="snli,imdb")
+    parser.add_argument("--methods", default=METHODS)
+    parser.add_argument("--shape", default="minilm", help="and the most tokens: minilm:256")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rows", type=int, nargs=2, metavar=("TRAIN", "TEST"))
+    parser.add_argument("--processor-seconds", action="store_true")
+    parser.add_argument("--out", type=Path, help="JSON lines")
+    return parser.parse_args()
+
+
+def one_study(
+    texts: str, at: Path, model: str, asked: argparse.Namespace, length: int
+) -> list[dict[str, Any]]:
+    """A line for each run: forecast and actual of each cost."""
+    files = {split: str(at / f"{split}.csv") for split in ("train", "validation", "test")}
+    pair = {"text_pair": "text_pair"} if texts == "snli" else {}
+    study = complete(
+        parse_study(
+            {
+                "model": model,
+                "data": files | pair,
+                "methods": asked.methods.split(","),
+                "train": {"epochs": asked.epochs, "max_length": length, "precision": "fp32"},
+                "seeds": [0],
+            }
+        )
+    )
+    folder = StudyFolder(at / "study")
+    with launcher() as launch, watcher() as watch:
+        forecast = forecast_study(study, folder, launcher=launch, watch=watch)
+        _, records = run_study(study, folder, launcher=launch, watch=watch)
+    expected = {m["name"]: m for m in forecast["methods"]}
+    totals = {r["run_id"]: r["total_seconds"] for r in forecast["runs"]}
+    found = []
+    for record in records:
+        own = expected[record.method.name] | {"total_seconds": totals[record.run_id]}
+        costs = {k: {"forecast": own[k], "actual": getattr(record.cost, k)} for k in COMPARED}
+        disk = sum(
+            f.lstat().st_size
+            for f in folder.run(record.run_id).path.rglob("*")
+            if f.is_file() and not f.is_symlink()
+        )
+        costs["disk_bytes"] = {"forecast": own["disk_bytes"], "actual": disk}
+        found.append({"study": texts, "method": record.method.name, **costs})
+    return found
+
+
+def show(lines: list[dict[str, Any]]) -> None:
+    """Forecast over actual, and the share of runs within the bars."""
+    keys = (*COMPARED, "disk_bytes")
+    heads = ("training", "in all", "memory", "storage", "on disk")
+    print(f"\n{'forecast / actual':<20}" + "".join(f"{head:>10}" for head in heads))
+    for line in lines:
+        ratios = [ratio(line[key]) for key in keys]
+        cells = "".join(f"{'–' if r is None else f'{r:.2f}':>10}" for r in ratios)
+        print(f"{line['study']:<8}{line['method']:<12}{cells}")
+    for key, bar in BARS.items():
+        known = [r for line in lines if (r := ratio(line[key])) is not None]
+        within = sum(abs(r - 1) <= bar for r in known)
+        print(f"{key}: {within} of {len(known)} runs within {bar:.0%}")
+
+
+def ratio(cost: dict[str, float | None]) -> float | None:
+    expected, actual = cost["forecast"], cost["actual"]
+    return expected / actual if expected is not None and actual else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""`tuneoff forecast`: what a study will take, before it is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tuneoff.cli.compare import asked_content
+from tuneoff.cli.options import study_options
+
+
+@study_options
+def forecast(
+    study_file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[STUDY.yaml]", help="A study file; options go over it."),
+    ] = None,
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the study: compare finds data and forecast there.", show_default=False
+        ),
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Methods, separated by commas (see: tuneoff methods).")
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="How many seeds each method is run with [3].", show_default=False),
+    ] = None,
+    launcher: Annotated[str, typer.Option(help="Where runs execute: local.")] = "local",
+    workers: Annotated[int, typer.Option(help="Runs at the same time.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the forecast as JSON.")] = False,
+    study: dict[str, Any],
+) -> None:
+    """Say what a study will take: time, memory and disk of each method.
+
+    Each method is tried on a few steps of the training, in a process of its own. Arguments are
+    those of compare.
+    """
+    if seeds is not None:
+        study["seeds"] = seeds
+    content = asked_content(study_file, methods, study)
+    file = str(study_file) if study_file else None
+    raise typer.Exit(show_forecast(content, out, file, launcher, workers, as_json=as_json))
+
+
+def show_forecast(
+    content: dict[str, Any],
+    out: Path | None,
+    file: str | None,
+    launcher_name: str,
+    workers: int,
+    *,
+    as_json: bool,
+) -> int:
+    """Forecast the study in `content` and print what it will take; the exit code.
+
+    Without `out` nothing is left on disk. 1 if a method could not be tried.
+    """
+    import tempfile
+
+    from tuneoff.compare.console import Terminal
+    from tuneoff.compare.forecast import render_forecast
+    from tuneoff.errors import printable
+    from tuneoff.forecast import forecast_study, to_json
+    from tuneoff.launch import launcher
+    from tuneoff.progress import watcher
+    from tuneoff.spec import parse_study
+    from tuneoff.store import StudyFolder
+    from tuneoff.study import complete
+
+    study = complete(parse_study(content, file=file), file=file)
+    with tempfile.TemporaryDirectory(prefix="tuneoff-") as scratch:
+        folder = StudyFolder(out or scratch)
+        with launcher(launcher_name, workers) as launch, watcher(quiet=as_json) as watch:
+            found = forecast_study(study, folder, launcher=launch, watch=watch)
+    if as_json:
+        typer.echo(printable(to_json(found)))
+    else:
+        Terminal().print(render_forecast(found))
+    return 0 if all(m["status"] == "finished" for m in found["methods"]) else 1

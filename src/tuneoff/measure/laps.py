@@ -1,0 +1,74 @@
+"""Where the time of the steps goes: data, forward, backward, optimizer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from itertools import pairwise
+
+import torch
+
+LAPS = ("data", "forward", "backward", "optimizer")
+"""Of a step: rows put together and sent to the device; logits and loss; gradients; clipping, AdamW
+and the model's own copy of what it changed."""
+
+_PENDING = 4096
+"""CUDA events that wait to be read: a few MB, several hundred steps."""
+
+
+class Laps:
+    """Seconds by part. On a GPU the device's own clock, read later: no step waits for it.
+
+    There a part lasts from when the device has done what came before to when it has done the part,
+    so that a device which waits for the host does so in the part that kept it waiting.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._seconds = dict.fromkeys(LAPS, 0.0)
+        self._last = 0.0
+        self._events: list[tuple[str | None, torch.cuda.Event]] = []
+
+    def start(self) -> None:
+        """A step begins: what passed since the last lap belongs to no part."""
+        if self._cuda:
+            self._record(None)
+        else:
+            self._last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        """What passed since the last lap was `part`. Costs 0.2 us, on a GPU 2 us."""
+        if self._cuda:
+            self._record(part)
+            return
+        now = time.perf_counter()
+        self._seconds[part] += now - self._last
+        self._last = now
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By part; on a GPU this waits for the device."""
+        if self._events:
+            self._events[-1][1].synchronize()
+            self._read()
+        return dict(self._seconds)
+
+    def restore(self, seconds: Mapping[str, float]) -> None:
+        """Go on from `seconds`; parts that it does not name begin at 0."""
+        self._seconds = {part: seconds.get(part, 0.0) for part in LAPS}
+        self._events = []
+
+    def _record(self, part: str | None) -> None:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        self._events.append((part, event))
+        if len(self._events) >= _PENDING and self._events[_PENDING // 2][1].query():
+            self._read(_PENDING // 2 + 1)
+
+    def _read(self, count: int | None = None) -> None:
+        """Book the first `count` events, all of which the device has passed; keep the last."""
+        done = self._events[:count]
+        for (_, before), (part, after) in pairwise(done):
+            if part is not None:
+                self._seconds[part] += before.elapsed_time(after) / 1000
+        self._events = self._events[len(done) - 1 :]

@@ -1,0 +1,67 @@
+"""The cost section's tables: where each method's time went, and what had been forecast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tuneoff.compare import format as fmt
+from tuneoff.record import PARTS
+from tuneoff.report.figures.base import Material, mean
+from tuneoff.report.tables import Cell, Table
+
+
+def parts_table(material: Material) -> Table | None:
+    """Where the time of a run went, means over the seeds; None where no record says."""
+    found: dict[str, dict[str, float]] = {}
+    for row in material.measured:
+        known = [r.cost.parts for r in material.finished(row["name"]) if r.cost.parts]
+        if known:
+            found[row["name"]] = {
+                key: sum(parts.get(key, 0.0) for parts in known) / len(known)
+                for key in PARTS
+                if any(key in parts for parts in known)
+            }
+    if not found:
+        return None
+    keys = [key for key in PARTS if any(key in parts for parts in found.values())]
+    rows = []
+    for name, parts in found.items():
+        total = sum(value for key, value in parts.items() if key != "tokenize")
+        cells = [_part(parts.get(key), None if key == "tokenize" else total) for key in keys]
+        rows.append([Cell(name), *cells, Cell(fmt.seconds(total), total)])
+    return Table(["method", *(PARTS[key] for key in keys), "in all"], rows)
+
+
+def _part(seconds: float | None, total: float | None) -> Cell:
+    if seconds is None:
+        return Cell(fmt.MISSING)
+    share = fmt.percent(round(100 * seconds / total, 1)) if total else ""
+    return Cell(fmt.seconds(seconds), seconds, share)
+
+
+def forecast_table(material: Material) -> Table | None:
+    """Forecast beside actual, and their ratio; None where nothing was forecast."""
+    rows = material.summary.get("forecast")
+    if not rows:
+        return None
+    shown = {
+        "train_seconds": ("training", fmt.seconds),
+        "total_seconds": ("in all", fmt.seconds),
+        "peak_memory_bytes": ("peak memory", fmt.size),
+        "storage_bytes": ("storage", fmt.size),
+    }
+    table = []
+    for row in rows:
+        cells = [Cell(row["name"])]
+        for key, (_, show) in shown.items():
+            expected, actual = row[key]["forecast"], row[key]["actual"]
+            cells += [Cell(show(expected), expected), Cell(show(actual), actual, _ratio(row[key]))]
+        table.append(cells)
+    heads = [head for title, _ in shown.values() for head in (f"{title}, forecast", "actual")]
+    return Table(["method", *heads], table)
+
+
+def _ratio(cost: dict[str, Any]) -> str:
+    """Actual over forecast, as `×1.08`."""
+    expected, actual = mean([cost["forecast"]]), mean([cost["actual"]])
+    return f"×{actual / expected:.2f}" if expected and actual is not None else ""
