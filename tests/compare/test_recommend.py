@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from tuneoff.compare import RunPredictions, render_table, summarize, to_markdown
-from tuneoff.compare.recommend import at_chance
+from tuneoff.compare.candidates import at_chance
 from tuneoff.record import ClassScores, RunRecord, Scores
 from tuneoff.spec import StudySpec
 

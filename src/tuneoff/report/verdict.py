@@ -7,7 +7,7 @@ from typing import Any
 
 from tuneoff.compare import format as fmt
 from tuneoff.compare.pairwise import pair_of
-from tuneoff.compare.recommend import interval, would_do
+from tuneoff.compare.sentences import interval, would_do
 from tuneoff.record import QUALITY_METRICS, Metric
 from tuneoff.report.figures.base import Material
 from tuneoff.report.tables import Cell, Table, grouped
