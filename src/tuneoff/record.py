@@ -136,6 +136,8 @@ class Cost:
     """Steady state of training: without the first tenth of the steps."""
     tokens_per_second: float | None = None
     """Real tokens, no padding."""
+    latency_seconds: float | None = None
+    """Median time to answer one test text alone; None in records of earlier versions."""
     peak_memory_bytes: int | None = None
     memory: dict[str, int | None] = field(default_factory=dict)
     """By part: weights, gradients, optimizer_state, activations; peaks of training, evaluation."""
