@@ -13,8 +13,10 @@ Row = Mapping[str, Any]
 
 CLOSE = 0.1
 """Costs this near to the least are the same: times and memory of a repeated run differ as much."""
-COSTS = ("train_seconds", "peak_memory_bytes", "storage_bytes")
-"""In the order in which they decide."""
+DECIDING = ("train_seconds", "peak_memory_bytes", "storage_bytes")
+"""Costs in the order in which they decide."""
+COSTS = (*DECIDING, "latency_seconds")
+"""All by which methods are weighed."""
 LEAST_SKILL = 0.1
 """Share of the way from guessing to knowing every label below which a method is at chance."""
 
@@ -22,45 +24,69 @@ _SHOWN = {
     "train_seconds": ("of training", fmt.seconds),
     "peak_memory_bytes": ("of memory", fmt.size),
     "storage_bytes": ("of storage", fmt.size),
+    "latency_seconds": ("for a text by itself", fmt.milliseconds),
 }
 
 
+GUESSING = "is no better than guessing"
+
+
 def excluded(
-    rows: Sequence[Row], records: Sequence[RunRecord], limits: Mapping[str, float]
+    rows: Sequence[Row],
+    records: Sequence[RunRecord],
+    limits: Mapping[str, float],
+    min_recall: Mapping[str, float],
 ) -> dict[str, str]:
-    """Methods that are no candidates, and why."""
+    """Methods that are no candidates, and why.
+
+    `limits` bound the means of costs from above, `min_recall` those of a label's recall on the
+    test rows from below. What is not known keeps no limit.
+    """
     found: dict[str, str] = {}
     for row in rows:
-        tests = [
-            record.quality.test
-            for record in records
-            if record.method.name == row["name"] and record.quality.test
-        ]
-        broken = [key for key, limit in limits.items() if _exceeds(row, key, limit)]
+        tests = scores_of(records, row["name"])
+        broken = [_over(row, key, limit) for key, limit in limits.items()]
+        broken += [_misses(tests, label, least) for label, least in min_recall.items()]
         if at_chance(tests):
-            found[row["name"]] = "is no better than guessing"
-        elif broken:
-            found[row["name"]] = " and ".join(_over(row, key, limits[key]) for key in broken)
+            found[row["name"]] = GUESSING
+        elif reasons := [text for text in broken if text]:
+            found[row["name"]] = " and ".join(reasons)
     return found
 
 
-def _exceeds(row: Row, key: str, limit: float) -> bool:
-    cost = cost_of(row, key)
-    return cost is None or cost > limit
+def scores_of(records: Sequence[RunRecord], name: str) -> list[Scores]:
+    """Those of a method's runs on the test rows."""
+    tests = [r.quality.test for r in records if r.method.name == name]
+    return [test for test in tests if test]
+
+
+def _misses(tests: Sequence[Scores], label: str, least: float) -> str:
+    """What is wrong with a label's recall; empty where it suffices."""
+    of_label = [test.per_class[label] for test in tests if label in test.per_class]
+    known = [scores.recall for scores in of_label if scores.support]
+    if not known:
+        return f"has no recall of {label!r} on the test rows to hold against the limit of {least:g}"
+    recall = sum(known) / len(known)
+    if recall >= least:
+        return ""
+    return f"has a recall of {fmt.score(recall)} for {label!r}, under the limit of {least:g}"
 
 
 def _over(row: Row, key: str, limit: float) -> str:
+    """What is wrong with a cost; empty where it keeps the limit."""
     what, show = _SHOWN[key]
     cost = cost_of(row, key)
     if cost is None:
         return f"has no figure {what} to hold against the limit of {show(limit)}"
+    if cost <= limit:
+        return ""
     return f"takes {show(cost)} {what}, over the limit of {show(limit)}"
 
 
 def cheapest(rows: Sequence[Row], metric: Metric) -> Row:
     """The one that trains fastest; among those within 10 % of it the one with least memory, …"""
     left = list(rows)
-    for key in COSTS:
+    for key in DECIDING:
         costs = [cost_of(row, key) for row in left]
         known = [cost for cost in costs if cost is not None]
         if known:
@@ -88,7 +114,7 @@ def rank(row: Row, metric: Metric) -> float:
 
 def cost_of(row: Row, key: str) -> float | None:
     """The mean over the seeds; what trains nothing trains in no time."""
-    value = row["cost"][key]["mean"]
+    value = (row["cost"].get(key) or {}).get("mean")  # a summary of an earlier version has less
     if value is None and key == "train_seconds" and row["family"] == "baseline":
         return 0.0
     return None if value is None else float(value)

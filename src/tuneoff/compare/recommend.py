@@ -19,6 +19,7 @@ from tuneoff.compare.candidates import (
 )
 from tuneoff.compare.pairwise import pair_of
 from tuneoff.compare.sentences import nothing, sentences
+from tuneoff.compare.uses import uses
 from tuneoff.record import QUALITY_METRICS, Metric, RunRecord, Status
 
 
@@ -28,9 +29,10 @@ def recommend(
     records: Sequence[RunRecord],
     *,
     limits: Mapping[str, float] | None = None,
+    min_recall: Mapping[str, float] | None = None,
     folder: Path | None = None,
 ) -> dict[str, Any] | None:
-    """The cheapest method that keeps up with the best, within `limits`.
+    """The cheapest method that keeps up with the best, within `limits` and `min_recall`.
 
     A method *keeps up* that is shown to be equivalent or better, or that is not shown to be worse
     and scored less than the margin below. One that scored further below stays behind even where
@@ -51,7 +53,7 @@ def recommend(
     measured = [row for row in rows if score_of(row, metric) is not None]
     if len(measured) < 2:
         return None
-    left_out = excluded(measured, records, limits or {})
+    left_out = excluded(measured, records, limits or {}, min_recall or {})
     eligible = [row for row in measured if row["name"] not in left_out]
     best = max(eligible, key=lambda row: rank(row, metric), default=None)
     compared = {}
@@ -72,8 +74,9 @@ def recommend(
         "cheaper": None,
         "costs": {},
         "not_worse": [],
+        "uses": [],
         "worse": [name for name, pair in compared.items() if pair["answer"] == "worse"],
-        "limits": dict(limits or {}),
+        "limits": {**(limits or {}), **({"min_recall": dict(min_recall)} if min_recall else {})},
         "excluded": [{"name": name, "reason": reason} for name, reason in left_out.items()],
     }
     if best is None:
@@ -82,16 +85,22 @@ def recommend(
     fit = [row for row in known if row["name"] not in found["worse"]]
     near = [row for row in fit if row is best or _keeps_up(compared[row["name"]], pairwise)]
     winner = cheapest(near, metric)
-    run_id = _run_to_use(winner["name"], records, metric)
+
+    def to_use(name: str) -> dict[str, str | None]:
+        run_id = _run_to_use(name, records, metric)
+        return {"run_id": run_id, "command": _command(run_id, folder)}
+
     found |= {
         "name": winner["name"],
-        "run_id": run_id,
-        "command": _command(run_id, folder),
+        **to_use(winner["name"]),
         "evidence": compared.get(winner["name"]),
         "costs": {key: cost_of(winner, key) for key in COSTS},
         "not_worse": [row["name"] for row in fit],
         "runner_up": _runner_up(winner, best, near, known, pairwise, metric),
         "cheaper": _cheaper(winner, [row for row in fit if row not in near], compared, metric),
+        "uses": [
+            {**use, **to_use(use["name"])} for use in uses(best, near, known, pairwise, metric)
+        ],
     }
     return {**found, "sentences": sentences(found, pairwise)}
 

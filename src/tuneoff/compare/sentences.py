@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneoff.compare import format as fmt
-from tuneoff.compare.candidates import CLOSE
+from tuneoff.compare.candidates import CLOSE, GUESSING
 from tuneoff.compare.pairwise import pair_of
 from tuneoff.record import QUALITY_METRICS, Metric
 
@@ -134,6 +134,16 @@ def _about_models(evidence: Mapping[str, Any] | None, pairwise: Mapping[str, Any
     """Whether the evidence is about models where that of other pairs is about methods."""
     scopes = {pair["scope"] for pair in pairwise["pairs"]}
     return bool(evidence and evidence["scope"] == "models" and len(scopes) > 1)
+
+
+def left_out(found: Mapping[str, Any]) -> str:
+    """`Left out: full takes …`, of those that a limit keeps out; empty without one."""
+    kept_out = [e for e in found["excluded"] if e["reason"] != GUESSING]
+    if found["name"] is None or not found["limits"] or not kept_out:
+        return ""
+    shown = "; ".join(f"{e['name']} {e['reason']}" for e in kept_out[:4])
+    more = f"; and {len(kept_out) - 4} more" if len(kept_out) > 4 else ""
+    return f"Left out: {shown}{more}."
 
 
 def nothing(found: Mapping[str, Any]) -> str:
