@@ -146,7 +146,7 @@ class Cost:
     flops_utilization: float | None = None
     """The model's arithmetic for real tokens over the measured rate of a plain matrix product."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Where the total went: load, train, evaluate, save."""
+    """Where the total went: load, train, evaluate, latency, save."""
 
 
 @dataclass(frozen=True)
