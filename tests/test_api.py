@@ -38,6 +38,9 @@ def test_compare_takes_data_frames(
     )
     table = study.table()
     assert set(table.index) == {"tfidf", "head"}
+    assert len(table.columns) < 16 < len(study.table(full=True).columns)
+    assert list(table["beside_best"]).count("best") == 1
+    assert (table["latency_seconds"] > 0).all()
     assert table["accuracy"].between(0, 1).all()
     assert [run.record.seed for run in study.runs] == [3, 3]
     assert study.summary["rows"]["test"] == 21
@@ -149,3 +152,24 @@ def test_what_a_search_may_be_asked(call: Any, tmp_path: Path) -> None:
         call(**given, tune=0)
     with pytest.raises(BadInput, match=r"unknown option 'tunes'"):
         call(**given, tunes=3)
+
+
+def test_a_report_takes_predictions_from_elsewhere(finished_study: Any, tmp_path: Path) -> None:
+    study = package.Study(shutil.copytree(finished_study.path, tmp_path / "study"))
+    table = study.runs[0].predictions()
+    table = table[table["split"] == "test"][["row", "label"]].assign(prediction=table["label"])
+    table.to_csv(tmp_path / "oracle.csv", index=False)
+    wrong = table.assign(prediction="food")
+    path = study.report(predictions={"oracle": tmp_path / "oracle.csv", "fixed": [wrong, wrong]})
+    assert path == study.path / "report.html"
+    rows = {row["name"]: row for row in study.summary["methods"]}
+    assert rows["oracle"]["quality"]["accuracy"]["mean"] == 1
+    assert rows["fixed"]["seeds"] == [0, 1]
+    assert rows["oracle"]["cost"]["latency_seconds"]["mean"] is None
+    with pytest.raises(BadInput, match="a method of the study has this name"):
+        study.report(predictions={"tfidf": wrong})
+    with pytest.raises(BadInput, match="test rows have no prediction"):
+        study.report(predictions={"half": wrong.iloc[:5]})
+    assert "oracle" in {row["name"] for row in study.summary["methods"]}  # as it was
+    study.report()
+    assert "oracle" not in {row["name"] for row in study.summary["methods"]}

@@ -265,6 +265,17 @@ def test_training_settings_are_checked_where_they_change() -> None:
 # -- the verdict's settings ----------------------------------------------------------------------
 
 
+def test_limits_of_latency_and_recall_read_back() -> None:
+    limits = {"latency_seconds": "20 ms", "min_recall": {1: 0.8, "no": 0.5}}
+    study = parse_study({**LEAST, "limits": limits})
+    assert study.limits == {"latency_seconds": 0.02}
+    assert study.min_recall == {"1": 0.8, "no": 0.5}
+    plain = to_plain(study)
+    assert plain["limits"] == {"latency_seconds": 0.02, "min_recall": {"1": 0.8, "no": 0.5}}
+    assert parse_study(yaml.safe_load(yaml.safe_dump(plain))) == study
+    assert parse_study({**LEAST, "limits": {"min_recall": None}}).min_recall == {}
+
+
 def test_limits_are_read_in_human_units() -> None:
     limits = {"peak_memory_bytes": "2GB", "storage_bytes": "1.5 MiB", "train_seconds": "1h 30m"}
     study = parse_study({**LEAST, "limits": limits, "margin": 0.02})
@@ -313,6 +324,10 @@ def test_quantities(text: Any, unit: str, value: float | None) -> None:
         ({"limits": {"storage_bytes": "2 hours"}}, "limits.storage_bytes should be 2GB"),
         ({"limits": {"train_seconds": -1}}, "limits.train_seconds should be 10m"),
         ({"limits": [1]}, "limits is a mapping"),
+        ({"limits": {"min_recall": 0.8}}, "limits.min_recall is a mapping of labels"),
+        ({"limits": {"min_recall": {"yes": "all"}}}, "min_recall.yes should be a number"),
+        ({"limits": {"min_recall": {"yes": 80}}}, "'yes' must lie in [0, 1]"),
+        ({"min_recall": {"yes": 0.8}}, "unknown key 'min_recall'"),
     ],
 )
 def test_wrong_margins_and_limits_are_refused(changes: dict[str, Any], said: str) -> None:

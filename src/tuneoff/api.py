@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.compare import summarize, to_frame
+from tuneoff.compare.elsewhere import read_runs
 from tuneoff.errors import BadInput, Fault, nearest
 from tuneoff.forecast import forecast_study
 from tuneoff.launch import launcher as open_launcher
 from tuneoff.record import QUALITY_METRICS, RunRecord, Status
-from tuneoff.report import build_report
-from tuneoff.spec import DataSpec, StudySpec, TrainSpec, parse_study, read_study
+from tuneoff.report import build_report, truth_of
+from tuneoff.spec import DataSpec, StudySpec, TrainSpec, file_name, parse_study, read_study
 from tuneoff.store import RunFolder, StudyFolder, check_writable
 from tuneoff.study import complete, train_one
 from tuneoff.tune import run_tuned, tune_study
@@ -103,13 +104,35 @@ class Study:
         records = [r for run in self.folder.runs() if (r := run.record()) is not None]
         return summarize(self.spec, self.folder.task(), records)
 
-    def table(self) -> pd.DataFrame:
-        """One row per method: quality and cost, means over the seeds."""
-        return to_frame(self.summary)
+    def table(self, full: bool = False) -> pd.DataFrame:
+        """One row per method, best first: quality and cost, means over the seeds.
 
-    def report(self) -> Path:
-        """Write `report.html` anew; its path."""
-        return build_report(self.folder)
+        The study's metric comes with `_std`, `_low` and `_high` (95 % interval over the seeds), and
+        `beside_best` is how a method stands to the best: `best`, `worse`, `equivalent`,
+        `not_resolved`, or None where the two were not compared. `full`: every score and cost that a
+        record holds, about 45 columns.
+        """
+        return to_frame(self.summary, full=full)
+
+    def report(self, predictions: Mapping[str, Any] | None = None) -> Path:
+        """Write `report.html` anew; its path.
+
+        `predictions` made by other tools stand beside the study's methods: by the name of each, a
+        file, a data frame, or a list of them, one for each seed. What they hold is what
+        `tuneoff report --predictions NAME=FILE` reads; data frames are kept in the study's folder,
+        under `elsewhere/`. Raises `BadInput`, and writes no report, if they do not fit the study.
+        """
+        if not predictions:
+            return build_report(self.folder)
+        sources: list[tuple[str, Path]] = []
+        for name, given in predictions.items():
+            for one in given if isinstance(given, list | tuple) else [given]:
+                place = f"{len(sources)}-{file_name(str(name))}.parquet"
+                kept = _as_source(one, self.path / "elsewhere" / place)
+                sources.append((str(name), Path(kept)))
+        taken = [m.name for m in self.spec.methods]
+        _, runs = read_runs(sources, truth_of(self.folder), taken=taken)
+        return build_report(self.folder, elsewhere=runs)
 
     def best(self) -> Run:
         """The finished run with the best score on validation, by the study's metric.

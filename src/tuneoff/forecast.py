@@ -226,6 +226,7 @@ def _trained(
         + steps
         + validate * probe.share("tokens", "validation")
         + evaluate
+        + seconds.get("latency", 0.0)
         + keep * (epochs + 3 * points)  # a point holds the weights and two moments of each
         + seconds["save"]
         + other

@@ -136,6 +136,8 @@ class Cost:
     """Steady state of training: without the first tenth of the steps."""
     tokens_per_second: float | None = None
     """Real tokens, no padding."""
+    latency_seconds: float | None = None
+    """Median time to answer one test text alone; None in records of earlier versions."""
     peak_memory_bytes: int | None = None
     memory: dict[str, int | None] = field(default_factory=dict)
     """By part: weights, gradients, optimizer_state, activations; peaks of training, evaluation."""
@@ -144,7 +146,7 @@ class Cost:
     flops_utilization: float | None = None
     """The model's arithmetic for real tokens over the measured rate of a plain matrix product."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Where the total went: load, prefix, train, validate, evaluate, checkpoint, save."""
+    """Where the total went: load, prefix, train, validate, evaluate, latency, checkpoint, save."""
     parts: dict[str, float] = field(default_factory=dict)
     """The same in finer parts, by the names of `PARTS`: all but `tokenize` make up the total."""
 
@@ -159,6 +161,7 @@ PARTS = {
     "optimizer": "optimizer",
     "train": "fitting",
     "evaluate": "evaluation",
+    "latency": "latency",
     "save": "saving",
     "other": "other",
 }

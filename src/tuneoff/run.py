@@ -24,6 +24,7 @@ from tuneoff.data.task import Split, Task, open_task, tokenize_seconds
 from tuneoff.errors import Diverged, Interrupted, Pruned, TuneoffError
 from tuneoff.measure.compute import product_rate, training_flops
 from tuneoff.measure.environment import environment
+from tuneoff.measure.latency import latency_seconds
 from tuneoff.measure.memory import PeakMemory, is_out_of_memory, weight_bytes
 from tuneoff.measure.parameters import count_parameters
 from tuneoff.measure.quality import score
@@ -55,7 +56,7 @@ from tuneoff.train import classical, stop
 from tuneoff.train.checkpoint import BestCheckpoint, Checkpoints
 from tuneoff.train.journal import Emit, Journal
 from tuneoff.train.loop import Trained, micro_batch_tokens, train
-from tuneoff.train.predict import predict
+from tuneoff.train.predict import answer_one, predict
 from tuneoff.train.rate import learning_rate
 
 Answers = dict[str, npt.NDArray[np.float32]]
@@ -327,6 +328,7 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
     memory.reset()
     answers = _evaluate(job, task, classifier, outcome, journal)
     evaluate_peak = memory.peak()
+    latency = _latency(job, classifier, outcome)
     share = trained.best_epoch / settings.epochs if trained else 1.0
     outcome.checks = Checks(watch.unchanged(trainee, share), watch.changed(trainee))
     stored: int | None = None
@@ -353,6 +355,7 @@ def _encoder(job: _Job, outcome: _Outcome, journal: Journal) -> None:
         evaluate_seconds=outcome.seconds.get("evaluate"),
         samples_per_second=trained.meter.samples_per_second if trained else None,
         tokens_per_second=trained.meter.tokens_per_second if trained else None,
+        latency_seconds=latency,
         peak_memory_bytes=trained.meter.peak_bytes if trained else None,
         memory=parts,
         storage_bytes=stored,
@@ -379,6 +382,23 @@ def _evaluate(
     return answers
 
 
+def _latency(job: _Job, classifier: Classifier, outcome: _Outcome) -> float | None:
+    """Of single test texts, through the whole model: states kept on disk would not be at hand.
+
+    Nothing is scored here. A trial has no test rows, and no latency.
+    """
+    test = job.task.splits.get("test")
+    if test is None:
+        return None
+
+    def answer(row: int) -> None:
+        stop.check()
+        answer_one(classifier, test, row, job.device)
+
+    with outcome.timed("latency"):
+        return latency_seconds(answer, test.tokens.lengths)
+
+
 def _scored(task: Task, answers: Answers) -> Quality:
     found = {name: score(task.splits[name], own, task.labels) for name, own in answers.items()}
     return Quality(**found)
@@ -401,12 +421,15 @@ def _classical(
     memory.reset()
     outcome.seconds["train"] = fitted.seconds
     answers: Answers = {}
+    latency: float | None = None
     with outcome.timed("validate"):
         answers["validation"] = classical.predict_split(fitted, task.splits["validation"])
     if "test" in task.splits:
         journal.phase("test")
         with outcome.timed("evaluate"):
             answers["test"] = classical.predict_split(fitted, task.splits["test"])
+        with outcome.timed("latency"):
+            latency = _classical_latency(fitted, task.splits["test"])
     outcome.quality = _scored(task, answers)
     count = fitted.coefficients
     outcome.parameters = Parameters(count, count, 0, count, 100.0)
@@ -422,10 +445,16 @@ def _classical(
         train_seconds=fitted.seconds,
         evaluate_seconds=outcome.seconds.get("evaluate"),
         samples_per_second=rows / fitted.seconds,
+        latency_seconds=latency,
         peak_memory_bytes=train_peak,
         memory={"train_peak": train_peak, "evaluate_peak": evaluate_peak},
         storage_bytes=stored,
     )
+
+
+def _classical_latency(fitted: classical.Fitted, test: Split) -> float:
+    texts = classical.joined_texts(test.texts(), test.pairs())
+    return latency_seconds(lambda row: fitted.predict([texts[row]]), np.array([*map(len, texts)]))
 
 
 def data_info(task: Task) -> DataInfo:
@@ -486,6 +515,7 @@ def _parts(outcome: _Outcome, total: float, tokenize: float | None) -> dict[str,
     parts |= outcome.laps or ({"train": seconds["train"]} if "train" in seconds else {})
     parts |= {
         "evaluate": seconds.get("validate", 0.0) + seconds.get("evaluate", 0.0),
+        "latency": seconds.get("latency", 0.0),
         "save": seconds.get("checkpoint", 0.0) + seconds.get("save", 0.0),
     }
     parts["other"] = max(0.0, total - sum(parts.values()))

@@ -128,6 +128,8 @@ class StudySpec:
     """Difference of the metric that does not matter: methods shown to be closer are equivalent."""
     limits: dict[str, float] = field(default_factory=dict)
     """The most that the recommended method may need, by the names of `LIMITS`."""
+    min_recall: dict[str, float] = field(default_factory=dict)
+    """The least recall on the test rows that it must have, by label; in a file under `limits`."""
     tune: TuneSpec | None = None
     """How each method's settings are searched for before its runs; None: they are as given."""
 
@@ -136,6 +138,7 @@ LIMITS = {
     "peak_memory_bytes": "bytes",
     "storage_bytes": "bytes",
     "train_seconds": "seconds",
+    "latency_seconds": "seconds",
 }
 """Costs of a record that a study may limit, and their unit."""
 
@@ -183,7 +186,7 @@ def file_name(name: str) -> str:
 # -- from a mapping (a YAML file, options) to a spec --------------------------------------------
 
 _TRAIN_KEYS = {f.name for f in fields(TrainSpec)}
-_STUDY_KEYS = {f.name for f in fields(StudySpec)}
+_STUDY_KEYS = {f.name for f in fields(StudySpec)} - {"min_recall"}
 _METHOD_TRAIN_KEYS = _TRAIN_KEYS - {"device", "threads", "max_length", "checkpoint_seconds"}
 """A method may depart from the study in these; one token store serves all runs of a study."""
 
@@ -206,7 +209,7 @@ def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
         *_unknown(content, _STUDY_KEYS, "", file),
         *_unknown(content.get("data"), {f.name for f in fields(DataSpec)}, "data.", file),
         *_unknown(content.get("train"), _TRAIN_KEYS, "train.", file),
-        *_unknown(content.get("limits"), set(LIMITS), "limits.", file),
+        *_unknown(content.get("limits"), {*LIMITS, "min_recall"}, "limits.", file),
         *_unknown(content.get("tune"), {f.name for f in fields(TuneSpec)}, "tune.", file),
     ]
     faults += [
@@ -220,7 +223,7 @@ def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
     plain["methods"] = _method_entries(content.get("methods", []), file)
     plain["seeds"] = _seeds(content.get("seeds", 3), file)
     plain["train"] = _with_named_labels(content.get("train", {}))
-    plain["limits"] = _limits(content.get("limits", {}), file)
+    plain |= _limits(content.get("limits", {}), file)
     plain["tune"] = plain_tune(content.get("tune"))
     study = validated(StudySpec, plain, file=file)
     _check_values(study, file)
@@ -301,6 +304,8 @@ def replace_train(
 def to_plain(study: StudySpec) -> dict[str, Any]:
     """The study as its file would hold it, every default filled in; `parse_study` reads it back."""
     plain = asdict(study)
+    if recalls := plain.pop("min_recall"):
+        plain["limits"] |= {"min_recall": recalls}
     plain["seeds"] = list(study.seeds)
     if study.tune is not None:
         plain["tune"] |= {
@@ -364,16 +369,20 @@ def _seeds(value: Any, file: str | None) -> list[int]:
 _UNITS: dict[str, dict[str, float]] = {
     "bytes": {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
     | {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40},
-    "seconds": {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400},
+    "seconds": {"": 1, "ms": 1e-3, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400},
 }
-_EXAMPLES = {"bytes": "2GB, 500 MB or a number of bytes", "seconds": "10m, 1h 30m or seconds"}
+_EXAMPLES = {"bytes": "2GB, 500 MB or a number of bytes", "seconds": "10m, 1h 30m, 20ms or seconds"}
 
 
-def _limits(value: Any, file: str | None) -> dict[str, float]:
-    """`{"storage_bytes": "10MB"}` to `{"storage_bytes": 10e6}`."""
+def _limits(value: Any, file: str | None) -> dict[str, Any]:
+    """`{"storage_bytes": "10MB"}` to `{"limits": {"storage_bytes": 10e6}, "min_recall": {}}`."""
     if not isinstance(value, Mapping):
         raise BadInput(Fault(f"limits is a mapping of costs to numbers, not {value!r}", file=file))
-    found = {key: quantity(limit, LIMITS[key]) for key, limit in value.items()}
+    recalls = value.get("min_recall") or {}
+    if not isinstance(recalls, Mapping):
+        text = f"limits.min_recall is a mapping of labels to numbers, not {recalls!r}"
+        raise BadInput(Fault(text, file=file, mend="Write min_recall: {spam: 0.8}."))
+    found = {key: quantity(value[key], LIMITS[key]) for key in value if key != "min_recall"}
     faults = [
         Fault(f"limits.{key} should be {_EXAMPLES[LIMITS[key]]}, not {value[key]!r}", file=file)
         for key, limit in found.items()
@@ -381,7 +390,11 @@ def _limits(value: Any, file: str | None) -> dict[str, float]:
     ]
     if faults:
         raise BadInput(faults)
-    return {key: limit for key, limit in found.items() if limit is not None}
+    return {
+        "limits": {key: limit for key, limit in found.items() if limit is not None},
+        # labels that YAML read as numbers are names
+        "min_recall": {str(label): recall for label, recall in recalls.items()},
+    }
 
 
 def quantity(value: Any, unit: str) -> float | None:
@@ -517,6 +530,10 @@ def _check_values(study: StudySpec, file: str | None) -> None:
         (data.max_test is None or data.max_test >= 1, "data.max_test must be at least 1"),
         (data.split_seed >= 0, "data.split_seed must not be negative"),
         (0 <= study.margin < 1, "margin must lie in [0, 1)"),
+        *(
+            (0 <= least <= 1, f"limits.min_recall: {label!r} must lie in [0, 1]")
+            for label, least in study.min_recall.items()
+        ),
     ]
     texts = _train_faults(study.train, "train.") + [text for holds, text in rules if not holds]
     texts += tune_faults(study.tune, study.seeds) if study.tune is not None else []

@@ -251,13 +251,13 @@ def check_and_prepare(
     labels = prepared.task.labels
     specs = plan(study, prepared)
     weighed = {x for s in specs if isinstance(w := s.train.class_weights, dict) for x in w}
-    if unknown := sorted(weighed - set(labels)):
-        raise BadInput(
-            [
-                Fault(f"class_weights: {x!r} is no label of the data", mend=nearest(x, labels))
-                for x in unknown
-            ]
-        )
+    faults = [
+        Fault(f"{where}: {x!r} is no label of the data", mend=nearest(x, labels))
+        for where, named in (("class_weights", weighed), ("min_recall", study.min_recall))
+        for x in sorted(set(named) - set(labels))
+    ]
+    if faults:
+        raise BadInput(faults)
     return prepared
 
 

@@ -99,6 +99,17 @@ def test_class_weights_of_a_label_that_is_not_there(
     assert "Did you mean 'food'?" in text
 
 
+def test_a_least_recall_of_a_label_that_is_not_there(
+    refused: Any, tiny_model: Any, toy_csv: Any
+) -> None:
+    given = ("compare", "--model", tiny_model("bert"), "--train", toy_csv(30), "--out", "study")
+    text = refused(*given, "--min-recall", "foot=0.8")
+    assert "min_recall: 'foot' is no label of the data" in text
+    assert "Did you mean 'food'?" in text
+    assert "started" not in text
+    assert "--min-recall 'food' names no label and number" in refused(*given, "--min-recall=food")
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -27,6 +27,7 @@ FIELDS = {
     "quality.test": "accuracy macro_f1 weighted_f1 macro_precision macro_recall mcc log_loss ece"
     " per_class confusion_matrix",
     "cost": "train_seconds evaluate_seconds total_seconds samples_per_second tokens_per_second"
+    " latency_seconds"
     " peak_memory_bytes memory storage_bytes flops_utilization",
 }
 """What every record.json holds at least, by section."""
@@ -119,6 +120,7 @@ def test_each_record_has_every_field(finished_study: Any, name: str) -> None:
     else:
         assert record["cost"]["tokens_per_second"] > 0
     assert record["cost"]["storage_bytes"] > 0
+    assert record["cost"]["latency_seconds"] > 0
     assert record["warnings"] == []
 
 

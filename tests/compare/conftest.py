@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from tuneoff.compare import RunPredictions, summarize
 from tuneoff.record import (
     ClassScores,
     Cost,
@@ -83,3 +86,48 @@ def study() -> Callable[..., StudySpec]:
 @pytest.fixture
 def record() -> Callable[..., RunRecord]:
     return make_record
+
+
+ROWS = 2000
+
+
+def make_answers(score: float, seed: int, rows: int = ROWS) -> RunPredictions:
+    """So many rows right; nine of ten wrong ones are the same in every run."""
+    wrong = round((1 - score) * rows)
+    shared = np.random.default_rng(7).permutation(rows)
+    own = np.random.default_rng(1000 + seed).permutation(rows)
+    places = np.concatenate([shared[: wrong - wrong // 10], own[: wrong // 10]])
+    labels = np.arange(rows) % 2
+    predictions = labels.copy()
+    predictions[places] = 1 - labels[places]
+    return RunPredictions(np.arange(rows), labels, predictions, np.ones(rows))
+
+
+@pytest.fixture
+def answers() -> Callable[..., RunPredictions]:
+    return make_answers
+
+
+@pytest.fixture
+def judged() -> Callable[..., dict[str, Any]]:
+    """`judged({"full": (0.9, {"train_seconds": 9.0})}, …)`: the summary of such a study."""
+
+    def make(
+        methods: dict[str, tuple[float, dict[str, Any]]],
+        *,
+        seeds: int = 3,
+        rows: int = ROWS,
+        **settings: Any,
+    ) -> dict[str, Any]:
+        records, predictions = [], {}
+        for place, (name, (score, cost)) in enumerate(methods.items()):
+            for seed in range(seeds):
+                made = make_record(name, seed, score + 0.0005 * seed, **cost)
+                records.append(made)
+                shown = make_answers(score + 0.0005 * seed, 10 * place + seed, rows)
+                predictions[made.run_id] = shown
+        asked = make_study(*methods, seeds=seeds, metric="accuracy")
+        asked = StudySpec(**{**vars(asked), **settings})
+        return summarize(asked, None, records, predictions, Path("studies/my study"))
+
+    return make

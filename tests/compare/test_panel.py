@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tuneoff.compare.pairwise import pairwise
 from tuneoff.compare.panel import COUNTED, PROBABILISTIC, Panel, RunPredictions
+from tuneoff.compare.statistics import Difference, Side
 from tuneoff.record import QUALITY_METRICS
 
 LABELS = ["a", "b", "c", "never"]
@@ -150,3 +153,56 @@ def test_only_the_test_split_counts_and_probabilities_may_be_missing() -> None:
     assert run.weights.tolist() == [1.0] * 60
     panel = Panel.of([run], 4)
     assert panel.metrics(["log_loss", "accuracy", "ece"]) == ["accuracy"]
+
+
+def test_rows_of_a_group_are_drawn_together() -> None:
+    rng = np.random.default_rng(4)
+    single = rng.integers(0, 2, (2, 60))
+    labels = rng.integers(0, 2, 60)
+    panel = Panel(labels, np.ones(60), single, 2)
+    # every row five times over, as one group: nothing is known that was not known before
+    often = np.repeat(np.arange(60), 5)
+    grouped = Panel(labels[often], np.ones(300), single[:, often], 2, groups=often)
+    alone = Panel(labels[often], np.ones(300), single[:, often], 2)
+    spread = {
+        name: float(np.var(np.subtract(*found.bootstrap(["accuracy"], 4000)["accuracy"].T)))
+        for name, found in {"rows": panel, "groups": grouped, "alone": alone}.items()
+    }
+    assert spread["groups"] == pytest.approx(spread["rows"], rel=0.12)
+    assert spread["alone"] == pytest.approx(spread["rows"] / 5, rel=0.12)
+    assert (panel.clusters, grouped.clusters) == (60, 60)
+    for weights in grouped._draws(50):
+        assert (weights.reshape(60, 5, -1) == weights.reshape(60, 5, -1)[:, :1]).all()
+        assert (weights[::5].sum(0) == 60).all()
+
+
+def test_few_groups_leave_more_doubt_than_many_rows() -> None:
+    side = Side(1, 0.0, 0.0)
+    rows = Difference(0.02, side, side, 1000, 1e-4)
+    groups = replace(rows, clusters=5)
+    assert rows.reach(0.025) == pytest.approx(1.962 * 0.01, rel=1e-3)  # Student's t
+    assert groups.reach(0.025) == pytest.approx(2.776 * 0.01, rel=1e-3)
+
+
+def test_too_few_groups_are_not_compared() -> None:
+    grouped = {row: f"g{row % 7}" for row in range(1000)}
+    runs = {str(seed): [RunPredictions.from_table(table(seed), LABELS, grouped)] for seed in (1, 2)}
+    found = pairwise(runs, "accuracy", labels=4)
+    assert found["pairs"] == []
+    assert found["skipped"][0]["reason"] == "their test rows come in 7 groups, too few to compare"
+
+
+def test_groups_are_known_by_the_number_of_the_row() -> None:
+    table = pd.DataFrame(
+        {"split": "test", "row": [4, 2, 9, 7], "label": "a", "prediction": "a", "weight": 1.0}
+    )
+    found = RunPredictions.from_table(table, ["a"], {2: "x", 4: "", 7: "", 9: "x"})
+    assert found.rows.tolist() == [2, 4, 7, 9]
+    assert found.groups is not None
+    first, second, third, fourth = found.groups.tolist()
+    assert first == fourth
+    assert len({first, second, third}) == 3  # a row without a group is one of its own
+    one_each = RunPredictions.from_table(table, ["a"], {2: "x", 4: "y", 7: "z", 9: ""})
+    assert one_each.groups is None
+    taken = Panel.of([found.take(np.array([4, 7, 9]))], 1)
+    assert taken.clusters == 3

@@ -5,58 +5,18 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
 from rich.console import Console
 
-from tuneoff.compare import RunPredictions, render_table, summarize, to_markdown
-from tuneoff.compare.recommend import at_chance
+from tuneoff.compare import RunPredictions, render_table, summarize, to_frame, to_markdown
+from tuneoff.compare.candidates import at_chance
 from tuneoff.record import ClassScores, RunRecord, Scores
 from tuneoff.spec import StudySpec
 
 Study = Callable[..., StudySpec]
 Record = Callable[..., RunRecord]
-ROWS = 2000
-
-
-def answers(score: float, seed: int, rows: int = ROWS) -> RunPredictions:
-    """So many rows right; nine of ten wrong ones are the same in every run."""
-    wrong = round((1 - score) * rows)
-    shared = np.random.default_rng(7).permutation(rows)
-    own = np.random.default_rng(1000 + seed).permutation(rows)
-    places = np.concatenate([shared[: wrong - wrong // 10], own[: wrong // 10]])
-    labels = np.arange(rows) % 2
-    predictions = labels.copy()
-    predictions[places] = 1 - labels[places]
-    return RunPredictions(np.arange(rows), labels, predictions, np.ones(rows))
-
-
-@pytest.fixture
-def judged(study: Study, record: Record) -> Callable[..., dict[str, Any]]:
-    """`judged({"full": (0.9, {"train_seconds": 9.0})}, …)`: the summary of such a study."""
-
-    def make(
-        methods: dict[str, tuple[float, dict[str, Any]]],
-        *,
-        seeds: int = 3,
-        rows: int = ROWS,
-        **settings: Any,
-    ) -> dict[str, Any]:
-        records, predictions = [], {}
-        for place, (name, (score, cost)) in enumerate(methods.items()):
-            for seed in range(seeds):
-                made = record(name, seed, score + 0.0005 * seed, **cost)
-                records.append(made)
-                shown = answers(score + 0.0005 * seed, 10 * place + seed, rows)
-                predictions[made.run_id] = shown
-        asked = study(*methods, seeds=seeds, metric="accuracy")
-        asked = StudySpec(**{**vars(asked), **settings})
-        return summarize(asked, None, records, predictions, Path("studies/my study"))
-
-    return make
+Answers = Callable[..., RunPredictions]
 
 
 FULL = (0.9, {"train_seconds": 240.0})
@@ -144,6 +104,39 @@ def test_limits_leave_out_what_exceeds_them(judged: Any) -> None:
     assert nothing["sentences"][0].startswith("No method can be recommended: full takes 1m 42s")
 
 
+def test_a_limit_on_latency_leaves_out_what_is_slower_or_unknown(judged: Any) -> None:
+    methods = {
+        "full": (0.9, {"latency_seconds": 0.031}),
+        "lora": (0.9, {"latency_seconds": 0.012}),
+        "head": (0.9, {}),  # a record of an earlier version
+    }
+    summary = judged(methods, limits={"latency_seconds": 0.02})
+    found = summary["recommendation"]
+    assert found["name"] == "lora"
+    assert {e["name"]: e["reason"] for e in found["excluded"]} == {
+        "full": "takes 31.0 ms for a text by itself, over the limit of 20.0 ms",
+        "head": "has no figure for a text by itself to hold against the limit of 20.0 ms",
+    }
+    assert "Left out: full takes 31.0 ms for a text by itself" in " ".join(
+        rendered(summary).split()
+    )
+
+
+def test_a_least_recall_leaves_out_what_misses_a_label(judged: Any) -> None:
+    methods = {"full": FULL, "head": (0.8, {"train_seconds": 9.0})}
+    found = judged(methods, min_recall={"yes": 0.85})["recommendation"]
+    # the recall of a made record is its score: 0.8, 0.8005 and 0.801 of head
+    assert [e["reason"] for e in found["excluded"]] == [
+        "has a recall of 0.800 for 'yes', under the limit of 0.85"
+    ]
+    assert found["name"] == "full"
+    assert found["limits"] == {"min_recall": {"yes": 0.85}}
+    assert judged(methods, min_recall={"yes": 0.8})["recommendation"]["excluded"] == []
+    unknown = judged(methods, min_recall={"maybe": 0.1})["recommendation"]
+    assert unknown["name"] is None
+    assert "full has no recall of 'maybe' on the test rows" in unknown["sentences"][0]
+
+
 def test_time_decides_then_memory_then_storage(judged: Any) -> None:
     def of(**costs: tuple[float, float, float]) -> str:
         methods = {
@@ -209,12 +202,29 @@ def test_the_terminal_says_it_below_the_table(judged: Any) -> None:
     assert "Take lora" in to_markdown(summary)
 
 
+def test_the_short_frame_says_how_each_stands_to_the_best(judged: Any) -> None:
+    methods = {"full": FULL, "lora": (0.899, {"latency_seconds": 0.01}), "head": (0.8, {})}
+    frame = to_frame(judged(methods), full=False)
+    assert list(frame.columns) == [
+        *("method", "accuracy", "accuracy_std", "accuracy_low", "accuracy_high", "macro_f1"),
+        *("trainable_parameters", "train_seconds", "peak_memory_bytes", "storage_bytes"),
+        *("latency_seconds", "beside_best"),
+    ]
+    assert frame["beside_best"].to_dict() == {
+        "full": "best",
+        "lora": "equivalent",
+        "head": "worse",
+    }
+    assert frame.loc["lora", "latency_seconds"] == 0.01
+    assert frame["latency_seconds"].isna().sum() == 2
+
+
 def test_the_summary_is_json(judged: Any) -> None:
     summary = judged({"full": FULL, "lora": (0.899, {}), "head": (0.8, {})}, seeds=2)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
-def test_a_run_without_predictions_is_named(study: Study, record: Record) -> None:
+def test_a_run_without_predictions_is_named(study: Study, record: Record, answers: Answers) -> None:
     records = [record(name, seed, 0.9) for name in ("full", "lora") for seed in range(2)]
     kept = {r.run_id: answers(0.9, place) for place, r in enumerate(records[:3])}
     found = summarize(study("full", "lora", seeds=2), None, records, kept)["pairwise"]

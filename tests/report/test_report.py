@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tuneoff.record import RunRecord, Status
+from tuneoff.record import ClassScores, RunRecord, Status
 from tuneoff.report import build_report
 from tuneoff.report.html import embedded_json
 from tuneoff.store import StudyFolder
@@ -267,12 +267,106 @@ def test_the_verdict_names_who_is_over_a_limit(study: Make) -> None:
     assert summary["recommendation"]["name"] not in ("full", "weighted", "lora", "partial")
 
 
+def test_rows_of_a_group_count_together(study: Make) -> None:
+    folder = study(labels=6, predictions=True, failures=False)
+    task = folder.task()
+    assert task
+    run = next(folder.runs())
+    page(folder)
+    alone = folder.summary()
+    rows = run.predictions()[["split", "row", "label"]].assign(text="some words", weight=1.0)
+    # rows of one label and one answer follow each other: neighbours err together
+    rows["group"] = [f"document {row // 10}" for row in rows["row"]]
+    rows.to_parquet(folder.data / task.key / "rows.parquet", index=False)
+    text = " ".join(page(folder).visible)
+    together = folder.summary()
+    assert alone
+    assert together
+    groups = rows["group"].nunique()
+    pairs = list(zip(alone["pairwise"]["pairs"], together["pairwise"]["pairs"], strict=True))
+    assert {pair["groups"] for pair, _ in pairs} == {None}
+    assert {pair["groups"] for _, pair in pairs} == {groups}
+    wider = [two["from_rows"] / one["from_rows"] for one, two in pairs]
+    assert sorted(wider)[len(wider) // 2] > 1.3
+    assert all(one["difference"] == two["difference"] for one, two in pairs)
+    assert f"come in {groups} groups" in text
+
+
+def test_the_heat_map_leaves_out_labels_without_a_test_row(study: Make) -> None:
+    folder = study(labels=5)
+    task = folder.task()
+    assert task
+    gone, *left = task.labels
+    for run in folder.runs():
+        record = run.record()
+        assert record
+        if record.quality.test is not None:
+            each = {**record.quality.test.per_class, gone: ClassScores(0.0, 0.0, 0.0, 0)}
+            test = replace(record.quality.test, per_class=each)
+            run.write_record(replace(record, quality=replace(record.quality, test=test)))
+    figure = page(folder).figures["class-f1"]
+    # as an F1 of 0 it would be the hardest label of all
+    assert sorted(figure["layout"]["yaxis"]["ticktext"]) == sorted(left)
+    assert len(figure["data"][0]["z"]) == len(left)
+
+
+def test_the_front_is_drawn_by_what_is_shown(study: Make) -> None:
+    folder = study(labels=6, predictions=True, failures=False)
+    report = page(folder)
+    summary = folder.summary()
+    assert summary is not None
+    places = {e["name"]: e["place"] for e in summary["front"]["train_seconds"]}
+    assert (places["tfidf"], places["head"]) == ("surely", "off")
+    traces = report.figures["against-train-seconds"]["data"]
+    pale = {t["text"][0] for t in traces if t.get("opacity", 1) < 1}
+    drawn = {t["text"][0] for t in traces if "text" in t}
+    assert pale == {name for name in drawn if places[name] == "off"}
+    rings = next(t for t in traces if t.get("marker", {}).get("symbol") == "circle-open")
+    sure = [e for e in summary["front"]["train_seconds"] if e["place"] == "surely"]
+    assert sorted(rings["x"]) == [pytest.approx(e["cost"], rel=1e-4) for e in sure]
+    said = next(
+        a["aria-label"] for _, a in report.elements if a.get("data-plot") == "against-train-seconds"
+    )
+    assert said
+    assert re.search(r"tfidf 0\.\d+ at 1\.4 s, surely on the front", said)
+    assert "Pale is who is off it" in " ".join(report.visible)
+
+
+def test_each_use_stands_in_the_verdict_with_its_command(study: Make) -> None:
+    folder = study(labels=6, predictions=True, failures=False)
+    report = page(folder)
+    text = " ".join(report.visible)
+    summary = folder.summary()
+    assert summary is not None
+    uses = summary["recommendation"]["uses"]
+    assert [use["use"] for use in uses] == [
+        "most accurate",
+        "fastest to train",
+        "least memory",
+        "many tasks on one base",
+    ]
+    for use in uses:
+        assert use["use"] in text
+        assert use["command"] in text
+    assert "latency" not in {
+        part.strip() for part in report.visible
+    }  # records of an earlier version have none
+
+
 def test_the_verdict_takes_the_place_of_overlapping_intervals(study: Make) -> None:
-    text = html.unescape(build_report(study(labels=2, predictions=True)).read_text("utf-8"))
+    folder = study(labels=2, predictions=True)
+    text = html.unescape(build_report(folder).read_text("utf-8"))
     lead = re.search(r'<p class="lead">(.*?)</p>', text, re.S)
     assert lead
     assert "Take " in lead[1]
     assert "overlap" not in lead[1]
+    summary = folder.summary()
+    assert summary
+    first, *others = summary["recommendation"]["sentences"]
+    assert first in lead[1]
+    assert others
+    # what carries it stands in the verdict, once
+    assert all(said not in lead[1] and text.count(said) == 1 for said in others)
 
 
 def test_without_predictions_there_is_no_verdict(study: Make) -> None:

@@ -112,6 +112,20 @@ def test_more_trials_go_on_from_those_that_are_there(graded: Any, tmp_path: Path
     assert len(again.ran) == 15
 
 
+def test_settings_that_are_proposed_again_are_not_run_again(graded: Any, tmp_path: Path) -> None:
+    # two values for six trials
+    over = {"trials": 6, "over": ["rank"], "ranges": {"rank": [4, 5]}, "prune": False}
+    launcher = graded()
+    found = searched(asked(over, "lora"), tmp_path, launcher)
+    trials = found["methods"][0]["trials"]
+    assert [t["number"] for t in trials] == [1, 2, 3, 4, 5, 6]  # it counts as a trial all the same
+    settings = {t["settings"]["rank"] for t in trials}
+    assert settings <= {4, 5}
+    assert sorted(spec.config["rank"] for spec in launcher.ran) == sorted(settings)
+    scores = {(t["settings"]["rank"], t["score"]) for t in trials}
+    assert len(scores) == len(settings)  # and has the score of the run before
+
+
 def test_a_trial_that_falls_behind_is_ended(graded: Any, tmp_path: Path) -> None:
     found = searched(asked(8), tmp_path / "pruning", graded())
     ends = {s["name"]: [t["status"] for t in s["trials"]] for s in found["methods"]}

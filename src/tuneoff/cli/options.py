@@ -56,6 +56,9 @@ _FOR_VERDICT = (
     _Option("--max-memory", "limits.peak_memory_bytes", str, "Recommend no method that takes more: 2GB.", _VERDICT),
     _Option("--max-storage", "limits.storage_bytes", str, "Nor one that keeps more beside the base model: 10MB.", _VERDICT),
     _Option("--max-train-seconds", "limits.train_seconds", str, "Nor one that trains longer: 600, or 10m.", _VERDICT),
+    _Option("--max-latency", "limits.latency_seconds", str, "Nor one that takes more milliseconds for a text by itself: 20.", _VERDICT),
+    _Option("--min-recall", "limits.min_recall", list[str],
+            "Nor one that finds less than this share of a label's test rows: spam=0.8. May be given again.", _VERDICT),
 )
 _FOR_SEARCH = (
     _Option("--tune-over", "tune.over", str, "Settings that the trials vary, separated by commas [learning_rate].", _TUNE),
@@ -111,17 +114,14 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     """`{"data.train": x}` to `{"data": {"train": x}}`, without what is None; numbers are numbers."""
     result: dict[str, Any] = {}
     for key, value in flat.items():
-        if value is None:
+        if value is None or value == []:
             continue
         *parents, last = key.split(".")
         place = result
         for parent in parents:
             place = place.setdefault(parent, {})
-        place[last] = _number(value) if key in _FILE_OR_FRACTION else value
+        place[last] = _READ[key](value) if key in _READ else value
     return result
-
-
-_FILE_OR_FRACTION = ("data.test", "data.validation")
 
 
 def _number(text: str) -> str | float:
@@ -129,6 +129,34 @@ def _number(text: str) -> str | float:
         return float(text)
     except ValueError:
         return text
+
+
+def _milliseconds(text: str) -> str:
+    """A bare number gets its unit: in a study file it would be seconds."""
+    return f"{text}ms" if isinstance(_number(text), float) else text
+
+
+def _by_label(options: list[str]) -> dict[str, str]:
+    """`["spam=0.8"]` to `{"spam": "0.8"}`; a label may hold a `=` itself."""
+    from tuneoff.errors import BadInput
+
+    found = {}
+    for option in options:
+        label, mark, least = option.rpartition("=")
+        if not mark or not label or not isinstance(_number(least), float):
+            text = f"--min-recall {option!r} names no label and number."
+            raise BadInput(text, mend="Write LABEL=NUMBER, spam=0.8 say.")
+        found[label] = least
+    return found
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "data.test": _number,
+    "data.validation": _number,
+    "limits.latency_seconds": _milliseconds,
+    "limits.min_recall": _by_label,
+}
+"""What the text of an option stands for in a study file."""
 
 
 def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,11 @@ def seconds(value: float | None, *, gap: str = " ") -> str:
     return f"{minutes // 1440}d{gap}{minutes % 1440 // 60:02d}h"
 
 
+def milliseconds(value: float | None) -> str:
+    """A short time, given in seconds, as `0.84 ms`, `12.3 ms` or `1,204 ms`."""
+    return MISSING if value is None or not known(value) else f"{rate(1000 * value)} ms"
+
+
 def size(value: float | None) -> str:
     """Bytes in decimal units, as `1.57 GB` or `812 MB`."""
     if value is None or not known(value):

@@ -44,6 +44,7 @@ class _Pair:
     second: str
     runs: tuple[int, int]
     rows: int
+    groups: int | None
     mcnemar: dict[str, Any]
     found: dict[str, Difference]
     """By metric."""
@@ -70,7 +71,9 @@ class _Resampled:
         }
         rows = mcnemar(self.panel.correct[both], len(one))
         counts = {"only_first": rows.only_first, "only_second": rows.only_second, "p": rows.p}
-        return _Pair(first, second, (len(one), len(other)), len(self.panel.labels), counts, found)
+        groups = None if self.panel.groups is None else self.panel.clusters
+        lengths = (len(one), len(other))
+        return _Pair(first, second, lengths, len(self.panel.labels), groups, counts, found)
 
 
 def pairwise(
@@ -94,7 +97,8 @@ def pairwise(
     the `second` by `metric`, and `also` the same by the other metrics; and `skipped`, with the
     `reason`, for what cannot be compared. A pair's `scope` is `methods`, or `models` where a
     method has one seed: then the answer is about the models at hand, and nothing is said about
-    another seed.
+    another seed. `groups` is None, or how many groups the rows come in, which are then drawn as
+    wholes (McNemar's test counts rows all the same).
     """
     wanted = list(dict.fromkeys([metric, *ALWAYS]))
     pairs, skipped = _compared(methods, wanted, labels, draws, data or {})
@@ -118,6 +122,7 @@ def pairwise(
                 "second": pair.second,
                 "runs": list(pair.runs),
                 "rows": pair.rows,
+                "groups": pair.groups,
                 "scope": "models" if single else "methods",
                 **own,
                 "mcnemar": {**pair.mcnemar, "p_adjusted": adjusted[place]},
@@ -178,6 +183,8 @@ def _resampled(
     panel = Panel.of(runs, labels)
     if len(panel.labels) < LEAST_ROWS:
         raise ValueError(f"they have {len(panel.labels)} test rows in common, too few to compare")
+    if panel.clusters < LEAST_ROWS:
+        raise ValueError(f"their test rows come in {panel.clusters} groups, too few to compare")
     metrics = panel.metrics(wanted)
     return _Resampled(panel, panel.scores(metrics), panel.bootstrap(metrics, draws), columns)
 

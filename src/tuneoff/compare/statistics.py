@@ -70,6 +70,8 @@ class Difference:
     rows: int
     shared: float
     """Variance of the difference from the rows, which more seeds would not remove."""
+    clusters: int | None = None
+    """Groups that the rows come in, each independent of the others; None: as many as rows."""
 
     @property
     def between_seeds(self) -> float:
@@ -96,7 +98,8 @@ class Difference:
         from scipy.special import stdtrit
 
         seeds = stdtrit(self.freedom, tail) ** 2 * self.between_seeds
-        rows = stdtrit(max(self.rows - 1, 1), tail) ** 2 * self.shared
+        independent = self.rows if self.clusters is None else self.clusters
+        rows = stdtrit(max(independent - 1, 1), tail) ** 2 * self.shared
         return math.sqrt(seeds + rows)
 
     @property
@@ -148,6 +151,7 @@ def difference(panel: Panel, metric: str, points: Floats, draws: Floats, split: 
         second=second,
         rows=len(panel.labels),
         shared=max(shared, 0.0) + _least_variance(panel, metric),
+        clusters=None if panel.groups is None else panel.clusters,
     )
 
 
@@ -186,7 +190,8 @@ def _least_variance(panel: Panel, metric: str) -> float:
         counts = np.bincount(panel.labels, minlength=panel.label_count)
         counts = counts[counts > 0]
         swing = float((n / counts).sum()) / len(counts) ** 2
-    return 2 * max(swing, 1.0) / n**2
+    # two groups more, where rows come in groups
+    return 2 * max(swing, 1.0) / panel.clusters**2
 
 
 # -- over all pairs ------------------------------------------------------------------------------
@@ -298,6 +303,7 @@ def rows_needed(found: Difference, margin: float, pairs: int) -> int | None:
             longer(found.second),
             rows,
             found.shared * ratio,
+            None if found.clusters is None else max(round(found.clusters / ratio), 2),
         )
         return _resolves(expected, margin, pairs)
 

@@ -24,6 +24,7 @@ COSTS = (
     "total_seconds",
     "samples_per_second",
     "tokens_per_second",
+    "latency_seconds",
     "peak_memory_bytes",
     "storage_bytes",
     "flops_utilization",
@@ -45,8 +46,8 @@ def summarize(
     whose runs all failed keeps its row, with the `status` of its first failure; one without any
     run has the `status` None.
 
-    `predictions` are the runs' answers to the test rows by run id: without them `pairwise` and
-    `recommendation` are None. `folder` is the study's, for the command that uses a run.
+    `predictions` are the runs' answers to the test rows by run id: without them `pairwise`,
+    `recommendation` and `front` are None. `folder` is the study's, for the command that uses a run.
     """
     names = [m.name for m in study.methods]
     if not names:
@@ -66,6 +67,7 @@ def summarize(
         "pairwise": None,
         "audit": None,
         "recommendation": None,
+        "front": None,
         "errors": None,
         "tuning": None,
         "environment": _distinct(record.environment for record in records if record.environment),
@@ -83,6 +85,7 @@ def _verdict(
     folder: Path | None,
 ) -> dict[str, Any]:
     """The pairs and what to take."""
+    from tuneoff.compare.front import fronts
     from tuneoff.compare.pairwise import pairwise
     from tuneoff.compare.recommend import recommend
 
@@ -118,8 +121,14 @@ def _verdict(
             "without_predictions": [r.run_id for r in done if r.run_id not in predictions],
         },
         "recommendation": recommend(
-            summary["methods"], found, done, limits=study.limits, folder=folder
+            summary["methods"],
+            found,
+            done,
+            limits=study.limits,
+            min_recall=study.min_recall,
+            folder=folder,
         ),
+        "front": fronts(summary["methods"], found, done),
     }
 
 

@@ -15,6 +15,8 @@ from rich.text import Text
 
 from tuneoff.compare import format as fmt
 from tuneoff.compare.audit import audit_lines
+from tuneoff.compare.pairwise import pair_of
+from tuneoff.compare.sentences import left_out
 from tuneoff.compare.table import display_order, mean_of
 from tuneoff.compare.tuning import budget_text
 from tuneoff.record import QUALITY_METRICS
@@ -165,7 +167,9 @@ def _footer(summary: dict[str, Any]) -> Iterator[Text]:
 def verdict(summary: dict[str, Any]) -> list[str]:
     """Which method to take and why, in a few sentences; empty where nothing was compared."""
     found = summary["recommendation"]
-    return [] if found is None else [fmt.one_line(sentence) for sentence in found["sentences"]]
+    if found is None:
+        return []
+    return [fmt.one_line(said) for said in (*found["sentences"], left_out(found)) if said]
 
 
 def notes(summary: dict[str, Any]) -> list[str]:
@@ -226,10 +230,12 @@ def _markdown_text(text: str) -> str:
     return fmt.one_line(text)
 
 
-def to_frame(summary: dict[str, Any]) -> pd.DataFrame:
+def to_frame(summary: dict[str, Any], *, full: bool = True) -> pd.DataFrame:
     """One line per method, best first, indexed by the entry's name; plain numbers, NaN if unknown.
 
-    Quality columns come with `_std`, `_low` and `_high` (95 % interval over the seeds).
+    Quality columns come with `_std`, `_low` and `_high` (95 % interval over the seeds). Without
+    `full`, those that decide are left: the study's metric, accuracy and macro-F1, what is paid, and
+    `beside_best`, the answer of the pairwise test against the best.
     """
     import pandas as pd
 
@@ -254,5 +260,22 @@ def to_frame(summary: dict[str, Any]) -> pd.DataFrame:
             "trainable_percent": parameters.get("trainable_percent"),
         }
         line |= {key: mean_of(row, "cost", key) for key in row["cost"]}
+        line["beside_best"] = _beside_best(summary, row["name"])
         lines.append(line)
-    return pd.DataFrame(lines).set_index("name") if lines else pd.DataFrame()
+    frame = pd.DataFrame(lines).set_index("name") if lines else pd.DataFrame()
+    return frame if full or frame.empty else frame[_short_columns(summary["metric"])]
+
+
+def _short_columns(metric: str) -> list[str]:
+    scores = [f"{metric}{part}" for part in ("", "_std", "_low", "_high")]
+    scores += [key for key in ("accuracy", "macro_f1") if key != metric]
+    costs = ["train_seconds", "peak_memory_bytes", "storage_bytes", "latency_seconds"]
+    return ["method", *scores, "trainable_parameters", *costs, "beside_best"]
+
+
+def _beside_best(summary: dict[str, Any], name: str) -> str | None:
+    best = (summary["recommendation"] or {}).get("best")
+    if best is None or name == best:
+        return "best" if best else None
+    pair = pair_of(summary["pairwise"], name, best)
+    return pair["answer"] if pair else None

@@ -59,7 +59,8 @@ def build_report(
     records += [run.record for run in elsewhere]
     predictions |= {run.record.run_id: run.predictions for run in elsewhere}
     errors = _errors(study, records, predictions, rows, annotations)
-    summary = {**_summary(folder, study, task, records, predictions, errors), "command": command}
+    summary = _summary(folder, study, task, records, predictions, errors, groups_of(rows))
+    summary["command"] = command
     summary |= {"audit": findings, "tuning": folder.trials() if study.tune else None}
     summary["forecast"] = beside_actual(folder.forecast(), records) or None
     folder.write_summary(summary)
@@ -87,7 +88,9 @@ def report_predictions(
     predictions = {run.record.run_id: run.predictions for run in runs}
     rows = truth.rows if "text" in truth.rows else None
     errors = _errors(study, records, predictions, rows, annotations)
-    summary = {**_summary(folder, study, None, records, predictions, errors), "command": command}
+    groups = groups_of(truth.rows)
+    summary = _summary(folder, study, None, records, predictions, errors, groups)
+    summary["command"] = command
     summary["rows"] |= {"train": None, "validation": truth.data.validation_rows or None}
     folder.write_summary(summary)
     errors = errors if list_rows or errors is None else replace(errors, listed=[])
@@ -164,15 +167,24 @@ def _summary(
     records: Sequence[RunRecord],
     predictions: Mapping[str, pd.DataFrame],
     errors: ErrorAnalysis | None,
+    groups: Mapping[Hashable, str] | None,
 ) -> dict[str, Any]:
     """The table, the verdict and the errors; runs whose predictions are broken are named there."""
     answers = {}
     labels = {record.run_id: record.data.labels for record in records}
     for run_id, table in predictions.items():
         with suppress(ValueError, KeyError):  # without a column, with labels of another task
-            answers[run_id] = RunPredictions.from_table(table, labels[run_id])
+            answers[run_id] = RunPredictions.from_table(table, labels[run_id], groups)
     summary = summarize(study, task, records, answers, folder.path)
     return {**summary, "errors": errors.compact() if errors else None}
+
+
+def groups_of(rows: pd.DataFrame | None) -> dict[Hashable, str] | None:
+    """The group of each test row, by its number; None where the data name none."""
+    if rows is None or "group" not in rows:
+        return None
+    test = rows[rows["split"] == "test"]
+    return dict(zip(test["row"].tolist(), test["group"].astype(str).tolist(), strict=True))
 
 
 def _records(folder: StudyFolder, run_ids: Collection[str] | None) -> list[RunRecord]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,14 +40,9 @@ class ResultRow:
 
 def result_heads(material: Material) -> list[str]:
     """Heads of the result table after the method's name."""
-    return [QUALITY_METRICS[key].title for key in _quality_keys(material)] + [
-        "trainable",
-        "train time",
-        "samples/s",
-        "peak memory",
-        "storage",
-        "runs",
-    ]
+    quality = [QUALITY_METRICS[key].title for key in _quality_keys(material)]
+    costs = [_RESULT_COLUMNS[key][0] for key in _result_costs(material)]
+    return [*quality, "trainable", *costs, "runs"]
 
 
 def result_rows(material: Material) -> list[ResultRow]:
@@ -65,7 +60,7 @@ def result_rows(material: Material) -> list[ResultRow]:
                 row["method"] if row["method"] != row["name"] else None,
                 None if measured else status_word(row["status"]),
                 f"{done}/{len(row['runs'])}",
-                cells + _cost_cells(row),
+                cells + _cost_cells(row, _result_costs(material)),
             )
         )
     return rows
@@ -90,19 +85,33 @@ def _score_cell(row: Row, key: str, *, best: bool) -> Cell:
     return Cell(fmt.score(stat["mean"]), stat["mean"], fmt.spread(stat), best)
 
 
-def _cost_cells(row: Row) -> list[Cell]:
+COST_COLUMNS: dict[str, tuple[str, Callable[[float | None], str]]] = {
+    "train_seconds": ("train time", fmt.seconds),
+    "peak_memory_bytes": ("peak memory", fmt.size),
+    "storage_bytes": ("storage", fmt.size),
+    "latency_seconds": ("latency", fmt.milliseconds),
+}
+"""The costs by which methods are weighed: head of the column, and how a value is shown."""
+_RESULT_COLUMNS = {
+    "train_seconds": COST_COLUMNS["train_seconds"],
+    "samples_per_second": ("samples/s", fmt.rate),
+    **COST_COLUMNS,
+}
+
+
+def _result_costs(material: Material) -> list[str]:
+    """Latency only where a run has one: records of earlier versions have none."""
+    known = any(mean_of(row, "cost", "latency_seconds") is not None for row in material.rows)
+    return [key for key in _RESULT_COLUMNS if known or key != "latency_seconds"]
+
+
+def _cost_cells(row: Row, keys: Iterable[str]) -> list[Cell]:
     p = row["parameters"]
     share = fmt.percent(p["trainable_percent"]) if p and p["trainable"] else ""
     trainable = Cell(fmt.count(p["trainable"]), p["trainable"], share) if p else Cell(fmt.MISSING)
-    shown = {
-        "train_seconds": fmt.seconds,
-        "samples_per_second": fmt.rate,
-        "peak_memory_bytes": fmt.size,
-        "storage_bytes": fmt.size,
-    }
     costs = [
-        Cell(show(value), value)
-        for key, show in shown.items()
+        Cell(_RESULT_COLUMNS[key][1](value), value)
+        for key in keys
         for value in [mean_of(row, "cost", key)]
     ]
     return [trainable, *costs]

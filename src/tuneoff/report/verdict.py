@@ -7,10 +7,10 @@ from typing import Any
 
 from tuneoff.compare import format as fmt
 from tuneoff.compare.pairwise import pair_of
-from tuneoff.compare.recommend import interval, would_do
+from tuneoff.compare.sentences import interval, would_do
 from tuneoff.record import QUALITY_METRICS, Metric
 from tuneoff.report.figures.base import Material
-from tuneoff.report.tables import Cell, Table, grouped
+from tuneoff.report.tables import COST_COLUMNS, Cell, Table, grouped
 
 Pair = dict[str, Any]
 
@@ -34,6 +34,9 @@ class Verdict:
     costs: Table | None
     runner_up: str
     excluded: list[tuple[str, str]]
+    uses: Table | None
+    commands: list[tuple[str, str]]
+    """What puts each method of `uses` to use."""
     names: list[str]
     matrix: list[tuple[str, list[Meeting | None]]]
     legend: str
@@ -63,6 +66,8 @@ def content(material: Material) -> Verdict | None:
         costs=_costs(recommended) if runner_up else None,
         runner_up=_runner_up(recommended, metric) if runner_up else "",
         excluded=[(e["name"], e["reason"]) for e in (recommended or {}).get("excluded", [])],
+        uses=_uses(recommended["uses"], metric) if recommended and recommended["uses"] else None,
+        commands=_commands(recommended["uses"]) if recommended else [],
         names=names,
         matrix=[
             (first, [_meeting(found, first, second, metric) for second in names]) for first in names
@@ -157,13 +162,20 @@ def _explained(found: Pair, pairs: list[Pair]) -> str:
         if single
         else ""
     )
+    grouped_rows = next((pair["groups"] for pair in pairs if pair.get("groups")), None)
+    together = (
+        f" The test rows come in {fmt.count(grouped_rows)} groups; the bootstrap draws whole "
+        "groups, while McNemar’s test counts rows."
+        if grouped_rows
+        else ""
+    )
     return (
         "p is how often a difference like this one would be seen if there were none, corrected "
         "for the number of pairs (Holm). “Only the first right” counts the test rows that the "
         "first method gets right and the second wrong, the mean over all pairs of their models; "
         "McNemar’s test asks whether the two counts differ by more than chance. What would settle "
         "it is an estimate: the seeds per method, or test rows, with which a difference as found "
-        f"would be resolved in four of five studies.{seeds}"
+        f"would be resolved in four of five studies.{seeds}{together}"
     )
 
 
@@ -177,19 +189,45 @@ def _skipped(found: Pair) -> list[tuple[str, str]]:
 
 
 def _costs(recommended: Pair) -> Table:
-    heads = ["", "train time", "peak memory", "storage"]
+    entries = (recommended, recommended["runner_up"])
+    shown = {
+        key: (title, show)
+        for key, (title, show) in COST_COLUMNS.items()
+        if key != "latency_seconds" or any(e["costs"].get(key) is not None for e in entries)
+    }
+    rows = [
+        [Cell(e["name"]), *(Cell(show(e["costs"].get(key))) for key, (_, show) in shown.items())]
+        for e in entries
+    ]
+    return Table(["", *(title for title, _ in shown.values())], rows)
+
+
+def _uses(found: list[Pair], metric: Metric) -> Table:
     rows = []
-    for entry in (recommended, recommended["runner_up"]):
-        costs = entry["costs"]
+    for use in found:
+        show = COST_COLUMNS[use["key"]][1] if use["key"] in COST_COLUMNS else fmt.score
+        other = use["runner_up"]
         rows.append(
             [
-                Cell(entry["name"]),
-                Cell(fmt.seconds(costs["train_seconds"])),
-                Cell(fmt.size(costs["peak_memory_bytes"])),
-                Cell(fmt.size(costs["storage_bytes"])),
+                Cell(use["use"]),
+                Cell(use["name"]),
+                Cell(show(use["figure"]), use["figure"]),
+                Cell(f"{other['name']} · {show(other['figure'])}" if other else fmt.MISSING),
+                Cell(_evidence(use, metric)),
             ]
         )
-    return Table(heads, rows)
+    return Table(["use", "take", "its figure", "next", "evidence"], rows, words=(1, 3, 4))
+
+
+def _evidence(use: Pair, metric: Metric) -> str:
+    pair = use["evidence"]
+    if pair is None:
+        return fmt.MISSING
+    return f"{word(pair['answer'])} beside {pair['second']}: {interval(pair, metric)}"
+
+
+def _commands(found: list[Pair]) -> list[tuple[str, str]]:
+    return list({use["name"]: use["command"] for use in found if use["command"]}.items())
 
 
 def _runner_up(recommended: Pair, metric: Metric) -> str:

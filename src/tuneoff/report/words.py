@@ -44,7 +44,8 @@ def answer(material: Material) -> list[Markup]:
     recommended = material.summary["recommendation"]
     if recommended:
         close = [row for row in rows[1:] if row["name"] in recommended["not_worse"]]
-        sentences += [escape(sentence) for sentence in recommended["sentences"]]
+        # the first one says what to take; the others stand in the verdict, with what carries them
+        sentences += [escape(sentence) for sentence in recommended["sentences"][:1]]
         sentences.append(Markup("<a href='#verdict'>The evidence.</a>"))
     else:
         close = [row for row in rows[1:] if _overlap(best, row, metric)]

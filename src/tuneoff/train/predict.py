@@ -42,3 +42,17 @@ def predict(
     for order, probabilities in pieces:  # read at the end: a device is not waited for in between
         result[order] = probabilities.cpu().numpy()
     return result
+
+
+@torch.inference_mode()
+def answer_one(
+    classifier: Classifier, split: Split, row: int, device: torch.device
+) -> npt.NDArray[np.float32]:
+    """(labels,) probabilities for the one row at this position of `split`.
+
+    Returns when the answer has left the device. From tokens at hand; the batch is built anew.
+    """
+    classifier.eval()
+    inputs = batch(split, np.array([row]))
+    answer: npt.NDArray[np.float32] = classifier(inputs.to(device)).softmax(-1)[0].cpu().numpy()
+    return answer

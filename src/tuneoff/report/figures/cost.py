@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 from tuneoff.compare import format as fmt
+from tuneoff.compare.front import OFF, POSSIBLY, SURELY
 from tuneoff.compare.table import mean_of
 from tuneoff.record import QUALITY_METRICS, Metric
 from tuneoff.report.figures.base import (
@@ -108,11 +109,16 @@ _COSTS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
     ("train_seconds", "training time", fmt.seconds),
     ("peak_memory_bytes", "peak memory", fmt.size),
     ("storage_bytes", "storage", fmt.size),
+    ("latency_seconds", "time for a text by itself", fmt.milliseconds),
 )
 
 
 def quality_against_cost(material: Material) -> Figure | None:
-    """The study's metric against time, memory and storage, with the frontier of each."""
+    """The study's metric against time, memory, storage and latency, with the front of each.
+
+    Who is on a front is what the pairwise tests say (`front` of the summary); where nothing was
+    compared, it is who has the higher mean.
+    """
     metric = QUALITY_METRICS.get(material.summary["metric"])
     if metric is None or not material.measured:
         return None
@@ -122,16 +128,28 @@ def quality_against_cost(material: Material) -> Figure | None:
         return None
     left_out = f" Left out, being far behind: {', '.join(far)}." if far else ""
     best = "Up" if metric.higher_is_better else "Down"
+    front = _FRONT if material.summary.get("front") else _BY_MEANS
     return Figure(
         "quality-cost",
         f"{capital(metric.title)} against what it costs",
-        f"{best} and left is better; the costs are logarithmic. The stepped line joins the methods "
-        "that no other one beats in both, which are named where there is room; "
-        "vertical lines are 95 % intervals over the seeds. A method without a value for a cost is "
-        f"missing from that plot.{left_out}",
+        f"{best} and left is better; the costs are logarithmic, and vertical lines are 95 % "
+        f"intervals over the seeds. {front} A method without a value for a cost is missing from "
+        f"that plot.{left_out}",
         plots,
-        least_width=270,
+        least_width=270 if len(plots) < 4 else 360,  # four stand two by two
     )
+
+
+_BY_MEANS = (
+    "The stepped line joins the methods that no other one beats in both; they are named where "
+    "there is room."
+)
+_FRONT = (
+    "A ring marks who is surely on the front: all that cost less are shown to be worse. Pale is "
+    "who is off it: one that costs less is shown to be as good, or better. The others may be on "
+    "it; these runs do not settle that. The stepped line is the front by the means, without the "
+    "pale ones; who is on it is named where there is room."
+)
 
 
 def _against(
@@ -149,7 +167,10 @@ def _against(
     ]
     if not points:
         return None
-    frontier = _frontier([(c, q) for c, q, _ in points], metric.higher_is_better)
+    places = _places(material, key)
+    held = [i for i, p in enumerate(points) if places.get(p[2]["name"]) != OFF]
+    ahead = _frontier([points[i][:2] for i in held], metric.higher_is_better)
+    frontier = [held[i] for i in ahead]
     line = {
         "type": "scatter",
         "mode": "lines",
@@ -161,7 +182,7 @@ def _against(
     costs = [c for c, _, _ in points]
     low, high = math.log10(min(costs)), math.log10(max(costs))
     pad = max(0.12 * (high - low), 0.12)
-    ticks = _log_ticks(low - pad, high + pad, seconds=key.endswith("seconds"))
+    ticks = _log_ticks(low - pad, high + pad, minutes=key == "train_seconds")
     span = span_of([r for _, _, r in points], metric.key)
     sides = _label_sides(
         [(math.log10(c), q, len(r["name"])) for c, q, r in points],
@@ -170,14 +191,18 @@ def _against(
         (span[0], span[1]),
     )
     traces = [
-        _point(material, metric, row, cost, show, sides.get(index))
+        _point(material, metric, row, cost, show, sides.get(index), places.get(row["name"]))
         for index, (cost, _, row) in enumerate(points)
     ]
     return Plot(
         f"against-{key.replace('_', '-')}",
         f"Scatter plot of {metric.title} against {title}: "
-        + "; ".join(f"{r['name']} {fmt.score(q)} at {show(c)}" for c, q, r in points),
-        [line, *traces],
+        + "; ".join(
+            f"{r['name']} {fmt.score(q)} at {show(c)}"
+            + (f", {_WORDS[place]}" if (place := places.get(r["name"])) else "")
+            for c, q, r in points
+        ),
+        [line, *_rings(points, places), *traces],
         layout(
             title=heading(title),
             xaxis=axis(
@@ -200,6 +225,7 @@ def _point(
     cost: float,
     show: Callable[[float | None], str],
     side: str | None,
+    place: str | None,
 ) -> dict[str, Any]:
     look, stat = material.looks[row["name"]], row["quality"][metric.key]
     return {
@@ -208,14 +234,50 @@ def _point(
         "x": [cost],
         "y": [stat["mean"]],
         "error_y": error_bars([stat]) | {"color": colour(look.colour, 0.6), "thickness": 1.2},
+        "opacity": 0.35 if place == OFF else 1,
         "marker": {"color": colour(look.colour), "size": 10, "symbol": look.symbol},
         "text": [text(row["name"], 16)],
         "textposition": side or "top center",
         "textfont": {"size": 11, "color": colour("ink")},
-        "customdata": [f"{score_hover(row, metric)}<br>{show(cost)}"],
+        "customdata": [
+            f"{score_hover(row, metric)}<br>{show(cost)}{f'<br>{_WORDS[place]}' if place else ''}"
+        ],
         "hovertemplate": "%{customdata}<extra></extra>",
         "cliponaxis": False,
     }
+
+
+_WORDS = {
+    SURELY: "surely on the front",
+    POSSIBLY: "possibly on the front",
+    OFF: "off the front",
+}
+
+
+def _rings(points: list[tuple[float, float, Row]], places: dict[str, str]) -> list[dict[str, Any]]:
+    """Around the marks of those surely on the front, whatever their symbols; at most one trace."""
+    sure = [(c, q) for c, q, row in points if places.get(row["name"]) == SURELY]
+    ring = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [c for c, _ in sure],
+        "y": [q for _, q in sure],
+        "marker": {
+            "color": colour("ink"),
+            "size": 18,
+            "symbol": "circle-open",
+            "line": {"width": 1.3},
+        },
+        "hoverinfo": "skip",
+        "cliponaxis": False,
+    }
+    return [ring] if sure else []
+
+
+def _places(material: Material, key: str) -> dict[str, str]:
+    """By method; empty where nothing was compared."""
+    front = material.summary.get("front") or {}
+    return {entry["name"]: entry["place"] for entry in front.get(key, [])}
 
 
 def _frontier(points: list[tuple[float, float]], higher_is_better: bool) -> list[int]:
@@ -263,13 +325,13 @@ def _crosses(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _log_ticks(low: float, high: float, *, seconds: bool) -> list[float]:
+def _log_ticks(low: float, high: float, *, minutes: bool) -> list[float]:
     """Round values for a logarithmic axis, four or five of them where the range allows."""
-    if seconds:
+    if minutes:
         steps = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 18000, 36000, 86400]
         every = [float(s) for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, *steps)]
     else:
-        every = [m * 10.0**e for e in range(14) for m in (1, 2, 5)]
+        every = [m * 10.0**e for e in range(-6, 14) for m in (1, 2, 5)]
     inside = [value for value in every if low <= math.log10(value) <= high]
     stride = max(1, math.ceil(len(inside) / 4))
     return inside[::stride]
