@@ -291,7 +291,7 @@ def _fitted(found: MethodForecast, probes: Sequence[_Probe]) -> MethodForecast:
         found,
         train_seconds=fit,
         evaluate_seconds=evaluate,
-        total_seconds=fit + validate + evaluate + save + other,
+        total_seconds=fit + validate + evaluate + seconds.get("latency", 0.0) + save + other,
         around_seconds=max(0.0, last.seconds - (cost.total_seconds or 0.0)),
         peak_memory_bytes=round(grown([p.record.cost.peak_memory_bytes for p in probes])),
         storage_bytes=stored,
