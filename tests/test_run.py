@@ -64,7 +64,7 @@ def test_every_method_gives_a_whole_record(run_toy: RunToy, toy_task: ToyTask, n
     assert (cost.flops_utilization is not None) == (learns and name != "head")
     assert (cost.storage_bytes == 0) == (name == "baseline")
     if learns:
-        parts = {"load", "train", "validate", "evaluate", "save"}
+        parts = {"load", "train", "validate", "evaluate", "latency", "checkpoint", "save"}
         frozen = name in ("head", "partial")
         assert set(cost.seconds) == parts | ({"prefix"} if frozen else set())
         # What frozen layers give is computed before the first step, and is training all the same.

@@ -1,0 +1,217 @@
+"""5: one spec goes down, one record comes back. Every outcome is a record."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import traceback
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from tuneoff.data.gather import ROLES
+from tuneoff.data.share import with_rows
+from tuneoff.data.task import Task, open_task, tokenize_seconds
+from tuneoff.errors import Diverged, Interrupted, Pruned, TuneoffError
+from tuneoff.measure.environment import environment
+from tuneoff.measure.memory import is_out_of_memory
+from tuneoff.measure.trace import Trace
+from tuneoff.methods import config_to_plain, method, parse_config
+from tuneoff.methods.base import Method
+from tuneoff.model.contract import reopened
+from tuneoff.model.precision import choose_device, choose_precision
+from tuneoff.model.source import hidden_size
+from tuneoff.record import (
+    MethodInfo,
+    RunRecord,
+    Status,
+)
+from tuneoff.run.classical import run_classical
+from tuneoff.run.encoder import run_encoder
+from tuneoff.run.job import Job, Outcome, data_info
+from tuneoff.scores import blind_warnings
+from tuneoff.spec import RunSpec, TrainSpec
+from tuneoff.store import RunFolder, disk_trouble
+from tuneoff.train import stop
+from tuneoff.train.journal import Emit, Journal
+from tuneoff.train.loop import micro_batch_tokens
+from tuneoff.train.rate import learning_rate
+
+
+def run(
+    spec: RunSpec,
+    folder: RunFolder,
+    *,
+    task_path: Path,
+    model_path: Path,
+    emit: Emit,
+    own_process: bool = False,
+    whole: Path | None = None,
+    profile: bool = False,
+) -> RunRecord:
+    """Train, measure and save as `spec` asks; write and return the record, whatever happens.
+
+    `task_path` is the prepared task (`<study>/data/<key>`), `model_path` the pretrained model's
+    folder. `emit` is told the progress, a few times per second. In a process of its own, SIGTERM
+    and SIGINT let the run save a checkpoint and end as `interrupted`. A trial is scored on the
+    validation rows alone, and leaves neither predictions nor a model.
+
+    `whole`: the task of which the one in `task_path` is an excerpt; the run is a forecast's then.
+    `profile`: leave a trace of some steps in the folder's `profile/`.
+    """
+    if own_process:
+        stop.listen()
+    started = time.perf_counter()
+    task = _opened(spec, task_path)
+    chosen = method(spec.method)
+    config = parse_config(chosen, spec.config)
+    device = torch.device("cpu") if chosen.apply is None else choose_device(spec.train.device)
+    precision = choose_precision(spec.train.precision, device)
+    if spec.train.threads is not None:
+        torch.set_num_threads(spec.train.threads)
+    outcome = Outcome()
+    status, error, going_on = Status.FINISHED, None, False
+    rate = learning_rate(spec, chosen, hidden_size(model_path))
+    journal = Journal(folder.history_file, emit)
+    if not folder.checkpoint.is_dir():
+        journal.cut(0)
+    try:
+        if chosen.apply is None:
+            run_classical(spec, folder, task, chosen, config, outcome, journal)
+        else:
+            job = Job(
+                spec,
+                folder,
+                task,
+                chosen,
+                config,
+                device,
+                precision,
+                rate,
+                model_path,
+                whole=open_task(whole, ["train"]).splits["train"] if whole else None,
+                trace=Trace(folder.profile, device) if profile else None,
+            )
+            run_encoder(job, outcome, journal)
+    except Exception as problem:
+        status, error = _status(problem), _message(problem)
+        traceback.print_exc()  # into the run's log
+        going_on = status == Status.INTERRUPTED or disk_trouble(problem) is not None
+    finally:
+        journal.close()
+        if not going_on:
+            shutil.rmtree(folder.checkpoint, ignore_errors=True)
+    if outcome.quality.test is not None and chosen.family != "baseline":
+        outcome.warnings += blind_warnings(outcome.quality.test, task.labels)
+    total = time.perf_counter() - started
+    outcome.cost = replace(
+        outcome.cost,
+        total_seconds=total,
+        seconds=outcome.seconds,
+        parts=_parts(outcome, total, tokenize_seconds(task_path)),
+    )
+    record = RunRecord(
+        run_id=spec.run_id,
+        status=status,
+        error=error,
+        method=MethodInfo(spec.name, chosen.name, chosen.family, config_to_plain(config)),
+        seed=spec.seed,
+        model=spec.model,
+        metric=spec.metric,
+        data=data_info(task),
+        train=_used(spec.train, chosen, rate, precision, device),
+        parameters=outcome.parameters,
+        quality=outcome.quality,
+        cost=outcome.cost,
+        best_epoch=outcome.best_epoch,
+        environment=environment(device),
+        departures=outcome.departures,
+        warnings=outcome.warnings,
+        checks=outcome.checks,
+        trial=spec.trial is not None,
+    )
+    folder.write_record(record)
+    return record
+
+
+def _opened(spec: RunSpec, task_path: Path) -> Task:
+    """The task as the run may see it: a trial gets no test rows at all."""
+    if spec.trial is None:
+        return open_task(task_path)
+    task = open_task(task_path, [role for role in ROLES if role != "test"])
+    return with_rows(task, spec.trial.rows, spec.seed)
+
+
+def check_saved(folder: RunFolder, task_path: Path) -> None:
+    """Open the saved model of a run that just ended, compare it, and complete its record.
+
+    To be called in a process that has not trained it. Without a sample there is nothing to do.
+    """
+    record = folder.record()
+    if record is None or record.checks is None or not folder.sample_file.is_file():
+        return
+    again, merged = reopened(
+        folder.model,
+        open_task(task_path).splits["validation"],
+        load_file(folder.sample_file)["logits"],
+        precision=record.train["precision"],
+        quantized=method(record.method.method).quantized,
+    )
+    checks = replace(record.checks, reopened=again, merged=merged)
+    folder.write_record(replace(record, checks=checks, warnings=[*record.warnings, *checks.faults]))
+    folder.sample_file.unlink()
+
+
+_OF_ENCODERS = ("max_length", "attention_dropout", "threads")
+_OF_ALL = ("class_weights",)
+
+
+def _used(
+    asked: TrainSpec, chosen: Method, rate: float | None, precision: str, device: torch.device
+) -> dict[str, Any]:
+    """The training settings with what was resolved in place of "auto"; None: plays no part."""
+    used: dict[str, Any] = asdict(asked)
+    if chosen.learning_rate is None:  # nothing is trained by gradient descent
+        kept = _OF_ALL if chosen.apply is None else _OF_ALL + _OF_ENCODERS
+        used = {key: value if key in kept else None for key, value in used.items()}
+    return used | {
+        "learning_rate": rate,
+        "precision": precision if chosen.apply is not None else None,
+        "micro_batch_tokens": None if rate is None else micro_batch_tokens(asked, device),
+        "device": device.type,
+    }
+
+
+def _parts(outcome: Outcome, total: float, tokenize: float | None) -> dict[str, float]:
+    """Where the `total` went, by `PARTS`; what no part accounts for is `other`."""
+    seconds = outcome.seconds
+    parts: dict[str, float] = {k: seconds[k] for k in ("load", "prefix") if k in seconds}
+    parts |= outcome.laps or ({"train": seconds["train"]} if "train" in seconds else {})
+    parts |= {
+        "evaluate": seconds.get("validate", 0.0) + seconds.get("evaluate", 0.0),
+        "latency": seconds.get("latency", 0.0),
+        "save": seconds.get("checkpoint", 0.0) + seconds.get("save", 0.0),
+    }
+    parts["other"] = max(0.0, total - sum(parts.values()))
+    return parts if tokenize is None else {"tokenize": tokenize, **parts}
+
+
+def _status(problem: Exception) -> Status:
+    if isinstance(problem, Diverged):
+        return Status.DIVERGED
+    if isinstance(problem, Pruned):
+        return Status.PRUNED
+    if isinstance(problem, Interrupted):
+        return Status.INTERRUPTED
+    return Status.OUT_OF_MEMORY if is_out_of_memory(problem) else Status.FAILED
+
+
+def _message(problem: Exception) -> str:
+    if isinstance(problem, TuneoffError):
+        return str(problem)
+    if (trouble := disk_trouble(problem)) is not None:
+        return trouble
+    return f"{type(problem).__name__}: {problem}"
