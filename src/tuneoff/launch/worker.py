@@ -21,7 +21,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-from tuneoff.errors import BadInput, Fault
+from tuneoff.errors import BadInput, Fault, FaultList
 from tuneoff.spec import DataSpec
 from tuneoff.store import RunFolder, disk_trouble
 
@@ -32,18 +32,26 @@ Send = Callable[[dict[str, Any]], None]
 def prepare(request: Request, send: Send) -> None:
     """Find the model and prepare the task; answer `prepared`, or `refused` with the faults."""
     from tuneoff.data import prepare
+    from tuneoff.data.gather import gather
     from tuneoff.model.precision import choose_device, choose_precision
     from tuneoff.model.source import find_model
 
+    found, data = FaultList(), DataSpec(**request["data"])
     try:
-        device = choose_device(request["device"])
+        with found.collecting():
+            device = choose_device(request["device"])
         send({"event": "progress", "phase": "model"})
-        model = find_model(request["model"])
+        with found.collecting():
+            model = find_model(request["model"])
+            asked = model.length(request["max_length"])
         send({"event": "progress", "phase": "data"})
-        asked = model.length(request["max_length"])
+        if found.faults:  # those of the data with them
+            with found.collecting():
+                gather(data)
+        found.raise_any()
         folder = Path(request["folder"])
         task = prepare(
-            DataSpec(**request["data"]),
+            data,
             model=model.name,
             model_path=model.path,
             model_fingerprint=model.fingerprint,
