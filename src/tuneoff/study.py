@@ -303,6 +303,10 @@ def run_one(
     if record is None:
         record = _record_of_death(spec, folder, prepared.task, ended)
         folder.write_record(record)
+    elif ended.trouble is not None and is_finished(record):
+        note = f"the saved model was not opened again to check it: {ended.trouble}"
+        record = replace(record, warnings=[*record.warnings, note])
+        folder.write_record(record)
     counted = _counted(record, None if fresh else before)
     if counted != record:
         folder.write_record(counted)
@@ -333,7 +337,8 @@ def _record_of_death(spec: RunSpec, folder: RunFolder, task: TaskRecord, ended: 
     return RunRecord(
         run_id=spec.run_id,
         status=status,
-        error=f"the run's process was ended{killer} ({how}); its messages: {folder.log_file}",
+        error=ended.trouble
+        or f"the run's process was ended{killer} ({how}); its messages: {folder.log_file}",
         method=MethodInfo(spec.name, chosen.name, chosen.family, spec.config),
         seed=spec.seed,
         model=spec.model,

@@ -17,7 +17,9 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -230,18 +232,24 @@ def _forked(
 
 def _work(job: Callable[[Request, Send], None], request: Request, writing: int) -> None:
     """The child: does the job and never returns."""
-    code = 1
+    code, channel = 1, None
     try:
         channel = os.fdopen(writing, "w", buffering=1)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        job(request, lambda event: _say(channel, event))
+        job(request, partial(_say, channel))
         channel.close()
         code = 0
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as problem:
+        if channel is not None and (trouble := disk_trouble(problem)) is not None:
+            # Neither a record nor the log may have found room: the desk hears of it here.
+            with suppress(OSError):
+                _say(channel, {"event": "trouble", "said": trouble})
+        with suppress(OSError):
+            traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
 
 
