@@ -43,16 +43,17 @@ test: $(INSTALLED)  ## run the tests
 fuzz: $(INSTALLED)  ## the loader under 2,000 arbitrary files of each of seven kinds
 	@TUNEOFF_FUZZ=$${TUNEOFF_FUZZ:-2000} $(BIN)/python -m pytest --timeout 7200 tests/data/test_fuzz.py $(ARGS)
 
-crash-test: $(INSTALLED)  ## 50 studies of all families killed and resumed (half an hour); TUNEOFF_CRASHES=n
+crash-test: $(INSTALLED)  ## 50 studies of all families killed and resumed (40 minutes); TUNEOFF_CRASHES=n
 	@$(BIN)/python -m pytest -m long --timeout 3600 tests/launch/test_crashes.py $(ARGS)
 
 determinism: $(INSTALLED)  ## ten fresh processes per method, one answer (some minutes)
 	@$(BIN)/python -m pytest -m long --timeout 3600 tests/launch/test_determinism.py $(ARGS)
 
-hostile: $(INSTALLED)  ## hostile strings in every place, a dozen reports in a browser
-	@$(BIN)/python -m pytest -m "" --timeout 3600 tests/report/test_hostile_strings.py $(ARGS)
+hostile: $(INSTALLED)  ## hostile strings in every place, 13 reports in a browser
+	@$(BIN)/python -m pytest -m "" --timeout 3600 tests/report/test_hostile_strings.py \
+	  tests/report/test_hostile_names.py $(ARGS)
 
-full-disk: $(INSTALLED)  ## studies on small and read-only disks (needs root and Linux)
+full-disk: $(INSTALLED)  ## small, read-only, and full from each call of a run on (root, Linux; 20 minutes)
 	@$(BIN)/python -m pytest -m "" --timeout 3600 tests/faults $(ARGS)
 
 conformance: $(INSTALLED)  ## every method on every architecture (20 minutes); writes the matrix

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuneoff.errors import BadInput, nearest
@@ -23,14 +23,14 @@ from tuneoff.spec import (
     replace_train,
     to_plain,
 )
-from tuneoff.study import DEFAULT_METHODS, complete
+from tuneoff.study import DEFAULT_METHODS, asked_study, complete
 
 LEAST: dict[str, Any] = {"model": "m", "data": {"train": "t.csv"}, "methods": ["full"]}
 
 
 def faults(**changes: Any) -> str:
     with pytest.raises(BadInput) as refused:
-        complete(parse_study({**LEAST, **changes}, file="s.yaml"), file="s.yaml")
+        asked_study({**LEAST, **changes}, file="s.yaml")
     return str(refused.value)
 
 
@@ -71,6 +71,7 @@ studies = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(studies)
 def test_a_completed_study_reads_back_from_its_yaml(plain: dict[str, Any]) -> None:
     asked = complete(parse_study(plain))
@@ -105,6 +106,40 @@ def test_numbers_as_yaml_writes_and_misreads_them() -> None:
     train = parse_study({**LEAST, "train": yaml.safe_load(text)}).train
     assert train.learning_rate == 2e-5
     assert train.class_weights == {"0": 1.0, "1": 2.5}
+
+
+def test_no_mistake_hides_another() -> None:
+    text = faults(
+        modle="x",
+        data={"train": "t.csv", "tests": "x", "max_train": "many"},
+        methods=[
+            7,
+            "lorra",
+            {"method": "lora", "rnk": 4, "alpha": "large", "epochs": "few"},
+            {"method": "full", "max_length": 9, "learning_rate": -1},
+        ],
+        train={"epochs": "many", "EPOCH": 1},
+        seeds=[],
+        metric="f1",
+        limits={"storage_bytes": "some", "time": 3},
+        tune={"trials": "all"},
+        margin=2,
+    )
+    for part in (
+        *("'modle'", "'data.tests'", "data.max_train should be", "not 7", "'lorra'", "'rnk'"),
+        *("alpha should be", "'lora': epochs should be", "'full': max_length is the same"),
+        *("'full': learning_rate must be positive", "train.epochs should be", "'train.EPOCH'"),
+        *("seeds must name", "unknown metric 'f1'", "limits.storage_bytes", "'limits.time'"),
+        *("tune.trials should be", "margin must lie"),
+    ):
+        assert text.count(part) == 1, part
+    assert len(text.split("s.yaml: ")) - 1 == 18
+
+
+def test_a_range_of_the_study_is_not_said_for_each_method() -> None:
+    text = faults(train={"epochs": 0}, methods=["full", "lora", "ful"])
+    assert text.count("epochs must be at least 1") == 1
+    assert "unknown method 'ful'" in text
 
 
 # -- what is refused -----------------------------------------------------------------------------

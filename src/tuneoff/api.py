@@ -15,9 +15,9 @@ from tuneoff.forecast import forecast_study
 from tuneoff.launch import launcher as open_launcher
 from tuneoff.record import QUALITY_METRICS, RunRecord, Status
 from tuneoff.report import build_report, truth_of
-from tuneoff.spec import DataSpec, StudySpec, TrainSpec, file_name, parse_study, read_study
+from tuneoff.spec import DataSpec, StudySpec, TrainSpec, file_name, read_study
 from tuneoff.store import RunFolder, StudyFolder, check_writable
-from tuneoff.study import complete, train_one
+from tuneoff.study import asked_study, train_one
 from tuneoff.tune import run_tuned, tune_study
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def compare(
     content = _content(study, options, Path(out), methods)
     if seeds is not None:
         content["seeds"] = seeds
-    asked = complete(parse_study(content))
+    asked = asked_study(content)
     folder = StudyFolder(out)
     with open_launcher(launcher, workers) as launch, _watcher(progress) as watch:
         _, records = run_tuned(asked, folder, launcher=launch, watch=watch, fresh=fresh)
@@ -206,7 +206,7 @@ def tune(
     the other options are those of `compare`. The test rows are not read.
     """
     content = {**_content(study, options, Path(out), methods), "tune": tune}
-    asked = complete(parse_study(content))
+    asked = asked_study(content)
     with open_launcher(launcher, workers) as launch, _watcher(progress) as watch:
         found = tune_study(asked, StudyFolder(out), launcher=launch, watch=watch, fresh=fresh)
     return found.to_plain()
@@ -234,7 +234,7 @@ def forecast(
         content = _content(study, options, folder, methods)
         if seeds is not None:
             content["seeds"] = seeds
-        asked = complete(parse_study(content))
+        asked = asked_study(content)
         with open_launcher(launcher, workers) as launch, _watcher(progress) as watch:
             return forecast_study(asked, StudyFolder(folder), launcher=launch, watch=watch)
 
@@ -255,7 +255,7 @@ def train(
     `options` are those of `compare`. Raises `BadInput` before anything is run.
     """
     content = _with_options({}, options, Path(out))
-    asked = complete(parse_study({**content, "methods": [method], "seeds": [seed]}))
+    asked = asked_study({**content, "methods": [method], "seeds": [seed]})
     with open_launcher(launcher) as launch, _watcher(progress) as watch:
         train_one(asked, Path(out), launcher=launch, watch=watch, fresh=fresh)
     return Run(out)

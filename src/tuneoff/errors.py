@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -58,6 +59,26 @@ class BadInput(TuneoffError):
             faults = Fault(faults, mend=mend)
         self.faults: tuple[Fault, ...] = (faults,) if isinstance(faults, Fault) else tuple(faults)
         super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class FaultList:
+    """Faults of steps that do not need each other, to be raised all at once."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        self.faults = list(faults)
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """A `BadInput` of what is done in here is kept; what comes after goes on."""
+        try:
+            yield
+        except BadInput as error:
+            self.faults += error.faults
+
+    def raise_any(self) -> None:
+        """Raise `BadInput` with all that was found, if anything was."""
+        if self.faults:
+            raise BadInput(self.faults)
 
 
 class ModelUnavailable(BadInput):

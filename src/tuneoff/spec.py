@@ -11,12 +11,14 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from tuneoff.errors import BadInput, Fault, nearest
+from tuneoff.errors import BadInput, Fault, FaultList, nearest
 from tuneoff.tune_spec import Trial, TuneSpec, plain_tune, tune_faults
 
 T = TypeVar("T")
@@ -196,7 +198,21 @@ def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
 
     Raises `BadInput` with one fault for each unknown key (naming the nearest known one) and each
     value of a wrong type. Whether the methods and their settings exist is checked where the
-    methods are known, by `tuneoff.study.complete`.
+    methods are known, by `tuneoff.study.asked_study`.
+    """
+    study, faults = draft_study(content, file=file)
+    if faults:
+        raise BadInput(faults)
+    return study
+
+
+def draft_study(
+    content: Mapping[str, Any], *, file: str | None = None
+) -> tuple[StudySpec, list[Fault]]:
+    """As `parse_study`, with the faults beside a study that has defaults in their places.
+
+    So that what else is wrong can be found before anything is said. Raises `BadInput` only where
+    no part of the content can be used.
     """
     if not isinstance(content, Mapping):
         raise BadInput(Fault("a study is a mapping of keys to values", file=file))
@@ -205,29 +221,60 @@ def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
         raise BadInput(Fault(problem, file=file, mend="Write the whole one."))
     # `train:` with nothing behind it, every line of it commented out say, is no value
     content = {key: value for key, value in content.items() if value is not None}
-    faults = [
-        *_unknown(content, _STUDY_KEYS, "", file),
-        *_unknown(content.get("data"), {f.name for f in fields(DataSpec)}, "data.", file),
-        *_unknown(content.get("train"), _TRAIN_KEYS, "train.", file),
-        *_unknown(content.get("limits"), {*LIMITS, "min_recall"}, "limits.", file),
-        *_unknown(content.get("tune"), {f.name for f in fields(TuneSpec)}, "tune.", file),
-    ]
-    faults += [
+    found = FaultList(_key_faults(content, file))
+    plain = {key: _known_part(key, value) for key, value in content.items() if key in _STUDY_KEYS}
+    methods, faults = _method_entries(plain.pop("methods", []), file)
+    found.faults += faults
+    read: dict[str, Any] = {"methods": methods}
+    for key, value in ({"seeds": 3} | plain).items():
+        with found.collecting():
+            read |= _READ[key](value, file) if key in _READ else {key: value}
+    study, faults = _typed(read, file)
+    found.faults += faults
+    found.faults += _value_faults(study, file)
+    if _train_faults(study.train, ""):  # said once, and not by each method again
+        study = replace(study, train=TrainSpec())
+    return study, found.faults
+
+
+def _typed(plain: dict[str, Any], file: str | None) -> tuple[StudySpec, list[Fault]]:
+    """The sections of the right types, the others left as they are by default, and the faults."""
+    sound: dict[str, Any] = {"model": "", "data": {"train": ""}}
+    if not sound.keys() - plain.keys():
+        with suppress(BadInput):
+            return validated(StudySpec, plain, file=file), []
+    found = FaultList()
+    for key, value in plain.items():  # one by one: a faulty one hides no other
+        with found.collecting():
+            validated(StudySpec, {**sound, key: value}, file=file)
+            sound[key] = value
+    return validated(StudySpec, sound, file=file), found.faults
+
+
+_SECTIONS: dict[str, set[str]] = {
+    "data": {f.name for f in fields(DataSpec)},
+    "train": _TRAIN_KEYS,
+    "limits": {*LIMITS, "min_recall"},
+    "tune": {f.name for f in fields(TuneSpec)},
+}
+
+
+def _key_faults(content: Mapping[str, Any], file: str | None) -> list[Fault]:
+    """Keys that nobody knows, and those that must be there and are not."""
+    faults = _unknown(content, _STUDY_KEYS, "", file)
+    for section, known in _SECTIONS.items():
+        faults += _unknown(content.get(section), known, f"{section}.", file)
+    return faults + [
         Fault(f"{key!r} is missing", file=file, mend=mend)
         for key, mend in (("model", _MODEL_MEND), ("data", _DATA_MEND))
         if key not in content
     ]
-    if faults:
-        raise BadInput(faults)
-    plain = dict(content)
-    plain["methods"] = _method_entries(content.get("methods", []), file)
-    plain["seeds"] = _seeds(content.get("seeds", 3), file)
-    plain["train"] = _with_named_labels(content.get("train", {}))
-    plain |= _limits(content.get("limits", {}), file)
-    plain["tune"] = plain_tune(content.get("tune"))
-    study = validated(StudySpec, plain, file=file)
-    _check_values(study, file)
-    return study
+
+
+def _known_part(section: str, value: Any) -> Any:
+    if section not in _SECTIONS or not isinstance(value, Mapping):
+        return value
+    return {key: x for key, x in value.items() if key in _SECTIONS[section]}
 
 
 def _strings(content: Any) -> Iterator[str]:
@@ -318,13 +365,19 @@ def to_plain(study: StudySpec) -> dict[str, Any]:
     return plain
 
 
-def _method_entries(value: Any, file: str | None) -> list[dict[str, Any]]:
+def _method_entries(value: Any, file: str | None) -> tuple[list[dict[str, Any]], list[Fault]]:
+    """The entries that can be used, and the faults of the others."""
     if not isinstance(value, list | tuple):
-        raise BadInput(Fault(f"methods is a list of names and mappings, not {value!r}", file=file))
-    return [_method_entry(entry, file) for entry in value]
+        fault = Fault(f"methods is a list of names and mappings, not {value!r}", file=file)
+        return [], [fault]
+    found, entries = FaultList(), []
+    for entry in value:
+        with found.collecting():
+            entries.append(_method_entry(entry, file))
+    return entries, found.faults
 
 
-def _with_named_labels(train: Any) -> Any:
+def _with_named_labels(train: Any, file: str | None = None) -> Any:
     """Labels that YAML read as numbers are names, as they are in the data."""
     weights = train.get("class_weights") if isinstance(train, Mapping) else None
     if not isinstance(weights, Mapping):
@@ -419,6 +472,15 @@ def _joined(value: float | str) -> str:
     return re.sub(r"[\s_,]", "", str(value).lower())
 
 
+_READ: dict[str, Callable[[Any, str | None], dict[str, Any]]] = {
+    "seeds": lambda value, file: {"seeds": _seeds(value, file)},
+    "train": lambda value, file: {"train": _with_named_labels(value, file)},
+    "limits": _limits,
+    "tune": lambda value, file: {"tune": plain_tune(value)},
+}
+"""Sections that people may write in several ways, and the plain fields of a study they become."""
+
+
 def _unknown(content: Any, known: set[str], prefix: str, file: str | None) -> list[Fault]:
     if not isinstance(content, Mapping):
         return []
@@ -436,10 +498,12 @@ def validated(
 
     `where` opens the message of each fault.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(cls).validate_python(plain)
+        kind: Any = cls
+        checked: T = _checker(kind).validate_python(plain)
+        return checked
     except ValidationError as error:
         # A union fails once for each of its members: one fault says what they all would take.
         wanted: dict[str, list[str]] = {}
@@ -460,6 +524,14 @@ def validated(
             for key, kinds in wanted.items()
         ]
         raise BadInput(faults) from None
+
+
+@cache
+def _checker(cls: type[Any]) -> Any:
+    """Building one takes longer than what it does."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls)
 
 
 def _wanted(kind: str, message: str, context: Mapping[str, Any] | None) -> str:
@@ -515,7 +587,8 @@ def _train_faults(train: TrainSpec, where: str) -> list[str]:
     return [where + text for holds, text in rules if not holds]
 
 
-def _check_values(study: StudySpec, file: str | None) -> None:
+def _value_faults(study: StudySpec, file: str | None) -> list[Fault]:
+    """Ranges, and names that must differ."""
     data = study.data
     rules = [
         (
@@ -539,11 +612,9 @@ def _check_values(study: StudySpec, file: str | None) -> None:
     texts += tune_faults(study.tune, study.seeds) if study.tune is not None else []
     faults = [Fault(text, file=file) for text in texts]
     names = [m.name for m in study.methods]
-    faults += [
+    return faults + [
         Fault(
             f"two methods are named {name!r}", file=file, mend="Give each entry a name of its own."
         )
         for name in sorted({name for name in names if names.count(name) > 1})
     ]
-    if faults:
-        raise BadInput(faults)

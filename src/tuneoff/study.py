@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tuneoff.errors import BadInput, Fault, nearest
+from tuneoff.errors import BadInput, Fault, FaultList, nearest
 from tuneoff.launch import LocalLauncher, Prepared
 from tuneoff.launch.local import Event, Exit
 from tuneoff.methods import check_installed, config_to_plain, method, parse_config
@@ -21,7 +21,14 @@ from tuneoff.record import (
     Status,
     TaskRecord,
 )
-from tuneoff.spec import MethodSpec, RunSpec, StudySpec, TrainSpec, replace_train
+from tuneoff.spec import (
+    MethodSpec,
+    RunSpec,
+    StudySpec,
+    TrainSpec,
+    draft_study,
+    replace_train,
+)
 from tuneoff.store import RunFolder, StudyFolder, alone_in, check_inside, check_writable
 
 T = TypeVar("T")
@@ -58,46 +65,65 @@ class Watcher(Protocol):
         """A run has ended, well or not."""
 
 
+def asked_study(content: Mapping[str, Any], *, file: str | None = None) -> StudySpec:
+    """The completed study that nested plain values ask for, as a study file holds them.
+
+    Raises `BadInput` with all that is wrong with them, the methods' settings included.
+    """
+    study, faults = draft_study(content, file=file)
+    found = FaultList(faults)
+    with found.collecting():
+        study = complete(study, file=file)
+    found.raise_any()
+    return study
+
+
 def complete(study: StudySpec, *, file: str | None = None) -> StudySpec:
     """`study` with every method's settings filled in, and `DEFAULT_METHODS` if it names none.
 
     Raises `BadInput` for unknown methods, settings or metrics, all of them at once.
     """
-    faults: list[Fault] = []
+    found = FaultList()
     entries: list[MethodSpec] = []
     asked = study.methods or tuple(MethodSpec(method=m, name=m) for m in DEFAULT_METHODS)
     for entry in asked:
-        try:
+        with found.collecting():
             entries.append(_complete_method(entry, study.train, file))
-        except BadInput as error:
-            faults += error.faults
     if study.metric not in QUALITY_METRICS:
         fault = Fault(
             f"unknown metric {study.metric!r}",
             file=file,
             mend=nearest(study.metric, QUALITY_METRICS),
         )
-        faults.append(fault)
-    if faults:
-        raise BadInput(faults)
+        found.faults.append(fault)
+    found.raise_any()
     return replace(study, methods=tuple(entries))
 
 
 def _complete_method(entry: MethodSpec, train: TrainSpec, file: str | None) -> MethodSpec:
     chosen = method(entry.method, file=file)
-    check_installed(chosen)
-    for key in entry.config:
-        if key in STUDY_WIDE and key not in {f.name for f in fields(chosen.config)}:
-            raise BadInput(
-                Fault(
-                    f"method {entry.name!r}: {key} is the same for all methods of a study",
-                    file=file,
-                    mend=f"Set train.{key}.",
-                )
-            )
-    config = parse_config(chosen, entry.config, file=file)
+    wide = [
+        key
+        for key in entry.config
+        if key in STUDY_WIDE and key not in {f.name for f in fields(chosen.config)}
+    ]
+    found = FaultList(
+        Fault(
+            f"method {entry.name!r}: {key} is the same for all methods of a study",
+            file=file,
+            mend=f"Set train.{key}.",
+        )
+        for key in wide
+    )
+    with found.collecting():
+        check_installed(chosen)
+    with found.collecting():
+        own = {key: value for key, value in entry.config.items() if key not in wide}
+        config = parse_config(chosen, own, file=file)
     departures = {**chosen.train, **entry.train}
-    replace_train(train, departures, where=f"method {entry.name!r}: ", file=file)
+    with found.collecting():
+        replace_train(train, departures, where=f"method {entry.name!r}: ", file=file)
+    found.raise_any()
     return replace(entry, config=config_to_plain(config), train=departures)
 
 
@@ -296,6 +322,10 @@ def run_one(
     if record is None:
         record = record_of_death(spec, folder, prepared.task, ended)
         folder.write_record(record)
+    elif ended.trouble is not None and is_finished(record):
+        note = f"the saved model was not opened again to check it: {ended.trouble}"
+        record = replace(record, warnings=[*record.warnings, note])
+        folder.write_record(record)
     counted = _counted(record, None if fresh else before)
     if counted != record:
         folder.write_record(counted)
@@ -327,7 +357,8 @@ def record_of_death(spec: RunSpec, folder: RunFolder, task: TaskRecord, ended: E
     return RunRecord(
         run_id=spec.run_id,
         status=status,
-        error=f"the run's process was ended{killer} ({how}); its messages: {folder.log_file}",
+        error=ended.trouble
+        or f"the run's process was ended{killer} ({how}); its messages: {folder.log_file}",
         method=MethodInfo(spec.name, chosen.name, chosen.family, spec.config),
         seed=spec.seed,
         model=spec.model,

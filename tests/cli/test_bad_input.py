@@ -86,6 +86,46 @@ def test_what_is_refused_before_any_model_is_loaded(
     assert "started" not in text
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"--model": "./missing"}, "./missing: is not a model's folder"),
+        ({"--max-length": 999}, "takes 128 tokens"),
+    ],
+)
+@pytest.mark.parametrize("command", ["compare", "check"])
+def test_a_model_that_cannot_serve_hides_no_fault_of_the_data(
+    refused: Any,
+    tiny_model: Any,
+    toy_csv: Any,
+    tmp_path: Path,
+    command: str,
+    options: Any,
+    said: str,
+) -> None:
+    toy_csv(30)
+    (tmp_path / "test.csv").write_text("text,label\na,foot\n,\n")
+    given = {"--model": tiny_model("bert"), "--test": "test.csv", "--label": "label"} | options
+    train = ("--train", "toy.csv", "--out", "study") if command == "compare" else ("toy.csv",)
+    text = refused(command, *train, *(x for pair in given.items() for x in pair))
+    assert said in text
+    assert "test.csv, row 3, column 'label': the label is missing" in text
+    (tmp_path / "toy.csv").write_text("text,label\na,x\nb,x\n")
+    text = refused(command, *train, *(x for pair in given.items() for x in pair))
+    for part in (said, "all training rows have the label 'x'", "test.csv, row 3"):
+        assert part in text
+
+
+def test_check_and_compare_agree_on_a_single_class(
+    refused: Any, tiny_model: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "one.csv").write_text("text,label\na,x\nb,x\n")
+    model = ("--model", tiny_model("bert"))
+    said = "one.csv, column 'label': all training rows have the label 'x'"
+    assert said in refused("check", "one.csv", *model)
+    assert said in refused("compare", "--train", "one.csv", *model, "--out", "study")
+
+
 def test_class_weights_of_a_label_that_is_not_there(
     refused: Any, tiny_model: Any, toy_csv: Any, tmp_path: Path
 ) -> None:

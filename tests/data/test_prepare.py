@@ -250,9 +250,14 @@ def test_check_file(data: DataSpec, write_csv: Callable[..., str], tokenizer_fol
     assert list(report.warnings) == [
         "rows of more than 12 tokens, which are cut: 32 of 60 (rows 6, 7, 8, 9, 10, …)"
     ]
-    single = write_csv("one.csv", ["text", "label"], [["the cat", "a"], ["the cat", "a"]])
-    report = check_file(DataSpec(train=single), model_path=tokenizer_folder, max_length=12)
+    rows = [["the cat", "a"], ["the cat", "a"], ["the dog", "b"]]
+    few = write_csv("few.csv", ["text", "label"], rows)
+    report = check_file(DataSpec(train=few), model_path=tokenizer_folder, max_length=12)
     assert list(report.warnings) == [
-        "all rows have the label 'a'",
-        "rows that repeat the text of an earlier one: 1 of 2 (row 3)",
+        "rows that are the only one of their label, of which none can be held out for a test:"
+        " 1 of 3 (row 4)",
+        "rows that repeat the text of an earlier one: 1 of 3 (row 3)",
     ]
+    single = write_csv("one.csv", ["text", "label"], rows[:2])
+    with pytest.raises(BadInput, match="all training rows have the label 'a'"):
+        check_file(DataSpec(train=single), model_path=tokenizer_folder, max_length=12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +41,9 @@ def check(
     from tuneoff.cli.exploration import render_file, render_task
     from tuneoff.compare.console import Terminal
     from tuneoff.data import check_file, inspect
+    from tuneoff.data.gather import gather
+    from tuneoff.data.task import read_alone
+    from tuneoff.errors import FaultList
     from tuneoff.model.embedded import EMBEDDED_ID
     from tuneoff.model.source import find_model
     from tuneoff.spec import DataSpec
@@ -51,19 +55,23 @@ def check(
         "group": group,
         "weight": weight,
     }
-    source = find_model(model or EMBEDDED_ID)
-    length = source.length(max_length)
+    data = DataSpec(train=file, **columns)
+    data = data if test is None else replace(data, test=test)
+    found = FaultList()
+    with found.collecting():
+        source = find_model(model or EMBEDDED_ID)
+        length = source.length(max_length)
+    if found.faults:  # those of the data with them
+        with found.collecting():
+            read_alone(data) if test is None else gather(data)
+    found.raise_any()
     console = Terminal()
     if test is None:
-        report = check_file(
-            DataSpec(train=file, **columns),
-            model_path=source.path,
-            max_length=length,
-        )
+        report = check_file(data, model_path=source.path, max_length=length)
         console.print(render_file(report, length))
         return
     task = inspect(
-        DataSpec(train=file, test=test, **columns),
+        data,
         model=source.name,
         model_path=Path(source.path),
         model_fingerprint=source.fingerprint,

@@ -114,12 +114,11 @@ def run_and_show(
     from tuneoff.progress import watcher
     from tuneoff.record import Status
     from tuneoff.report import build_report
-    from tuneoff.spec import parse_study
     from tuneoff.store import StudyFolder
-    from tuneoff.study import complete
+    from tuneoff.study import asked_study
     from tuneoff.tune import run_tuned
 
-    study = complete(parse_study(content, file=file), file=file)
+    study = asked_study(content, file=file)
     folder = StudyFolder(out)
     with launcher(launcher_name, workers) as launch, watcher(quiet=as_json) as watch:
         _, records = run_tuned(study, folder, launcher=launch, watch=watch, fresh=fresh)

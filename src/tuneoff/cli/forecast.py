@@ -69,11 +69,10 @@ def show_forecast(
     from tuneoff.forecast import forecast_study, to_json
     from tuneoff.launch import launcher
     from tuneoff.progress import watcher
-    from tuneoff.spec import parse_study
     from tuneoff.store import StudyFolder
-    from tuneoff.study import complete
+    from tuneoff.study import asked_study
 
-    study = complete(parse_study(content, file=file), file=file)
+    study = asked_study(content, file=file)
     with tempfile.TemporaryDirectory(prefix="tuneoff-") as scratch:
         folder = StudyFolder(out or scratch)
         with launcher(launcher_name, workers) as launch, watcher(quiet=as_json) as watch:

@@ -47,12 +47,11 @@ def train(
     from tuneoff.launch import launcher as open_launcher
     from tuneoff.progress import watcher
     from tuneoff.record import Status
-    from tuneoff.spec import parse_study
     from tuneoff.store import RunFolder, StudyFolder
-    from tuneoff.study import complete, train_one
+    from tuneoff.study import asked_study, train_one
 
     entry = {"method": method, **_settings(settings or [])}
-    asked = complete(parse_study({**study, "methods": [entry], "seeds": [seed]}))
+    asked = asked_study({**study, "methods": [entry], "seeds": [seed]})
     with open_launcher(launcher) as launch, watcher(quiet=as_json) as watch:
         task, record = train_one(
             asked, out, launcher=launch, watch=watch, fresh=fresh, profile=profile

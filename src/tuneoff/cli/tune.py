@@ -44,9 +44,8 @@ def tune(
     from tuneoff.errors import printable
     from tuneoff.launch import launcher as open_launcher
     from tuneoff.progress import watcher
-    from tuneoff.spec import parse_study
     from tuneoff.store import StudyFolder
-    from tuneoff.study import complete
+    from tuneoff.study import asked_study
     from tuneoff.tune import tune_study
     from tuneoff.tune_spec import plain_tune
 
@@ -55,7 +54,7 @@ def tune(
     if asked is None or isinstance(asked, dict):
         content["tune"] = {"trials": TRIALS, **(asked or {})}
     file = str(study_file) if study_file else None
-    checked = complete(parse_study(content, file=file), file=file)
+    checked = asked_study(content, file=file)
     folder = StudyFolder(out)
     with open_launcher(launcher, workers) as launch, watcher(quiet=as_json) as watch:
         found = tune_study(checked, folder, launcher=launch, watch=watch, fresh=fresh)

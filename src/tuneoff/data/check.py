@@ -45,22 +45,28 @@ def label_faults(data: DataSpec, tables: Mapping[str, Table]) -> list[Fault]:
     """Faults of the labels of the files as they were read, before anything is split."""
     train = tables["train"]
     counts = train.frame["label"].value_counts()
-    faults = []
-    if len(counts) == 1:
-        faults.append(
-            Fault(
-                f"all training rows have the label {counts.index[0]!r}",
-                file=train.source,
-                column=data.label,
-                mend="A classifier needs two labels at least.",
-            )
-        )
-    elif not isinstance(data.test, str) or not isinstance(data.validation, str):
+    faults = single_label(data, train)
+    if not faults and not (isinstance(data.test, str) and isinstance(data.validation, str)):
         faults += _too_small(data, train, counts)
     for role in ("validation", "test"):
         if role in tables:
             faults += _unknown_labels(role, data.label, train, tables[role])
     return faults
+
+
+def single_label(data: DataSpec, train: Table) -> list[Fault]:
+    """The fault of a table whose rows all have one label."""
+    labels = train.frame["label"].unique()
+    if len(labels) > 1:
+        return []
+    return [
+        Fault(
+            f"all training rows have the label {labels[0]!r}",
+            file=train.source,
+            column=data.label,
+            mend="A classifier needs two labels at least.",
+        )
+    ]
 
 
 def _too_small(data: DataSpec, train: Table, counts: pd.Series[int]) -> list[Fault]:

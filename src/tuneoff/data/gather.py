@@ -10,7 +10,7 @@ from tuneoff.data.check import label_faults, same_files, split_warnings
 from tuneoff.data.columns import Columns
 from tuneoff.data.source import Role, Table, read_table
 from tuneoff.data.split import Purpose, hold_out, label_order, subsample
-from tuneoff.errors import BadInput, Fault
+from tuneoff.errors import BadInput, Fault, FaultList
 from tuneoff.spec import DataSpec
 
 ROLES: tuple[Role, ...] = ("train", "validation", "test")
@@ -34,12 +34,12 @@ def gather(data: DataSpec) -> Gathered:
     keeps so many of what remains; the fraction of validation rows is taken out of those. So
     `max_train` 3000 with a validation fraction means 3,000 rows for both together.
     """
-    tables = _read(data)
-    faults = label_faults(data, tables)
-    if data.max_train is not None:
-        faults += _too_few(data.max_train, tables["train"], data)
-    if faults:
-        raise BadInput(faults)
+    tables, found = _read(data)
+    if "train" in tables:
+        found.faults += label_faults(data, tables)
+        if data.max_train is not None:
+            found.faults += _too_few(data.max_train, tables["train"], data)
+    found.raise_any()
     warnings = [warning for table in tables.values() for warning in table.warnings]
     train = tables["train"].frame
     labels = label_order(list(train["label"].unique()))
@@ -65,19 +65,16 @@ def gather(data: DataSpec) -> Gathered:
     return Gathered(labels, splits, [*warnings, *split_warnings(splits)])
 
 
-def _read(data: DataSpec) -> dict[str, Table]:
-    faults = same_files(data)
+def _read(data: DataSpec) -> tuple[dict[str, Table], FaultList]:
+    """The files that could be read, and the faults of the others."""
+    found = FaultList(same_files(data))
     tables: dict[str, Table] = {}
     for role in ROLES:
         source = getattr(data, role)
         if isinstance(source, str):
-            try:
+            with found.collecting():
                 tables[role] = read_table(source, Columns.of(data), role)
-            except BadInput as error:
-                faults += error.faults
-    if faults:
-        raise BadInput(faults)
-    return tables
+    return tables, found
 
 
 def _too_few(max_train: int, train: Table, data: DataSpec) -> list[Fault]:

@@ -21,13 +21,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tuneoff.data.check import shared_counts, split_warnings
+from tuneoff.data.check import shared_counts, single_label, split_warnings
 from tuneoff.data.columns import Columns
 from tuneoff.data.explore import lengths_by_label, split_record
 from tuneoff.data.fingerprint import rows_fingerprint, task_key
 from tuneoff.data.gather import ROLES, Gathered, gather
 from tuneoff.data.notes import told_of
-from tuneoff.data.source import read_table
+from tuneoff.data.source import Table, read_table
 from tuneoff.data.split import label_order
 from tuneoff.data.tokens import TokenStore
 from tuneoff.errors import BadInput, Fault
@@ -185,16 +185,20 @@ def inspect(
 def check_file(data: DataSpec, *, model_path: str | Path, max_length: int) -> FileReport:
     """What stands in `data.train` alone, unsplit; `BadInput` as from `prepare`.
 
-    A single label is a warning here, because the file may be meant for a test.
+    A label of one row is a warning here: the splits may be meant to be files.
     """
-    table = read_table(data.train, Columns.of(data), "test")
+    table = read_alone(data)
     labels = label_order(list(table.frame["label"].unique()))
     tokenizer = load_tokenizer(Path(model_path))
     with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
         store = _tokenize(Path(folder) / "file", tokenizer, table.frame, max_length)
         lengths = store.full_lengths
         notes = _token_notes("", table.frame, store)
-    single = [f"all rows have the label {labels[0]!r}"] if len(labels) == 1 else []
+    single = told_of(
+        "rows that are the only one of their label, of which none can be held out for a test",
+        table.frame,
+        ~table.frame["label"].duplicated(keep=False).to_numpy(),
+    )
     return FileReport(
         source=data.train,
         split=split_record(table.frame, labels, lengths, max_length),
@@ -202,6 +206,14 @@ def check_file(data: DataSpec, *, model_path: str | Path, max_length: int) -> Fi
         lengths_by_label=lengths_by_label(table.frame, labels, lengths),
         warnings=[*table.warnings, *single, *split_warnings({"": table.frame}), *notes],
     )
+
+
+def read_alone(data: DataSpec) -> Table:
+    """The rows of `data.train` as they are, without a role; `BadInput` as from `prepare`."""
+    table = read_table(data.train, Columns.of(data), "test")
+    if faults := single_label(data, table):
+        raise BadInput(faults)
+    return table
 
 
 def open_task(path: str | Path, roles: Sequence[str] = ROLES) -> Task:

@@ -46,6 +46,8 @@ class Exit:
     """Whether the system's out-of-memory killer was at work meanwhile."""
     interrupted: bool
     """Whether the desk itself ended it."""
+    trouble: str | None = None
+    """What the process said was the matter with the disk, where it could not write it down."""
 
 
 class LocalLauncher:
@@ -124,15 +126,18 @@ class LocalLauncher:
     def _answer(worker: _Worker, request: Event, watch: Callable[[Event], None]) -> Event:
         """What the worker comes to; `BadInput` if it refuses, `RunFailed` if it breaks off."""
         answer: Event = {}
+        broken = "preparing the data broke off; its messages stand above."
         for event in worker.ask(request):
             if event["event"] in ("prepared", "refused"):
                 answer = event
+            elif event["event"] == "trouble":
+                broken = event["said"]
             elif event["event"] == "progress":
                 watch(event)
         if answer.get("event") == "refused":
             raise BadInput([Fault(**fault) for fault in answer["faults"]])
         if not answer:
-            raise RunFailed("preparing the data broke off; its messages stand above.")
+            raise RunFailed(broken)
         return answer
 
     def excerpt(
@@ -184,17 +189,20 @@ class LocalLauncher:
             "threads": spec.train.threads or max(1, available_cores() // self.workers),
         }
         kills = _system_kills()
-        code = -signal.SIGKILL.value
+        code, trouble = -signal.SIGKILL.value, None
         with self._worker() as worker:
             for event in worker.ask(request):
                 if event["event"] == "ended":
                     code = event["exit"]
+                elif event["event"] == "trouble":
+                    trouble = event["said"]
                 else:
                     watch(event)
         return Exit(
             code,
             out_of_memory=code < 0 and _system_kills() > kills,
             interrupted=code < 0 and self._closed,
+            trouble=trouble,
         )
 
     @contextmanager

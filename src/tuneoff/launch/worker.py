@@ -17,11 +17,13 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from tuneoff.errors import BadInput, Fault
+from tuneoff.errors import BadInput, Fault, FaultList
 from tuneoff.spec import DataSpec
 from tuneoff.store import RunFolder, disk_trouble
 
@@ -32,18 +34,26 @@ Send = Callable[[dict[str, Any]], None]
 def prepare(request: Request, send: Send) -> None:
     """Find the model and prepare the task; answer `prepared`, or `refused` with the faults."""
     from tuneoff.data import prepare
+    from tuneoff.data.gather import gather
     from tuneoff.model.precision import choose_device, choose_precision
     from tuneoff.model.source import find_model
 
+    found, data = FaultList(), DataSpec(**request["data"])
     try:
-        device = choose_device(request["device"])
+        with found.collecting():
+            device = choose_device(request["device"])
         send({"event": "progress", "phase": "model"})
-        model = find_model(request["model"])
+        with found.collecting():
+            model = find_model(request["model"])
+            asked = model.length(request["max_length"])
         send({"event": "progress", "phase": "data"})
-        asked = model.length(request["max_length"])
+        if found.faults:  # those of the data with them
+            with found.collecting():
+                gather(data)
+        found.raise_any()
         folder = Path(request["folder"])
         task = prepare(
-            DataSpec(**request["data"]),
+            data,
             model=model.name,
             model_path=model.path,
             model_fingerprint=model.fingerprint,
@@ -240,18 +250,24 @@ def _forked(
 
 def _work(job: Callable[[Request, Send], None], request: Request, writing: int) -> None:
     """The child: does the job and never returns."""
-    code = 1
+    code, channel = 1, None
     try:
         channel = os.fdopen(writing, "w", buffering=1)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        job(request, lambda event: _say(channel, event))
+        job(request, partial(_say, channel))
         channel.close()
         code = 0
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as problem:
+        if channel is not None and (trouble := disk_trouble(problem)) is not None:
+            # Neither a record nor the log may have found room: the desk hears of it here.
+            with suppress(OSError):
+                _say(channel, {"event": "trouble", "said": trouble})
+        with suppress(OSError):
+            traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
 
 

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any
 
-from tuneoff.errors import BadInput, Fault, MissingExtra, nearest
+from tuneoff.errors import BadInput, Fault, FaultList, MissingExtra, nearest
 from tuneoff.methods.adalora import ADALORA
 from tuneoff.methods.any_peft import PEFT
 from tuneoff.methods.base import Method
@@ -73,7 +73,7 @@ def parse_config(method: Method, settings: Mapping[str, Any], *, file: str | Non
     """
     own = {f.name for f in fields(method.config)}
     shared = {f.name for f in fields(TrainSpec)}
-    unknown = [
+    found = FaultList(
         Fault(
             f"method {method.name!r} has no setting {key!r}",
             file=file,
@@ -81,10 +81,13 @@ def parse_config(method: Method, settings: Mapping[str, Any], *, file: str | Non
         )
         for key in settings
         if key not in own
-    ]
-    if unknown:
-        raise BadInput(unknown)
-    return validated(method.config, settings, file=file, where=f"method {method.name!r}: ")
+    )
+    known = {key: value for key, value in settings.items() if key in own}
+    config: Any = None
+    with found.collecting():
+        config = validated(method.config, known, file=file, where=f"method {method.name!r}: ")
+    found.raise_any()
+    return config
 
 
 def config_to_plain(config: Any) -> dict[str, Any]:
