@@ -8,13 +8,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.compare import summarize, to_frame
+from tuneoff.compare import to_frame
 from tuneoff.compare.elsewhere import read_runs
 from tuneoff.errors import BadInput, Fault, nearest
 from tuneoff.forecast import forecast_study
 from tuneoff.launch import launcher as open_launcher
 from tuneoff.record import QUALITY_METRICS, RunRecord, Status
-from tuneoff.report import build_report, truth_of
+from tuneoff.report import build_report, summary_of, truth_of
 from tuneoff.spec import DataSpec, StudySpec, TrainSpec, file_name, read_study
 from tuneoff.store import RunFolder, StudyFolder, check_writable
 from tuneoff.study import asked_study, train_one
@@ -99,10 +99,7 @@ class Study:
     def summary(self) -> dict[str, Any]:
         """The content of `summary.json`; made from the records if it is not there."""
         found = self.folder.summary()
-        if found is not None:
-            return found
-        records = [r for run in self.folder.runs() if (r := run.record()) is not None]
-        return summarize(self.spec, self.folder.task(), records)
+        return summary_of(self.folder) if found is None else found
 
     def table(self, full: bool = False) -> pd.DataFrame:
         """One row per method, best first: quality and cost, means over the seeds.

@@ -97,6 +97,14 @@ def report_predictions(
     return write_report(folder, summary, records, {}, None, command, errors=errors)
 
 
+def summary_of(folder: StudyFolder) -> dict[str, Any]:
+    """The table and the verdict of a study without a `summary.json`; nothing is written."""
+    study, records = folder.spec(), _records(folder, None)
+    task = folder.task(records[0].data.fingerprint) if records else folder.task()
+    groups = groups_of(folder.rows(task) if task else None)
+    return _summary(folder, study, task, records, _predictions(folder, records), None, groups)
+
+
 def truth_of(folder: StudyFolder) -> Truth:
     """What predictions made elsewhere have to be about to stand beside the study's own."""
     study, records = folder.spec(), _records(folder, None)
