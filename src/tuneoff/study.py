@@ -202,9 +202,10 @@ def _run_all(
         if (record := aside.get(spec.run_id)) is not None:
             watch.ended(spec, record)
             return record
-        return done.get(spec.run_id) or run_one(
-            spec, folder.run(spec.run_id), prepared, launcher=launcher, watch=watch, fresh=fresh
-        )
+        run = folder.run(spec.run_id)
+        if (record := done.get(spec.run_id)) is not None:
+            return _checked(record, run, prepared, launcher)
+        return run_one(spec, run, prepared, launcher=launcher, watch=watch, fresh=fresh)
 
     return in_parallel([partial(settle, spec) for spec in specs], launcher)
 
@@ -252,7 +253,7 @@ def train_one(
                 mend = "--fresh trains it again; or give another folder (--out)."
                 raise BadInput(Fault("the run is finished", file=str(out), mend=mend))
             watch.planned(1, 1, prepared.task)
-            return prepared.task, known
+            return prepared.task, _checked(known, folder, prepared, launcher)
         watch.planned(1, 0, prepared.task)
         return prepared.task, run_one(
             spec, folder, prepared, launcher=launcher, watch=watch, fresh=fresh, profile=profile
@@ -331,6 +332,16 @@ def run_one(
         folder.write_record(counted)
     watch.ended(spec, counted)
     return counted
+
+
+def _checked(
+    record: RunRecord, folder: RunFolder, prepared: Prepared, launcher: LocalLauncher
+) -> RunRecord:
+    """The record of a finished run, its saved model checked now if that was cut short."""
+    if not folder.sample_file.is_file():
+        return record
+    launcher.check(folder, prepared)
+    return folder.record() or record
 
 
 def _counted(record: RunRecord, before: RunRecord | None) -> RunRecord:

@@ -91,7 +91,7 @@ def answers(out: Path) -> dict[str, Any]:
         assert record.status == Status.FINISHED, record.error
         plain = {key: value for key, value in record.to_plain().items() if key not in TIMED}
         plain["departures"].pop("frozen_prefix", None)  # names seconds
-        found[f"{record.method.name}/record"] = plain
+        found |= {f"{record.method.name}/record/{key}": plain[key] for key in plain}
         found[f"{record.method.name}/predictions"] = run.predictions().to_csv(float_format="%.17g")
         for file in sorted(run.model.rglob("*")):
             if file.is_file():
@@ -144,4 +144,6 @@ def test_a_killed_study_ends_as_one_that_was_not(
     finish(study_file, out)
     found = answers(out)
     assert found.keys() == expected.keys()
-    assert [name for name in expected if found[name] != expected[name]] == []
+    differ = [name for name in expected if found[name] != expected[name]]
+    told = {x: (expected[x], found[x]) for x in differ if "/record/" in x}
+    assert not differ, f"{differ}\n{told}"

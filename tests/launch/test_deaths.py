@@ -86,6 +86,42 @@ def study(tiny_model: Any, toy_csv: Any) -> Callable[..., StudySpec]:
     return make
 
 
+class AtCheck(AtWork):
+    """Calls `act` once, when a saved model is opened again."""
+
+    def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
+        if event.get("phase") == "check":
+            self.act()
+            self.act = lambda: None
+
+
+def test_a_check_that_was_cut_short_is_made_up_for(
+    study: Callable[..., StudySpec], local: LocalLauncher, tmp_path: Path
+) -> None:
+    """Between a run's record and its check there is a moment, too."""
+
+    def kill() -> None:
+        (worker,) = workers_of(psutil.Process())
+        worker.children()[0].kill()
+
+    folder, asked = StudyFolder(tmp_path), study("lora")
+    _, (record,) = run_study(asked, folder, launcher=local, watch=AtCheck(act=kill))
+    run = folder.run(record.run_id)
+    assert record.status is Status.FINISHED
+    assert record.checks is not None
+    assert record.checks.reopened is None
+    assert run.sample_file.is_file()
+    answered = run.predictions_file.read_bytes()
+    watch = AtWork()
+    _, (again,) = run_study(asked, folder, launcher=local, watch=watch)
+    assert watch.seen == []  # it was not run again
+    assert again.checks is not None
+    assert again.checks.reopened is not None
+    assert again.checks.merged is not None
+    assert not run.sample_file.exists()
+    assert run.predictions_file.read_bytes() == answered
+
+
 @pytest.mark.parametrize("victim", ["run", "worker"])
 def test_a_killed_process_is_a_record_and_the_study_goes_on(
     local: LocalLauncher, study: Any, tmp_path: Path, victim: str

@@ -205,6 +205,17 @@ class LocalLauncher:
             trouble=trouble,
         )
 
+    def check(self, folder: RunFolder, prepared: Prepared) -> None:
+        """Hold the saved model of the finished run in `folder` against what the run measured."""
+        request = {
+            "do": "check",
+            "folder": str(folder.path.absolute()),
+            "task_path": str(prepared.task_path),
+        }
+        with self._worker() as worker:
+            for _ in worker.ask(request):
+                pass  # progress; what a failing check says is in the run's log
+
     @contextmanager
     def _worker(self) -> Iterator[_Worker]:
         worker = self._idle.get()

@@ -153,6 +153,9 @@ def check(request: Request, send: Send) -> None:
     check_saved(folder, Path(request["task_path"]))
 
 
+_JOBS = {"prepare": prepare, "fit": fit, "run": run, "check": check, "excerpt": excerpt}
+
+
 def load_engine() -> None:
     """Import what every run needs, so that forks have it."""
     # On a CPU it says at import that it lacks kernels which tuneoff does not call.
@@ -189,8 +192,7 @@ def main() -> None:
             request = json.loads(line)
             if request["do"] != "prepare":
                 load_engine()
-            jobs = {"prepare": prepare, "fit": fit, "run": run, "excerpt": excerpt}
-            job = jobs[request["do"]]
+            job = _JOBS[request["do"]]
             code = _forked(job, request, answers, requests)
             if code == 0 and job is run and RunFolder(request["folder"]).sample_file.is_file():
                 # The record stands; what a failing check says is in the run's log.

@@ -161,7 +161,8 @@ def check_saved(folder: RunFolder, task_path: Path) -> None:
         quantized=method(record.method.method).quantized,
     )
     checks = replace(record.checks, reopened=again, merged=merged)
-    folder.write_record(replace(record, checks=checks, warnings=[*record.warnings, *checks.faults]))
+    warnings = [*record.warnings, *(x for x in checks.faults if x not in record.warnings)]
+    folder.write_record(replace(record, checks=checks, warnings=warnings))
     folder.sample_file.unlink()
 
 
