@@ -5,7 +5,8 @@
 Each side runs in a process of its own, in turn, on the same rows, model, method, batch size,
 epochs, learning rate and precision. Printed are the medians and the ratio with its spread over the
 rounds: seconds of training from the first step to the last, peak memory by the same rule, and each
-side's share of what the machine reaches in plain matrix products.
+side's share of what the machine reaches in plain matrix products. FILE keeps the cases that it
+holds and this run does not measure, if they are of the same day, machine and versions.
 """
 
 from __future__ import annotations
@@ -62,10 +63,10 @@ def measure(case: Case, side: str, work: Path, data: Path | None, compiled: bool
 
 def compare(case: Case, rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     """Medians by side, and the peers' figures over ours, with their least and most."""
-    sides = {side: _medians([r[side] for r in rounds]) for side in rounds[0]}
+    sides = {side: _medians([r[side] for r in rounds if side in r]) for side in rounds[0]}
     ratios = {
         side: {
-            key: _spread([r[side][key] / r["tuneoff"][key] for r in rounds])
+            key: _spread([r[side][key] / r["tuneoff"][key] for r in rounds if side in r])
             for key in ("seconds", "peak_memory_bytes")
         }
         for side in rounds[0]
@@ -111,6 +112,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--sides", default="expert,default", help="peers, separated by commas")
+    parser.add_argument(
+        "--default-rounds", type=int, help="fewer for the default peer, the slowest"
+    )
     parser.add_argument("--train-rows", type=int, help="instead of the case's own")
     parser.add_argument("--test-rows", type=int, default=0, help="also measure macro-F1")
     parser.add_argument("--compile", action="store_true", help="torch_compile for the expert")
@@ -118,8 +122,10 @@ def main() -> None:
     asked = parser.parse_args()
     timed = [replace(case, precision=asked.precision) for case in TIMED]
     cases = [case for case in timed if fnmatch.fnmatch(case.name, asked.cases)]
-    sides = ["tuneoff", *asked.sides.split(",")]
-    about, results = machine(asked.precision), []
+    rounds_of = dict.fromkeys(["tuneoff", *asked.sides.split(",")], asked.rounds)
+    if "default" in rounds_of and asked.default_rounds is not None:
+        rounds_of["default"] = asked.default_rounds
+    about = machine(asked.precision)
     print(f"{about['processor']}, {about['threads']} threads,", end=" ")
     print(f"{about['product_rate'] / 1e12:.2f} T operations/s in {asked.precision} products")
     with tempfile.TemporaryDirectory() as work:
@@ -131,15 +137,28 @@ def main() -> None:
                     side: measure(
                         replace(case, seed=seed), side, Path(work), asked.data, asked.compile
                     )
-                    for side in sides
+                    for side, wanted in rounds_of.items()
+                    if seed < wanted
                 }
                 for seed in range(asked.rounds)
             ]
-            results.append(compare(case, rounds))
-            show(results[-1])
+            found = compare(case, rounds)
+            show(found)
             if asked.out:
-                asked.out.parent.mkdir(parents=True, exist_ok=True)
-                asked.out.write_text(json.dumps({"machine": about, "cases": results}, indent=1))
+                keep(asked.out, about, found)
+
+
+def keep(file: Path, about: dict[str, Any], found: dict[str, Any]) -> None:
+    """The case among those of the same machine that the file holds, in place of its former self."""
+    held = json.loads(file.read_text()) if file.is_file() else {"machine": {}, "cases": []}
+    steady = about.keys() - {"product_rate"}  # it is measured anew each time
+    if any(held["machine"].get(key) != about[key] for key in steady):
+        held = {"machine": about, "cases": []}
+    others = [
+        one for one in held["cases"] if Case(**one["case"]).name != Case(**found["case"]).name
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(held | {"cases": [*others, found]}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -28,8 +28,16 @@ from typing import TYPE_CHECKING, Any
 
 from tuneoff.errors import BadInput, Fault, nearest
 from tuneoff.record import RunRecord, TaskRecord
-from tuneoff.spec import DataSpec, RunSpec, StudySpec, TrainSpec, parse_study, read_study, to_plain
-from tuneoff.tune_spec import Trial
+from tuneoff.spec import (
+    DataSpec,
+    RunSpec,
+    StudySpec,
+    TrainSpec,
+    Trial,
+    parse_study,
+    read_study,
+    to_plain,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

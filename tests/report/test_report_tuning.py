@@ -14,8 +14,8 @@ from rich.console import Console
 
 from tuneoff.compare.tuning import outcomes, render_tuning
 from tuneoff.report import build_report
+from tuneoff.spec import TuneSpec
 from tuneoff.store import StudyFolder
-from tuneoff.tune_spec import TuneSpec
 
 ENDS = ("finished", "finished", "finished", "pruned", "finished", "diverged", "pruned", "finished")
 

@@ -8,10 +8,9 @@ import pytest
 import yaml
 
 from tuneoff.errors import BadInput
-from tuneoff.spec import RunSpec, StudySpec, TrainSpec, parse_study, to_plain
+from tuneoff.spec import RunSpec, StudySpec, TrainSpec, Trial, TuneSpec, parse_study, to_plain
 from tuneoff.study import complete
 from tuneoff.tune import tuning_faults
-from tuneoff.tune_spec import Trial, TuneSpec
 
 
 def asked(tune: Any, *methods: Any, **more: Any) -> StudySpec:

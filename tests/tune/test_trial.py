@@ -16,11 +16,10 @@ from tuneoff.launch import LocalLauncher, Prepared
 from tuneoff.progress import Quiet
 from tuneoff.record import RunRecord, Status
 from tuneoff.run import run
-from tuneoff.spec import RunSpec, StudySpec, parse_study
+from tuneoff.spec import RunSpec, StudySpec, Trial, parse_study
 from tuneoff.store import RunFolder, StudyFolder
 from tuneoff.study import complete
 from tuneoff.tune import tune_study
-from tuneoff.tune_spec import Trial
 
 
 def without_test_rows(task: Path) -> None:

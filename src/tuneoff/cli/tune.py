@@ -44,10 +44,10 @@ def tune(
     from tuneoff.errors import printable
     from tuneoff.launch import launcher as open_launcher
     from tuneoff.progress import watcher
+    from tuneoff.spec import plain_tune
     from tuneoff.store import StudyFolder
     from tuneoff.study import asked_study
     from tuneoff.tune import tune_study
-    from tuneoff.tune_spec import plain_tune
 
     content = asked_content(study_file, methods, study)
     asked = plain_tune(content.get("tune"))

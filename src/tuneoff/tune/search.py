@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from tuneoff.errors import BadInput, MissingExtra
 from tuneoff.launch import LocalLauncher, Prepared
 from tuneoff.record import RunRecord, Status, TaskRecord
-from tuneoff.spec import RunSpec, StudySpec
+from tuneoff.spec import RunSpec, StudySpec, Trial, TuneSpec
 from tuneoff.store import StudyFolder, alone_in, check_inside, check_writable
 from tuneoff.study import (
     Watcher,
@@ -24,7 +24,6 @@ from tuneoff.study import (
 from tuneoff.tune.propose import floors, propose
 from tuneoff.tune.space import Settings, space_of, start_of, tuning_faults, with_settings
 from tuneoff.tune.trials import SETTLED, MethodSearch, Tuned, higher_is_better, tried
-from tuneoff.tune_spec import Trial, TuneSpec
 
 
 def run_tuned(

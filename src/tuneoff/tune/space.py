@@ -9,8 +9,7 @@ from typing import Any
 from tuneoff.errors import Fault, nearest
 from tuneoff.methods import Method, method
 from tuneoff.methods.ranges import OF_TRAINING, Choice, Range, Span, own_ranges, searchable, varied
-from tuneoff.spec import MethodSpec, StudySpec, TrainSpec, replace_train
-from tuneoff.tune_spec import TuneSpec
+from tuneoff.spec import MethodSpec, StudySpec, TrainSpec, TuneSpec, replace_train
 
 Settings = dict[str, Any]
 

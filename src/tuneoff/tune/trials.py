@@ -8,9 +8,8 @@ from typing import Any
 
 from tuneoff.methods.ranges import Range
 from tuneoff.record import QUALITY_METRICS, RunRecord, Status
-from tuneoff.spec import MethodSpec, RunSpec
+from tuneoff.spec import MethodSpec, RunSpec, TuneSpec
 from tuneoff.tune.space import Settings, range_to_plain, with_settings
-from tuneoff.tune_spec import TuneSpec
 
 SCHEMA = 1
 """Of `trials.json`; raised when a field changes its meaning."""

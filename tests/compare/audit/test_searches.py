@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tuneoff.compare.audit import Finding, audit, collect
-from tuneoff.tune_spec import TuneSpec
+from tuneoff.spec import TuneSpec
 
 RATE = {"low": 1e-5, "high": 1e-3, "log": True, "whole": False}
 RANK = {"low": 2, "high": 64, "log": True, "whole": True}
