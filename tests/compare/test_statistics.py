@@ -328,6 +328,15 @@ def test_methods_that_are_the_same_are_rarely_told_apart(
     assert found["covered"] >= 0.9
 
 
+def test_rows_in_groups_raise_no_false_alarms_if_the_study_names_the_groups(
+    simulation: ModuleType,
+) -> None:
+    world = simulation.World(simulation.SNLI, method=0.2, group=0.7)
+    sizes = {"studies": 40, "rows": 800, "seeds": 5, "draws": 300, "group_rows": 10}
+    assert simulation.simulate(world, **sizes)["claims"] <= 0.075
+    assert simulation.simulate(world, **sizes, told=False)["claims"] >= 0.15
+
+
 def test_a_difference_of_six_points_is_found(simulation: ModuleType) -> None:
     """Rows and seeds are fewer than in the benchmark, so the difference is larger."""
     world = simulation.World(simulation.SNLI)
