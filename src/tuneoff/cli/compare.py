@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tuneoff.cli.options import Strict, over, study_options
+from tuneoff.cli.options import (
+    Launcher,
+    Methods,
+    Seeds,
+    Strict,
+    StudyFile,
+    StudyOut,
+    Workers,
+    over,
+    study_options,
+)
 
 if TYPE_CHECKING:
     from tuneoff.compare.console import Terminal
@@ -18,21 +28,13 @@ if TYPE_CHECKING:
 
 @study_options
 def compare(
-    study_file: Annotated[
-        Path | None,
-        typer.Argument(metavar="[STUDY.yaml]", help="A study file; options go over it."),
-    ] = None,
+    study_file: StudyFile = None,
     *,
-    out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("studies/study"),
-    methods: Annotated[
-        str | None, typer.Option(help="Methods, separated by commas (see: tuneoff methods).")
-    ] = None,
-    seeds: Annotated[
-        int | None,
-        typer.Option(help="How many seeds each method is run with [3].", show_default=False),
-    ] = None,
-    launcher: Annotated[str, typer.Option(help="Where runs execute: local.")] = "local",
-    workers: Annotated[int, typer.Option(help="Runs at the same time.")] = 1,
+    out: StudyOut = Path("studies/study"),
+    methods: Methods = None,
+    seeds: Seeds = None,
+    launcher: Launcher = "local",
+    workers: Workers = 1,
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Run everything anew, or only what is missing.")
     ] = False,

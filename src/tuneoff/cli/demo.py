@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from tuneoff.cli.options import StudyOut
+
 METHODS = ["tfidf", "baseline", "head", "partial", "full", "lora"]
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("studies/demo"),
+    out: StudyOut = Path("studies/demo"),
     seeds: Annotated[int, typer.Option(help="How many seeds each method is run with.")] = 2,
     fresh: Annotated[bool, typer.Option("--fresh/--resume", help="Run everything anew.")] = False,
 ) -> None:

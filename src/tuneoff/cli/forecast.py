@@ -8,15 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from tuneoff.cli.compare import asked_content
-from tuneoff.cli.options import study_options
+from tuneoff.cli.options import Launcher, Methods, Seeds, StudyFile, Workers, study_options
 
 
 @study_options
 def forecast(
-    study_file: Annotated[
-        Path | None,
-        typer.Argument(metavar="[STUDY.yaml]", help="A study file; options go over it."),
-    ] = None,
+    study_file: StudyFile = None,
     *,
     out: Annotated[
         Path | None,
@@ -24,15 +21,10 @@ def forecast(
             help="Folder of the study: compare finds data and forecast there.", show_default=False
         ),
     ] = None,
-    methods: Annotated[
-        str | None, typer.Option(help="Methods, separated by commas (see: tuneoff methods).")
-    ] = None,
-    seeds: Annotated[
-        int | None,
-        typer.Option(help="How many seeds each method is run with [3].", show_default=False),
-    ] = None,
-    launcher: Annotated[str, typer.Option(help="Where runs execute: local.")] = "local",
-    workers: Annotated[int, typer.Option(help="Runs at the same time.")] = 1,
+    methods: Methods = None,
+    seeds: Seeds = None,
+    launcher: Launcher = "local",
+    workers: Workers = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the forecast as JSON.")] = False,
     study: dict[str, Any],
 ) -> None:

@@ -1,10 +1,14 @@
-"""The options that `compare` and `train` share, each said once: its flag, its key in a study."""
+"""What several commands take, each said once; an option of a study with its key there.
+
+An option whose help is another in every command, such as `--json`, stands with the command.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +24,26 @@ class _Option:
     panel: str
 
 
+StudyFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="[STUDY.yaml]", help="A study file; options go over it."),
+]
+"""Of the commands that take a whole study."""
+StudyOut = Annotated[Path, typer.Option(help="Folder of the study.")]
+"""`--out` of the commands that write a study."""
+Methods = Annotated[
+    str | None, typer.Option(help="Methods, separated by commas (see: tuneoff methods).")
+]
+"""`--methods`, not yet taken apart."""
+Seeds = Annotated[
+    int | None,
+    typer.Option(help="How many seeds each method is run with [3].", show_default=False),
+]
+"""`--seeds`; None: as the study says."""
+Launcher = Annotated[str, typer.Option(help="Where runs execute: local.")]
+"""`--launcher`, for the runs of a study."""
+Workers = Annotated[int, typer.Option(help="Runs at the same time.")]
+"""`--workers`, likewise."""
 Strict = Annotated[
     bool, typer.Option("--strict", help="End with exit code 2 if the audit finds a fault.")
 ]

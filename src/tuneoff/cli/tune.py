@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tuneoff.cli.compare import asked_content
-from tuneoff.cli.options import study_options
+from tuneoff.cli.options import Methods, StudyFile, StudyOut, study_options
 
 TRIALS = 8
 """Of each method, where neither option nor study file says."""
@@ -17,15 +17,10 @@ TRIALS = 8
 
 @study_options
 def tune(
-    study_file: Annotated[
-        Path | None,
-        typer.Argument(metavar="[STUDY.yaml]", help="A study file; options go over it."),
-    ] = None,
+    study_file: StudyFile = None,
     *,
-    out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("studies/study"),
-    methods: Annotated[
-        str | None, typer.Option(help="Methods, separated by commas (see: tuneoff methods).")
-    ] = None,
+    out: StudyOut = Path("studies/study"),
+    methods: Methods = None,
     launcher: Annotated[str, typer.Option(help="Where trials execute: local.")] = "local",
     workers: Annotated[int, typer.Option(help="Methods that are searched at the same time.")] = 1,
     fresh: Annotated[
