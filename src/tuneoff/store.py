@@ -66,6 +66,14 @@ def write_json(path: Path, content: Any) -> None:
     write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """What `write_json` left there; None while there is nothing yet."""
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
 _DISK = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -185,9 +193,8 @@ class RunFolder:
 
     def record(self) -> RunRecord | None:
         """What came out, or None while there is nothing yet."""
-        if not self.record_file.is_file():
-            return None
-        return RunRecord.from_plain(json.loads(self.record_file.read_text(encoding="utf-8")))
+        plain = _read_json(self.record_file)
+        return None if plain is None else RunRecord.from_plain(plain)
 
     def history(self) -> list[dict[str, Any]]:
         """The loss over the steps (`kind` train) and the scores over the epochs (validation)."""
@@ -360,10 +367,7 @@ class StudyFolder:
 
     def trials(self) -> dict[str, Any] | None:
         """The searches, as `tuneoff.tune` wrote them; None where nothing was searched."""
-        if not self.trials_file.is_file():
-            return None
-        content: dict[str, Any] = json.loads(self.trials_file.read_text(encoding="utf-8"))
-        return content
+        return _read_json(self.trials_file)
 
     def write_forecast(self, forecast: dict[str, Any]) -> None:
         """Keep what the runs are expected to take."""
@@ -371,10 +375,7 @@ class StudyFolder:
 
     def forecast(self) -> dict[str, Any] | None:
         """What `tuneoff forecast` expected of the study; None where nobody asked."""
-        if not self.forecast_file.is_file():
-            return None
-        content: dict[str, Any] = json.loads(self.forecast_file.read_text(encoding="utf-8"))
-        return content
+        return _read_json(self.forecast_file)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Keep what the table and the report show."""
@@ -382,7 +383,4 @@ class StudyFolder:
 
     def summary(self) -> dict[str, Any] | None:
         """What the table and the report show, or None before the first run has ended."""
-        if not self.summary_file.is_file():
-            return None
-        content: dict[str, Any] = json.loads(self.summary_file.read_text(encoding="utf-8"))
-        return content
+        return _read_json(self.summary_file)
