@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
-from tuneoff.data.task import Split, Task
+from tuneoff.data.task import Split
 from tuneoff.measure.latency import latency_seconds
 from tuneoff.measure.memory import PeakMemory
 from tuneoff.measure.storage import storage_bytes
-from tuneoff.methods.base import Method
 from tuneoff.record import (
     Cost,
     Parameters,
 )
-from tuneoff.run.job import Answers, Outcome, scored, write_predictions
-from tuneoff.spec import RunSpec
-from tuneoff.store import RunFolder
+from tuneoff.run.job import Answers, Job, Outcome, scored, write_predictions
 from tuneoff.train import classical
 from tuneoff.train.journal import Journal
 
 
-def run_classical(
-    spec: RunSpec,
-    folder: RunFolder,
-    task: Task,
-    chosen: Method,
-    config: Any,
-    outcome: Outcome,
-    journal: Journal,
-) -> None:
+def run_classical(job: Job, outcome: Outcome, journal: Journal) -> None:
     """Fit, score and save a method that has no encoder."""
+    spec, folder, task = job.spec, job.folder, job.task
     memory = PeakMemory(torch.device("cpu"))
     journal.phase("train")
-    fitted = classical.fit(task, chosen, config, spec.train.class_weights, spec.seed)
+    fitted = classical.fit(task, job.method, job.config, spec.train.class_weights, spec.seed)
     train_peak = memory.peak()
     memory.reset()
     outcome.seconds["train"] = fitted.seconds

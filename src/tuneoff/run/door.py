@@ -20,7 +20,6 @@ from tuneoff.measure.environment import environment
 from tuneoff.measure.memory import is_out_of_memory
 from tuneoff.measure.trace import Trace
 from tuneoff.methods import config_to_plain, method, parse_config
-from tuneoff.methods.base import Method
 from tuneoff.model.contract import reopened
 from tuneoff.model.precision import choose_device, choose_precision
 from tuneoff.model.source import hidden_size
@@ -33,7 +32,7 @@ from tuneoff.run.classical import run_classical
 from tuneoff.run.encoder import run_encoder
 from tuneoff.run.job import Job, Outcome, data_info
 from tuneoff.scores import blind_warnings
-from tuneoff.spec import RunSpec, TrainSpec
+from tuneoff.spec import RunSpec
 from tuneoff.store import RunFolder, disk_trouble
 from tuneoff.train import stop
 from tuneoff.train.journal import Emit, Journal
@@ -65,47 +64,15 @@ def run(
     if own_process:
         stop.listen()
     started = time.perf_counter()
-    task = _opened(spec, task_path)
-    chosen = method(spec.method)
-    config = parse_config(chosen, spec.config)
-    device = torch.device("cpu") if chosen.apply is None else choose_device(spec.train.device)
-    precision = choose_precision(spec.train.precision, device)
+    job, outcome = _resolved(spec, folder, task_path, model_path), Outcome()
     if spec.train.threads is not None:
         torch.set_num_threads(spec.train.threads)
-    outcome = Outcome()
-    status, error, going_on = Status.FINISHED, None, False
-    rate = learning_rate(spec, chosen, hidden_size(model_path))
     journal = Journal(folder.history_file, emit)
     if not folder.checkpoint.is_dir():
         journal.cut(0)
-    try:
-        if chosen.apply is None:
-            run_classical(spec, folder, task, chosen, config, outcome, journal)
-        else:
-            job = Job(
-                spec,
-                folder,
-                task,
-                chosen,
-                config,
-                device,
-                precision,
-                rate,
-                model_path,
-                whole=open_task(whole, ["train"]).splits["train"] if whole else None,
-                trace=Trace(folder.profile, device) if profile else None,
-            )
-            run_encoder(job, outcome, journal)
-    except Exception as problem:
-        status, error = _status(problem), _message(problem)
-        traceback.print_exc()  # into the run's log
-        going_on = status == Status.INTERRUPTED or disk_trouble(problem) is not None
-    finally:
-        journal.close()
-        if not going_on:
-            shutil.rmtree(folder.checkpoint, ignore_errors=True)
-    if outcome.quality.test is not None and chosen.family != "baseline":
-        outcome.warnings += blind_warnings(outcome.quality.test, task.labels)
+    status, error = _attempted(job, outcome, journal, whole, profile)
+    if outcome.quality.test is not None and job.method.family != "baseline":
+        outcome.warnings += blind_warnings(outcome.quality.test, job.task.labels)
     total = time.perf_counter() - started
     outcome.cost = replace(
         outcome.cost,
@@ -113,28 +80,78 @@ def run(
         seconds=outcome.seconds,
         parts=_parts(outcome, total, tokenize_seconds(task_path)),
     )
-    record = RunRecord(
+    record = _record(job, outcome, status, error)
+    folder.write_record(record)
+    return record
+
+
+def _resolved(spec: RunSpec, folder: RunFolder, task_path: Path, model_path: Path) -> Job:
+    """What `spec` asks, with what "auto" comes to on this machine."""
+    task = _opened(spec, task_path)
+    chosen = method(spec.method)
+    config = parse_config(chosen, spec.config)
+    device = torch.device("cpu") if chosen.apply is None else choose_device(spec.train.device)
+    return Job(
+        spec,
+        folder,
+        task,
+        chosen,
+        config,
+        device,
+        choose_precision(spec.train.precision, device),
+        learning_rate(spec, chosen, hidden_size(model_path)),
+        model_path,
+    )
+
+
+def _attempted(
+    job: Job, outcome: Outcome, journal: Journal, whole: Path | None, profile: bool
+) -> tuple[Status, str | None]:
+    """Do the job; how it ended, and why. A checkpoint stays only of a run that can go on."""
+    folder, going_on = job.folder, False
+    try:
+        if job.method.apply is None:
+            run_classical(job, outcome, journal)
+        else:
+            if whole:
+                job = replace(job, whole=open_task(whole, ["train"]).splits["train"])
+            if profile:
+                job = replace(job, trace=Trace(folder.profile, job.device))
+            run_encoder(job, outcome, journal)
+    except Exception as problem:
+        status = _status(problem)
+        traceback.print_exc()  # into the run's log
+        going_on = status == Status.INTERRUPTED or disk_trouble(problem) is not None
+        return status, _message(problem)
+    finally:
+        journal.close()
+        if not going_on:
+            shutil.rmtree(folder.checkpoint, ignore_errors=True)
+    return Status.FINISHED, None
+
+
+def _record(job: Job, outcome: Outcome, status: Status, error: str | None) -> RunRecord:
+    spec, chosen = job.spec, job.method
+    return RunRecord(
         run_id=spec.run_id,
         status=status,
         error=error,
-        method=MethodInfo(spec.name, chosen.name, chosen.family, config_to_plain(config)),
+        method=MethodInfo(spec.name, chosen.name, chosen.family, config_to_plain(job.config)),
         seed=spec.seed,
         model=spec.model,
         metric=spec.metric,
-        data=data_info(task),
-        train=_used(spec.train, chosen, rate, precision, device),
+        data=data_info(job.task),
+        train=_used(job),
         parameters=outcome.parameters,
         quality=outcome.quality,
         cost=outcome.cost,
         best_epoch=outcome.best_epoch,
-        environment=environment(device),
+        environment=environment(job.device),
         departures=outcome.departures,
         warnings=outcome.warnings,
         checks=outcome.checks,
         trial=spec.trial is not None,
     )
-    folder.write_record(record)
-    return record
 
 
 def _opened(spec: RunSpec, task_path: Path) -> Task:
@@ -170,19 +187,18 @@ _OF_ENCODERS = ("max_length", "attention_dropout", "threads")
 _OF_ALL = ("class_weights",)
 
 
-def _used(
-    asked: TrainSpec, chosen: Method, rate: float | None, precision: str, device: torch.device
-) -> dict[str, Any]:
+def _used(job: Job) -> dict[str, Any]:
     """The training settings with what was resolved in place of "auto"; None: plays no part."""
+    asked, chosen, rate = job.spec.train, job.method, job.learning_rate
     used: dict[str, Any] = asdict(asked)
     if chosen.learning_rate is None:  # nothing is trained by gradient descent
         kept = _OF_ALL if chosen.apply is None else _OF_ALL + _OF_ENCODERS
         used = {key: value if key in kept else None for key, value in used.items()}
     return used | {
         "learning_rate": rate,
-        "precision": precision if chosen.apply is not None else None,
-        "micro_batch_tokens": None if rate is None else micro_batch_tokens(asked, device),
-        "device": device.type,
+        "precision": job.precision if chosen.apply is not None else None,
+        "micro_batch_tokens": None if rate is None else micro_batch_tokens(asked, job.device),
+        "device": job.device.type,
     }
 
 

@@ -35,7 +35,7 @@ Answers = dict[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Job:
-    """A run of an encoder method, everything resolved."""
+    """A run, everything resolved; `whole` and `trace` are of encoders alone."""
 
     spec: RunSpec
     folder: RunFolder
