@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tuneoff.model.source import ModelSource
+    from tuneoff.spec import DataSpec
 
 
 def check(
@@ -38,9 +41,6 @@ def check(
     ] = None,
 ) -> None:
     """Look at labelled data: rows, labels, lengths, what is cut off, duplicates, shared rows."""
-    from tuneoff.cli.exploration import render_file, render_task
-    from tuneoff.compare.console import Terminal
-    from tuneoff.data import check_file, inspect
     from tuneoff.data.gather import gather
     from tuneoff.data.task import read_alone
     from tuneoff.errors import FaultList
@@ -48,14 +48,9 @@ def check(
     from tuneoff.model.source import find_model
     from tuneoff.spec import DataSpec
 
-    columns: dict[str, Any] = {
-        "text": text,
-        "text_pair": text_pair,
-        "label": label,
-        "group": group,
-        "weight": weight,
-    }
-    data = DataSpec(train=file, **columns)
+    data = DataSpec(
+        train=file, text=text, text_pair=text_pair, label=label, group=group, weight=weight
+    )
     data = data if test is None else replace(data, test=test)
     found = FaultList()
     with found.collecting():
@@ -65,17 +60,34 @@ def check(
         with found.collecting():
             read_alone(data) if test is None else gather(data)
     found.raise_any()
-    console = Terminal()
     if test is None:
-        report = check_file(data, model_path=source.path, max_length=length)
-        console.print(render_file(report, length))
-        return
+        _show_file(data, source, length)
+    else:
+        _show_task(data, source, length)
+
+
+def _show_file(data: DataSpec, source: ModelSource, max_length: int) -> None:
+    """What stands in one file by itself."""
+    from tuneoff.cli.exploration import render_file
+    from tuneoff.compare.console import Terminal
+    from tuneoff.data import check_file
+
+    report = check_file(data, model_path=source.path, max_length=max_length)
+    Terminal().print(render_file(report, max_length))
+
+
+def _show_task(data: DataSpec, source: ModelSource, max_length: int) -> None:
+    """What stands in two files, and in both of them; split as a study splits them."""
+    from tuneoff.cli.exploration import render_task
+    from tuneoff.compare.console import Terminal
+    from tuneoff.data import inspect
+
     task = inspect(
         data,
         model=source.name,
-        model_path=Path(source.path),
+        model_path=source.path,
         model_fingerprint=source.fingerprint,
         model_type=source.model_type,
-        max_length=length,
+        max_length=max_length,
     )
-    console.print(render_task(task))
+    Terminal().print(render_task(task))

@@ -112,10 +112,6 @@ def pairwise(
             reason = f"there are no probabilities to compute {metric} from"
             skipped.append({"first": pair.first, "second": pair.second, "reason": reason})
             continue
-        single = any(
-            runs == 1 and name not in deterministic
-            for name, runs in zip((pair.first, pair.second), pair.runs, strict=True)
-        )
         lines.append(
             {
                 "first": pair.first,
@@ -123,7 +119,7 @@ def pairwise(
                 "runs": list(pair.runs),
                 "rows": pair.rows,
                 "groups": pair.groups,
-                "scope": "models" if single else "methods",
+                "scope": _scope(pair, deterministic),
                 **own,
                 "mcnemar": {**pair.mcnemar, "p_adjusted": adjusted[place]},
                 "also": by_metric,
@@ -137,6 +133,15 @@ def pairwise(
         "pairs": lines,
         "skipped": skipped,
     }
+
+
+def _scope(pair: _Pair, deterministic: Collection[str]) -> str:
+    """`models` where one run is all there is of a method that differs with every seed."""
+    single = any(
+        runs == 1 and name not in deterministic
+        for name, runs in zip((pair.first, pair.second), pair.runs, strict=True)
+    )
+    return "models" if single else "methods"
 
 
 def _compared(

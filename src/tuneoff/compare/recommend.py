@@ -56,14 +56,8 @@ def recommend(
     left_out = excluded(measured, records, limits or {}, min_recall or {})
     eligible = [row for row in measured if row["name"] not in left_out]
     best = max(eligible, key=lambda row: rank(row, metric), default=None)
-    compared = {}
-    for row in eligible if best else []:
-        if best is not None and row is not best:
-            pair = pair_of(pairwise, row["name"], best["name"])
-            if pair is None:
-                left_out[row["name"]] = f"could not be compared with {best['name']}"
-            else:
-                compared[row["name"]] = pair
+    compared, apart = _with_best(best, eligible, pairwise)
+    left_out |= apart
     found: dict[str, Any] = {
         "name": None,
         "run_id": None,
@@ -81,28 +75,47 @@ def recommend(
     }
     if best is None:
         return {**found, "sentences": [nothing(found)]}
-    known = [row for row in eligible if row is best or row["name"] in compared]
-    fit = [row for row in known if row["name"] not in found["worse"]]
+    known = [row for row in eligible if row["name"] not in apart]
+    found |= _picked(best, known, compared, pairwise)
+    for named in (found, *found["uses"]):
+        named["run_id"] = _run_to_use(named["name"], records, metric)
+        named["command"] = _command(named["run_id"], folder)
+    return {**found, "sentences": sentences(found, pairwise)}
+
+
+def _with_best(
+    best: Row | None, rows: Sequence[Row], pairwise: Mapping[str, Any]
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """By name: the other `rows`, each in a pair with the best; why some cannot be compared."""
+    compared, apart = {}, {}
+    for row in rows:
+        if best is None or row is best:
+            continue
+        pair = pair_of(pairwise, row["name"], best["name"])
+        if pair is None:
+            apart[row["name"]] = f"could not be compared with {best['name']}"
+        else:
+            compared[row["name"]] = pair
+    return compared, apart
+
+
+def _picked(
+    best: Row, known: Sequence[Row], compared: Mapping[str, Any], pairwise: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is recommended of `known`: the best method, and all that are `compared` with it."""
+    metric = QUALITY_METRICS[pairwise["metric"]]
+    fit = [row for row in known if row is best or compared[row["name"]]["answer"] != "worse"]
     near = [row for row in fit if row is best or _keeps_up(compared[row["name"]], pairwise)]
     winner = cheapest(near, metric)
-
-    def to_use(name: str) -> dict[str, str | None]:
-        run_id = _run_to_use(name, records, metric)
-        return {"run_id": run_id, "command": _command(run_id, folder)}
-
-    found |= {
+    return {
         "name": winner["name"],
-        **to_use(winner["name"]),
         "evidence": compared.get(winner["name"]),
         "costs": {key: cost_of(winner, key) for key in COSTS},
         "not_worse": [row["name"] for row in fit],
         "runner_up": _runner_up(winner, best, near, known, pairwise, metric),
         "cheaper": _cheaper(winner, [row for row in fit if row not in near], compared, metric),
-        "uses": [
-            {**use, **to_use(use["name"])} for use in uses(best, near, known, pairwise, metric)
-        ],
+        "uses": uses(best, near, known, pairwise, metric),
     }
-    return {**found, "sentences": sentences(found, pairwise)}
 
 
 def _keeps_up(pair: Mapping[str, Any], pairwise: Mapping[str, Any]) -> bool:
