@@ -47,7 +47,8 @@ def trainable(material: Material) -> Figure | None:
     bars = {
         "type": "bar",
         "orientation": "h",
-        "x": [c or None for c in counts],
+        # with a base, Plotly wants lengths
+        "x": [c - 10**low if c else None for c in counts],
         "y": list(range(len(rows))),
         "base": 10**low,
         "width": 0.62,
@@ -55,23 +56,6 @@ def trainable(material: Material) -> Figure | None:
         "customdata": [_parameters_hover(row) for row in rows],
         "hovertemplate": "%{customdata}<extra></extra>",
     }
-    # with a base, Plotly wants lengths
-    bars["x"] = [c - 10**low if c else None for c in counts]
-    notes = [
-        {
-            "x": 1,
-            "xref": "paper",
-            "y": place,
-            "text": f"{fmt.count(c)} · {fmt.percent(row['parameters']['trainable_percent'])}"
-            if c
-            else "0 · none",
-            "showarrow": False,
-            "xanchor": "left",
-            "xshift": 6,
-            "font": {"size": 11.5, "color": colour("ink")},
-        }
-        for place, (row, c) in enumerate(zip(rows, counts, strict=True))
-    ]
     return Figure(
         "trainable",
         "Weights that training changes",
@@ -97,12 +81,27 @@ def trainable(material: Material) -> Figure | None:
                         ],
                     ),
                     yaxis=category_axis([row["name"] for row in rows]),
-                    annotations=notes,
+                    annotations=[_parameters_note(row, place) for place, row in enumerate(rows)],
                 ),
                 height(rows) - 20,
             )
         ],
     )
+
+
+def _parameters_note(row: Row, place: int) -> dict[str, Any]:
+    """Count and share, at the right of the plot beside the bar at `place`."""
+    count, share = row["parameters"]["trainable"], row["parameters"]["trainable_percent"]
+    return {
+        "x": 1,
+        "xref": "paper",
+        "y": place,
+        "text": f"{fmt.count(count)} · {fmt.percent(share)}" if count else "0 · none",
+        "showarrow": False,
+        "xanchor": "left",
+        "xshift": 6,
+        "font": {"size": 11.5, "color": colour("ink")},
+    }
 
 
 _COSTS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
@@ -171,14 +170,6 @@ def _against(
     held = [i for i, p in enumerate(points) if places.get(p[2]["name"]) != OFF]
     ahead = _frontier([points[i][:2] for i in held], metric.higher_is_better)
     frontier = [held[i] for i in ahead]
-    line = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [points[i][0] for i in frontier],
-        "y": [points[i][1] for i in frontier],
-        "line": {"color": colour("muted", 0.5), "width": 1, "shape": "hv"},
-        "hoverinfo": "skip",
-    }
     costs = [c for c, _, _ in points]
     low, high = math.log10(min(costs)), math.log10(max(costs))
     pad = max(0.12 * (high - low), 0.12)
@@ -202,7 +193,7 @@ def _against(
             + (f", {_WORDS[place]}" if (place := places.get(r["name"])) else "")
             for c, q, r in points
         ),
-        [line, *_rings(points, places), *traces],
+        [_step_line([points[i] for i in frontier]), *_rings(points, places), *traces],
         layout(
             title=heading(title),
             xaxis=axis(
@@ -252,6 +243,18 @@ _WORDS = {
     POSSIBLY: "possibly on the front",
     OFF: "off the front",
 }
+
+
+def _step_line(frontier: list[tuple[float, float, Row]]) -> dict[str, Any]:
+    """Joins the points of a front, cheapest first."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [c for c, _, _ in frontier],
+        "y": [q for _, q, _ in frontier],
+        "line": {"color": colour("muted", 0.5), "width": 1, "shape": "hv"},
+        "hoverinfo": "skip",
+    }
 
 
 def _rings(points: list[tuple[float, float, Row]], places: dict[str, str]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tuneoff.compare import format as fmt
 from tuneoff.compare.errors import ErrorAnalysis
+from tuneoff.compare.errors.confidence import Bin, Margins
 from tuneoff.report.figures.base import (
     Figure,
     Material,
@@ -16,7 +17,7 @@ from tuneoff.report.figures.base import (
     layout,
     text,
 )
-from tuneoff.report.palette import colour
+from tuneoff.report.palette import Look, colour
 
 LEAST_BIN = 10
 """Predictions below which a point of a reliability diagram is luck."""
@@ -200,37 +201,11 @@ def margin_boxes(material: Material) -> Figure | None:
     if not margins:
         return None
     names = list(margins)
-    traces: list[dict[str, Any]] = []
-    for place, (name, m) in enumerate(margins.items()):
-        look = material.looks[name]
-        traces += [
-            {
-                "type": "box",
-                "orientation": "h",
-                "y": [place],
-                "q1": [m.q25],
-                "median": [m.median],
-                "q3": [m.q75],
-                "lowerfence": [m.q05],
-                "upperfence": [m.q95],
-                "width": 0.55,
-                "line": {"width": 1.3, "color": colour(look.colour)},
-                "fillcolor": colour(look.colour, 0.22),
-                "hoverinfo": "skip",
-            },
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": [m.median],
-                "y": [place],
-                "marker": {"size": 6, "color": colour(look.colour)},
-                "customdata": [
-                    f"<b>{text(name, 60)}</b><br>median {m.median:.2f}, half of the errors "
-                    f"{m.q25:.2f} to {m.q75:.2f}<br>{fmt.count(m.errors)} errors over all seeds"
-                ],
-                "hovertemplate": "%{customdata}<extra></extra>",
-            },
-        ]
+    traces = [
+        trace
+        for place, (name, m) in enumerate(margins.items())
+        for trace in _margin_box(name, m, place, material.looks[name])
+    ]
     medians = "; ".join(f"{name} {m.median:.2f}" for name, m in margins.items())
     return Figure(
         "margins",
@@ -257,6 +232,38 @@ def margin_boxes(material: Material) -> Figure | None:
     )
 
 
+def _margin_box(name: str, m: Margins, place: int, look: Look) -> list[dict[str, Any]]:
+    """The box at `place`, and the dot that carries its hover."""
+    return [
+        {
+            "type": "box",
+            "orientation": "h",
+            "y": [place],
+            "q1": [m.q25],
+            "median": [m.median],
+            "q3": [m.q75],
+            "lowerfence": [m.q05],
+            "upperfence": [m.q95],
+            "width": 0.55,
+            "line": {"width": 1.3, "color": colour(look.colour)},
+            "fillcolor": colour(look.colour, 0.22),
+            "hoverinfo": "skip",
+        },
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [m.median],
+            "y": [place],
+            "marker": {"size": 6, "color": colour(look.colour)},
+            "customdata": [
+                f"<b>{text(name, 60)}</b><br>median {m.median:.2f}, half of the errors "
+                f"{m.q25:.2f} to {m.q75:.2f}<br>{fmt.count(m.errors)} errors over all seeds"
+            ],
+            "hovertemplate": "%{customdata}<extra></extra>",
+        },
+    ]
+
+
 def reliability(material: Material) -> Figure | None:
     """Accuracy against confidence, a line for each method."""
     found = material.errors
@@ -278,25 +285,8 @@ def reliability(material: Material) -> Figure | None:
             for b in (found.confidence[name].bins if name in found.confidence else [])
             if b.rows >= LEAST_BIN
         ]
-        if not bins:
-            continue
-        look = material.looks[name]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "x": [b.confidence for b in bins],
-                "y": [b.accuracy for b in bins],
-                "line": {"color": colour(look.colour), "width": 1.6, "dash": look.dash},
-                "marker": {"color": colour(look.colour), "symbol": look.symbol, "size": 7},
-                "customdata": [
-                    f"<b>{text(name, 60)}</b><br>says {b.confidence:.2f}, right on "
-                    f"{b.accuracy:.2f} of {fmt.count(b.rows)} predictions"
-                    for b in bins
-                ],
-                "hovertemplate": "%{customdata}<extra></extra>",
-            }
-        )
+        if bins:
+            traces.append(_confidence_line(name, bins, material.looks[name]))
     if len(traces) == 1:
         return None
     least = min(x for trace in traces[1:] for x in trace["x"])
@@ -323,6 +313,23 @@ def reliability(material: Material) -> Figure | None:
             )
         ],
     )
+
+
+def _confidence_line(name: str, bins: list[Bin], look: Look) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": [b.confidence for b in bins],
+        "y": [b.accuracy for b in bins],
+        "line": {"color": colour(look.colour), "width": 1.6, "dash": look.dash},
+        "marker": {"color": colour(look.colour), "symbol": look.symbol, "size": 7},
+        "customdata": [
+            f"<b>{text(name, 60)}</b><br>says {b.confidence:.2f}, right on "
+            f"{b.accuracy:.2f} of {fmt.count(b.rows)} predictions"
+            for b in bins
+        ],
+        "hovertemplate": "%{customdata}<extra></extra>",
+    }
 
 
 def _names(material: Material) -> list[str]:

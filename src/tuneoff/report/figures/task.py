@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneoff.compare import format as fmt
-from tuneoff.record import SplitRecord, TaskRecord
+from tuneoff.record import Quantiles, SplitRecord, TaskRecord
 from tuneoff.report.figures.base import Figure, Plot, axis, category_axis, layout, text
 from tuneoff.report.palette import colour
 
@@ -200,16 +200,40 @@ def length_boxes(task: TaskRecord) -> Figure | None:
     if not labels:
         return None
     each = 26 if len(labels) <= 30 else 12.5
-    quantiles = [found[label] for label in labels]
-    hovers = [
-        f"<b>{text(label, 60)}</b><br>median {q.median:.0f}, half of the texts {q.q25:.0f} to "
-        f"{q.q75:.0f}<br>shortest {q.least}, 95 % up to {q.q95:.0f}, longest {q.most}"
-        for label, q in zip(labels, quantiles, strict=True)
-    ]
+    return Figure(
+        "lengths-by-label",
+        "How long the texts of each label are",
+        "Training rows, shortest label at the top. Boxes hold the middle half, dots the median; "
+        "whiskers reach from the shortest text to the 95th percentile. Labels that differ much in "
+        "length can be told apart by length alone, and the longest suffer most from cutting.",
+        [
+            Plot(
+                "length-boxes",
+                "Box plot of token counts by label; medians: "
+                + "; ".join(f"{name} {found[name].median:.0f}" for name in labels[:40]),
+                _length_traces({label: found[label] for label in labels}),
+                layout(
+                    margin={"l": 8, "r": 16, "t": 8, "b": 40},
+                    xaxis=axis("tokens", rangemode="tozero"),
+                    yaxis=category_axis(
+                        labels,
+                        26,
+                        tickfont={"size": 11 if each > 20 else 8.5, "color": colour("muted")},
+                    ),
+                ),
+                round(each * len(labels)) + 64,
+            )
+        ],
+    )
+
+
+def _length_traces(found: Mapping[str, Quantiles]) -> list[dict[str, Any]]:
+    """Boxes at 0, 1, …, a label each, and dots at their medians."""
+    quantiles, places = list(found.values()), list(range(len(found)))
     boxes = {
         "type": "box",
         "orientation": "h",
-        "y": list(range(len(labels))),
+        "y": places,
         "q1": [q.q25 for q in quantiles],
         "median": [q.median for q in quantiles],
         "q3": [q.q75 for q in quantiles],
@@ -225,36 +249,16 @@ def length_boxes(task: TaskRecord) -> Figure | None:
         "type": "scatter",
         "mode": "markers",
         "x": [q.median for q in quantiles],
-        "y": list(range(len(labels))),
+        "y": places,
         "marker": {"size": 6, "color": colour("m0")},
-        "customdata": hovers,
+        "customdata": [
+            f"<b>{text(label, 60)}</b><br>median {q.median:.0f}, half of the texts {q.q25:.0f} to "
+            f"{q.q75:.0f}<br>shortest {q.least}, 95 % up to {q.q95:.0f}, longest {q.most}"
+            for label, q in found.items()
+        ],
         "hovertemplate": "%{customdata}<extra></extra>",
     }
-    return Figure(
-        "lengths-by-label",
-        "How long the texts of each label are",
-        "Training rows, shortest label at the top. Boxes hold the middle half, dots the median; "
-        "whiskers reach from the shortest text to the 95th percentile. Labels that differ much in "
-        "length can be told apart by length alone, and the longest suffer most from cutting.",
-        [
-            Plot(
-                "length-boxes",
-                "Box plot of token counts by label; medians: "
-                + "; ".join(f"{name} {found[name].median:.0f}" for name in labels[:40]),
-                [boxes, medians],
-                layout(
-                    margin={"l": 8, "r": 16, "t": 8, "b": 40},
-                    xaxis=axis("tokens", rangemode="tozero"),
-                    yaxis=category_axis(
-                        labels,
-                        26,
-                        tickfont={"size": 11 if each > 20 else 8.5, "color": colour("muted")},
-                    ),
-                ),
-                round(each * len(labels)) + 64,
-            )
-        ],
-    )
+    return [boxes, medians]
 
 
 def _splits(task: TaskRecord) -> dict[str, SplitRecord]:
