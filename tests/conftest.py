@@ -19,6 +19,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tuneoff.data.task import Task
+    from tuneoff.model.load import Trainee
     from tuneoff.record import RunRecord
     from tuneoff.store import RunFolder
 
@@ -116,6 +117,7 @@ _ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 """Per model type: whose special tokens it has, and its sizes."""
 
 TinyModel = Callable[..., Path]
+LoadTiny = Callable[..., "Trainee"]
 ToyCsv = Callable[..., Path]
 ToyTask = Callable[..., "Task"]
 
@@ -218,6 +220,38 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
         return made[architecture]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def load_tiny(tiny_model: TinyModel) -> LoadTiny:
+    """`load_tiny("lora", "bert", dtype=torch.bfloat16, rank=4)`: a tiny model that a method made
+    ready for the labels of the toy data, on the CPU; other keywords are settings of the method."""
+    import torch
+
+    from tuneoff.methods import method, parse_config
+    from tuneoff.model.load import load_classifier
+
+    def load(
+        name: str,
+        architecture: str = "bert",
+        /,
+        *,
+        dtype: torch.dtype = torch.float32,
+        **config: Any,
+    ) -> Trainee:
+        chosen = method(name)
+        return load_classifier(
+            tiny_model(architecture),
+            list(TOPICS),
+            chosen,
+            parse_config(chosen, config),
+            dtype=dtype,
+            device=torch.device("cpu"),
+            attention_dropout=0.0,
+            seed=0,
+        )
+
+    return load
 
 
 def _csv_maker(folder: Path) -> ToyCsv:

@@ -20,8 +20,6 @@ from tuneoff.measure.compute import product_rate, training_flops
 from tuneoff.measure.environment import environment
 from tuneoff.measure.memory import PeakMemory, weight_bytes
 from tuneoff.measure.storage import storage_bytes
-from tuneoff.methods import method, parse_config
-from tuneoff.model.load import load_classifier
 
 CPU = torch.device("cpu")
 MB = 1 << 20
@@ -119,22 +117,8 @@ def test_storage_leaves_out_links_and_the_tokenizer(tmp_path: Path) -> None:
     assert storage_bytes(folder) == 123
 
 
-def loaded(path: Path, name: str, config: dict[str, Any] | None = None) -> Any:
-    chosen = method(name)
-    return load_classifier(
-        path,
-        ["a", "b"],
-        chosen,
-        parse_config(chosen, config or {}),
-        dtype=torch.float32,
-        device=CPU,
-        attention_dropout=0.0,
-        seed=0,
-    ).classifier
-
-
-def test_flops_by_hand(tiny_model: Callable[[str], Path]) -> None:
-    path, lengths = tiny_model("bert"), np.array([10, 30])
+def test_flops_by_hand(load_tiny: Callable[..., Any]) -> None:
+    lengths = np.array([10, 30])
     tokens, squares, hidden, wide = 40, 10**2 + 30**2, 64, 128
     weights = 4 * hidden**2 + 2 * hidden * wide
     forward = 2 * tokens * weights + 4 * squares * hidden  # of a layer
@@ -148,11 +132,11 @@ def test_flops_by_hand(tiny_model: Callable[[str], Path]) -> None:
         "partial": 3 * (forward + last) + forward,  # the last two of three
     }
     for name, flops in expected.items():
-        classifier = loaded(path, name)
+        classifier = load_tiny(name).classifier
         found = training_flops(classifier.model, classifier.architecture, lengths)
         assert found == flops, name
     # LoRA: the frozen matrices have no gradient of their own, the adapters' are small.
-    classifier = loaded(path, "lora", {"rank": 4, "targets": ["query"]})
+    classifier = load_tiny("lora", rank=4, targets=["query"]).classifier
     adapters = 2 * hidden * 4
     layer = 2 * tokens * (2 * weights + 3 * adapters) + 3 * 4 * squares * hidden
     top = 2 * last + 2 * tokens * 3 * adapters + 4 * tokens * hidden

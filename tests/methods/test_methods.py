@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +13,10 @@ from tuneoff.errors import BadInput
 from tuneoff.measure.parameters import count_parameters
 from tuneoff.methods import method, parse_config
 from tuneoff.model.architecture import describe
-from tuneoff.model.load import _set_head, counted_parameters, load_classifier
+from tuneoff.model.load import Trainee, _set_head, counted_parameters
 from tuneoff.record import Parameters
 
+LoadTiny = Callable[..., Trainee]
 BERT: dict[str, Any] = {}
 DISTILBERT: dict[str, Any] = {}
 ROBERTA = {"vocab_size": 50_265, "max_position_embeddings": 514, "type_vocab_size": 1}
@@ -75,18 +75,8 @@ def test_parameters_of_real_sizes(
         assert found.trainable_head == heads[model_type]
 
 
-def trainable_names(path: Path, name: str, config: dict[str, Any] | None = None) -> set[str]:
-    chosen = method(name)
-    trainee = load_classifier(
-        path,
-        ["a", "b", "c"],
-        chosen,
-        parse_config(chosen, config or {}),
-        dtype=torch.bfloat16,
-        device=torch.device("cpu"),
-        attention_dropout=0.0,
-        seed=0,
-    )
+def trainable_names(load_tiny: LoadTiny, *asked: str, **config: Any) -> set[str]:
+    trainee = load_tiny(*asked, dtype=torch.bfloat16, **config)
     classifier, masters = trainee.classifier, trainee.masters
     named = counted_parameters(classifier.model)
     trained = {name for name, parameter in named.items() if parameter.requires_grad}
@@ -107,25 +97,23 @@ HEADS = {
 
 
 @pytest.mark.parametrize("architecture", HEADS)
-def test_every_method_trains_the_same_head(
-    tiny_model: Callable[[str], Path], architecture: str
-) -> None:
-    path, heads = tiny_model(architecture), HEADS[architecture]
-    alone = trainable_names(path, "head")
+def test_every_method_trains_the_same_head(load_tiny: LoadTiny, architecture: str) -> None:
+    heads = HEADS[architecture]
+    alone = trainable_names(load_tiny, "head", architecture)
     assert alone
     assert all(name.startswith(heads) for name in alone)
     for name in ("partial", "full", "lora", "ia3"):
         bare = {
             n.removeprefix("base_model.model.").replace("modules_to_save.default.", "")
-            for n in trainable_names(path, name)
+            for n in trainable_names(load_tiny, name, architecture)
         }
         assert alone < bare, name
-    assert trainable_names(path, "baseline") == set()
+    assert trainable_names(load_tiny, "baseline", architecture) == set()
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
-def test_partial_trains_the_last_layers(tiny_model: Callable[[str], Path], k: int) -> None:
-    trained = trainable_names(tiny_model("bert"), "partial", {"k": k})
+def test_partial_trains_the_last_layers(load_tiny: LoadTiny, k: int) -> None:
+    trained = trainable_names(load_tiny, "partial", k=k)
     body = {n for n in trained if not n.startswith(("bert.pooler", "classifier"))}
     layers = {int(n.split(".")[3]) for n in body if n.startswith("bert.encoder.layer.")}
     assert layers == set(range(3 - k, 3))
@@ -133,45 +121,30 @@ def test_partial_trains_the_last_layers(tiny_model: Callable[[str], Path], k: in
     assert len(body) == 16 * k
 
 
-def test_partial_with_more_layers_than_there_are_is_refused(
-    tiny_model: Callable[[str], Path],
-) -> None:
+def test_partial_with_more_layers_than_there_are_is_refused(load_tiny: LoadTiny) -> None:
     with pytest.raises(BadInput, match="k is 4, but the bert encoder has 3 layers"):
-        trainable_names(tiny_model("bert"), "partial", {"k": 4})
+        trainable_names(load_tiny, "partial", k=4)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "electra", "mpnet"])
-def test_lora_finds_all_six_roles_in_every_layer(
-    tiny_model: Callable[[str], Path], architecture: str
-) -> None:
-    trained = trainable_names(tiny_model(architecture), "lora")
+def test_lora_finds_all_six_roles_in_every_layer(load_tiny: LoadTiny, architecture: str) -> None:
+    trained = trainable_names(load_tiny, "lora", architecture)
     assert sum("lora_A" in name for name in trained) == 6 * 3
     assert sum("lora_B" in name for name in trained) == 6 * 3
 
 
-def test_lora_takes_the_roles_that_it_is_given(tiny_model: Callable[[str], Path]) -> None:
-    trained = trainable_names(tiny_model("bert"), "lora", {"targets": ["query", "ffn_out"]})
+def test_lora_takes_the_roles_that_it_is_given(load_tiny: LoadTiny) -> None:
+    trained = trainable_names(load_tiny, "lora", targets=["query", "ffn_out"])
     modules = {n.split(".lora_A")[0].split("layer.")[1][2:] for n in trained if "lora_A" in n}
     assert modules == {"attention.self.query", "output.dense"}
 
 
 def test_ia3_scales_keys_values_and_the_input_of_the_second_feedforward_layer(
-    tiny_model: Callable[[str], Path],
+    load_tiny: LoadTiny,
 ) -> None:
-    chosen = method("ia3")
-    classifier = load_classifier(
-        tiny_model("bert"),
-        ["a", "b"],
-        chosen,
-        parse_config(chosen, {}),
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-        attention_dropout=0.0,
-        seed=0,
-    ).classifier
     shapes = {
         name.split("layer.0.")[1].split(".ia3")[0]: tuple(p.shape)
-        for name, p in classifier.model.named_parameters()
+        for name, p in load_tiny("ia3").classifier.model.named_parameters()
         if "layer.0." in name and "ia3_l" in name
     }
     assert shapes == {

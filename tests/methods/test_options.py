@@ -14,33 +14,20 @@ from tuneoff.errors import BadInput
 from tuneoff.measure.parameters import count_parameters
 from tuneoff.methods import method, parse_config
 from tuneoff.model.architecture import EncoderArchitecture, describe
-from tuneoff.model.load import Trainee, _set_head, check_fits, load_classifier
+from tuneoff.model.load import Trainee, _set_head, check_fits
 from tuneoff.record import Parameters
 
 TinyModel = Callable[..., Path]
+LoadTiny = Callable[..., Trainee]
 RunToy = Callable[..., Any]
 ROBERTA = {"vocab_size": 50_265, "max_position_embeddings": 514, "type_vocab_size": 1}
 
 
-def trainee(path: Path, name: str, **config: Any) -> Trainee:
-    chosen = method(name)
-    return load_classifier(
-        path,
-        ["a", "b", "c"],
-        chosen,
-        parse_config(chosen, config),
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-        attention_dropout=0.0,
-        seed=0,
-    )
-
-
-def adapted(path: Path, name: str = "lora", **config: Any) -> dict[str, int]:
+def adapted(trainee: Trainee) -> dict[str, int]:
     """Rank by adapted module, the layers' common prefix taken off."""
     return {
         name.split("layer.")[1].split(".lora_A")[0]: weight.shape[0]
-        for name, weight in trainee(path, name, **config).masters.items()
+        for name, weight in trainee.masters.items()
         if ".lora_A." in name
     }
 
@@ -57,8 +44,8 @@ def adapted(path: Path, name: str = "lora", **config: Any) -> dict[str, int]:
         (1, {1}),
     ],
 )
-def test_layers(tiny_model: TinyModel, layers: str | int, chosen: set[int]) -> None:
-    found = adapted(tiny_model("bert"), layers=layers, targets=["query"])
+def test_layers(load_tiny: LoadTiny, layers: str | int, chosen: set[int]) -> None:
+    found = adapted(load_tiny("lora", layers=layers, targets=["query"]))
     assert {int(name.split(".")[0]) for name in found} == chosen
 
 
@@ -99,16 +86,15 @@ def test_settings_that_cannot_be_meant(config: dict[str, Any], message: str) -> 
         parse_config(method("lora"), config)
 
 
-def test_targets_by_the_end_of_a_module_s_name(tiny_model: TinyModel) -> None:
-    found = adapted(tiny_model("bert"), targets=["self.query", "intermediate.dense"])
+def test_targets_by_the_end_of_a_module_s_name(load_tiny: LoadTiny) -> None:
+    found = adapted(load_tiny("lora", targets=["self.query", "intermediate.dense"]))
     assert set(found) == {
         f"{i}.{name}" for i in range(3) for name in ("attention.self.query", "intermediate.dense")
     }
 
 
-def test_rank_pattern(tiny_model: TinyModel) -> None:
-    path = tiny_model("bert")
-    made = trainee(path, "lora", targets=["query", "value"], rank_pattern={"value": 2}, rank=4)
+def test_rank_pattern(load_tiny: LoadTiny) -> None:
+    made = load_tiny("lora", targets=["query", "value"], rank_pattern={"value": 2}, rank=4)
     ranks = {
         n.split("self.")[1].split(".")[0]: w.shape[0]
         for n, w in made.masters.items()
@@ -123,19 +109,17 @@ def test_rank_pattern(tiny_model: TinyModel) -> None:
     assert scales == {"query": 2.0, "value": 2.0}  # alpha is twice the rank where none is given
 
 
-def test_biases_train_along(tiny_model: TinyModel) -> None:
-    path = tiny_model("bert")
-    named = {b: set(trainee(path, "lora", bias=b).masters) for b in ("none", "lora_only", "all")}
+def test_biases_train_along(load_tiny: LoadTiny) -> None:
+    named = {b: set(load_tiny("lora", bias=b).masters) for b in ("none", "lora_only", "all")}
     extra = named["lora_only"] - named["none"]
     assert len(extra) == 18
     assert all(name.endswith("base_layer.bias") for name in extra)
     assert any("LayerNorm.bias" in name for name in named["all"] - named["lora_only"])
 
 
-def test_partial_with_embeddings(tiny_model: TinyModel) -> None:
-    path = tiny_model("bert")
-    more = set(trainee(path, "partial", k=1, embeddings=True).masters)
-    more -= set(trainee(path, "partial", k=1).masters)
+def test_partial_with_embeddings(load_tiny: LoadTiny) -> None:
+    more = set(load_tiny("partial", k=1, embeddings=True).masters)
+    more -= set(load_tiny("partial", k=1).masters)
     assert more
     assert all(name.startswith("bert.embeddings.") for name in more)
 
@@ -200,8 +184,8 @@ def test_a_budget_of_a_tiny_model_is_kept_by_the_run(run_toy: RunToy, name: str)
         assert made.record.parameters.trainable_percent == pytest.approx(12, abs=0.3)
 
 
-def test_lora_plus_paces_its_matrices_around_the_head(tiny_model: TinyModel) -> None:
-    made = trainee(tiny_model("bert"), "lora_plus", ratio=4.0, bias="all")
+def test_lora_plus_paces_its_matrices_around_the_head(load_tiny: LoadTiny) -> None:
+    made = load_tiny("lora_plus", ratio=4.0, bias="all")
     for matrix, rate in (("A", 0.5), ("B", 2.0)):
         ran = {n for n, pace in made.paces.items() if pace.rate == pytest.approx(rate)}
         assert ran == {n for n in made.masters if f".lora_{matrix}." in n} != set()
@@ -209,8 +193,8 @@ def test_lora_plus_paces_its_matrices_around_the_head(tiny_model: TinyModel) -> 
     assert not any("classifier" in name or "pooler" in name for name in made.paces)
 
 
-def test_layer_decay_and_gradual_unfreezing_go_by_the_layer(tiny_model: TinyModel) -> None:
-    paces = trainee(tiny_model("bert"), "full", layer_decay=0.5, unfreeze="gradual").paces
+def test_layer_decay_and_gradual_unfreezing_go_by_the_layer(load_tiny: LoadTiny) -> None:
+    paces = load_tiny("full", layer_decay=0.5, unfreeze="gradual").paces
     by_place = {
         "bert.encoder.layer.2.output.dense.weight": (0.5, 1 / 5),
         "bert.encoder.layer.0.output.dense.weight": (0.125, 3 / 5),
@@ -219,7 +203,7 @@ def test_layer_decay_and_gradual_unfreezing_go_by_the_layer(tiny_model: TinyMode
     for name, (rate, start) in by_place.items():
         assert paces[name].rate == pytest.approx(rate)
         assert paces[name].start == pytest.approx(start)
-    plain = trainee(tiny_model("bert"), "full").paces
+    plain = load_tiny("full").paces
     assert {(pace.rate, pace.start) for pace in plain.values()} == {(1.0, 0.0)}
 
 
@@ -245,10 +229,10 @@ def test_adalora_moves_its_ranks(run_toy: RunToy) -> None:
     assert sum(ranks) <= 3 * 18 + sum(rank == 1 for rank in ranks)
 
 
-def test_pissa_starts_where_the_model_stood(tiny_model: TinyModel) -> None:
+def test_pissa_starts_where_the_model_stood(load_tiny: LoadTiny) -> None:
     """The principal part moves from the weight into the adapter: their sum stays."""
-    model = trainee(tiny_model("bert"), "pissa", rank=4).classifier.model
-    plain = trainee(tiny_model("bert"), "head").classifier.model
+    model = load_tiny("pissa", rank=4).classifier.model
+    plain = load_tiny("head").classifier.model
     layer = model.base_model.model.bert.encoder.layer[0].attention.self.query
     whole = plain.bert.encoder.layer[0].attention.self.query.weight
     assert not torch.allclose(layer.base_layer.weight, whole, atol=1e-3)
@@ -256,19 +240,17 @@ def test_pissa_starts_where_the_model_stood(tiny_model: TinyModel) -> None:
     torch.testing.assert_close(together, whole, atol=1e-5, rtol=0)
 
 
-def test_an_adapter_adds_nothing_before_it_trains(tiny_model: TinyModel) -> None:
+def test_an_adapter_adds_nothing_before_it_trains(load_tiny: LoadTiny) -> None:
     for placement, blocks in (("houlsby", 6), ("pfeiffer", 3)):
-        model = trainee(tiny_model("bert"), "adapter", placement=placement).classifier.model
+        model = load_tiny("adapter", placement=placement).classifier.model
         ups = [w for name, w in model.named_parameters() if name.endswith("bottleneck.2.weight")]
         assert len(ups) == blocks
         assert not any(w.any() for w in ups)
 
 
-def test_any_peft_takes_peft_s_own_settings(tiny_model: TinyModel) -> None:
-    found = adapted(
-        tiny_model("bert"), "peft", config={"peft_type": "LORA", "r": 3}, targets=["query"]
-    )
-    assert set(found.values()) == {3}
+def test_any_peft_takes_peft_s_own_settings(load_tiny: LoadTiny) -> None:
+    made = load_tiny("peft", config={"peft_type": "LORA", "r": 3}, targets=["query"])
+    assert set(adapted(made).values()) == {3}
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tuneoff.methods import method, parse_config
 from tuneoff.model.dropout import ByteDropout, use_byte_dropout
-from tuneoff.model.load import load_classifier
 
 
 def dropout(p: float, seed: int = 0) -> ByteDropout:
@@ -66,20 +64,10 @@ def test_layers_that_drop_nothing_or_all_are_left_alone() -> None:
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta"])
 def test_every_dropout_of_a_model_is_replaced(
-    tiny_model: Callable[[str], Path], architecture: str
+    load_tiny: Callable[..., Any], architecture: str
 ) -> None:
-    lora = method("lora")
-    classifier = load_classifier(
-        tiny_model(architecture),
-        ["a", "b"],
-        lora,
-        parse_config(lora, {"dropout": 0.2}),
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-        attention_dropout=0.0,
-        seed=0,
-    ).classifier
-    modules = dict(classifier.model.named_modules())
+    made = load_tiny("lora", architecture, dropout=0.2)
+    modules = dict(made.classifier.model.named_modules())
     left = [n for n, m in modules.items() if type(m) is nn.Dropout and m.p > 0]
     assert left == []
     replaced = {m.p for m in modules.values() if isinstance(m, ByteDropout)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,28 +10,12 @@ import torch
 from peft.tuners.lora import Linear
 from torch import Tensor
 
-from tuneoff.methods import method, parse_config
 from tuneoff.model.fused import fuse_low_rank
-from tuneoff.model.load import Trainee, load_classifier
+from tuneoff.model.load import Trainee
 
-TinyModel = Callable[..., Path]
-LABELS = ["one", "two", "three"]
+LoadTiny = Callable[..., Trainee]
 ROLES, LAYERS = 6, 3
 """Linear layers in each of the tiny model's three."""
-
-
-def load(path: Path, name: str, dtype: torch.dtype = torch.float32, **settings: Any) -> Trainee:
-    chosen = method(name)
-    return load_classifier(
-        path,
-        LABELS,
-        chosen,
-        parse_config(chosen, settings),
-        dtype=dtype,
-        device=torch.device("cpu"),
-        attention_dropout=0.0,
-        seed=0,
-    )
 
 
 def low_rank_layers(trainee: Trainee) -> list[Any]:
@@ -73,9 +56,8 @@ def compare(layer: Any, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["lora", "rslora", "pissa", "lora_plus", "lora_fa"])
-def test_the_layer_is_that_of_peft(tiny_model: TinyModel, name: str) -> None:
-    trainee = load(tiny_model(), name)
-    layers = low_rank_layers(trainee)
+def test_the_layer_is_that_of_peft(load_tiny: LoadTiny, name: str) -> None:
+    layers = low_rank_layers(load_tiny(name))
     assert len(layers) == ROLES * LAYERS
     assert all(is_fused(layer) for layer in layers)
     for layer in layers[:ROLES]:
@@ -84,8 +66,8 @@ def test_the_layer_is_that_of_peft(tiny_model: TinyModel, name: str) -> None:
         assert trains == (name != "lora_fa")
 
 
-def test_in_bfloat16_it_rounds_no_worse(tiny_model: TinyModel) -> None:
-    for layer in low_rank_layers(load(tiny_model(), "lora", torch.bfloat16)):
+def test_in_bfloat16_it_rounds_no_worse(load_tiny: LoadTiny) -> None:
+    for layer in low_rank_layers(load_tiny("lora", dtype=torch.bfloat16)):
         compare(layer, 0.03)
 
 
@@ -94,15 +76,15 @@ def test_in_bfloat16_it_rounds_no_worse(tiny_model: TinyModel) -> None:
     [("dora", {}), ("lora", {"dropout": 0.1}), ("lora", {"bias": "all"})],
 )
 def test_what_is_more_than_two_matrices_keeps_its_own_way(
-    tiny_model: TinyModel, name: str, settings: dict[str, Any]
+    load_tiny: LoadTiny, name: str, settings: dict[str, Any]
 ) -> None:
-    layers = low_rank_layers(load(tiny_model(), name, **settings))
+    layers = low_rank_layers(load_tiny(name, **settings))
     assert layers
     assert not any(is_fused(layer) for layer in layers)
 
 
-def test_a_merged_layer_and_one_switched_off_keep_their_own_way(tiny_model: TinyModel) -> None:
-    layer = low_rank_layers(load(tiny_model(), "lora"))[0]
+def test_a_merged_layer_and_one_switched_off_keep_their_own_way(load_tiny: LoadTiny) -> None:
+    layer = low_rank_layers(load_tiny("lora"))[0]
     with torch.no_grad():
         layer.lora_B["default"].weight.normal_()
     x = torch.randn(1, 5, layer.base_layer.in_features)
@@ -114,5 +96,5 @@ def test_a_merged_layer_and_one_switched_off_keep_their_own_way(tiny_model: Tiny
     torch.testing.assert_close(layer(x), layer.base_layer(x))
 
 
-def test_a_model_without_an_adapter_has_nothing_to_fuse(tiny_model: TinyModel) -> None:
-    assert fuse_low_rank(load(tiny_model(), "full").classifier.model) == 0
+def test_a_model_without_an_adapter_has_nothing_to_fuse(load_tiny: LoadTiny) -> None:
+    assert fuse_low_rank(load_tiny("full").classifier.model) == 0

@@ -14,13 +14,12 @@ import torch.nn.functional as F
 from transformers import AutoModelForSequenceClassification
 
 from tuneoff.data.batches import Batch
-from tuneoff.methods import method, parse_config
-from tuneoff.model.load import load_classifier
+from tuneoff.model.load import Trainee
 from tuneoff.model.packed import Classifier, unwrapped
 
 PACKED = ["bert", "distilbert", "electra", "roberta", "xlm-roberta"]
-LABELS = ["one", "two", "three"]
-CPU = torch.device("cpu")
+LoadTiny = Callable[..., Trainee]
+Twins = Callable[[str], tuple[Classifier, Any]]
 
 
 def make_batch(lengths: Sequence[int], *, types: bool = False, seed: int = 0) -> Batch:
@@ -41,22 +40,22 @@ def make_batch(lengths: Sequence[int], *, types: bool = False, seed: int = 0) ->
     )
 
 
-def load(path: Path, name: str = "full", **options: Any) -> Classifier:
-    chosen = method(name)
-    options = {"dtype": torch.float32, "device": CPU, "attention_dropout": 0.0, "seed": 0} | options
-    classifier = load_classifier(
-        path, LABELS, chosen, parse_config(chosen, {}), **options
-    ).classifier
-    return classifier
+@pytest.fixture
+def twins(tiny_model: Callable[[str], Path], load_tiny: LoadTiny) -> Twins:
+    """`twins("bert")`: our model, and Transformers' own with its weights, untouched by ours."""
 
+    def make(architecture: str) -> tuple[Classifier, Any]:
+        classifier = load_tiny("full", architecture).classifier
+        inner = unwrapped(classifier.model)
+        twin = AutoModelForSequenceClassification.from_pretrained(
+            tiny_model(architecture),
+            num_labels=inner.config.num_labels,
+            attn_implementation="eager",
+        )
+        twin.load_state_dict(inner.state_dict())
+        return classifier.eval(), twin.eval()
 
-def plain_twin(classifier: Classifier, path: Path) -> Any:
-    """Transformers' own model with the same weights, untouched by ours."""
-    twin = AutoModelForSequenceClassification.from_pretrained(
-        path, num_labels=len(LABELS), attn_implementation="eager"
-    )
-    twin.load_state_dict(unwrapped(classifier.model).state_dict())
-    return twin
+    return make
 
 
 def padded_logits(model: Any, batch: Batch) -> torch.Tensor:
@@ -90,11 +89,9 @@ LENGTHS = {
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
 @pytest.mark.parametrize("architecture", [*PACKED, "mpnet"])
 def test_logits_are_those_of_the_padded_model(
-    tiny_model: Callable[[str], Path], architecture: str, lengths: list[int]
+    twins: Twins, architecture: str, lengths: list[int]
 ) -> None:
-    path = tiny_model(architecture)
-    classifier = load(path).eval()
-    twin = plain_twin(classifier, path).eval()
+    classifier, twin = twins(architecture)
     assert classifier.packs == (architecture != "mpnet")
     batch = make_batch(lengths)
     with torch.no_grad():
@@ -105,12 +102,8 @@ def test_logits_are_those_of_the_padded_model(
 
 
 @pytest.mark.parametrize("architecture", ["bert", "electra"])
-def test_token_types_are_those_of_the_padded_model(
-    tiny_model: Callable[[str], Path], architecture: str
-) -> None:
-    path = tiny_model(architecture)
-    classifier = load(path).eval()
-    twin = plain_twin(classifier, path).eval()
+def test_token_types_are_those_of_the_padded_model(twins: Twins, architecture: str) -> None:
+    classifier, twin = twins(architecture)
     batch = make_batch([5, 12, 33], types=True)
     with torch.no_grad():
         ours = classifier(batch)
@@ -119,12 +112,8 @@ def test_token_types_are_those_of_the_padded_model(
 
 
 @pytest.mark.parametrize("architecture", PACKED)
-def test_gradients_are_those_of_the_padded_model(
-    tiny_model: Callable[[str], Path], architecture: str
-) -> None:
-    path = tiny_model(architecture)
-    classifier = load(path).eval()
-    twin = plain_twin(classifier, path).eval()
+def test_gradients_are_those_of_the_padded_model(twins: Twins, architecture: str) -> None:
+    classifier, twin = twins(architecture)
     batch = make_batch([3, 4, 9, 17, 40, 64], types=architecture in ("bert", "electra"))
     F.cross_entropy(classifier(batch), batch.labels).backward()
     F.cross_entropy(padded_logits(twin, batch), batch.labels).backward()
@@ -144,11 +133,9 @@ def test_gradients_are_those_of_the_padded_model(
 
 
 @pytest.mark.parametrize("architecture", [*PACKED, "mpnet"])
-def test_a_text_does_not_see_its_neighbours(
-    tiny_model: Callable[[str], Path], architecture: str
-) -> None:
+def test_a_text_does_not_see_its_neighbours(load_tiny: LoadTiny, architecture: str) -> None:
     """A packed row whose attention is not ours mixes its texts without any error."""
-    classifier = load(tiny_model(architecture)).eval()
+    classifier = load_tiny("full", architecture).classifier.eval()
     batch = make_batch([6, 9, 9, 30])
     changed = batch.input_ids.clone()
     changed[6:15] = (changed[6:15] - 4 + 7) % 20 + 4  # the second text, every token
@@ -159,13 +146,9 @@ def test_a_text_does_not_see_its_neighbours(
     torch.testing.assert_close(before[[0, 2, 3]], after[[0, 2, 3]], rtol=0, atol=1e-6)
 
 
-def test_transformers_own_attention_would_mix_the_texts(
-    tiny_model: Callable[[str], Path],
-) -> None:
+def test_transformers_own_attention_would_mix_the_texts(twins: Twins) -> None:
     """The trap is real: with any attention but ours, the test above has to fail."""
-    path = tiny_model("bert")
-    classifier = load(path).eval()
-    twin = plain_twin(classifier, path).eval()
+    classifier, twin = twins("bert")
     batch = make_batch([6, 9, 9, 30])
     unwrapped(classifier.model).config._attn_implementation = "sdpa"
     with torch.no_grad():
@@ -173,10 +156,8 @@ def test_transformers_own_attention_would_mix_the_texts(
 
 
 @pytest.mark.parametrize("architecture", ["roberta", "xlm-roberta"])
-def test_positions_start_after_the_pad_id(
-    tiny_model: Callable[[str], Path], architecture: str
-) -> None:
-    classifier = load(tiny_model(architecture)).eval()
+def test_positions_start_after_the_pad_id(load_tiny: LoadTiny, architecture: str) -> None:
+    classifier = load_tiny("full", architecture).classifier.eval()
     assert classifier.architecture.first_position == 2
     batch = make_batch([6, 9])
     with torch.no_grad():
@@ -185,8 +166,8 @@ def test_positions_start_after_the_pad_id(
         assert (right - classifier(batch)).abs().max() > 0.01
 
 
-def test_text_order_does_not_matter(tiny_model: Callable[[str], Path]) -> None:
-    classifier = load(tiny_model("bert")).eval()
+def test_text_order_does_not_matter(load_tiny: LoadTiny) -> None:
+    classifier = load_tiny("full").classifier.eval()
     batch = make_batch([5, 8, 20])
     alone = []
     start = 0
@@ -209,25 +190,22 @@ def test_text_order_does_not_matter(tiny_model: Callable[[str], Path]) -> None:
 @pytest.mark.parametrize("name", ["lora", "ia3"])
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta"])
 def test_an_untrained_adapter_changes_no_logit(
-    tiny_model: Callable[[str], Path], architecture: str, name: str
+    load_tiny: LoadTiny, architecture: str, name: str
 ) -> None:
     """Both start at the identity, so that the wrapped model must answer as the plain one."""
-    path = tiny_model(architecture)
+    plain, adapted = (load_tiny(n, architecture).classifier.eval() for n in ("full", name))
     batch = make_batch([5, 8, 20])
     with torch.no_grad():
-        plain, adapted = load(path).eval()(batch), load(path, name).eval()(batch)
-    torch.testing.assert_close(plain, adapted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(plain(batch), adapted(batch), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", [*PACKED, "mpnet"])
-def test_bf16_is_close_and_its_head_is_float32(
-    tiny_model: Callable[[str], Path], architecture: str
-) -> None:
-    path = tiny_model(architecture)
+def test_bf16_is_close_and_its_head_is_float32(load_tiny: LoadTiny, architecture: str) -> None:
     batch = make_batch([5, 8, 20])
-    low = load(path, dtype=torch.bfloat16).eval()
+    high = load_tiny("full", architecture).classifier.eval()
+    low = load_tiny("full", architecture, dtype=torch.bfloat16).classifier.eval()
     with torch.no_grad():
-        exact, rough = load(path).eval()(batch), low(batch)
+        exact, rough = high(batch), low(batch)
     assert rough.dtype == torch.float32
     assert (exact - rough).abs().max() < 0.15 * exact.abs().max()
     for name, parameter in low.model.named_parameters():
@@ -237,9 +215,9 @@ def test_bf16_is_close_and_its_head_is_float32(
 
 @pytest.mark.parametrize("architecture", [*PACKED, "albert"])
 def test_the_last_layer_is_finished_for_first_tokens_alone(
-    tiny_model: Callable[[str], Path], architecture: str
+    load_tiny: LoadTiny, architecture: str
 ) -> None:
-    classifier = load(tiny_model(architecture)).eval()
+    classifier = load_tiny("full", architecture).classifier.eval()
     inner = unwrapped(classifier.model)
     widths: dict[str, int] = {}
     for layer in classifier.architecture.layers:

@@ -13,30 +13,15 @@ import torch
 from safetensors.torch import load_file
 
 from tuneoff.data.states import StateStore, StateWriter
-from tuneoff.methods import method, parse_config
 from tuneoff.model import prefix
-from tuneoff.model.load import Trainee, load_classifier
+from tuneoff.model.load import Trainee
 from tuneoff.model.prefix import frozen_layers, store_prefix
 from tuneoff.train.predict import predict
 
 RunToy = Callable[..., Any]
 ToyTask = Callable[..., Any]
-TinyModel = Callable[..., Path]
+LoadTiny = Callable[..., Trainee]
 CPU = torch.device("cpu")
-
-
-def trainee(path: Path, name: str, **config: Any) -> Trainee:
-    chosen = method(name)
-    return load_classifier(
-        path,
-        ["animals", "food", "weather"],
-        chosen,
-        parse_config(chosen, config),
-        dtype=torch.float32,
-        device=CPU,
-        attention_dropout=0.0,
-        seed=0,
-    )
 
 
 @pytest.mark.parametrize(
@@ -54,27 +39,24 @@ def trainee(path: Path, name: str, **config: Any) -> Trainee:
     ],
 )
 def test_which_layers_are_frozen(
-    tiny_model: TinyModel, name: str, config: dict[str, Any], layers: int
+    load_tiny: LoadTiny, name: str, config: dict[str, Any], layers: int
 ) -> None:
-    assert frozen_layers(trainee(tiny_model("bert"), name, **config)) == layers
+    assert frozen_layers(load_tiny(name, **config)) == layers
 
 
-def test_what_cannot_be_packed_has_no_prefix(tiny_model: TinyModel) -> None:
-    assert frozen_layers(trainee(tiny_model("mpnet"), "head")) == 0
-    assert frozen_layers(trainee(tiny_model("albert"), "head")) == 1  # the one it has
+def test_what_cannot_be_packed_has_no_prefix(load_tiny: LoadTiny) -> None:
+    assert frozen_layers(load_tiny("head", "mpnet")) == 0
+    assert frozen_layers(load_tiny("head", "albert")) == 1  # the one it has
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "electra", "albert"])
 @pytest.mark.parametrize(("name", "config"), [("head", {}), ("partial", {"k": 1})])
 def test_stored_states_give_the_same_answers(
-    toy_task: ToyTask, tiny_model: TinyModel, architecture: str, name: str, config: dict[str, Any]
+    toy_task: ToyTask, load_tiny: LoadTiny, architecture: str, name: str, config: dict[str, Any]
 ) -> None:
     if architecture == "albert" and name == "partial":
         pytest.skip("it has one layer")
-    task, made = (
-        toy_task(architecture, pairs=True),
-        trainee(tiny_model(architecture), name, **config),
-    )
+    task, made = toy_task(architecture, pairs=True), load_tiny(name, architecture, **config)
     plain = {n: predict(made.classifier, s, CPU) for n, s in task.splits.items()}
     stored, found = store_prefix(made, task, "this model", CPU, frozen_layers(made))
     assert found is not None

@@ -17,8 +17,6 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from tuneoff.measure.memory import PeakMemory
-from tuneoff.methods import method, parse_config
-from tuneoff.model.load import load_classifier
 from tuneoff.spec import TrainSpec
 from tuneoff.train.checkpoint import BestCheckpoint, Checkpoints
 from tuneoff.train.journal import Journal
@@ -217,24 +215,13 @@ def test_a_long_run_is_logged_a_hundred_times(run_toy: RunToy, toy_task: ToyTask
 
 
 def test_training_never_reads_the_test_split(
-    tiny_model: Callable[[str], Path], toy_task: ToyTask, tmp_path: Path
+    load_tiny: Callable[..., Any], toy_task: ToyTask, tmp_path: Path
 ) -> None:
     task = toy_task("bert")
     splits = {name: task.splits[name] for name in ("train", "validation")}
-    full = method("full")
-    trainee = load_classifier(
-        tiny_model("bert"),
-        task.labels,
-        full,
-        parse_config(full, {}),
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-        attention_dropout=0.0,
-        seed=0,
-    )
     journal = Journal(tmp_path / "history.jsonl", lambda event: None)
     trained = train(
-        trainee,
+        load_tiny("full"),
         replace(task, splits=splits),
         TrainSpec(epochs=1),
         learning_rate=1e-3,

@@ -10,8 +10,6 @@ import torch
 from safetensors.torch import load_file
 
 from tuneoff.data.batches import batch
-from tuneoff.methods import method, parse_config
-from tuneoff.model.load import load_classifier
 from tuneoff.model.packed import Classifier
 from tuneoff.model.recompute import Recomputation
 
@@ -50,21 +48,10 @@ def test_the_weights_are_the_same_to_the_bit(run_toy: RunToy, name: str, archite
         assert torch.equal(value, found[key]), key
 
 
-def test_less_is_kept(run_toy: RunToy) -> None:
-    made = run_toy("full", "bert", epochs=1)
-    chosen = method("full")
-    trainee = load_classifier(
-        made.model,
-        made.task.labels,
-        chosen,
-        parse_config(chosen, {}),
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-        attention_dropout=0.0,
-        seed=0,
-    )
+def test_less_is_kept(load_tiny: Callable[..., Any], toy_task: Callable[..., Any]) -> None:
+    trainee = load_tiny("full")
     layers = Recomputation(trainee.classifier, trainee.dropout)
-    rows = made.task.splits["train"]
+    rows = toy_task().splits["train"]
     inputs = batch(rows, rows.positions[:32])
     trainee.classifier.train()
 

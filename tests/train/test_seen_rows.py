@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from tuneoff.data.batches import batch
-from tuneoff.methods import method, parse_config
 from tuneoff.methods.base import Pace
-from tuneoff.model.load import Trainee, load_classifier
+from tuneoff.model.load import Trainee
 from tuneoff.model.packed import unwrapped
 from tuneoff.spec import TrainSpec
 from tuneoff.train.loop import _seen_rows
@@ -26,20 +25,7 @@ TABLE = "bert.embeddings.word_embeddings.weight"
 STEPS = 6
 
 
-def trained(
-    path: Path, rows: Any, dtype: torch.dtype, *, apart: bool, late: bool = False
-) -> Trainee:
-    chosen = method("full")
-    trainee = load_classifier(
-        path,
-        ["a", "b", "c"],
-        chosen,
-        parse_config(chosen, {}),
-        dtype=dtype,
-        device=CPU,
-        attention_dropout=0.0,
-        seed=0,
-    )
+def trained(trainee: Trainee, rows: Any, *, apart: bool, late: bool) -> Trainee:
     settings = TrainSpec(weight_decay=0.1, warmup_ratio=0.2)
     seen = _seen_rows(trainee, rows) if apart else None
     assert (seen is not None) == apart
@@ -62,13 +48,14 @@ def trained(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_weights_are_those_of_whole_steps(
     tiny_model: Callable[[str], Path],
+    load_tiny: Callable[..., Trainee],
     toy_task: Callable[..., Any],
     dtype: torch.dtype,
     late: bool,
 ) -> None:
     path, rows = tiny_model("bert"), toy_task("bert").splits["train"]
-    ours = trained(path, rows, dtype, apart=True, late=late)
-    whole = trained(path, rows, dtype, apart=False, late=late)
+    ours = trained(load_tiny("full", dtype=dtype), rows, apart=True, late=late)
+    whole = trained(load_tiny("full", dtype=dtype), rows, apart=False, late=late)
     # in bf16 the whole gradient is added up in bf16, which a few steps of Adam show
     tolerance = 2e-5 if dtype == torch.float32 else 4e-3
     for name, master in whole.masters.items():
