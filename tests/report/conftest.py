@@ -29,6 +29,7 @@ from tuneoff.record import (
 from tuneoff.spec import DataSpec, MethodSpec, RunSpec, StudySpec, TrainSpec
 from tuneoff.store import StudyFolder
 
+OpenReport = Callable[..., Any]
 Matrix = np.ndarray[Any, np.dtype[Any]]
 BODY = 22_565_376
 HOSTILE = "</script><script>alert('label')</script>"
@@ -358,3 +359,35 @@ def browser() -> Iterator[Any]:
         browser = started.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def open_report(browser: Any) -> Iterator[OpenReport]:
+    """`open_report(report, viewport=…)`: the page of a report, once it is drawn.
+
+    Nothing runs, nothing is said and nothing is asked for but the report, then and until the test
+    ends; other keywords go to the page.
+    """
+    reports: list[str] = []
+    requests: list[str] = []
+    said: list[str] = []
+
+    def assert_silent() -> None:
+        assert said == []
+        assert requests == reports
+
+    def draw(report: Path, **options: Any) -> Any:
+        reports.append(report.as_uri())
+        page = browser.new_page(**options)
+        page.on("dialog", lambda dialog: said.append(dialog.message))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(report.as_uri())
+        page.wait_for_selector("html[data-drawn]", state="attached", timeout=240_000)
+        assert page.evaluate("window.fired") is None  # which hostile strings would set
+        assert_silent()
+        return page
+
+    yield draw
+    assert_silent()

@@ -96,7 +96,10 @@ def _answers(rows: pd.DataFrame, wrong: Any, labels: list[str]) -> pd.DataFrame:
 
 @pytest.mark.browser
 def test_names_are_shown_and_never_run(
-    spoilt: StudyFolder, browser: Any, hostile_strings: list[str], tmp_path: Path
+    spoilt: StudyFolder,
+    open_report: Callable[..., Any],
+    hostile_strings: list[str],
+    tmp_path: Path,
 ) -> None:
     specs = [named_after(text, tmp_path / f"command {i}") for i, text in enumerate(hostile_strings)]
     options = [x for data in specs for x in ("--train", data.train, "--text", data.text)]
@@ -106,31 +109,16 @@ def test_names_are_shown_and_never_run(
     assert task is not None
     assert summary is not None
 
-    said: list[str] = []
-    requests: list[str] = []
-    page = browser.new_page()
-    page.on("dialog", lambda dialog: said.append(dialog.message))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("console", lambda message: said.append(message.text))
-    page.on("request", lambda request: requests.append(request.url))
     opened = tmp_path / "report.html"  # its own folder's name is no address
     opened.write_bytes(report.read_bytes())
-    page.goto(opened.as_uri())
-    page.wait_for_selector("html[data-drawn]", state="attached", timeout=240_000)
-    assert page.evaluate("window.fired") is None
-    assert said == []
-    assert requests == [opened.as_uri()]
-
-    def texts(selector: str) -> list[str]:
-        found: list[str] = page.locator(selector).evaluate_all("x => x.map(e => e.textContent)")
-        return found
-
+    page = open_report(opened)
     assert len(task.warnings) >= 2 * len(hostile_strings)
-    assert texts("ul.warnings li") == [shown(warning) for warning in task.warnings]
+    warnings = page.locator("ul.warnings li").all_text_contents()
+    assert warnings == [shown(warning) for warning in task.warnings]
     use = summary["recommendation"]["command"]
     assert shlex.split(use)[2].startswith(f"{spoilt.path}/runs/")
-    assert {shown(use), shown(command)} <= set(texts("pre.command code"))
+    commands = page.locator("pre.command code").all_text_contents()
+    assert {shown(use), shown(command)} <= set(commands)
     everything = page.evaluate("document.body.textContent")
     for text in hostile_strings:
         assert f"“{shown(fmt.shorten(text, 60))}”" in everything, text
-    page.close()

@@ -15,23 +15,13 @@ pytestmark = pytest.mark.browser
 
 @pytest.mark.parametrize("labels", [5, 77])
 def test_the_report_in_a_browser(
-    study: Callable[..., StudyFolder], browser: Any, labels: int
+    study: Callable[..., StudyFolder], open_report: Callable[..., Any], labels: int
 ) -> None:
     report = build_report(
         study(labels=labels, hostile=labels == 5, predictions=labels == 5),
         "tuneoff compare study.yaml",
     )
-    complaints: list[str] = []
-    requests: list[str] = []
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append(dialog.message))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(report.as_uri())
-    page.wait_for_selector("html[data-drawn]", state="attached", timeout=60_000)
-
-    assert requests == [report.as_uri()]
+    page = open_report(report, viewport={"width": 1280, "height": 900})
     plots = page.locator("[data-plot]")
     assert plots.count() > 15
     drawn = "plots => plots.map(p => p.querySelectorAll('svg.main-svg').length)"
@@ -52,5 +42,3 @@ def test_the_report_in_a_browser(
     assert page.locator(".results th[aria-sort]").get_attribute("aria-sort") == "descending"
 
     page.pdf(format="A4")
-    assert complaints == []
-    page.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
@@ -183,44 +182,30 @@ def test_the_report_stays_small(study: Make) -> None:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 390])
-def test_rows_are_filtered_in_a_browser(study: Make, width: int) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no browser on the path")
+def test_rows_are_filtered_in_a_browser(
+    study: Make, open_report: Callable[..., Any], width: int
+) -> None:
     report = build_report(add_predictions(study(labels=5, hostile=True), evil=True))
-    complaints: list[str] = []
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.goto(report.as_uri())
-        page.wait_for_selector("html[data-drawn]", state="attached", timeout=60_000)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page = open_report(report, viewport={"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
-        cards = page.locator(".rows > li")
-        everything = cards.count()
-        page.locator("[data-filter=kind]").select_option("disagreement")
-        shown = page.locator(".rows > li:visible")
-        assert 0 < shown.count() < everything
-        kinds = (
-            "found => found.every(card => card.dataset.kind.split('|').includes('disagreement'))"
-        )
-        assert shown.evaluate_all(kinds)
-        assert page.locator("[data-shown]").inner_text() == f"{shown.count()} rows"
-        page.locator("[data-filter=kind]").select_option("")
-        page.locator("[data-filter=wrong]").select_option("0")
-        wrong = "found => found.every(card => card.dataset.wrong.split(' ').includes('0'))"
-        assert shown.evaluate_all(wrong)
-        page.locator("[data-filter=wrong]").select_option("")
-        page.locator("[data-filter=text]").fill("nothing holds this")
-        assert shown.count() == 0
-        page.locator("[data-filter=text]").fill("")
-        assert shown.count() == everything
+    cards = page.locator(".rows > li")
+    everything = cards.count()
+    page.locator("[data-filter=kind]").select_option("disagreement")
+    shown = page.locator(".rows > li:visible")
+    assert 0 < shown.count() < everything
+    kinds = "found => found.every(card => card.dataset.kind.split('|').includes('disagreement'))"
+    assert shown.evaluate_all(kinds)
+    assert page.locator("[data-shown]").inner_text() == f"{shown.count()} rows"
+    page.locator("[data-filter=kind]").select_option("")
+    page.locator("[data-filter=wrong]").select_option("0")
+    wrong = "found => found.every(card => card.dataset.wrong.split(' ').includes('0'))"
+    assert shown.evaluate_all(wrong)
+    page.locator("[data-filter=wrong]").select_option("")
+    page.locator("[data-filter=text]").fill("nothing holds this")
+    assert shown.count() == 0
+    page.locator("[data-filter=text]").fill("")
+    assert shown.count() == everything
 
-        page.locator("#words-method").select_option("2")
-        assert page.locator("#slices-method").input_value() == "2"
-        browser.close()
-    assert complaints == []
+    page.locator("#words-method").select_option("2")
+    assert page.locator("#slices-method").input_value() == "2"
