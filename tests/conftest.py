@@ -19,8 +19,9 @@ import pytest
 
 if TYPE_CHECKING:
     from tuneoff.data.task import Task
+    from tuneoff.launch import Prepared
     from tuneoff.model.load import Trainee
-    from tuneoff.record import RunRecord
+    from tuneoff.record import RunRecord, TaskRecord
     from tuneoff.store import RunFolder
 
 # Before anything imports torch or a library of Hugging Face, and for the processes that tests
@@ -300,6 +301,36 @@ def hostile_strings() -> list[str]:
     file = Path(__file__).with_name("hostile_strings.json")
     strings: list[str] = json.loads(file.read_text(encoding="utf-8"))
     return strings
+
+
+@pytest.fixture(scope="session")
+def task_record() -> TaskRecord:
+    """A task of 1,200 rows and two labels in every split, as it would be recorded."""
+    from tuneoff.record import Quantiles, SplitRecord, TaskRecord
+
+    lengths = Quantiles(3, 4, 5, 6, 7, 8, 9, 5.0)
+    split = SplitRecord(1200, {"a": 700, "b": 500}, lengths, [[3, 1200]], 0, 0.0, 0)
+    return TaskRecord(
+        fingerprint="d",
+        key="k",
+        labels=["a", "b"],
+        pair=False,
+        max_length=64,
+        splits={"train": split, "validation": split, "test": split},
+        shared_rows={},
+        lengths_by_label={},
+        model="m",
+        model_fingerprint="f",
+        model_type="bert",
+    )
+
+
+@pytest.fixture(scope="session")
+def prepared(task_record: TaskRecord) -> Prepared:
+    """That task as a launcher would hand it to a study: nothing of it is on disk."""
+    from tuneoff.launch import Prepared
+
+    return Prepared(task_record, Path("k"), Path("m"), device="cpu", precision="bf16")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +15,10 @@ from tuneoff.errors import BadInput
 from tuneoff.launch import Prepared
 from tuneoff.launch.local import Exit
 from tuneoff.progress import Lines, Quiet, end_line, plan_line, progress_line
-from tuneoff.record import Quantiles, RunRecord, SplitRecord, Status, TaskRecord
+from tuneoff.record import RunRecord, Status, TaskRecord
 from tuneoff.spec import RunSpec, StudySpec, parse_study
 from tuneoff.store import RunFolder, StudyFolder
 from tuneoff.study import complete, plan, run_study, train_one
-
-LENGTHS = Quantiles(3, 4, 5, 6, 7, 8, 9, 5.0)
-SPLIT = SplitRecord(1200, {"a": 700, "b": 500}, LENGTHS, [[3, 1200]], 0, 0.0, 0)
-TASK = TaskRecord(
-    fingerprint="d",
-    key="k",
-    labels=["a", "b"],
-    pair=False,
-    max_length=64,
-    splits={"train": SPLIT, "validation": SPLIT, "test": SPLIT},
-    shared_rows={},
-    lengths_by_label={},
-    model="m",
-    model_fingerprint="f",
-    model_type="bert",
-    warnings=["two [rows] are odd"],
-)
-PREPARED = Prepared(TASK, Path("k"), Path("m"), device="cpu", precision="bf16")
 
 
 class InMemory(nullcontext[Any]):
@@ -43,13 +26,14 @@ class InMemory(nullcontext[Any]):
 
     workers = 1
 
-    def __init__(self, exits: dict[str, Exit]) -> None:
+    def __init__(self, prepared: Prepared, exits: dict[str, Exit]) -> None:
         super().__init__()
+        self.prepared = prepared
         self.exits = exits
         self.ran: list[str] = []
 
     def prepare(self, *_: Any) -> Prepared:
-        return PREPARED
+        return self.prepared
 
     def run(
         self, spec: RunSpec, folder: RunFolder, prepared: Prepared, watch: Callable[..., None]
@@ -62,13 +46,18 @@ class InMemory(nullcontext[Any]):
         """Nothing runs."""
 
 
+@pytest.fixture
+def in_memory(prepared: Prepared) -> Callable[..., InMemory]:
+    return partial(InMemory, prepared)
+
+
 def asked(*methods: Any, **changes: Any) -> StudySpec:
     plain = {"model": "m", "data": {"train": "t.csv"}, "methods": list(methods), **changes}
     return complete(parse_study(plain))
 
 
-def test_all_methods_run_with_one_seed_before_the_next_begins() -> None:
-    specs = plan(asked("full", {"method": "lora", "learning_rate": 1e-3}, seeds=[4, 2]), PREPARED)
+def test_all_methods_run_with_one_seed_before_the_next_begins(prepared: Prepared) -> None:
+    specs = plan(asked("full", {"method": "lora", "learning_rate": 1e-3}, seeds=[4, 2]), prepared)
     assert [(s.name, s.seed) for s in specs] == [
         *(("full", 4), ("lora", 4)),
         *(("full", 2), ("lora", 2)),
@@ -80,14 +69,14 @@ def test_all_methods_run_with_one_seed_before_the_next_begins() -> None:
     assert {s.data_fingerprint for s in specs} == {"d"}
 
 
-def test_another_machine_s_answer_is_another_answer() -> None:
+def test_another_machine_s_answer_is_another_answer(prepared: Prepared) -> None:
     study = asked("full", {"method": "full", "name": "exact", "precision": "fp32"}, seeds=1)
-    here = plan(study, PREPARED)
+    here = plan(study, prepared)
     assert [(s.train.device, s.train.precision) for s in here] == [("cpu", "bf16"), ("cpu", "fp32")]
-    plain = plan(study, replace(PREPARED, precision="fp32"))
+    plain = plan(study, replace(prepared, precision="fp32"))
     assert plain[0].run_id != here[0].run_id
     assert plain[1].run_id == here[1].run_id
-    assert plan(study, replace(PREPARED, device="cuda"))[1].run_id != here[1].run_id
+    assert plan(study, replace(prepared, device="cuda"))[1].run_id != here[1].run_id
 
 
 @pytest.mark.parametrize(
@@ -100,9 +89,9 @@ def test_another_machine_s_answer_is_another_answer() -> None:
     ],
 )
 def test_a_process_that_leaves_no_record_gets_one(
-    tmp_path: Path, ended: Exit, status: Status, said: str
+    in_memory: Any, tmp_path: Path, ended: Exit, status: Status, said: str
 ) -> None:
-    launcher: Any = InMemory({"full": ended})
+    launcher = in_memory({"full": ended})
     folder = StudyFolder(tmp_path)
     _, (record,) = run_study(asked("full", seeds=1), folder, launcher=launcher, watch=Quiet())
     assert record.status == status
@@ -116,11 +105,11 @@ def test_a_process_that_leaves_no_record_gets_one(
     assert launcher.ran == [record.run_id] * 2
 
 
-def test_a_run_that_fails_three_times_is_set_aside(tmp_path: Path) -> None:
+def test_a_run_that_fails_three_times_is_set_aside(in_memory: Any, tmp_path: Path) -> None:
     study = asked("full", "lora", seeds=1)
     folder, failed = StudyFolder(tmp_path), Exit(1, out_of_memory=False, interrupted=False)
     for failures in (1, 2, 3):
-        launcher: Any = InMemory({"full": failed, "lora": failed})
+        launcher = in_memory({"full": failed, "lora": failed})
         _, records = run_study(study, folder, launcher=launcher, watch=Quiet())
         assert len(launcher.ran) == 2
         assert [r.failures for r in records] == [failures] * 2
@@ -134,29 +123,29 @@ def test_a_run_that_fails_three_times_is_set_aside(tmp_path: Path) -> None:
         def ended(self, spec: RunSpec, record: RunRecord) -> None:
             self.ended_runs.append(record.run_id)
 
-    launcher, watch = InMemory({"ia3": failed}), Noted()
+    launcher, watch = in_memory({"ia3": failed}), Noted()
     more = asked("full", "lora", "ia3", seeds=1)
     _, records = run_study(more, folder, launcher=launcher, watch=watch)
     assert launcher.ran == [records[2].run_id]  # the others are left alone, and told
     assert watch.ended_runs == [r.run_id for r in records]
     assert [r.status for r in records] == [Status.FAILED] * 3
 
-    launcher = InMemory({"full": failed, "lora": failed})
+    launcher = in_memory({"full": failed, "lora": failed})
     _, records = run_study(study, folder, launcher=launcher, watch=Quiet(), fresh=True)
     assert len(launcher.ran) == 2
     assert [r.failures for r in records] == [1, 1]
 
 
-def test_an_interruption_is_no_failure(tmp_path: Path) -> None:
+def test_an_interruption_is_no_failure(in_memory: Any, tmp_path: Path) -> None:
     stopped = Exit(-15, out_of_memory=False, interrupted=True)
     for _ in range(4):
-        launcher: Any = InMemory({"full": stopped})
+        launcher = in_memory({"full": stopped})
         run_study(asked("full", seeds=1), StudyFolder(tmp_path), launcher=launcher, watch=Quiet())
         assert len(launcher.ran) == 1
 
 
-def test_a_study_and_a_run_do_not_share_a_folder(tmp_path: Path) -> None:
-    launcher: Any = InMemory({"full": Exit(1, False, False)})
+def test_a_study_and_a_run_do_not_share_a_folder(in_memory: Any, tmp_path: Path) -> None:
+    launcher = in_memory({"full": Exit(1, False, False)})
     study = asked("full", seeds=1)
     run_study(study, StudyFolder(tmp_path / "study"), launcher=launcher, watch=Quiet())
     train_one(study, tmp_path / "run", launcher=launcher, watch=Quiet())
@@ -168,10 +157,10 @@ def test_a_study_and_a_run_do_not_share_a_folder(tmp_path: Path) -> None:
     assert len(launcher.ran) == 2
 
 
-def test_a_run_s_old_files_do_not_outlive_it(tmp_path: Path) -> None:
-    launcher: Any = InMemory({"full": Exit(1, False, False)})
+def test_a_run_s_old_files_do_not_outlive_it(in_memory: Any, tmp_path: Path) -> None:
+    launcher = in_memory({"full": Exit(1, False, False)})
     folder = StudyFolder(tmp_path)
-    (run_id,) = (spec.run_id for spec in plan(asked("full", seeds=1), PREPARED))
+    (run_id,) = (spec.run_id for spec in plan(asked("full", seeds=1), launcher.prepared))
     run = folder.run(run_id)
     run.model.mkdir(parents=True)
     run.predictions_file.touch()
@@ -179,8 +168,8 @@ def test_a_run_s_old_files_do_not_outlive_it(tmp_path: Path) -> None:
     assert {p.name for p in run.path.iterdir()} == {"spec.json", "record.json"}
 
 
-def test_class_weights_name_labels_of_the_task(tmp_path: Path) -> None:
-    launcher: Any = InMemory({})
+def test_class_weights_name_labels_of_the_task(in_memory: Any, tmp_path: Path) -> None:
+    launcher = in_memory({})
     study = asked({"method": "full", "class_weights": {"b": 2, "B": 3}})
     with pytest.raises(BadInput, match=r"'B' is no label of the data\n  Did you mean 'b'\?"):
         run_study(study, StudyFolder(tmp_path), launcher=launcher, watch=Quiet())
@@ -188,8 +177,12 @@ def test_class_weights_name_labels_of_the_task(tmp_path: Path) -> None:
     assert not (tmp_path / "study.yaml").exists()
 
 
-def test_progress_in_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    launcher: Any = InMemory({"full": Exit(1, False, False), "head": Exit(1, False, False)})
+def test_progress_in_lines(
+    in_memory: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launcher = in_memory({"full": Exit(1, False, False), "head": Exit(1, False, False)})
+    warned = replace(launcher.prepared.task, warnings=["two [rows] are odd"])
+    launcher.prepared = replace(launcher.prepared, task=warned)
     study = asked("full", "head", seeds=1)
     run_study(study, StudyFolder(tmp_path), launcher=launcher, watch=Lines())
     lines = capsys.readouterr().err.splitlines()
@@ -203,9 +196,9 @@ def test_progress_in_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert lines[5].startswith("[2/2] head, seed 0: failed: ")
 
 
-def test_the_words_of_progress() -> None:
-    assert plan_line(1, 0, TASK).startswith("1 run on ")
-    assert plan_line(3, 2, TASK).endswith("; 2 finished before")
+def test_the_words_of_progress(task_record: TaskRecord) -> None:
+    assert plan_line(1, 0, task_record).startswith("1 run on ")
+    assert plan_line(3, 2, task_record).endswith("; 2 finished before")
     event = {"phase": "train", "step": 1500, "steps": 3000}
     assert progress_line(event) == "training 1,500/3,000"
     fast = progress_line({**event, "samples_per_second": 1234.5, "seconds_left": 61.0})
@@ -213,9 +206,9 @@ def test_the_words_of_progress() -> None:
     assert fast.endswith(" left")
 
 
-def test_a_run_that_ended_without_a_word(tmp_path: Path) -> None:
-    launcher: Any = InMemory({"full": Exit(1, False, False)})
+def test_a_run_that_ended_without_a_word(in_memory: Any, tmp_path: Path) -> None:
+    launcher = in_memory({"full": Exit(1, False, False)})
     study = asked("full", seeds=1)
     _, (record,) = run_study(study, StudyFolder(tmp_path), launcher=launcher, watch=Quiet())
     silent = RunRecord.from_plain({**record.to_plain(), "error": None})
-    assert end_line(plan(study, PREPARED)[0], silent) == "full, seed 0: failed: "
+    assert end_line(plan(study, launcher.prepared)[0], silent) == "full, seed 0: failed: "

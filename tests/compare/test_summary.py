@@ -8,43 +8,25 @@ from dataclasses import replace
 import pytest
 
 from tuneoff.compare import display_order, summarize
-from tuneoff.record import Quantiles, RunRecord, SplitRecord, Status, TaskRecord
+from tuneoff.record import RunRecord, Status, TaskRecord
 from tuneoff.spec import StudySpec
 
 Study = Callable[..., StudySpec]
 Record = Callable[..., RunRecord]
 
 
-def split(**counts: int) -> SplitRecord:
-    return SplitRecord(
-        rows=sum(counts.values()),
-        label_counts=counts,
-        lengths=Quantiles(3, 5.0, 8.0, 12.0, 30.0, 40.0, 60, 9.4),
-        length_histogram=[[0, 10], [8, 90]],
-        cut_rows=0,
-        cut_tokens_share=0.0,
-        duplicate_rows=0,
-    )
-
-
-def task() -> TaskRecord:
-    return TaskRecord(
-        fingerprint="f" * 64,
-        key="k",
-        labels=["no", "yes"],
-        pair=False,
-        max_length=64,
-        splits={
-            "train": split(no=500, yes=300),
-            "validation": split(no=50, yes=40),
-            "test": split(no=60, yes=40),
-        },
-        shared_rows={},
-        lengths_by_label={},
-        model="m",
-        model_fingerprint="0",
-        model_type="bert",
-    )
+@pytest.fixture
+def task(task_record: TaskRecord) -> TaskRecord:
+    counts = {
+        "train": {"no": 500, "yes": 300},
+        "validation": {"no": 50, "yes": 40},
+        "test": {"no": 60, "yes": 40},
+    }
+    splits = {
+        name: replace(split, rows=sum(counts[name].values()), label_counts=counts[name])
+        for name, split in task_record.splits.items()
+    }
+    return replace(task_record, labels=["no", "yes"], splits=splits)
 
 
 def test_interval_is_students_t_over_the_seeds(study: Study, record: Record) -> None:
@@ -97,10 +79,12 @@ def test_order_follows_the_metrics_direction(study: Study, record: Record) -> No
     assert [row["name"] for row in display_order(summary)] == ["lora", "full"]
 
 
-def test_majority_answers_with_the_largest_label_of_training(study: Study) -> None:
+def test_majority_answers_with_the_largest_label_of_training(
+    study: Study, task: TaskRecord
+) -> None:
     from sklearn.metrics import accuracy_score, f1_score
 
-    summary = summarize(study("full"), task(), [])
+    summary = summarize(study("full"), task, [])
     truth, answers = ["no"] * 60 + ["yes"] * 40, ["no"] * 100
     assert summary["reference"]["majority"] == {
         "label": "no",
@@ -109,20 +93,21 @@ def test_majority_answers_with_the_largest_label_of_training(study: Study) -> No
     }
     assert summary["rows"] == {"train": 800, "validation": 90, "test": 100}
     # a label that no test row has is no part of the mean
-    rare = replace(task(), labels=["no", "rare", "yes"])
+    rare = replace(task, labels=["no", "rare", "yes"])
     assert summarize(study("full"), rare, [])["reference"] == summary["reference"]
 
 
 @pytest.mark.parametrize(("longest", "near"), [(8, False), (40, True)])
-def test_the_limit_is_drawn_where_texts_come_near_it(longest: int, near: bool) -> None:
+def test_the_limit_is_drawn_where_texts_come_near_it(
+    task: TaskRecord, longest: int, near: bool
+) -> None:
     from tuneoff.report.figures.task import length_histogram
 
-    made = task()
     splits = {
         name: replace(found, length_histogram=[[0, 10], [longest, 90]])
-        for name, found in made.splits.items()
+        for name, found in task.splits.items()
     }
-    figure = length_histogram(replace(made, splits=splits))
+    figure = length_histogram(replace(task, splits=splits))
     assert figure is not None
     assert bool(figure.plots[0].layout["shapes"]) == near
     assert ("dashed line" in figure.caption) == near

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,37 +14,9 @@ import pytest
 from tuneoff.launch import Prepared
 from tuneoff.launch.local import Exit
 from tuneoff.methods import method
-from tuneoff.record import (
-    Cost,
-    DataInfo,
-    MethodInfo,
-    Quality,
-    Quantiles,
-    RunRecord,
-    Scores,
-    SplitRecord,
-    Status,
-    TaskRecord,
-)
+from tuneoff.record import Cost, DataInfo, MethodInfo, Quality, RunRecord, Scores, Status
 from tuneoff.spec import RunSpec
 from tuneoff.store import RunFolder
-
-_LENGTHS = Quantiles(3, 4, 5, 6, 7, 8, 9, 5.0)
-_SPLIT = SplitRecord(100, {"a": 60, "b": 40}, _LENGTHS, [[3, 100]], 0, 0.0, 0)
-TASK = TaskRecord(
-    fingerprint="d",
-    key="k",
-    labels=["a", "b"],
-    pair=False,
-    max_length=64,
-    splits={"train": _SPLIT, "validation": _SPLIT, "test": _SPLIT},
-    shared_rows={},
-    lengths_by_label={},
-    model="m",
-    model_fingerprint="f",
-    model_type="bert",
-)
-PREPARED = Prepared(TASK, Path("k"), Path("m"), device="cpu", precision="fp32", hidden_size=768)
 
 
 def scores(value: float) -> Scores:
@@ -59,14 +31,15 @@ class Graded(nullcontext[Any]):
 
     workers = 2
 
-    def __init__(self, dies_at: int | None = None) -> None:
+    def __init__(self, prepared: Prepared, dies_at: int | None = None) -> None:
         super().__init__()
+        self.prepared = prepared
         self.dies_at = dies_at
         """Number of the run at which everything is broken off."""
         self.ran: list[RunSpec] = []
 
     def prepare(self, *_: Any) -> Prepared:
-        return PREPARED
+        return self.prepared
 
     def run(
         self, spec: RunSpec, folder: RunFolder, prepared: Prepared, watch: Callable[..., None]
@@ -95,7 +68,7 @@ class Graded(nullcontext[Any]):
                 seed=spec.seed,
                 model=spec.model,
                 metric=spec.metric,
-                data=DataInfo("d", 100, 100, 0 if spec.trial else 100, ["a", "b"]),
+                data=DataInfo("d", 1200, 1200, 0 if spec.trial else 1200, ["a", "b"]),
                 train={"learning_rate": rate},
                 quality=Quality()
                 if pruned
@@ -111,5 +84,5 @@ class Graded(nullcontext[Any]):
 
 
 @pytest.fixture
-def graded() -> type[Graded]:
-    return Graded
+def graded(prepared: Prepared) -> Callable[..., Graded]:
+    return partial(Graded, prepared)

@@ -154,9 +154,9 @@ def test_progress_in_lines(graded: Any, tmp_path: Path, capsys: pytest.CaptureFi
     launcher.workers = 1
     run_tuned(study, folder, launcher=launcher, watch=Lines())
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("2 trials on 100 / 100 / 100 rows")
+    assert lines[0].startswith("2 trials on 1,200 / 1,200 / 1,200 rows")
     assert lines[1] == "full, trial 1: started"
     assert lines[2].startswith("[1/2] full, trial 1: macro-F1 0.7699 on validation at")
     assert lines[2].endswith(" at learning rate 5e-5, in 2.0 s")
-    assert lines[5].startswith("2 runs on 100 / 100 / 100 rows")
+    assert lines[5].startswith("2 runs on 1,200 / 1,200 / 1,200 rows")
     assert lines[7].startswith("[1/2] full, seed 0: accuracy")
