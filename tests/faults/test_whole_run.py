@@ -141,7 +141,10 @@ def forget(bench: Bench, method: str) -> None:
         shutil.rmtree(states)
 
 
-def survey(bench: Bench, whole: Any, method: str, points: Callable[[int], Sequence[int]]) -> None:
+def assert_a_full_disk_does_no_harm(
+    bench: Bench, whole: Any, method: str, points: Callable[[int], Sequence[int]]
+) -> None:
+    """The disk is full from each of `points`, calls of the run of `method`, on."""
     expected, calls = whole(method)
     assert calls > 40
     before = content(bench.home.path)
@@ -176,13 +179,13 @@ def some(calls: int) -> list[int]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_disk_that_is_full_from_some_calls_on(bench: Bench, whole: Any, method: str) -> None:
-    survey(bench, whole, method, some)
+    assert_a_full_disk_does_no_harm(bench, whole, method, some)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 def test_a_disk_that_is_full_from_each_call_on(bench: Bench, whole: Any, method: str) -> None:
-    survey(bench, whole, method, every)
+    assert_a_full_disk_does_no_harm(bench, whole, method, every)
 
 
 def test_the_command_says_so_and_goes_on(

@@ -37,7 +37,7 @@ def found(layer: Any, x: Tensor, d_out: Tensor) -> list[Tensor | None]:
     return [out, x.grad, *(weight.grad for weight in weights)]
 
 
-def compare(layer: Any, tolerance: float) -> None:
+def assert_same_as_peft(layer: Any, tolerance: float) -> None:
     torch.manual_seed(1)
     base = layer.base_layer
     dtype = base.weight.dtype
@@ -61,14 +61,16 @@ def test_the_layer_is_that_of_peft(load_tiny: LoadTiny, name: str) -> None:
     assert len(layers) == ROLES * LAYERS
     assert all(is_fused(layer) for layer in layers)
     for layer in layers[:ROLES]:
-        compare(layer, 1e-4)
+        assert_same_as_peft(layer, 1e-4)
         trains = layer.lora_A["default"].weight.grad is not None
         assert trains == (name != "lora_fa")
 
 
 def test_in_bfloat16_it_rounds_no_worse(load_tiny: LoadTiny) -> None:
-    for layer in low_rank_layers(load_tiny("lora", dtype=torch.bfloat16)):
-        compare(layer, 0.03)
+    layers = low_rank_layers(load_tiny("lora", dtype=torch.bfloat16))
+    assert len(layers) == ROLES * LAYERS
+    for layer in layers:
+        assert_same_as_peft(layer, 0.03)
 
 
 @pytest.mark.parametrize(
