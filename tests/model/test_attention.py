@@ -85,13 +85,13 @@ def test_bfloat16_is_near_float32(lengths: list[int], spread: float) -> None:
         assert (mine - yours).norm() < 0.02 * (yours.norm() + spread**2)
 
 
-@pytest.mark.parametrize("piece", [1, 500, 3000])
+@pytest.mark.parametrize("piece", [1, 800, 6000])
 def test_pieces_give_the_same(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
     lengths = [9, 10, 10, 11, 11, 11, 12]
     whole, _ = both(lengths, torch.bfloat16)
-    assert len(attention._pieces(7, 3, 12)) == 3  # 4 + 2 + 1 texts: all of them fit at once
+    assert len(attention._pieces(7, 3, 16)) == 4  # 4 + 1 + 1 + 1 texts: all of them fit at once
     monkeypatch.setattr(attention, "_PIECE", piece)
-    assert len(attention._pieces(7, 3, 12)) > 3 or piece == 3000
+    assert len(attention._pieces(7, 3, 16)) > 4 or piece == 6000
     pieces, _ = both(lengths, torch.bfloat16)
     for mine, yours in zip([pieces.out, *pieces.grads], [whole.out, *whole.grads], strict=True):
         torch.testing.assert_close(mine, yours, rtol=0.01, atol=0.001)
@@ -172,5 +172,5 @@ def test_groups_cover_the_row_in_order() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 64, 65, 127, 128, 1000, 16_384])
 def test_rounding_adds_little(size: int) -> None:
-    assert size <= rounded(size) <= max(size + 7, 1.125 * size)
+    assert size <= rounded(size) <= max(size + 15, 1.125 * size)
     assert rounded(rounded(size)) == rounded(size)

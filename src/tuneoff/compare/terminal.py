@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 BOUNDLESS = 1000
 """Columns within which any table with its numbers in full has room to be measured."""
+NAME = 12
+"""Columns that a method's name has at least before it is folded."""
 
 
 def status_word(status: str | None) -> str:
@@ -53,16 +55,24 @@ class _StudyTable:
         self.summary = summary
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        def width(table: Table) -> int:
+            return Measurement.get(console, options.update(max_width=BOUNDLESS), table).maximum
+
+        longest = max(
+            (len(fmt.one_line(row["name"])) for row in self.summary["methods"]), default=0
+        )
+        folded = max(0, longest - NAME)
         table = _table(self.summary, wide=True)
-        needed = Measurement.get(console, options.update(max_width=BOUNDLESS), table).maximum
-        if needed > options.max_width:
+        if width(table) > options.max_width:
             table = _table(self.summary, wide=False)
+        if width(table) - folded > options.max_width:  # the time says the same
+            table = _table(self.summary, wide=False, without="rows/s")
         audit = audit_lines(self.summary["audit"])
         yield Group(table, Text(), *_footer(self.summary), *audit)
 
 
-def _table(summary: dict[str, Any], wide: bool) -> Table:
-    columns = _columns(summary["metric"])
+def _table(summary: dict[str, Any], wide: bool, without: str | None = None) -> Table:
+    columns = [c for c in _columns(summary["metric"]) if c.narrow != without]
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2 if wide else 1, 0, 0)
     )

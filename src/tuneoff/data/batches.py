@@ -90,17 +90,31 @@ def steps(
 def by_tokens(
     lengths: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], budget: int
 ) -> list[npt.NDArray[np.int64]]:
-    """`rows` in pieces of at most `budget` tokens (one row at least), similar lengths together."""
+    """`rows` in as few pieces of at most `budget` tokens (one row at least) as their order allows,
+    similar lengths together, no piece larger than it need be for that."""
     rows = rows[np.argsort(lengths[rows], kind="stable")]
-    pieces: list[npt.NDArray[np.int64]] = []
+    ends = np.cumsum(lengths[rows])
+    cuts = _filled(ends, budget)
+    low = -(-int(ends[-1]) // (len(cuts) + 1)) if len(rows) else 0
+    while low < budget:  # pieces of one size take less memory than full ones and a rest
+        middle = (low + budget) // 2
+        if len(found := _filled(ends, middle)) == len(cuts):
+            cuts, budget = found, middle
+        else:
+            low = middle + 1
+    return np.split(rows, cuts)
+
+
+def _filled(ends: npt.NDArray[np.int64], budget: int) -> list[int]:
+    """Where pieces begin, but the first one, if each takes what `budget` has room for."""
+    cuts: list[int] = []
     start = used = 0
-    for end, length in enumerate(lengths[rows]):
-        if end > start and used + length > budget:
-            pieces.append(rows[start:end])
-            start, used = end, 0
-        used += int(length)
-    pieces.append(rows[start:])
-    return pieces
+    while True:
+        start = max(int(np.searchsorted(ends, used + budget, side="right")), start + 1)
+        if start >= len(ends):
+            return cuts
+        cuts.append(start)
+        used = int(ends[start - 1])
 
 
 def share(rows: npt.NDArray[np.int64], index: int, count: int) -> npt.NDArray[np.int64]:

@@ -144,14 +144,14 @@ class Classifier(nn.Module):
             states: Tensor = body(**inputs, packing=packing)[0][0]
         finally:
             self._given = self._packing = None
-        return states if self._last else states.index_select(0, packing.starts)
+        return states[: len(batch.lengths)] if self._last else states[packing.starts]
 
     def _part(self, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Go on with the first tokens alone: the head reads no other."""
         if self._packing is None:
             return None
-        starts = self._packing.starts
-        return tuple(states.index_select(1, starts) for states in inputs)
+        parted = self._packing.parted
+        return tuple(states.index_select(1, parted) for states in inputs)
 
     def _padded(self, batch: Batch) -> Tensor:
         inputs = padded_inputs(batch, unwrapped(self.model).config.pad_token_id)
