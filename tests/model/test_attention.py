@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -168,6 +169,18 @@ def test_groups_cover_the_row_in_order() -> None:
         assert (group.start, group.tokens) == (place, sum(own))
         assert group.longest == rounded(max(own))
         place, text = place + group.tokens, text + group.texts
+
+
+def test_texts_of_all_lengths_ask_for_few_shapes() -> None:
+    """Of each shape a kernel is kept, for six products: 0.7 MB each."""
+    draw = np.random.default_rng(0)
+    shapes = set()
+    for _ in range(1000):
+        lengths = np.minimum(draw.lognormal(4.5, 1, 16), 512).astype(int) + 1
+        for group in Packing(sorted(lengths.tolist()), CPU).groups:
+            pieces = attention._pieces(group.texts, 12, group.longest)
+            shapes |= {(count, group.longest) for count in pieces}
+    assert 20 < len(shapes) <= 50
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 64, 65, 127, 128, 1000, 16_384])
