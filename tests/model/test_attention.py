@@ -180,7 +180,7 @@ def test_texts_of_all_lengths_ask_for_few_shapes() -> None:
         for group in Packing(sorted(lengths.tolist()), CPU).groups:
             pieces = attention._pieces(group.texts, 12, group.longest)
             shapes |= {(count, group.longest) for count in pieces}
-    assert 20 < len(shapes) <= 50
+    assert 20 < len(shapes) <= 36  # 45 with lengths by 8
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 64, 65, 127, 128, 1000, 16_384])
