@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tuneoff.compare import RunPredictions, render_table, summarize, to_frame, to_markdown
 from tuneoff.compare.candidates import at_chance
+from tuneoff.compare.recommend import recommend
 from tuneoff.record import ClassScores, RunRecord, Scores
 from tuneoff.spec import StudySpec
 
@@ -38,6 +39,18 @@ def test_the_cheapest_of_equals_is_taken(judged: Any) -> None:
     assert found["command"] == (
         "tuneoff predict 'studies/my study/runs/lora-s2-00000000' new.csv --out predictions.csv"
     )
+
+
+def test_a_method_without_a_pair_is_left_out_with_the_reason(judged: Any, record: Record) -> None:
+    summary = judged({"full": FULL, "lora": (0.9, {"train_seconds": 90.0}), "head": (0.5, {})})
+    pairs = [p for p in summary["pairwise"]["pairs"] if "lora" not in (p["first"], p["second"])]
+    best = summary["recommendation"]["best"]
+    assert best == "full"
+    records = [record(row["name"], 0, 0.9) for row in summary["methods"]]
+    found = recommend(summary["methods"], {**summary["pairwise"], "pairs": pairs}, records)
+    assert found is not None
+    assert {"name": "lora", "reason": "could not be compared with full"} in found["excluded"]
+    assert "lora" not in (found["name"], *found["not_worse"])
 
 
 def test_a_cheaper_one_that_is_shown_to_be_worse_is_not(judged: Any) -> None:
