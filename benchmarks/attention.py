@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import torch
 
-from tuneoff.model.attention import Group, Packing, _group_backward, _group_forward, _room
+from tuneoff.model.attention import Packing, _group_backward, _group_forward, _room
 
 HEADS, SIZE = 12, 32
 SHAPES = ((16, 16), (16, 32), (16, 64), (8, 128), (16, 304), (2, 512))
@@ -34,15 +34,15 @@ def times_of(texts: int, length: int) -> list[float]:
     scale = SIZE**-0.5
     q, k, v, d = (torch.randn(texts, HEADS, length, SIZE).bfloat16() for _ in range(4))
     packing = Packing([length] * texts, torch.device("cpu"))
-    group = Group(0, texts * length, texts, length, length, None, None)
+    (group,) = packing.groups
     out, log_sum = flash(q, k, v, 0.0, False, scale=scale)
-    flat = log_sum.reshape(texts * HEADS, length, 1).float()
+    rows = ((d * out).sum(-1, keepdim=True), log_sum.view(texts, HEADS, length, 1).bfloat16())
     rooms = (_room(packing, q.transpose(1, 2)[0]), _room(packing, q.transpose(1, 2)[0]))
     work: list[Callable[[], object]] = [
         lambda: flash(q, k, v, 0.0, False, scale=scale),
         lambda: flash_backward(d, q, k, v, out, log_sum, 0.0, False, scale=scale),
         lambda: _group_forward(q, k, v, group, scale, rooms[0]),
-        lambda: _group_backward(q, k, v, out, d, flat, length, scale, rooms),
+        lambda: _group_backward(q, k, v, d, *rows, group, scale, rooms),
     ]
     for call in work:  # kernels are built at their first call
         call()

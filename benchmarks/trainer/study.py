@@ -1,11 +1,12 @@
 """A whole study against the same runs one after another in Transformers' Trainer.
 
-    python benchmarks/trainer/study.py [--data DIR] [--train-rows N] [--rounds N] [--out FILE]
+    python benchmarks/trainer/study.py [--data DIR] [--train-rows N] [--workers N] [--out FILE]
 
 Eight methods, two seeds, three epochs, on pairs as long as SNLI's: `tuneoff compare`, from the
-command to its report, beside sixteen scripts with the expert's flags, each from its start to the
-scores on the test rows. Both validate after each epoch. tuneoff saves sixteen models, opens each
-again to compare its logits, and writes the report, too; the scripts save nothing.
+command to its report, with a run at work on each core (`--workers`), beside sixteen scripts with
+the expert's flags and all cores for each, from its start to the scores on the test rows. Both
+validate after each epoch. tuneoff saves sixteen models, opens each again to compare its logits, and
+writes the report, too; the scripts save nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from pathlib import Path
 from case import ALPHA, LEARNING_RATES, RANK, Case, model_folder, write_rows
 from machine import machine
 
+from tuneoff.launch.local import available_cores
+
 METHODS = ("head", "partial", "bitfit", "full", "weighted", "lora", "qlora", "ia3")
 SEEDS = (0, 1)
 HERE = Path(__file__).parent
@@ -37,7 +40,7 @@ def seconds_of(command: list[str]) -> float:
     return time.perf_counter() - start
 
 
-def by_tuneoff(case: Case, folder: Path, model: Path) -> float:
+def by_tuneoff(case: Case, folder: Path, model: Path, workers: int) -> float:
     """Seconds of `tuneoff compare` over all methods and seeds."""
     ours = {"lora": {"rank": RANK, "alpha": ALPHA}, "qlora": {"rank": RANK, "alpha": ALPHA}}
     methods = [
@@ -56,7 +59,8 @@ def by_tuneoff(case: Case, folder: Path, model: Path) -> float:
     file = folder / "study.yaml"
     file.write_text(json.dumps(study))  # JSON is YAML
     program = Path(sys.executable).with_name("tuneoff")
-    return seconds_of([str(program), "compare", str(file), "--out", str(folder / "study")])
+    command = [str(program), "compare", str(file), "--out", str(folder / "study")]
+    return seconds_of([*command, "--workers", str(workers)])
 
 
 def by_trainer(case: Case, folder: Path, model: Path) -> dict[str, float]:
@@ -76,6 +80,9 @@ def main() -> None:
     parser.add_argument("--train-rows", type=int, default=800)
     parser.add_argument("--test-rows", type=int, default=800)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument(
+        "--workers", type=int, default=available_cores(), help="runs of tuneoff at once"
+    )
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
@@ -89,12 +96,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as work:
             folder, model = Path(work), model_folder(case.shape, Path(work))
             write_rows(case, folder, asked.data)
-            ours, scripts = by_tuneoff(case, folder, model), by_trainer(case, folder, model)
+            ours = by_tuneoff(case, folder, model, asked.workers)
+            scripts = by_trainer(case, folder, model)
         theirs = sum(scripts.values())
         print(f"tuneoff {ours:.0f} s, {len(scripts)} scripts {theirs:.0f} s: {theirs / ours:.2f}x")
         rounds.append({"tuneoff": ours, "scripts": scripts, "ratio": theirs / ours})
         if asked.out:
-            asked.out.write_text(json.dumps({"machine": about, "rounds": rounds}, indent=1))
+            found = {"machine": about, "workers": asked.workers, "rounds": rounds}
+            asked.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -163,8 +163,10 @@ def test_product_rate(dtype: torch.dtype) -> None:
     assert product_rate(dtype, CPU, seconds=0.0) > 1e6
 
 
-def test_environment() -> None:
+def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_PRELOAD", "libjemalloc.so.2")
     found = environment(CPU)
+    assert found["preload"] == "libjemalloc.so.2"
     assert found["torch"] == torch.__version__
     assert found["threads"] == torch.get_num_threads()
     assert found["device"] == "cpu"

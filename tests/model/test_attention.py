@@ -86,16 +86,27 @@ def test_bfloat16_is_near_float32(lengths: list[int], spread: float) -> None:
         assert (mine - yours).norm() < 0.02 * (yours.norm() + spread**2)
 
 
-@pytest.mark.parametrize("piece", [1, 800, 6000])
-def test_pieces_give_the_same(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+@pytest.mark.parametrize(("piece", "pieces"), [(1, [1] * 7), (1024, [4, 4]), (8192, [16])])
+def test_pieces_give_the_same(
+    monkeypatch: pytest.MonkeyPatch, piece: int, pieces: list[int]
+) -> None:
+    """Also those with places for more texts than there are."""
     lengths = [9, 10, 10, 11, 11, 11, 12]
-    whole, _ = both(lengths, torch.bfloat16)
-    assert len(attention._pieces(7, 3, 16)) == 4  # 4 + 1 + 1 + 1 texts: all of them fit at once
+    whole, _ = both(lengths, torch.float32)
     monkeypatch.setattr(attention, "_PIECE", piece)
-    assert len(attention._pieces(7, 3, 16)) > 4 or piece == 6000
-    pieces, _ = both(lengths, torch.bfloat16)
-    for mine, yours in zip([pieces.out, *pieces.grads], [whole.out, *whole.grads], strict=True):
-        torch.testing.assert_close(mine, yours, rtol=0.01, atol=0.001)
+    assert [group.pieces for group in Packing(lengths, CPU).groups] == [pieces]
+    found, _ = both(lengths, torch.bfloat16)
+    for mine, yours in zip([found.out, *found.grads], [whole.out, *whole.grads], strict=True):
+        assert (mine - yours).norm() < 0.02 * yours.norm()
+
+
+@pytest.mark.parametrize("texts", [*range(1, 40), 64, 65, 300])
+@pytest.mark.parametrize("longest", [16, 64, 512])
+def test_pieces_hold_all_texts_and_little_else(texts: int, longest: int) -> None:
+    pieces = attention._pieces(texts, longest)
+    assert sum(pieces[:-1]) < texts <= sum(pieces)
+    assert (sum(pieces) - texts) * longest**2 <= attention._GROUP_COST
+    assert max(pieces) == 1 or max(pieces) * longest**2 <= attention._PIECE
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -171,6 +182,26 @@ def test_groups_cover_the_row_in_order() -> None:
         place, text = place + group.tokens, text + group.texts
 
 
+def test_no_other_groups_would_cost_less() -> None:
+    def cost(groups: list[list[int]]) -> int:
+        return sum(attention._GROUP_COST + len(g) * rounded(max(g)) ** 2 for g in groups)
+
+    draw = np.random.default_rng(0)
+    for spread in (0.2, 0.5, 1.0):
+        lengths = sorted((draw.lognormal(3.5, spread, 9).astype(int) + 1).tolist())
+        every = []
+        for cuts in range(2 ** (len(lengths) - 1)):
+            groups = [[lengths[0]]]
+            for i, length in enumerate(lengths[1:]):
+                if cuts >> i & 1:
+                    groups.append([])
+                groups[-1].append(length)
+            every.append(cost(groups))
+        found = attention._runs(lengths, rounded)
+        assert [n for group in found for n in group] == lengths
+        assert cost(found) == min(every)
+
+
 def test_texts_of_all_lengths_ask_for_few_shapes() -> None:
     """Of each shape a kernel is kept, for six products: 0.7 MB each."""
     draw = np.random.default_rng(0)
@@ -178,8 +209,7 @@ def test_texts_of_all_lengths_ask_for_few_shapes() -> None:
     for _ in range(1000):
         lengths = np.minimum(draw.lognormal(4.5, 1, 16), 512).astype(int) + 1
         for group in Packing(sorted(lengths.tolist()), CPU).groups:
-            pieces = attention._pieces(group.texts, 12, group.longest)
-            shapes |= {(count, group.longest) for count in pieces}
+            shapes |= {(count, group.longest) for count in group.pieces}
     assert 20 < len(shapes) <= 36  # 45 with lengths by 8
 
 

@@ -13,6 +13,11 @@ from torch import Tensor
 
 from tuneoff.data.task import Split
 
+CPU_TOKENS, GPU_TOKENS = 2_048, 65_536
+"""Tokens per forward pass where nothing is trained. On a CPU, states that stay in its caches: with
+MiniLM on two cores 512 reviews take 7.9 s, where 8,192 tokens at once take 9.9 s and three times
+the memory; 1,600 pairs of SNLI 2.0 s and 2.4 s."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -85,6 +90,11 @@ def steps(
     order = split.positions if generator is None else generator.permutation(split.positions)
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
+
+
+def inference_tokens(device: torch.device) -> int:
+    """Tokens per forward pass where nothing is trained."""
+    return CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
 
 
 def by_tokens(

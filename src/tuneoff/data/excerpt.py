@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tuneoff.data.batches import by_tokens, steps
+from tuneoff.data.batches import CPU_TOKENS, by_tokens, steps
 from tuneoff.data.task import Split, Task, open_task
 from tuneoff.data.tokens import TokenStore
 from tuneoff.store import write_json
@@ -22,11 +22,8 @@ Rows = npt.NDArray[np.int64]
 TYPICAL = 8
 """Steps of a training that stand for all: their tokens are quantiles of those of all steps."""
 
-PIECES = 3
-"""Passes of `PIECE` tokens that stand for an evaluation."""
-
-PIECE = 8_192
-"""As an evaluation on a CPU has them."""
+PIECES = 12
+"""Passes of a CPU that stand for an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ def _steps(
 
 def _pieces(split: Split) -> Rows:
     """Rows of `PIECES` passes, of short texts as of long ones; all where there are no more."""
-    pieces = by_tokens(split.tokens.lengths, np.arange(len(split)), PIECE)
+    pieces = by_tokens(split.tokens.lengths, np.arange(len(split)), CPU_TOKENS)
     places = ((np.arange(PIECES) + 0.5) / PIECES * len(pieces)).astype(int)
     taken = pieces if len(pieces) <= PIECES + 1 else [pieces[i] for i in places]
     return np.sort(np.concatenate(taken))

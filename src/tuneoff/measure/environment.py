@@ -25,6 +25,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "preload": os.environ.get("LD_PRELOAD") or "nothing",
         "memory_bytes": psutil.virtual_memory().total,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         **{

@@ -9,6 +9,7 @@ backward, these take 7 and 10; for 16 texts of 32 tokens it is 0.8 and 9.7 ms ag
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -17,15 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# A further length group costs as much as this many query-key pairs of padding (0.4 ms a layer).
+# A further group of lengths, or piece of one, costs as much as this many query-key pairs of padding
+# (0.4 ms a layer).
 _GROUP_COST = 12_000
 
 # Real scores exceed their log-sum-exp by its rounding alone, padded ones by far at times: what
 # lies between, so that e to that power is finite.
 _MOST = {torch.float16: 10.0, torch.bfloat16: 60.0}
 
-# Scores per piece of the backward pass: 2 MB in bf16, a core's second-level cache.
-_PIECE = 1_000_000
+# Query-key pairs per piece: with twelve heads 2 MB in bf16, a core's second-level cache.
+_PIECE = 83_000
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,25 @@ class Group:
     """First token of the group in the row."""
     tokens: int
     texts: int
+    pieces: list[int]
+    """Slots for a text each that are computed at once: for all texts, or a few more."""
     longest: int
     shortest: int
-    """Places from here on are padding in some text."""
+    """Places from here on are padding in some slot."""
     real: Tensor | None
-    """(tokens,) place of each token among the texts * longest; None: every place is one."""
+    """(tokens,) place of each token among the slots * longest; None: every place is one."""
     mask: Tensor | None
-    """(texts, 1, 1, longest), True at real tokens."""
+    """(slots, 1, 1, longest), True at real tokens, and somewhere in an empty slot."""
+
+    @cached_property
+    def hidden(self) -> Tensor | None:
+        """(slots, 1, 1, longest - shortest), True at padding: the places from `shortest` on."""
+        return None if self.mask is None else ~self.mask[..., self.shortest :]
+
+    @property
+    def slots(self) -> int:
+        """Rows of texts, some of which may hold none."""
+        return sum(self.pieces)
 
 
 class Packing:
@@ -67,8 +81,9 @@ class Packing:
         """For attention by padded groups (CPU, and wherever there is no varlen kernel)."""
         groups: list[Group] = []
         start = 0
-        for run in _runs(self.lengths):
-            groups.append(_group(start, run, self.device))
+        place = rounded if self.device.type == "cpu" else int
+        for run in _runs(self.lengths, place):
+            groups.append(_group(start, run, place(max(run)), self.device))
             start += sum(run)
         return groups
 
@@ -101,30 +116,51 @@ def rounded(size: int) -> int:
     return -(-size // step) * step
 
 
-def _runs(lengths: list[int]) -> list[list[int]]:
-    """Neighbouring lengths in groups, so that padding costs no more than another group would."""
-    runs: list[list[int]] = []
-    for length in lengths:
-        if runs:
-            longest = max(*runs[-1], length)
-            waste = sum(longest**2 - n**2 for n in (*runs[-1], length))
-            if waste <= _GROUP_COST:
-                runs[-1].append(length)
-                continue
-        runs.append([length])
+def _runs(lengths: list[int], place: Callable[[int], int]) -> list[list[int]]:
+    """`lengths` in runs of neighbours, so that padding and the number of runs cost least together.
+
+    `place`: what a length is padded to. Runs begin where that changes, and are found from the end
+    on: the best of the rest is known for each beginning.
+    """
+    places = [place(length) for length in lengths]
+    begins = [i for i in range(len(places)) if i == 0 or places[i] != places[i - 1]]
+    best: list[tuple[int, int]] = [(0, len(lengths))]  # cost from a beginning on, and where to cut
+    for first in reversed(range(len(begins))):
+        costs, longest = [], 0
+        for last in range(first, len(begins)):
+            cut = begins[last + 1] if last + 1 < len(begins) else len(lengths)
+            longest = max(longest, places[begins[last]])
+            pairs = (cut - begins[first]) * longest**2
+            costs.append((pairs + _GROUP_COST + best[last - first][0], cut))
+        best.insert(0, min(costs))
+    runs, at = [], 0
+    cuts = dict(zip(begins, (cut for _, cut in best), strict=False))
+    while at < len(lengths):
+        runs.append(lengths[at : cuts[at]])
+        at = cuts[at]
     return runs
 
 
-def _group(start: int, lengths: list[int], device: torch.device) -> Group:
-    tokens, longest = sum(lengths), max(lengths)
-    if device.type == "cpu":
-        longest = rounded(longest)
-    if tokens == len(lengths) * longest:
-        return Group(start, tokens, len(lengths), longest, longest, None, None)
-    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    real = mask.flatten().nonzero().flatten()
-    real, mask = real.to(device), mask[:, None, None].to(device)
-    return Group(start, tokens, len(lengths), longest, min(lengths), real, mask)
+def _group(start: int, lengths: list[int], longest: int, device: torch.device) -> Group:
+    tokens = sum(lengths)
+    pieces = _pieces(len(lengths), longest) if device.type == "cpu" else [len(lengths)]
+    slots, shortest = sum(pieces), min(lengths)
+    if tokens == slots * longest:
+        return Group(start, tokens, len(lengths), pieces, longest, longest, None, None)
+    held = torch.tensor(lengths + [0] * (slots - len(lengths)))[:, None]
+    places = torch.arange(longest)
+    real = (places < held).flatten().nonzero().flatten()
+    mask = places < held.clamp_min(shortest)  # a row without any score would have no shares
+    return Group(
+        start,
+        tokens,
+        len(lengths),
+        pieces,
+        longest,
+        shortest,
+        real.to(device),
+        mask[:, None, None].to(device),
+    )
 
 
 def packed_attention(
@@ -170,11 +206,12 @@ def _of_first(
         asking = q[text : text + group.texts, :, None]
         text += group.texts
         # Products of a single row would each be a kernel more, for every shape of a group.
+        asking = F.pad(asking, (0, 0, 0, 0, 0, 0, 0, group.slots - group.texts))
         scores = (asking * _padded(k, group)).sum(-1, dtype=torch.float32) * scale
         if group.mask is not None:
             scores = scores.masked_fill(~group.mask[:, :, 0], -torch.inf)
         shares = F.dropout(scores.softmax(-1).to(q.dtype), dropout, dropout > 0)
-        outputs.append((shares[..., None] * _padded(v, group)).sum(2))
+        outputs.append((shares[..., None] * _padded(v, group)).sum(2)[: group.texts])
     return torch.cat(outputs)
 
 
@@ -216,16 +253,16 @@ def _by_groups(
 
 
 def _padded(x: Tensor, group: Group) -> Tensor:
-    """(tokens, heads, size) of the row to (texts, heads, longest, size), padded with zeros."""
+    """(tokens, heads, size) of the row to (slots, heads, longest, size), padded with zeros."""
     slab = x[group.start : group.start + group.tokens]
     if group.real is not None:
-        places = slab.new_zeros(group.texts * group.longest, *slab.shape[1:])
-        slab = places.index_copy(0, group.real, slab)
-    return slab.reshape(group.texts, group.longest, *slab.shape[1:]).transpose(1, 2).contiguous()
+        places = slab.new_zeros(group.slots * group.longest, *slab.shape[1:])
+        slab = places.index_copy_(0, group.real, slab)
+    return slab.reshape(group.slots, group.longest, *slab.shape[1:]).transpose(1, 2).contiguous()
 
 
 def _unpadded(x: Tensor, group: Group) -> Tensor:
-    """The inverse of `_padded`: (texts, heads, longest, size) to (tokens, heads, size)."""
+    """The inverse of `_padded`: (slots, heads, longest, size) to (tokens, heads, size)."""
     places = x.transpose(1, 2).flatten(0, 1)
     return places if group.real is None else places.index_select(0, group.real)
 
@@ -242,25 +279,31 @@ class _GroupedAttention(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float
     ) -> Tensor:
-        out = q.new_zeros(q.shape)
-        sums, room = [], _room(packing, q)
+        out, log_sum = q.new_zeros(q.shape), torch.zeros(*q.shape[:2], 1)
+        kept, room = [], _room(packing, q)
         for group in packing.groups:
             qg, kg, vg = (_padded(x, group) for x in (q, k, v))
-            o, log_sum = _group_forward(qg, kg, vg, group, scale, room)
-            out[group.start : group.start + group.tokens] = _unpadded(o, group)
-            sums.append(log_sum)
-        ctx.save_for_backward(q, k, v, out, *sums)
+            og, sums = _group_forward(qg, kg, vg, group, scale, room)
+            rows = slice(group.start, group.start + group.tokens)
+            out[rows], log_sum[rows] = _unpadded(og, group), _unpadded(sums, group)
+            kept += [qg, kg, vg]
+        ctx.save_for_backward(out, log_sum, *kept)
         ctx.packing, ctx.scale = packing, scale
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, *sums = ctx.saved_tensors
-        d_out, results = gradients[0], tuple(torch.zeros_like(x) for x in (q, k, v))
-        rooms = (_room(ctx.packing, q), _room(ctx.packing, q))
-        for group, log_sum in zip(ctx.packing.groups, sums, strict=True):
-            qg, kg, vg, og, dg = (_padded(x, group) for x in (q, k, v, out, d_out))
-            found = _group_backward(qg, kg, vg, og, dg, log_sum, group.shortest, ctx.scale, rooms)
+        out, log_sum, *kept = ctx.saved_tensors
+        # exp(S - l) is taken with l in the tensors' own type; the rest of l scales the gradient.
+        rough = log_sum.to(out.dtype)
+        d_out = (gradients[0] * (rough.float() - log_sum).exp()).to(out.dtype)
+        d_row = (d_out * out).sum(-1, keepdim=True)
+        results = tuple(torch.zeros_like(out) for _ in range(3))
+        rooms = (_room(ctx.packing, out), _room(ctx.packing, out))
+        for i, group in enumerate(ctx.packing.groups):
+            qg, kg, vg = kept[3 * i : 3 * i + 3]
+            dg, row, sums = (_padded(x, group) for x in (d_out, d_row, rough))
+            found = _group_backward(qg, kg, vg, dg, row, sums, group, ctx.scale, rooms)
             for result, gradient in zip(results, found, strict=True):
                 rows = result[group.start : group.start + group.tokens]
                 rows.copy_(_unpadded(gradient, group))
@@ -270,43 +313,41 @@ class _GroupedAttention(torch.autograd.Function):
 def _room(packing: Packing, like: Tensor) -> Tensor:
     """Place for the scores of any piece: what was just used is still in the processor's cache."""
     heads = like.shape[1]
-    most = (max(_pieces(g.texts, heads, g.longest)) * g.longest**2 for g in packing.groups)
+    most = (max(group.pieces) * group.longest**2 for group in packing.groups)
     return like.new_empty(max(most) * heads)
 
 
 def _group_forward(
     q: Tensor, k: Tensor, v: Tensor, group: Group, scale: float, room: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Attention (texts, heads, longest, size) of one group and the float32 log-sum-exp of its
-    scores (texts * heads, longest, 1); both mean nothing at padded places.
+    """Attention (slots, heads, longest, size) of one group and the float32 log-sum-exp of its
+    scores (slots, heads, longest, 1); both mean nothing at padded places.
 
     The scores are computed twice: first to know each row's largest, then with it subtracted
     before they are rounded, so that the shares that count are nearly exact.
     """
-    texts, heads, longest, size = q.shape
-    flat = [x.view(texts * heads, longest, size) for x in (q, k, v)]
+    slots, heads, longest, size = q.shape
+    flat = [x.view(slots * heads, longest, size) for x in (q, k, v)]
     out, log_sum = torch.empty_like(flat[0]), q.new_empty(len(flat[0]), longest, 1).float()
     text = 0
-    for count in _pieces(texts, heads, longest):
+    for count in group.pieces:
         part = slice(text * heads, (text + count) * heads)
         qs, ks, vs = (x[part] for x in flat)
         p = room[: len(qs) * longest**2].view(-1, longest, longest)
         torch.baddbmm(p, qs, ks.mT, beta=0, alpha=scale, out=p)
-        hidden = None
-        if group.mask is not None:
-            mask = group.mask[text : text + count, :, :, group.shortest :]
-            hidden = ~mask.expand(-1, heads, -1, -1).reshape(count * heads, 1, mask.shape[-1])
-            p[..., group.shortest :].masked_fill_(hidden, -torch.inf)
+        ends = p.view(count, heads, longest, longest)[..., group.shortest :]
+        if group.hidden is not None:
+            ends.masked_fill_(group.hidden[text : text + count], -torch.inf)
         most = _largest(p)
         torch.baddbmm(most, qs, ks.mT, beta=-1, alpha=scale, out=p)
-        if hidden is not None:
-            p[..., group.shortest :].masked_fill_(hidden, -torch.inf)
+        if group.hidden is not None:
+            ends.masked_fill_(group.hidden[text : text + count], -torch.inf)
         p.exp_()
         total = p.sum(-1, keepdim=True)
         torch.bmm(p, vs, out=out[part]).div_(total)
         torch.add(most, total.float().log(), out=log_sum[part])
         text += count
-    return out.view(q.shape), log_sum
+    return out.view(q.shape), log_sum.view(*q.shape[:3], 1)
 
 
 def _largest(x: Tensor) -> Tensor:
@@ -325,51 +366,55 @@ def _group_backward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    out: Tensor,
     d_out: Tensor,
+    d_row: Tensor,
     log_sum: Tensor,
-    shortest: int,
+    group: Group,
     scale: float,
     rooms: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, ...]:
-    """Gradients of `q`, `k`, `v` (texts, heads, longest, size) of one group.
+    """Gradients of `q`, `k`, `v` (slots, heads, longest, size) of one group, from D and l of each
+    row, (slots, heads, longest, 1).
 
     No mask is needed: padded places are zero in `k`, so that they add nothing to the gradient of
     `q`, and zero in `d_out`, so that they add nothing to those of `k` and `v`. Their score of 0
     may lie far above the real ones, though, and what is added must stay finite to be nothing.
     """
-    texts, heads, longest, size = q.shape
-    # exp(S - l) is taken with l in the tensors' own type; the rest of l scales the gradient's rows.
-    rough = log_sum.to(q.dtype)
-    rest = (rough.float() - log_sum).exp()
-    flat = [x.view(texts * heads, longest, size) for x in (q, k, v)]
-    d_flat = (d_out.reshape(flat[0].shape) * rest).to(q.dtype)
-    d_row = (d_flat * out.reshape(flat[0].shape)).sum(-1, keepdim=True)
-    results = tuple(torch.empty_like(x) for x in flat)
+    slots, heads, longest, _ = q.shape
+    flat = [x.view(slots * heads, longest, -1) for x in (q, k, v, d_out, d_row, log_sum)]
+    results = tuple(torch.empty_like(x) for x in flat[:3])
     start = 0
-    for count in _pieces(texts, heads, longest):
+    for count in group.pieces:
         part = slice(start, start + count * heads)
         start = part.stop
-        qs, ks, vs = (x[part] for x in flat)
+        qs, ks, vs, dos, rows, sums = (x[part] for x in flat)
         dq, dk, dv = (x[part] for x in results)
         p, ds = (room[: len(qs) * longest**2].view(-1, longest, longest) for room in rooms)
-        torch.baddbmm(rough[part], qs, ks.mT, beta=-1, alpha=scale, out=p)
-        if shortest < longest:
-            p[..., shortest:].clamp_(max=_MOST[p.dtype])
+        torch.baddbmm(sums, qs, ks.mT, beta=-1, alpha=scale, out=p)
+        if group.shortest < longest:
+            p[..., group.shortest :].clamp_(max=_MOST[p.dtype])
         p.exp_()
-        torch.bmm(p.mT, d_flat[part], out=dv)
-        torch.baddbmm(d_row[part], d_flat[part], vs.mT, beta=-1, out=ds).mul_(p)
+        torch.bmm(p.mT, dos, out=dv)
+        torch.baddbmm(rows, dos, vs.mT, beta=-1, out=ds).mul_(p)
         torch.baddbmm(dq, ds, ks, beta=0, alpha=scale, out=dq)
         torch.baddbmm(dk, ds.mT, qs, beta=0, alpha=scale, out=dk)
     return tuple(x.view(q.shape) for x in results)
 
 
-def _pieces(texts: int, heads: int, longest: int) -> list[int]:
-    """Texts per piece: 4^n of them, so that few different shapes occur."""
-    fit = max(1, _PIECE // (heads * longest**2))
+def _pieces(texts: int, longest: int) -> list[int]:
+    """Texts per piece, 4^n so that few different shapes occur: together `texts`, or a few more
+    where those cost less than another piece."""
+    fit = _power_of_4(max(1, _PIECE // longest**2))
     pieces = []
-    while texts:
-        size = 1 << (min(texts, fit).bit_length() - 1) // 2 * 2
+    while texts > 0:
+        size = fit if texts >= fit else _power_of_4(4 * texts - 1)
+        while size > texts and (size - texts) * longest**2 > _GROUP_COST:
+            size //= 4
         pieces.append(size)
         texts -= size
     return pieces
+
+
+def _power_of_4(most: int) -> int:
+    """The largest one up to `most`."""
+    return 1 << (most.bit_length() - 1) // 2 * 2

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tuneoff.data.batches import batch, by_tokens
+from tuneoff.data.batches import batch, by_tokens, inference_tokens
 from tuneoff.data.states import StateStore, StateWriter
 from tuneoff.data.task import Split, Task
 from tuneoff.model.load import Trainee
@@ -27,9 +27,6 @@ from tuneoff.model.packed import Classifier, unwrapped
 
 SHARE_OF_FREE_DISK = 0.25
 """What stored states may take at the most; a split that does not fit is computed in each epoch."""
-
-_TOKENS = 8_192
-"""Per forward pass, as in evaluation."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +123,6 @@ def _states(classifier: Classifier, split: Split, device: torch.device, layers: 
     """Rows, and their states on the CPU, piece by piece."""
     classifier.eval()
     every: npt.NDArray[np.int64] = np.arange(len(split))
-    for piece in by_tokens(split.tokens.lengths, every, _TOKENS):
+    for piece in by_tokens(split.tokens.lengths, every, inference_tokens(device)):
         inputs = batch(split, piece)
         yield inputs.rows, classifier.states_below(inputs.to(device), layers).cpu()

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from tuneoff.spec.tune import Trial, TuneSpec
 
-ENGINE = 4
+ENGINE = 5
 """Part of every run's identity; raised when the engine answers the same spec otherwise."""
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]

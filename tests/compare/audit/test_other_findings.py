@@ -90,7 +90,12 @@ def on(key: str, value: Any, method: str) -> Callable[[RunRecord], RunRecord]:
 
 @pytest.mark.parametrize(
     ("key", "value", "severity"),
-    [("processor", "another", "fault"), ("device", "H200", "fault"), ("torch", "2.10", "warning")],
+    [
+        ("processor", "another", "fault"),
+        ("device", "H200", "fault"),
+        ("preload", "libjemalloc.so.2", "fault"),
+        ("torch", "2.10", "warning"),
+    ],
 )
 def test_different_machines(made: Any, key: str, value: Any, severity: str) -> None:
     (finding,) = made(edit=on(key, value, "lora")).audit()

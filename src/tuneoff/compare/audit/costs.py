@@ -21,7 +21,7 @@ from tuneoff.scores import is_chance
 BUDGET = ("epochs", "batch_size", "max_length", "precision", "train_rows")
 """Settings, and the number of rows, on which time, memory or throughput depend directly."""
 
-MACHINE = ("machine", "processor", "cores", "threads", "device")
+MACHINE = ("machine", "processor", "cores", "threads", "device", "preload")
 """What an environment says of the machine itself."""
 
 SOFTWARE = ("torch", "transformers", "versions")
