@@ -60,8 +60,8 @@ def read_case(path: Path) -> tuple[Case, dict[str, Any]]:
 def write_rows(case: Case, folder: Path, data: Path | None) -> None:
     """`train.csv`, `validation.csv`, `test.csv` with text, text_pair (SNLI) and label.
 
-    Real rows from `data` (a folder with `imdb/` and `snli/`); without it, words drawn at random in
-    texts as long as those are: speed is the same, quality means nothing.
+    Real rows from `data` (a folder with `imdb/`, `snli/`, `banking77/`); without it, words drawn at
+    random in texts as long as those are: speed is the same, quality means nothing.
     """
     # The best epoch is chosen on the validation rows: few will do where nothing is scored.
     scored = max(case.test_rows // 2, 32)

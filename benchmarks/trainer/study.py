@@ -21,6 +21,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from case import ALPHA, LEARNING_RATES, RANK, Case, model_folder, write_rows
 from machine import machine
 
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--test-rows", type=int, default=800)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument(
-        "--workers", type=int, default=available_cores(), help="runs of tuneoff at once"
+        "--workers", type=int, help="runs of tuneoff at once; default: one, on a CPU one per core"
     )
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--out", type=Path)
@@ -89,6 +90,7 @@ def main() -> None:
     case = Case("snli", "full", train_rows=asked.train_rows, epochs=3, test_rows=asked.test_rows)
     case = replace(case, precision=asked.precision)
     about, rounds = machine(asked.precision), []
+    workers = asked.workers or (1 if torch.cuda.is_available() else available_cores())
     print(
         f"{about['processor']}, {about['threads']} threads; {case.train_rows} rows x {case.epochs}"
     )
@@ -96,13 +98,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as work:
             folder, model = Path(work), model_folder(case.shape, Path(work))
             write_rows(case, folder, asked.data)
-            ours = by_tuneoff(case, folder, model, asked.workers)
+            ours = by_tuneoff(case, folder, model, workers)
             scripts = by_trainer(case, folder, model)
         theirs = sum(scripts.values())
         print(f"tuneoff {ours:.0f} s, {len(scripts)} scripts {theirs:.0f} s: {theirs / ours:.2f}x")
         rounds.append({"tuneoff": ours, "scripts": scripts, "ratio": theirs / ours})
         if asked.out:
-            found = {"machine": about, "workers": asked.workers, "rounds": rounds}
+            found = {"machine": about, "workers": workers, "rounds": rounds}
             asked.out.write_text(json.dumps(found, indent=1) + "\n")
 
 

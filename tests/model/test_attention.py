@@ -101,12 +101,19 @@ def test_pieces_give_the_same(
 
 
 @pytest.mark.parametrize("texts", [*range(1, 40), 64, 65, 300])
-@pytest.mark.parametrize("longest", [16, 64, 512])
-def test_pieces_hold_all_texts_and_little_else(texts: int, longest: int) -> None:
+@pytest.mark.parametrize("longest", [16, 64, 128, 512])
+def test_no_other_pieces_would_cost_less(texts: int, longest: int) -> None:
+    def cost(pieces: tuple[int, ...]) -> int:
+        return sum(pieces) * attention._cost(longest) + len(pieces) * attention._GROUP_COST
+
     pieces = attention._pieces(texts, longest)
     assert sum(pieces[:-1]) < texts <= sum(pieces)
-    assert (sum(pieces) - texts) * longest**2 <= attention._GROUP_COST
     assert max(pieces) == 1 or max(pieces) * longest**2 <= attention._PIECE
+    sizes = [4**n for n in range(5) if n == 0 or 4**n * longest**2 <= attention._PIECE]
+    best = [()]  # of 0, 1, 2, … texts
+    for n in range(1, texts + 1):
+        best.append(min(((size, *best[max(0, n - size)]) for size in sizes), key=cost))
+    assert cost(tuple(pieces)) == cost(best[texts])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -164,9 +171,10 @@ def test_dropout_of_nothing_by_groups_is_the_same() -> None:
     torch.manual_seed(0)
     lengths = [3, 3, 50, 70]
     packing = Packing(lengths, CPU)
-    states = [torch.randn(sum(lengths) + packing.spare, 2, 16) for _ in range(3)]
+    rows = sum(lengths) + packing.spare
+    states = [torch.randn(rows, 2, 16).bfloat16() for _ in range(3)]
     by_groups = attention._by_groups(*states, packing, 0.25, 0.0)
-    torch.testing.assert_close(by_groups, attend(states, packing), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(by_groups, attend(states, packing), rtol=0.02, atol=0.02)
 
 
 def test_groups_cover_the_row_in_order() -> None:
@@ -184,7 +192,9 @@ def test_groups_cover_the_row_in_order() -> None:
 
 def test_no_other_groups_would_cost_less() -> None:
     def cost(groups: list[list[int]]) -> int:
-        return sum(attention._GROUP_COST + len(g) * rounded(max(g)) ** 2 for g in groups)
+        return sum(
+            attention._GROUP_COST + len(g) * attention._cost(rounded(max(g))) for g in groups
+        )
 
     draw = np.random.default_rng(0)
     for spread in (0.2, 0.5, 1.0):
@@ -197,7 +207,7 @@ def test_no_other_groups_would_cost_less() -> None:
                     groups.append([])
                 groups[-1].append(length)
             every.append(cost(groups))
-        found = attention._runs(lengths, rounded)
+        found = attention._runs(lengths)
         assert [n for group in found for n in group] == lengths
         assert cost(found) == min(every)
 

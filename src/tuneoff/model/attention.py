@@ -9,7 +9,6 @@ backward, these take 7 and 10; for 16 texts of 32 tokens it is 0.8 and 9.7 ms ag
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -21,6 +20,9 @@ from torch import Tensor, nn
 # A further group of lengths, or piece of one, costs as much as this many query-key pairs of padding
 # (0.4 ms a layer).
 _GROUP_COST = 12_000
+
+# A padded row is copied several times: as much work as this many pairs.
+_ROW_COST = 32
 
 # Real scores exceed their log-sum-exp by its rounding alone, padded ones by far at times: what
 # lies between, so that e to that power is finite.
@@ -38,25 +40,32 @@ class Group:
     """First token of the group in the row."""
     tokens: int
     texts: int
-    pieces: list[int]
-    """Slots for a text each that are computed at once: for all texts, or a few more."""
     longest: int
     shortest: int
-    """Places from here on are padding in some slot."""
+    """Places from here on are padding in some text."""
     real: Tensor | None
-    """(tokens,) place of each token among the slots * longest; None: every place is one."""
+    """(tokens,) place of each token among the texts * longest; None: every place is one."""
     mask: Tensor | None
-    """(slots, 1, 1, longest), True at real tokens, and somewhere in an empty slot."""
+    """(texts, 1, 1, longest), True at real tokens."""
+
+    @cached_property
+    def pieces(self) -> list[int]:
+        """Slots for a text each that are computed at once: for all texts, or a few more."""
+        return _pieces(self.texts, self.longest)
+
+    @cached_property
+    def slots(self) -> int:
+        """Of all pieces; those beyond the texts are empty."""
+        return sum(self.pieces)
 
     @cached_property
     def hidden(self) -> Tensor | None:
-        """(slots, 1, 1, longest - shortest), True at padding: the places from `shortest` on."""
-        return None if self.mask is None else ~self.mask[..., self.shortest :]
-
-    @property
-    def slots(self) -> int:
-        """Rows of texts, some of which may hold none."""
-        return sum(self.pieces)
+        """(slots, 1, 1, longest - shortest), True at a text's padding: the places from `shortest`
+        on. An empty slot hides none, for a row without any score would have no shares."""
+        if self.mask is None:
+            return None
+        ends = ~self.mask[..., self.shortest :]
+        return F.pad(ends, (0, 0, 0, 0, 0, 0, 0, self.slots - self.texts))
 
 
 class Packing:
@@ -81,9 +90,8 @@ class Packing:
         """For attention by padded groups (CPU, and wherever there is no varlen kernel)."""
         groups: list[Group] = []
         start = 0
-        place = rounded if self.device.type == "cpu" else int
-        for run in _runs(self.lengths, place):
-            groups.append(_group(start, run, place(max(run)), self.device))
+        for run in _runs(self.lengths):
+            groups.append(_group(start, run, self.device))
             start += sum(run)
         return groups
 
@@ -116,13 +124,13 @@ def rounded(size: int) -> int:
     return -(-size // step) * step
 
 
-def _runs(lengths: list[int], place: Callable[[int], int]) -> list[list[int]]:
+def _runs(lengths: list[int]) -> list[list[int]]:
     """`lengths` in runs of neighbours, so that padding and the number of runs cost least together.
 
-    `place`: what a length is padded to. Runs begin where that changes, and are found from the end
-    on: the best of the rest is known for each beginning.
+    Runs begin where the rounded length changes, and are found from the end on: the best of the
+    rest is known for each beginning.
     """
-    places = [place(length) for length in lengths]
+    places = [rounded(length) for length in lengths]
     begins = [i for i in range(len(places)) if i == 0 or places[i] != places[i - 1]]
     best: list[tuple[int, int]] = [(0, len(lengths))]  # cost from a beginning on, and where to cut
     for first in reversed(range(len(begins))):
@@ -130,8 +138,8 @@ def _runs(lengths: list[int], place: Callable[[int], int]) -> list[list[int]]:
         for last in range(first, len(begins)):
             cut = begins[last + 1] if last + 1 < len(begins) else len(lengths)
             longest = max(longest, places[begins[last]])
-            pairs = (cut - begins[first]) * longest**2
-            costs.append((pairs + _GROUP_COST + best[last - first][0], cut))
+            own = (cut - begins[first]) * _cost(longest) + _GROUP_COST
+            costs.append((own + best[last - first][0], cut))
         best.insert(0, min(costs))
     runs, at = [], 0
     cuts = dict(zip(begins, (cut for _, cut in best), strict=False))
@@ -141,26 +149,21 @@ def _runs(lengths: list[int], place: Callable[[int], int]) -> list[list[int]]:
     return runs
 
 
-def _group(start: int, lengths: list[int], longest: int, device: torch.device) -> Group:
-    tokens = sum(lengths)
-    pieces = _pieces(len(lengths), longest) if device.type == "cpu" else [len(lengths)]
-    slots, shortest = sum(pieces), min(lengths)
-    if tokens == slots * longest:
-        return Group(start, tokens, len(lengths), pieces, longest, longest, None, None)
-    held = torch.tensor(lengths + [0] * (slots - len(lengths)))[:, None]
-    places = torch.arange(longest)
-    real = (places < held).flatten().nonzero().flatten()
-    mask = places < held.clamp_min(shortest)  # a row without any score would have no shares
-    return Group(
-        start,
-        tokens,
-        len(lengths),
-        pieces,
-        longest,
-        shortest,
-        real.to(device),
-        mask[:, None, None].to(device),
-    )
+def _cost(longest: int) -> int:
+    """Of a text padded to `longest`, in query-key pairs: its own, and copies of its rows."""
+    return longest * (longest + _ROW_COST)
+
+
+def _group(start: int, lengths: list[int], device: torch.device) -> Group:
+    tokens, longest = sum(lengths), max(lengths)
+    if device.type == "cpu":
+        longest = rounded(longest)
+    if tokens == len(lengths) * longest:
+        return Group(start, tokens, len(lengths), longest, longest, None, None)
+    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    real = mask.flatten().nonzero().flatten()
+    real, mask = real.to(device), mask[:, None, None].to(device)
+    return Group(start, tokens, len(lengths), longest, min(lengths), real, mask)
 
 
 def packed_attention(
@@ -206,12 +209,11 @@ def _of_first(
         asking = q[text : text + group.texts, :, None]
         text += group.texts
         # Products of a single row would each be a kernel more, for every shape of a group.
-        asking = F.pad(asking, (0, 0, 0, 0, 0, 0, 0, group.slots - group.texts))
         scores = (asking * _padded(k, group)).sum(-1, dtype=torch.float32) * scale
         if group.mask is not None:
             scores = scores.masked_fill(~group.mask[:, :, 0], -torch.inf)
         shares = F.dropout(scores.softmax(-1).to(q.dtype), dropout, dropout > 0)
-        outputs.append((shares[..., None] * _padded(v, group)).sum(2)[: group.texts])
+        outputs.append((shares[..., None] * _padded(v, group)).sum(2))
     return torch.cat(outputs)
 
 
@@ -252,19 +254,22 @@ def _by_groups(
     return torch.cat(outputs)
 
 
-def _padded(x: Tensor, group: Group) -> Tensor:
-    """(tokens, heads, size) of the row to (slots, heads, longest, size), padded with zeros."""
-    slab = x[group.start : group.start + group.tokens]
+def _padded(x: Tensor, group: Group, slots: int | None = None) -> Tensor:
+    """(tokens, heads, size) of the row to (texts, heads, longest, size), padded with zeros; with
+    `slots` to so many."""
+    slab, count = x[group.start : group.start + group.tokens], slots or group.texts
     if group.real is not None:
-        places = slab.new_zeros(group.slots * group.longest, *slab.shape[1:])
+        places = slab.new_zeros(count * group.longest, *slab.shape[1:])
         slab = places.index_copy_(0, group.real, slab)
-    return slab.reshape(group.slots, group.longest, *slab.shape[1:]).transpose(1, 2).contiguous()
+    elif count > group.texts:
+        slab = F.pad(slab, (0, 0, 0, 0, 0, (count - group.texts) * group.longest))
+    return slab.reshape(count, group.longest, *slab.shape[1:]).transpose(1, 2).contiguous()
 
 
 def _unpadded(x: Tensor, group: Group) -> Tensor:
-    """The inverse of `_padded`: (slots, heads, longest, size) to (tokens, heads, size)."""
+    """The inverse of `_padded`, to (tokens, heads, size)."""
     places = x.transpose(1, 2).flatten(0, 1)
-    return places if group.real is None else places.index_select(0, group.real)
+    return places[: group.tokens] if group.real is None else places.index_select(0, group.real)
 
 
 class _GroupedAttention(torch.autograd.Function):
@@ -282,7 +287,7 @@ class _GroupedAttention(torch.autograd.Function):
         out, log_sum = q.new_zeros(q.shape), torch.zeros(*q.shape[:2], 1)
         kept, room = [], _room(packing, q)
         for group in packing.groups:
-            qg, kg, vg = (_padded(x, group) for x in (q, k, v))
+            qg, kg, vg = (_padded(x, group, group.slots) for x in (q, k, v))
             og, sums = _group_forward(qg, kg, vg, group, scale, room)
             rows = slice(group.start, group.start + group.tokens)
             out[rows], log_sum[rows] = _unpadded(og, group), _unpadded(sums, group)
@@ -302,7 +307,7 @@ class _GroupedAttention(torch.autograd.Function):
         rooms = (_room(ctx.packing, out), _room(ctx.packing, out))
         for i, group in enumerate(ctx.packing.groups):
             qg, kg, vg = kept[3 * i : 3 * i + 3]
-            dg, row, sums = (_padded(x, group) for x in (d_out, d_row, rough))
+            dg, row, sums = (_padded(x, group, group.slots) for x in (d_out, d_row, rough))
             found = _group_backward(qg, kg, vg, dg, row, sums, group, ctx.scale, rooms)
             for result, gradient in zip(results, found, strict=True):
                 rows = result[group.start : group.start + group.tokens]
@@ -402,17 +407,23 @@ def _group_backward(
 
 
 def _pieces(texts: int, longest: int) -> list[int]:
-    """Texts per piece, 4^n so that few different shapes occur: together `texts`, or a few more
-    where those cost less than another piece."""
+    """Slots per piece, 4^n so that few different shapes occur: together for `texts`, or for more
+    where those cost less than further pieces."""
     fit = _power_of_4(max(1, _PIECE // longest**2))
-    pieces = []
-    while texts > 0:
-        size = fit if texts >= fit else _power_of_4(4 * texts - 1)
-        while size > texts and (size - texts) * longest**2 > _GROUP_COST:
-            size //= 4
-        pieces.append(size)
-        texts -= size
-    return pieces
+    return [fit] * (texts // fit) + _rest(texts % fit, longest, fit)
+
+
+def _rest(texts: int, longest: int, fit: int) -> list[int]:
+    if texts == 0:
+        return []
+    below = _power_of_4(texts)
+    split = [below, *_rest(texts - below, longest, fit)]
+    whole = [4 * below] if below < texts else split
+
+    def cost(pieces: list[int]) -> int:
+        return sum(pieces) * _cost(longest) + len(pieces) * _GROUP_COST
+
+    return min(whole, split, key=cost)
 
 
 def _power_of_4(most: int) -> int:
