@@ -5,14 +5,15 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tuneoff.model import attention
-from tuneoff.model.attention import Packing, packed_attention, rounded
+from tuneoff.model import packing as packings
+from tuneoff.model.attention import packed_attention
+from tuneoff.model.packing import Packing
 
 CPU = torch.device("cpu")
 LENGTHS = {
@@ -93,27 +94,11 @@ def test_pieces_give_the_same(
     """Also those with places for more texts than there are."""
     lengths = [9, 10, 10, 11, 11, 11, 12]
     whole, _ = both(lengths, torch.float32)
-    monkeypatch.setattr(attention, "_PIECE", piece)
+    monkeypatch.setattr(packings, "_PIECE", piece)
     assert [group.pieces for group in Packing(lengths, CPU).groups] == [pieces]
     found, _ = both(lengths, torch.bfloat16)
     for mine, yours in zip([found.out, *found.grads], [whole.out, *whole.grads], strict=True):
         assert (mine - yours).norm() < 0.02 * yours.norm()
-
-
-@pytest.mark.parametrize("texts", [*range(1, 40), 64, 65, 300])
-@pytest.mark.parametrize("longest", [16, 64, 128, 512])
-def test_no_other_pieces_would_cost_less(texts: int, longest: int) -> None:
-    def cost(pieces: tuple[int, ...]) -> int:
-        return sum(pieces) * attention._cost(longest) + len(pieces) * attention._GROUP_COST
-
-    pieces = attention._pieces(texts, longest)
-    assert sum(pieces[:-1]) < texts <= sum(pieces)
-    assert max(pieces) == 1 or max(pieces) * longest**2 <= attention._PIECE
-    sizes = [4**n for n in range(5) if n == 0 or 4**n * longest**2 <= attention._PIECE]
-    best = [()]  # of 0, 1, 2, … texts
-    for n in range(1, texts + 1):
-        best.append(min(((size, *best[max(0, n - size)]) for size in sizes), key=cost))
-    assert cost(tuple(pieces)) == cost(best[texts])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -175,55 +160,3 @@ def test_dropout_of_nothing_by_groups_is_the_same() -> None:
     states = [torch.randn(rows, 2, 16).bfloat16() for _ in range(3)]
     by_groups = attention._by_groups(*states, packing, 0.25, 0.0)
     torch.testing.assert_close(by_groups, attend(states, packing), rtol=0.02, atol=0.02)
-
-
-def test_groups_cover_the_row_in_order() -> None:
-    lengths = [2, 3, 3, 40, 41, 90, 200, 201]
-    groups = Packing(lengths, CPU).groups
-    assert sum(g.texts for g in groups) == len(lengths)
-    assert 1 < len(groups) < len(lengths)
-    place = text = 0
-    for group in groups:
-        own = lengths[text : text + group.texts]
-        assert (group.start, group.tokens) == (place, sum(own))
-        assert group.longest == rounded(max(own))
-        place, text = place + group.tokens, text + group.texts
-
-
-def test_no_other_groups_would_cost_less() -> None:
-    def cost(groups: list[list[int]]) -> int:
-        return sum(
-            attention._GROUP_COST + len(g) * attention._cost(rounded(max(g))) for g in groups
-        )
-
-    draw = np.random.default_rng(0)
-    for spread in (0.2, 0.5, 1.0):
-        lengths = sorted((draw.lognormal(3.5, spread, 9).astype(int) + 1).tolist())
-        every = []
-        for cuts in range(2 ** (len(lengths) - 1)):
-            groups = [[lengths[0]]]
-            for i, length in enumerate(lengths[1:]):
-                if cuts >> i & 1:
-                    groups.append([])
-                groups[-1].append(length)
-            every.append(cost(groups))
-        found = attention._runs(lengths)
-        assert [n for group in found for n in group] == lengths
-        assert cost(found) == min(every)
-
-
-def test_texts_of_all_lengths_ask_for_few_shapes() -> None:
-    """Of each shape a kernel is kept, for six products: 0.7 MB each."""
-    draw = np.random.default_rng(0)
-    shapes = set()
-    for _ in range(1000):
-        lengths = np.minimum(draw.lognormal(4.5, 1, 16), 512).astype(int) + 1
-        for group in Packing(sorted(lengths.tolist()), CPU).groups:
-            shapes |= {(count, group.longest) for count in group.pieces}
-    assert 20 < len(shapes) <= 36  # 45 with lengths by 8
-
-
-@pytest.mark.parametrize("size", [1, 7, 8, 9, 64, 65, 127, 128, 1000, 16_384])
-def test_rounding_adds_little(size: int) -> None:
-    assert size <= rounded(size) <= max(size + 15, 1.125 * size)
-    assert rounded(rounded(size)) == rounded(size)

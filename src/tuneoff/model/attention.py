@@ -1,7 +1,7 @@
 """Attention within the texts of a packed row: the one part of an encoder that must know them.
 
-On CUDA it is PyTorch's varlen kernel. On a CPU, texts of similar lengths form groups, and both
-passes are plain products over pieces that stay in the cache. In bf16, for 2 texts of 512 tokens on
+On CUDA it is PyTorch's varlen kernel. On a CPU both passes are plain products over the groups and
+pieces of `packing.py`. In bf16, for 2 texts of 512 tokens on
 a core with AVX512-BF16 (12 heads of 32), PyTorch's flash kernel takes 12 ms forward and 26 ms
 backward, these take 7 and 10; for 16 texts of 32 tokens it is 0.8 and 9.7 ms against 0.8 and 0.7
 (`benchmarks/attention.py`). In fp32 the flash kernel is the faster one.
@@ -9,161 +9,18 @@ backward, these take 7 and 10; for 16 texts of 32 tokens it is 0.8 and 9.7 ms ag
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# A further group of lengths, or piece of one, costs as much as this many query-key pairs of padding
-# (0.4 ms a layer).
-_GROUP_COST = 12_000
-
-# A padded row is copied several times: as much work as this many pairs.
-_ROW_COST = 32
+from tuneoff.model.packing import Group, Packing
 
 # Real scores exceed their log-sum-exp by its rounding alone, padded ones by far at times: what
 # lies between, so that e to that power is finite.
 _MOST = {torch.float16: 10.0, torch.bfloat16: 60.0}
-
-# Query-key pairs per piece: with twelve heads 2 MB in bf16, a core's second-level cache.
-_PIECE = 83_000
-
-
-@dataclass(frozen=True)
-class Group:
-    """Neighbouring texts of a packed row that are attended to together, padded to `longest`."""
-
-    start: int
-    """First token of the group in the row."""
-    tokens: int
-    texts: int
-    longest: int
-    shortest: int
-    """Places from here on are padding in some text."""
-    real: Tensor | None
-    """(tokens,) place of each token among the texts * longest; None: every place is one."""
-    mask: Tensor | None
-    """(texts, 1, 1, longest), True at real tokens."""
-
-    @cached_property
-    def pieces(self) -> list[int]:
-        """Slots for a text each that are computed at once: for all texts, or a few more."""
-        return _pieces(self.texts, self.longest)
-
-    @cached_property
-    def slots(self) -> int:
-        """Of all pieces; those beyond the texts are empty."""
-        return sum(self.pieces)
-
-    @cached_property
-    def hidden(self) -> Tensor | None:
-        """(slots, 1, 1, longest - shortest), True at a text's padding: the places from `shortest`
-        on. An empty slot hides none, for a row without any score would have no shares."""
-        if self.mask is None:
-            return None
-        ends = ~self.mask[..., self.shortest :]
-        return F.pad(ends, (0, 0, 0, 0, 0, 0, 0, self.slots - self.texts))
-
-
-class Packing:
-    """Where the texts of a packed row lie, and in which groups attention takes them.
-
-    Groups are runs of neighbours, so texts should stand in order of their lengths.
-    """
-
-    def __init__(
-        self, lengths: list[int], device: torch.device, last: frozenset[nn.Module] = frozenset()
-    ) -> None:
-        self.lengths = lengths
-        self.device = device
-        self.last = last
-        """Modules of the layer after which the first tokens alone are of interest."""
-        tokens = sum(lengths)
-        self.spare = rounded(tokens) - tokens if device.type == "cpu" else 0
-        """Places at the end of the row that hold no text."""
-
-    @cached_property
-    def groups(self) -> list[Group]:
-        """For attention by padded groups (CPU, and wherever there is no varlen kernel)."""
-        groups: list[Group] = []
-        start = 0
-        for run in _runs(self.lengths):
-            groups.append(_group(start, run, self.device))
-            start += sum(run)
-        return groups
-
-    @cached_property
-    def offsets(self) -> Tensor:
-        """(texts + 1,) int32 cumulative lengths, as the varlen kernel takes them."""
-        return torch.tensor([0, *self.lengths], device=self.device).cumsum(0, dtype=torch.int32)
-
-    @cached_property
-    def starts(self) -> Tensor:
-        """(texts,) the first token of each text."""
-        return self.offsets[:-1].long()
-
-    @cached_property
-    def parted(self) -> Tensor:
-        """`starts` and what goes on with them after the last attention: on a CPU a few places more,
-        so that few different numbers of texts occur."""
-        texts = len(self.lengths)
-        more = rounded(texts) - texts if self.device.type == "cpu" else 0
-        return F.pad(self.starts, (0, more))
-
-
-def rounded(size: int) -> int:
-    """`size` or a little more (6 % on average), so that few different sizes occur.
-
-    On a CPU oneDNN builds a kernel for each new shape of a product and keeps the last thousand: 0.7
-    MB each, more than all tensors of a small model, and 0.4 ms or more.
-    """
-    step = max(16, (1 << size.bit_length()) // 16)
-    return -(-size // step) * step
-
-
-def _runs(lengths: list[int]) -> list[list[int]]:
-    """`lengths` in runs of neighbours, so that padding and the number of runs cost least together.
-
-    Runs begin where the rounded length changes, and are found from the end on: the best of the
-    rest is known for each beginning.
-    """
-    places = [rounded(length) for length in lengths]
-    begins = [i for i in range(len(places)) if i == 0 or places[i] != places[i - 1]]
-    best: list[tuple[int, int]] = [(0, len(lengths))]  # cost from a beginning on, and where to cut
-    for first in reversed(range(len(begins))):
-        costs, longest = [], 0
-        for last in range(first, len(begins)):
-            cut = begins[last + 1] if last + 1 < len(begins) else len(lengths)
-            longest = max(longest, places[begins[last]])
-            own = (cut - begins[first]) * _cost(longest) + _GROUP_COST
-            costs.append((own + best[last - first][0], cut))
-        best.insert(0, min(costs))
-    runs, at = [], 0
-    cuts = dict(zip(begins, (cut for _, cut in best), strict=False))
-    while at < len(lengths):
-        runs.append(lengths[at : cuts[at]])
-        at = cuts[at]
-    return runs
-
-
-def _cost(longest: int) -> int:
-    """Of a text padded to `longest`, in query-key pairs: its own, and copies of its rows."""
-    return longest * (longest + _ROW_COST)
-
-
-def _group(start: int, lengths: list[int], device: torch.device) -> Group:
-    tokens, longest = sum(lengths), max(lengths)
-    if device.type == "cpu":
-        longest = rounded(longest)
-    if tokens == len(lengths) * longest:
-        return Group(start, tokens, len(lengths), longest, longest, None, None)
-    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    real = mask.flatten().nonzero().flatten()
-    real, mask = real.to(device), mask[:, None, None].to(device)
-    return Group(start, tokens, len(lengths), longest, min(lengths), real, mask)
 
 
 def packed_attention(
@@ -404,28 +261,3 @@ def _group_backward(
         torch.baddbmm(dq, ds, ks, beta=0, alpha=scale, out=dq)
         torch.baddbmm(dk, ds.mT, qs, beta=0, alpha=scale, out=dk)
     return tuple(x.view(q.shape) for x in results)
-
-
-def _pieces(texts: int, longest: int) -> list[int]:
-    """Slots per piece, 4^n so that few different shapes occur: together for `texts`, or for more
-    where those cost less than further pieces."""
-    fit = _power_of_4(max(1, _PIECE // longest**2))
-    return [fit] * (texts // fit) + _rest(texts % fit, longest, fit)
-
-
-def _rest(texts: int, longest: int, fit: int) -> list[int]:
-    if texts == 0:
-        return []
-    below = _power_of_4(texts)
-    split = [below, *_rest(texts - below, longest, fit)]
-    whole = [4 * below] if below < texts else split
-
-    def cost(pieces: list[int]) -> int:
-        return sum(pieces) * _cost(longest) + len(pieces) * _GROUP_COST
-
-    return min(whole, split, key=cost)
-
-
-def _power_of_4(most: int) -> int:
-    """The largest one up to `most`."""
-    return 1 << (most.bit_length() - 1) // 2 * 2

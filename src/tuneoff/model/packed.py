@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from tuneoff.model.architecture import EncoderArchitecture
-from tuneoff.model.attention import Packing, packed_attention
+from tuneoff.model.attention import packed_attention
+from tuneoff.model.packing import Packing
 
 if TYPE_CHECKING:
     from tuneoff.data.batches import Batch
