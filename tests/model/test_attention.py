@@ -22,6 +22,7 @@ LENGTHS = {
     "no spare place": [8, 8],
     "one padded group": [3, 5, 8, 8, 9],
     "equal group and padded group": [16] * 4 + [3, 7],
+    "equal texts and empty places": [16] * 5,
     "many groups": [2, 3, 60, 61, 130, 200],
 }
 
