@@ -37,6 +37,8 @@ class Case:
     test_rows: int = 0
     seed: int = 0
     precision: str = "bf16"
+    rate: float | None = None
+    """The learning rate; None: the method's in `LEARNING_RATES`."""
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ class Case:
 
     @property
     def learning_rate(self) -> float:
-        return LEARNING_RATES[self.method]
+        return self.rate or LEARNING_RATES[self.method]
 
     def write(self, path: Path, **more: Any) -> None:
         path.write_text(json.dumps(asdict(self) | more), encoding="utf-8")

@@ -215,8 +215,7 @@ def _trained(
     epochs = train.epochs if trains else 0
     steps = _step_seconds(probe, train.epochs) if trains else 0.0
     prefix_of_train = (cost.train_seconds or 0.0) - seconds.get("train", 0.0)
-    passes = EPOCHS + 1 if trains else 1
-    validate = seconds["validate"] / passes * (epochs + 1 if trains else 1)
+    validate = seconds["validate"] * (epochs / EPOCHS if trains else 1)
     evaluate = seconds.get("evaluate", 0.0) * probe.share("tokens", "test")
     keep = seconds.get("checkpoint", 0.0) / max(1, record.best_epoch or 1)
     trainable = record.parameters.trainable if record.parameters else 0

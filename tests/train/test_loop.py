@@ -17,10 +17,12 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from tuneoff.measure.memory import PeakMemory
+from tuneoff.model.load import load_trained
 from tuneoff.spec import TrainSpec
 from tuneoff.train.checkpoint import BestCheckpoint, Checkpoints
 from tuneoff.train.journal import Journal
 from tuneoff.train.loop import train
+from tuneoff.train.predict import predict
 from tuneoff.train.seen_rows import seen_ids
 
 RunToy = Callable[..., Any]
@@ -159,7 +161,8 @@ WRECKING: dict[str, Any] = {"warmup_ratio": 0.99, "learning_rate": 0.5, "metric"
 
 
 def test_the_best_epoch_is_restored(run_toy: RunToy, toy_task: ToyTask) -> None:
-    made = run_toy("full", task=toy_task("bert"), epochs=5, batch_size=4, **WRECKING)
+    task = toy_task("bert")
+    made = run_toy("full", task=task, epochs=5, batch_size=4, **WRECKING)
     assert made.record.status == "finished", made.record.error
     scores = [r["loss"] for r in made.folder.history() if r["kind"] == "validation"]
     assert len(scores) == 5
@@ -170,6 +173,11 @@ def test_the_best_epoch_is_restored(run_toy: RunToy, toy_task: ToyTask) -> None:
     table = made.folder.predictions().query("split == 'validation'")
     of_true = [row[f"probability_{row['label']}"] for _, row in table.iterrows()]
     assert -np.log(np.maximum(of_true, 1.2e-7)).mean() == pytest.approx(min(scores), rel=1e-2)
+    cpu = torch.device("cpu")
+    saved = load_trained(made.folder.model, quantized=False, dtype=torch.float32, device=cpu)
+    again = predict(saved, task.splits["validation"], cpu)
+    kept = table[[f"probability_{label}" for label in task.labels]].to_numpy()
+    np.testing.assert_allclose(again, kept, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

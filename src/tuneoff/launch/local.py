@@ -63,8 +63,8 @@ class LocalLauncher:
         self._closed = False
 
     def __enter__(self) -> LocalLauncher:
-        for _ in range(self.workers):
-            worker = _Worker()
+        for i in range(self.workers):  # the first one prepares, and loads the engine beside that
+            worker = _Worker(load=i > 0 and available_cores() > 1)
             self._all.append(worker)
             self._idle.put(worker)
         return self
@@ -100,6 +100,7 @@ class LocalLauncher:
             "max_length": study.train.max_length,
             "device": study.train.device,
             "folder": str(folder.absolute()),
+            "load": available_cores() > 1,  # the engine, beside it
         }
         with self._worker() as worker:
             answer = self._answer(worker, request, watch)
@@ -237,13 +238,14 @@ _WORKER_ENVIRONMENT = {
 
 
 class _Worker:
-    """One worker process, started at once so that it is warm when it is needed."""
+    """One worker process, started at once so that it is warm when it is needed; with `load` it
+    holds the engine by then."""
 
-    def __init__(self) -> None:
+    def __init__(self, load: bool = False) -> None:
         self.running = False
         """Whether a run is at work."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tuneoff.launch.worker"],
+            [sys.executable, "-m", "tuneoff.launch.worker", *(["--load"] if load else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -25,7 +25,7 @@ from tuneoff.run.job import Answers, Job, Outcome, scored, write_predictions
 from tuneoff.train import stop
 from tuneoff.train.checkpoint import BestCheckpoint, Checkpoints
 from tuneoff.train.journal import Journal
-from tuneoff.train.loop import Trained, micro_batch_tokens, train
+from tuneoff.train.loop import Probabilities, Trained, micro_batch_tokens, train
 from tuneoff.train.predict import answer_one, predict
 
 
@@ -52,7 +52,8 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
     watch = WeightsWatch(trainee)
     trained = _trained(job, trainee, task, outcome, journal, memory) if trainee.masters else None
     memory.reset()
-    answers = _evaluate(job, task, classifier, outcome, journal)
+    validated = trained.validated if trained else None
+    answers = _evaluate(job, task, classifier, outcome, journal, validated)
     evaluate_peak = memory.peak()
     latency = _latency(job, classifier, outcome)
     share = trained.best_epoch / job.spec.train.epochs if trained else 1.0
@@ -144,17 +145,28 @@ def _trained(
 
 
 def _evaluate(
-    job: Job, task: Task, classifier: Classifier, outcome: Outcome, journal: Journal
+    job: Job,
+    task: Task,
+    classifier: Classifier,
+    outcome: Outcome,
+    journal: Journal,
+    validated: Probabilities | None,
 ) -> Answers:
-    """Scores at the chosen checkpoint; the only place where the test split is read."""
-    splits, answers = task.splits, {}
+    """Scores at the chosen checkpoint; the only place where the test split is read.
+
+    `validated`: what it answers on the validation rows, if the training has it at hand.
+    """
+    splits = task.splits
+    answers: Answers = {}
 
     def progress(done: int, rows: int) -> None:
         stop.check()
         journal.progress("test", step=done, steps=rows)
 
-    with outcome.timed("validate"):
-        answers["validation"] = predict(classifier, splits["validation"], job.device)
+    if validated is None:
+        with outcome.timed("validate"):
+            validated = predict(classifier, splits["validation"], job.device)
+    answers["validation"] = validated
     if "test" in splits:
         with outcome.timed("evaluate"):
             answers["test"] = predict(classifier, splits["test"], job.device, progress)

@@ -43,6 +43,8 @@ from tuneoff.train.resume import Position, Resumable
 from tuneoff.train.seen_rows import SeenRows, can_be_taken_apart, seen_ids
 
 Rows = npt.NDArray[np.int64]
+Probabilities = npt.NDArray[np.float32]
+"""(rows, labels)"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Trained:
     """What fitted into memory at once."""
     recomputed: bool
     """Whether the layers were computed again in the backward pass."""
+    validated: Probabilities | None
+    """Of the validation rows, by the best epoch; None where the run was interrupted after it."""
 
 
 def train(
@@ -112,6 +116,7 @@ def train(
     resumable = Resumable(checkpoints, trainee, optimizer, order, meter, log, best, journal)
     at = resumable.go_on() or Position(micro_batch_tokens=micro_batch_tokens(settings, device))
     fits = at.micro_batch_tokens
+    validated: Probabilities | None = None
 
     while at.epoch <= settings.epochs:
         classifier.train()
@@ -136,9 +141,12 @@ def train(
         with meter.running():
             optimizer.settle()
         with meter.evaluating():
-            current = _validate(classifier, task, device, metric, at.epoch, at.step, journal)
+            current, answers = _validate(
+                classifier, task, device, metric, at.epoch, at.step, journal
+            )
         with meter.saving():
             better = best.offer(at.epoch, getattr(current, metric), masters)
+        validated = answers if better else validated
         if best.is_below(floors, at.epoch):
             raise Pruned(
                 f"ended after epoch {at.epoch} of {settings.epochs}: {metric} {best.score:.4f} on"
@@ -159,6 +167,7 @@ def train(
         optimizer_bytes=optimizer.state_bytes(),
         micro_batch_tokens=fits,
         recomputed=layers.on,
+        validated=validated,
     )
 
 
@@ -192,8 +201,8 @@ def _validate(
     epoch: int,
     step: int,
     journal: Journal,
-) -> Scores:
-    """Scores on the validation split after `epoch`, written to the journal."""
+) -> tuple[Scores, Probabilities]:
+    """Scores on the validation split after `epoch`, written to the journal, and the answers."""
     journal.phase("validate")
     split = task.splits["validation"]
     probabilities = predict(classifier, split, device, lambda *_: stop.check())
@@ -202,7 +211,7 @@ def _validate(
     scores = score(split, probabilities, task.labels)
     told = {key: getattr(scores, key) for key in ("accuracy", "macro_f1", metric)}
     journal.write("validation", step=step, epoch=float(epoch), loss=scores.log_loss, **told)
-    return scores
+    return scores, probabilities
 
 
 @dataclass(frozen=True)
