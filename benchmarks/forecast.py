@@ -72,6 +72,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shape", default="minilm", help="and the most tokens: minilm:256")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rows", type=int, nargs=2, metavar=("TRAIN", "TEST"))
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--processor-seconds", action="store_true")
     parser.add_argument("--out", type=Path, help="JSON lines")
     return parser.parse_args()
@@ -89,7 +90,11 @@ def one_study(
                 "model": model,
                 "data": files | pair,
                 "methods": asked.methods.split(","),
-                "train": {"epochs": asked.epochs, "max_length": length, "precision": "fp32"},
+                "train": {
+                    "epochs": asked.epochs,
+                    "max_length": length,
+                    "precision": asked.precision,
+                },
                 "seeds": [0],
             }
         )
