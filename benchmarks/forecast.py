@@ -84,17 +84,14 @@ def one_study(
     """A line for each run: forecast and actual of each cost."""
     files = {split: str(at / f"{split}.csv") for split in ("train", "validation", "test")}
     pair = {"text_pair": "text_pair"} if texts == "snli" else {}
+    train = {"epochs": asked.epochs, "max_length": length, "precision": asked.precision}
     study = complete(
         parse_study(
             {
                 "model": model,
                 "data": files | pair,
                 "methods": asked.methods.split(","),
-                "train": {
-                    "epochs": asked.epochs,
-                    "max_length": length,
-                    "precision": asked.precision,
-                },
+                "train": train,
                 "seeds": [0],
             }
         )
