@@ -146,7 +146,12 @@ def test_a_killed_process_is_a_record_and_the_study_goes_on(
     assert gone(killed)
 
 
-def test_two_workers_run_at_the_same_time(study: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cores", [1, 2])
+def test_two_workers_run_at_the_same_time(
+    study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    # With more than one core the engine is loaded ahead, beside what is done meanwhile.
+    monkeypatch.setattr("tuneoff.launch.local.available_cores", lambda: cores)
     # Each run waits until the other one has begun: with one worker this would never end.
     meeting = threading.Barrier(2, timeout=120)
 
