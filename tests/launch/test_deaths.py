@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from safetensors.torch import load_file
 
 from tuneoff.errors import BadInput
 from tuneoff.launch import LocalLauncher, launcher
+from tuneoff.launch.local import _Worker
 from tuneoff.progress import Quiet
 from tuneoff.record import RunRecord, Status
 from tuneoff.spec import RunSpec, StudySpec, parse_study
@@ -146,11 +148,40 @@ def test_a_killed_process_is_a_record_and_the_study_goes_on(
     assert gone(killed)
 
 
+def holds_engine(worker: psutil.Process) -> bool:
+    return any("torch" in Path(mapped.path).name for mapped in worker.memory_maps())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what a process has mapped")
+def test_with_a_core_to_spare_other_workers_load_the_engine_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tuneoff.launch.local.available_cores", lambda: 2)
+    before = workers_of(psutil.Process())
+    with launcher("local", workers=2):
+        first, second = sorted(
+            (w for w in workers_of(psutil.Process()) if w not in before), key=lambda w: w.pid
+        )
+        wait_for(lambda: holds_engine(second))
+        assert not holds_engine(first)  # it reads the data first
+
+
+def test_a_child_of_a_loaded_worker_computes(study: Any, tmp_path: Path) -> None:
+    """It would not, had another thread than the main one imported PyTorch."""
+    worker, asked = _Worker(load=True), study(LONG)
+    try:
+        request = {"do": "prepare", "model": asked.model, "data": asdict(asked.data)}
+        request |= {"max_length": 64, "device": "cpu", "folder": str(tmp_path)}
+        assert [e for e in worker.ask(request) if e["event"] == "prepared"]
+    finally:
+        worker.close()
+
+
 @pytest.mark.parametrize("cores", [1, 2])
 def test_two_workers_run_at_the_same_time(
     study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
-    # With more than one core the engine is loaded ahead, beside what is done meanwhile.
+    # With more than one core the second loads the engine ahead.
     monkeypatch.setattr("tuneoff.launch.local.available_cores", lambda: cores)
     # Each run waits until the other one has begun: with one worker this would never end.
     meeting = threading.Barrier(2, timeout=120)

@@ -63,7 +63,9 @@ class LocalLauncher:
         self._closed = False
 
     def __enter__(self) -> LocalLauncher:
-        for i in range(self.workers):  # the first one prepares, and loads the engine beside that
+        for i in range(
+            self.workers
+        ):  # the first one prepares; the others load the engine meanwhile
             worker = _Worker(load=i > 0 and available_cores() > 1)
             self._all.append(worker)
             self._idle.put(worker)
@@ -100,7 +102,6 @@ class LocalLauncher:
             "max_length": study.train.max_length,
             "device": study.train.device,
             "folder": str(folder.absolute()),
-            "load": available_cores() > 1,  # the engine, beside it
         }
         with self._worker() as worker:
             answer = self._answer(worker, request, watch)

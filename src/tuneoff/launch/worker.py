@@ -21,7 +21,6 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import IO, Any
 
 from tuneoff.errors import BadInput, Fault, FaultList
@@ -157,24 +156,12 @@ def check(request: Request, send: Send) -> None:
 _JOBS = {"prepare": prepare, "fit": fit, "run": run, "check": check, "excerpt": excerpt}
 
 
-class _Loading:
-    """The engine on its way into this process while it waits for something else."""
-
-    def __init__(self) -> None:
-        self._thread = Thread(target=load_engine)
-
-    def begin(self) -> None:
-        if self._thread.ident is None:
-            self._thread.start()
-
-    def end(self) -> None:
-        """To be called before a fork, which would inherit the thread's locks and not the thread."""
-        if self._thread.ident is not None:
-            self._thread.join()
-
-
 def load_engine() -> None:
-    """Import what every run needs, so that forks have it."""
+    """Import what every run needs, so that forks have it.
+
+    In the main thread: a child of a process that imported PyTorch in another one hangs in its first
+    float32 product (MKL counts its memory by thread).
+    """
     # On a CPU it says at import that it lacks kernels which tuneoff does not call.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     import sklearn.metrics  # noqa: F401
@@ -204,18 +191,15 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is not an answer
-    engine = _Loading()
     if "--load" in sys.argv:
-        engine.begin()
+        load_engine()
     with os.fdopen(0, "rb", buffering=0) as requests:
         while line := requests.readline():
             request = json.loads(line)
-            engine.end()
             if request["do"] != "prepare":
                 load_engine()
             job = _JOBS[request["do"]]
-            meanwhile = engine.begin if request.get("load") else None
-            code = _forked(job, request, answers, requests, meanwhile)
+            code = _forked(job, request, answers, requests)
             if code == 0 and job is run and RunFolder(request["folder"]).sample_file.is_file():
                 # The record stands; what a failing check says is in the run's log.
                 checked = _forked(check, request, answers, requests)
@@ -242,15 +226,9 @@ def _written(answers: IO[str], text: str) -> bool:
 
 
 def _forked(
-    job: Callable[[Request, Send], None],
-    request: Request,
-    answers: IO[str],
-    requests: IO[bytes],
-    meanwhile: Callable[[], None] | None = None,
+    job: Callable[[Request, Send], None], request: Request, answers: IO[str], requests: IO[bytes]
 ) -> int | None:
     """Do `job` in a child and hand on what it sends; its exit code, or minus its signal.
-
-    `meanwhile` is called when the child has begun.
 
     None if standard input ended meanwhile: then the child was killed, because nobody waits for it.
     """
@@ -261,8 +239,6 @@ def _forked(
         answers.close()  # else the desk would not see that the worker died
         _work(job, request, writing)
     os.close(writing)
-    if meanwhile is not None:
-        meanwhile()
     with os.fdopen(reading, "rb", buffering=0) as events, selectors.DefaultSelector() as waiting:
         waiting.register(events, selectors.EVENT_READ)
         waiting.register(requests, selectors.EVENT_READ)

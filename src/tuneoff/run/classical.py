@@ -40,7 +40,7 @@ def run_classical(job: Job, outcome: Outcome, journal: Journal) -> None:
     outcome.quality = scored(task, answers)
     count = fitted.coefficients
     outcome.parameters = Parameters(count, count, 0, count, 100.0)
-    evaluate_peak = memory.peak() if "test" in task.splits else None
+    evaluate_peak = memory.peak()
     stored: int | None = None
     if spec.trial is None:
         with outcome.timed("save"):

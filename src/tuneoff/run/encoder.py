@@ -54,7 +54,7 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
     memory.reset()
     validated = trained.validated if trained else None
     answers = _evaluate(job, task, classifier, outcome, journal, validated)
-    evaluate_peak = memory.peak() if "test" in task.splits else None
+    evaluate_peak = max(memory.peak(), trained.meter.evaluate_peak_bytes if trained else 0)
     latency = _latency(job, classifier, outcome)
     share = trained.best_epoch / job.spec.train.epochs if trained else 1.0
     outcome.checks = Checks(watch.unchanged(trainee, share), watch.changed(trainee))
@@ -209,7 +209,7 @@ def _save(job: Job, trainee: Trainee, answers: Answers) -> None:
 def _memory_parts(
     weights: int,
     trained: Trained | None,
-    evaluate_peak: int | None,
+    evaluate_peak: int,
     reserved: int | None,
 ) -> dict[str, int | None]:
     """The peak of training by part; activations are what the other parts leave of it."""
