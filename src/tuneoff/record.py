@@ -159,6 +159,7 @@ PARTS = {
     "forward": "forward",
     "backward": "backward",
     "optimizer": "optimizer",
+    "graph": "CUDA graphs",
     "train": "fitting",
     "evaluate": "evaluation",
     "latency": "latency",

@@ -39,22 +39,122 @@ class Batch:
     """(texts,) float32."""
     states: Tensor | None = None
     """(tokens or texts, hidden) what the frozen layers below give, where the split has it."""
+    offsets: Tensor | None = None
+    """(texts + 2,) int32, on a CUDA device alone: where each text begins, where the spare places
+    begin and where they end. `input_ids`, `position_ids` and `token_type_ids` then have (places,)
+    elements, of which the first `tokens` are real."""
+    bound: int | None = None
+    """No text has more tokens, nor are there more spare places; None: as `lengths` says."""
 
     @property
     def tokens(self) -> int:
         """Real tokens."""
-        return len(self.input_ids)
+        return sum(self.lengths)
 
     def to(self, device: torch.device) -> Batch:
-        """The same on `device`; pinned memory would copy without waiting, a few KB need none."""
+        """Return the batch on `device`; on a CUDA device as `Staging` lays it out."""
         if device.type == "cpu":
             return self
+        if device.type == "cuda":
+            return Staging.of(self).send(self, device)
         moved: dict[str, Any] = {
-            f.name: value.to(device, non_blocking=True)
+            f.name: value.to(device)
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }
         return replace(self, **moved)
+
+
+def cuda_places(tokens: int) -> int:
+    """Size of a packed row on a CUDA device that holds `tokens` real tokens and one spare place.
+
+    Few different sizes occur, so that a CUDA graph per size is worth its capture: multiples of 64,
+    from 2,048 tokens on of 1/16 to 1/32 of the size.
+    """
+    step = _step_of_places(tokens)
+    return (tokens // step + 1) * step
+
+
+def _step_of_places(tokens: int) -> int:
+    return max(64, (1 << tokens.bit_length()) // 32)
+
+
+def most_spare(places: int) -> int:
+    """Most spare places that a packed row of `cuda_places` can have."""
+    return _step_of_places(places)
+
+
+@dataclass(frozen=True)
+class Staging:
+    """Layout of a batch's integers and weights as one block of memory, for one copy to a GPU.
+
+    A packed row on a GPU has spare places at its end. They are a text of their own, because
+    `varlen_attn` leaves rows beyond its last offset uninitialised; there is always at least one.
+    """
+
+    texts: int
+    places: int
+    types: bool
+
+    @classmethod
+    def of(cls, batch: Batch) -> Staging:
+        """The layout for `batch`."""
+        types = batch.token_type_ids is not None
+        return cls(len(batch.lengths), cuda_places(batch.tokens), types)
+
+    @property
+    def _parts(self) -> list[tuple[str, torch.dtype, int]]:
+        """Name, type and number of elements; 8-byte types first, so that all are aligned."""
+        types = [("token_type_ids", torch.int64, self.places)] if self.types else []
+        return [
+            ("input_ids", torch.int64, self.places),
+            ("position_ids", torch.int64, self.places),
+            *types,
+            ("labels", torch.int64, self.texts),
+            ("weights", torch.float32, self.texts),
+            ("offsets", torch.int32, self.texts + 2),
+        ]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the block."""
+        return sum(dtype.itemsize * count for _, dtype, count in self._parts)
+
+    def views(self, block: Tensor) -> dict[str, Tensor]:
+        """Tensors by the names of `Batch`'s fields that share the memory of `block`, uint8."""
+        found, at = {}, 0
+        for name, dtype, count in self._parts:
+            size = dtype.itemsize * count
+            found[name] = block[at : at + size].view(dtype)
+            at += size
+        return found
+
+    def fill(self, block: Tensor, batch: Batch) -> None:
+        """Write `batch` to `block`, a uint8 tensor on the CPU."""
+        views = self.views(block)
+        for name in ("input_ids", "position_ids", "token_type_ids"):
+            if name in views:
+                views[name][: batch.tokens] = getattr(batch, name)
+                views[name][batch.tokens :] = 0
+        views["labels"].copy_(batch.labels)
+        views["weights"].copy_(batch.weights)
+        ends = np.cumsum([0, *batch.lengths, self.places - batch.tokens])
+        views["offsets"].copy_(torch.from_numpy(ends))
+
+    def send(self, batch: Batch, device: torch.device, into: Tensor | None = None) -> Batch:
+        """Return `batch` on `device`, copied without waiting; to `into`, a block there, if given.
+
+        PyTorch reuses the pinned memory only after the copy has ended.
+        """
+        host = torch.empty(self.bytes, dtype=torch.uint8, pin_memory=True)
+        self.fill(host, batch)
+        if into is None:
+            into = torch.empty(self.bytes, dtype=torch.uint8, device=device)
+        into.copy_(host, non_blocking=True)
+        states = batch.states
+        if states is not None and states.device != device:
+            states = states.pin_memory().to(device, non_blocking=True)
+        return replace(batch, states=states, **self.views(into))
 
 
 def batch(split: Split, rows: npt.NDArray[np.int64]) -> Batch:
@@ -125,11 +225,6 @@ def _filled(ends: npt.NDArray[np.int64], budget: int) -> list[int]:
             return cuts
         cuts.append(start)
         used = int(ends[start - 1])
-
-
-def share(rows: npt.NDArray[np.int64], index: int, count: int) -> npt.NDArray[np.int64]:
-    """The part of a step's rows that process `index` of `count` computes."""
-    return rows[index::count]
 
 
 def count_tokens(split: Split, rows: Sequence[npt.NDArray[np.int64]]) -> int:

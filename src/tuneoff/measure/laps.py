@@ -12,6 +12,9 @@ LAPS = ("data", "forward", "backward", "optimizer")
 """Of a step: rows put together and sent to the device; logits and loss; gradients; clipping, AdamW
 and the model's own copy of what it changed."""
 
+GRAPH = "graph"
+"""All of these in one, where a step is replayed as a CUDA graph; a part only if that happens."""
+
 _PENDING = 4096
 """CUDA events that wait to be read: a few MB, several hundred steps."""
 
@@ -42,7 +45,7 @@ class Laps:
             self._record(part)
             return
         now = time.perf_counter()
-        self._seconds[part] += now - self._last
+        self._book(part, now - self._last)
         self._last = now
 
     @property
@@ -56,7 +59,12 @@ class Laps:
     def restore(self, seconds: Mapping[str, float]) -> None:
         """Go on from `seconds`; parts that it does not name begin at 0."""
         self._seconds = {part: seconds.get(part, 0.0) for part in LAPS}
+        if GRAPH in seconds:
+            self._seconds[GRAPH] = seconds[GRAPH]
         self._events = []
+
+    def _book(self, part: str, seconds: float) -> None:
+        self._seconds[part] = self._seconds.get(part, 0.0) + seconds
 
     def _record(self, part: str | None) -> None:
         event = torch.cuda.Event(enable_timing=True)
@@ -70,5 +78,5 @@ class Laps:
         done = self._events[:count]
         for (_, before), (part, after) in pairwise(done):
             if part is not None:
-                self._seconds[part] += before.elapsed_time(after) / 1000
+                self._book(part, before.elapsed_time(after) / 1000)
         self._events = self._events[len(done) - 1 :]

@@ -82,11 +82,15 @@ class _Weights:
 class _Allocation(Hook):
     """Moves ranks by PEFT's allocator, on the float32 weights and their gradients."""
 
+    follows_steps = True
+
     def __init__(self, model: Any, config: AdaloraConfig) -> None:
         self._peft = model.peft_config["default"]
         self._allocator = model.base_model.rankallocator
         self._config = config
         self._last = 0
+        self._is_cut = False
+        """Whether the ranks are the final ones."""
         self._factors = [
             weight
             for name, weight in model.named_parameters()
@@ -110,8 +114,9 @@ class _Allocation(Hook):
 
     def after_step(self, step: int, weights: Mapping[str, Tensor]) -> None:
         adapter = {name: w for name, w in weights.items() if ".lora_" in name}
-        if step <= self._last:
-            at_end = step == self._last
+        if not self._is_cut:
+            at_end = step >= self._last  # or later, where the step itself changed nothing in fp16
+            self._is_cut = at_end
             if at_end and self._config.rank == self._config.init_rank:
                 return  # nothing to cut
             _, pattern = self._allocator.update_and_allocate(
@@ -127,6 +132,8 @@ class _Allocation(Hook):
         kept = {f"average/{n}": t for n, t in self._allocator.exp_avg_ipt.items()}
         kept |= {f"uncertainty/{n}": t for n, t in self._allocator.exp_avg_unc.items()}
         pattern = self._peft.rank_pattern or {}
+        if self._is_cut:
+            kept["cut"] = torch.ones(())
         return kept | {f"pattern/{n}": torch.tensor(ranks) for n, ranks in pattern.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -134,6 +141,11 @@ class _Allocation(Hook):
             size = len(name) + 1
             return {key[size:]: t for key, t in state.items() if key.startswith(name + "/")}
 
+        device = self._factors[0].device
+        state = {
+            key: t if key.startswith("pattern/") else t.to(device) for key, t in state.items()
+        }
+        self._is_cut = "cut" in state
         self._allocator.exp_avg_ipt = part("average")
         self._allocator.exp_avg_unc = part("uncertainty")
         # What it would set up at its first step is computed anew in each: its names have to be.

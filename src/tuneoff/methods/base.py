@@ -88,6 +88,10 @@ class Hook:
     `weights` are the float32 values of what trains, by name, with the step's gradient in `.grad`.
     """
 
+    follows_steps = False
+    """Whether `after_step` or `penalty` do anything: the loop then asks after each step whether it
+    changed the weights, and steps cannot be replayed as CUDA graphs."""
+
     def begin(self, steps: int) -> None:
         """The training is about to take so many optimizer steps."""
 
@@ -96,7 +100,10 @@ class Hook:
         return None
 
     def after_step(self, step: int, weights: Mapping[str, Tensor]) -> None:
-        """Optimizer step number `step`, counted from 1, is done; `weights` may be changed."""
+        """Optimizer step number `step`, counted from 1, is done; `weights` may be changed.
+
+        Not called after a step that changed nothing, because its gradient overflowed in fp16.
+        """
 
     def state(self) -> dict[str, Tensor]:
         """What later steps depend on, for a checkpoint; by names of the hook's own choice."""

@@ -46,7 +46,7 @@ def packed_attention(
         found = _of_first(q.index_select(0, packing.starts), k, v, packing, scale, dropout)
         out = q.new_zeros(q.shape).index_copy(0, packing.starts, found)
     elif dropout == 0 and _has_varlen(q):
-        out = _varlen(q, k, v, packing.offsets, max(packing.lengths), packing, scale)
+        out = _varlen(q, k, v, packing.offsets, packing.longest, packing, scale)
     elif dropout == 0 and q.device.type == "cpu" and q.dtype != torch.float32:
         out = _GroupedAttention.apply(q, k, v, packing, scale)  # type: ignore[no-untyped-call]
     else:
@@ -61,7 +61,7 @@ def _of_first(
     if dropout == 0 and _has_varlen(q):
         offsets = torch.arange(len(q) + 1, dtype=torch.int32, device=q.device)
         return _varlen(q, k, v, offsets, 1, packing, scale)
-    outputs, text = [], 0
+    outputs, text, spare = [], 0, len(q) - len(packing.lengths)
     for group in packing.groups:
         asking = q[text : text + group.texts, :, None]
         text += group.texts
@@ -71,17 +71,26 @@ def _of_first(
             scores = scores.masked_fill(~group.mask[:, :, 0], -torch.inf)
         shares = F.dropout(scores.softmax(-1).to(q.dtype), dropout, dropout > 0)
         outputs.append((shares[..., None] * _padded(v, group)).sum(2))
+    if spare:
+        outputs.append(q.new_zeros(spare, *q.shape[1:]))
     return torch.cat(outputs)
 
 
 def _has_varlen(x: Tensor) -> bool:
-    """Whether `x` is on a GPU that runs FlashAttention (Ampere and newer), in a type it takes."""
-    return x.is_cuda and x.dtype != torch.float32 and _is_ampere(x.device)
+    """Whether `x` (tokens, heads, size) is on a GPU that runs FlashAttention (Ampere and newer), in
+    a type and of a head size that it takes."""
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    return x.is_cuda and half and x.shape[-1] <= _MOST_SIZE and has_flash_attention(x.device)
 
 
 @cache
-def _is_ampere(device: torch.device) -> bool:
+def has_flash_attention(device: torch.device) -> bool:
+    """Whether the CUDA `device` runs FlashAttention's kernels."""
     return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+# Of FlashAttention: head sizes up to this one, and multiples of the other alone.
+_MOST_SIZE, _SIZE_STEP = 256, 8
 
 
 def _varlen(
@@ -90,10 +99,12 @@ def _varlen(
     """Queries that begin at `offsets`, at most `longest` a text."""
     from torch.nn.attention.varlen import varlen_attn
 
-    keys, most = packing.offsets, max(packing.lengths)
-    out = varlen_attn(q, k, v, offsets, keys, longest, most, scale=scale)
+    size = q.shape[-1]
+    if missing := -size % _SIZE_STEP:  # zeros change neither scores nor the first `size` outputs
+        q, k, v = (F.pad(x, (0, missing)) for x in (q, k, v))
+    out = varlen_attn(q, k, v, offsets, packing.offsets, longest, packing.longest, scale=scale)
     assert isinstance(out, Tensor)  # a pair where the log-sum-exp is asked for, too
-    return out
+    return out[..., :size] if missing else out
 
 
 def _by_groups(

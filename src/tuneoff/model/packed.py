@@ -57,6 +57,9 @@ class Classifier(nn.Module):
         for name in architecture.head:
             inner.get_submodule(name).register_forward_pre_hook(_to_float32)
 
+        self.has_fixed_shapes = self.packs
+        """Whether shapes in a forward pass depend on the size of the packed row alone, as they do
+        where attention takes its texts by offsets; known once a pass has been made."""
         self._given: Tensor | None = None
         self._frozen: list[nn.Module] = []
         self._packing: Packing | None = None
@@ -129,23 +132,27 @@ class Classifier(nn.Module):
     def _first(self, batch: Batch) -> Tensor:
         """(texts, hidden) the last layer's states of the first tokens."""
         inner = unwrapped(self.model)
-        packing = Packing(batch.lengths, batch.input_ids.device, self._last)
+        packing = packing_of(batch, self._last)
         inputs = {
             "input_ids": batch.input_ids,
             "position_ids": batch.position_ids + self.architecture.first_position,
         }
         if batch.token_type_ids is not None:
             inputs["token_type_ids"] = batch.token_type_ids
-        inputs = {name: F.pad(x, (0, packing.spare))[None] for name, x in inputs.items()}
+        places = batch.tokens + packing.spare
+        inputs = {name: _filled(x, places)[None] for name, x in inputs.items()}
         if batch.states is not None:
-            self._given = F.pad(batch.states, (0, 0, 0, packing.spare))[None]
+            self._given = _filled(batch.states, places)[None]
         self._packing = packing
         body = inner.get_submodule(self.architecture.body)
         try:
             states: Tensor = body(**inputs, packing=packing)[0][0]
         finally:
             self._given = self._packing = None
-        return states[: len(batch.lengths)] if self._last else states[packing.starts]
+        if packing.is_grouped:
+            self.has_fixed_shapes = False
+        texts = len(batch.lengths)
+        return states[:texts] if self._last else states.index_select(0, packing.starts[:texts])
 
     def _part(self, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Go on with the first tokens alone: the head reads no other."""
@@ -158,6 +165,21 @@ class Classifier(nn.Module):
         inputs = padded_inputs(batch, unwrapped(self.model).config.pad_token_id)
         logits: Tensor = self.model(**inputs).logits
         return logits.float()
+
+
+def packing_of(batch: Batch, last: frozenset[nn.Module]) -> Packing:
+    """Where the texts of `batch` lie; `last`: the modules of the layer whose first tokens count."""
+    device = batch.input_ids.device
+    if batch.offsets is None:
+        return Packing(batch.lengths, device, last)
+    spare = len(batch.input_ids) - batch.tokens
+    return Packing(batch.lengths, device, last, batch.offsets, spare, batch.bound)
+
+
+def _filled(x: Tensor, places: int) -> Tensor:
+    """`x` (tokens, …) with zeros behind it up to `places`."""
+    missing = places - len(x)
+    return F.pad(x, (*[0, 0] * (x.dim() - 1), 0, missing)) if missing else x
 
 
 class _Reached(Exception):
@@ -186,7 +208,8 @@ def padded_inputs(batch: Batch, pad_token_id: int | None) -> dict[str, Tensor]:
 
 
 def _pad(row: Tensor, lengths: list[int], value: int) -> Tensor:
-    return pad_sequence(list(row.split(lengths)), batch_first=True, padding_value=value)
+    texts = row[: sum(lengths)].split(lengths)
+    return pad_sequence(list(texts), batch_first=True, padding_value=value)
 
 
 def _to_float32(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -17,6 +17,10 @@ from torch import Tensor, nn
 # (0.4 ms a layer).
 _GROUP_COST = 12_000
 
+# The same on a GPU without a varlen kernel, where a group is some ten launches (0.05 ms) during
+# which a T4 computes so many pairs of twelve heads.
+_GPU_GROUP_COST = 300_000
+
 # A padded row is copied several times: as much work as this many pairs.
 _ROW_COST = 32
 
@@ -67,43 +71,66 @@ class Packing:
     """
 
     def __init__(
-        self, lengths: list[int], device: torch.device, last: frozenset[nn.Module] = frozenset()
+        self,
+        lengths: list[int],
+        device: torch.device,
+        last: frozenset[nn.Module] = frozenset(),
+        offsets: Tensor | None = None,
+        spare: int | None = None,
+        longest: int | None = None,
     ) -> None:
         self.lengths = lengths
         self.device = device
         self.last = last
         """Modules of the layer after which the first tokens alone are of interest."""
         tokens = sum(lengths)
-        self.spare = rounded(tokens) - tokens if device.type == "cpu" else 0
+        if spare is None:
+            spare = rounded(tokens) - tokens if device.type == "cpu" else 0
+        self.spare = spare
         """Places at the end of the row that hold no text."""
+        self.longest = longest or max(*lengths, spare)
+        """Upper bound for the tokens between two offsets."""
+        self._offsets = offsets
 
     @cached_property
     def groups(self) -> list[Group]:
         """For attention by padded groups (CPU, and wherever there is no varlen kernel)."""
         groups: list[Group] = []
         start = 0
-        for run in _runs(self.lengths):
+        cost = _GROUP_COST if self.device.type == "cpu" else _GPU_GROUP_COST
+        for run in _runs(self.lengths, cost):
             groups.append(_group(start, run, self.device))
             start += sum(run)
         return groups
 
+    @property
+    def is_grouped(self) -> bool:
+        """Whether attention took the texts in groups."""
+        return "groups" in self.__dict__
+
     @cached_property
     def offsets(self) -> Tensor:
-        """(texts + 1,) int32 cumulative lengths, as the varlen kernel takes them."""
-        return torch.tensor([0, *self.lengths], device=self.device).cumsum(0, dtype=torch.int32)
+        """(texts + 1,) int32 cumulative lengths, as the varlen kernel takes them; one more where
+        the spare places are a text of their own."""
+        if self._offsets is not None:
+            return self._offsets
+        spare = [self.spare] if self.spare and self.device.type == "cuda" else []
+        lengths = [0, *self.lengths, *spare]
+        return torch.tensor(lengths, device=self.device).cumsum(0, dtype=torch.int32)
 
     @cached_property
     def starts(self) -> Tensor:
-        """(texts,) the first token of each text."""
+        """(texts,) the first token of each text; on a GPU of the spare places, too, if any."""
         return self.offsets[:-1].long()
 
     @cached_property
     def parted(self) -> Tensor:
         """`starts` and what goes on with them after the last attention: on a CPU a few places more,
         so that few different numbers of texts occur."""
+        if self.device.type != "cpu":
+            return self.starts
         texts = len(self.lengths)
-        more = rounded(texts) - texts if self.device.type == "cpu" else 0
-        return F.pad(self.starts, (0, more))
+        return F.pad(self.starts, (0, rounded(texts) - texts))
 
 
 def rounded(size: int) -> int:
@@ -116,7 +143,7 @@ def rounded(size: int) -> int:
     return -(-size // step) * step
 
 
-def _runs(lengths: list[int]) -> list[list[int]]:
+def _runs(lengths: list[int], group_cost: int = _GROUP_COST) -> list[list[int]]:
     """`lengths` in runs of neighbours, so that padding and the number of runs cost least together.
 
     Runs begin where the rounded length changes, and are found from the end on: the best of the
@@ -130,7 +157,7 @@ def _runs(lengths: list[int]) -> list[list[int]]:
         for last in range(first, len(begins)):
             cut = begins[last + 1] if last + 1 < len(begins) else len(lengths)
             longest = max(longest, places[begins[last]])
-            own = (cut - begins[first]) * _cost(longest) + _GROUP_COST
+            own = (cut - begins[first]) * _cost(longest) + group_cost
             costs.append((own + best[last - first][0], cut))
         best.insert(0, min(costs))
     runs, at = [], 0
@@ -153,8 +180,9 @@ def _group(start: int, lengths: list[int], device: torch.device) -> Group:
     if tokens == len(lengths) * longest:
         return Group(start, tokens, len(lengths), longest, longest, None, None)
     mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
-    real = mask.flatten().nonzero().flatten()
-    real, mask = real.to(device), mask[:, None, None].to(device)
+    real, mask = mask.flatten().nonzero().flatten(), mask[:, None, None]
+    if device.type == "cuda":  # from pinned memory, for otherwise the copy waits for the device
+        real, mask = (x.pin_memory().to(device, non_blocking=True) for x in (real, mask))
     return Group(start, tokens, len(lengths), longest, min(lengths), real, mask)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from tuneoff.data.task import Task
@@ -112,7 +111,7 @@ def _trained(
         learning_rate=job.learning_rate,
         metric=job.spec.metric,
         seed=job.spec.seed,
-        accelerator=Accelerator(cpu=job.device.type == "cpu"),
+        device=job.device,
         journal=journal,
         memory=memory,
         best=BestCheckpoint(job.folder.checkpoint, job.spec.metric),

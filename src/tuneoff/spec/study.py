@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from tuneoff.spec.tune import Trial, TuneSpec
 
-ENGINE = 5
+ENGINE = 6
 """Part of every run's identity; raised when the engine answers the same spec otherwise."""
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
@@ -84,6 +84,8 @@ class TrainSpec:
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Layers keep their input alone and are computed again in the backward pass: less memory, a
     third more time, the same result. "auto": once a single example does not fit without."""
+    cuda_graphs: bool = True
+    """On a GPU, replay steps of one size as a CUDA graph: fewer launches, the same result."""
     frozen_prefix: Literal["stored", "recomputed", "dropout"] = "stored"
     """Layers below the first trained one give the same in each epoch: "stored" keeps their states
     on disk, once per study, "recomputed" does not. "dropout" leaves their dropout on, as the plain

@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate import Accelerator
-from torch import Tensor
 
-from tuneoff.data.batches import batch, by_tokens, count_tokens, share, steps
+from tuneoff.data.batches import count_tokens, steps
 from tuneoff.data.task import Split, Task
 from tuneoff.errors import Diverged, Pruned
-from tuneoff.measure.laps import Laps
-from tuneoff.measure.memory import PeakMemory, is_out_of_memory, release_memory
+from tuneoff.measure.memory import PeakMemory
 from tuneoff.measure.meter import TrainMeter
 from tuneoff.measure.quality import score
 from tuneoff.measure.trace import Trace
-from tuneoff.methods.base import Hook
 from tuneoff.model.load import Trainee
 from tuneoff.model.packed import Classifier, unwrapped
 from tuneoff.model.recompute import Recomputation
@@ -41,8 +36,8 @@ from tuneoff.train.optimizer import Optimizer
 from tuneoff.train.predict import predict
 from tuneoff.train.resume import Position, Resumable
 from tuneoff.train.seen_rows import SeenRows, can_be_taken_apart, seen_ids
+from tuneoff.train.step import Steps
 
-Rows = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float32]
 """(rows, labels)"""
 
@@ -71,7 +66,7 @@ def train(
     learning_rate: float,
     metric: str,
     seed: int,
-    accelerator: Accelerator,
+    device: torch.device,
     journal: Journal,
     memory: PeakMemory,
     best: BestCheckpoint,
@@ -91,7 +86,7 @@ def train(
     when a step is done.
     """
     classifier, masters, hook = trainee.classifier, trainee.masters, trainee.hook
-    rows, device = task.splits["train"], accelerator.device
+    rows = task.splits["train"]
     steps_per_epoch = math.ceil(len(rows.positions) / settings.batch_size)
     total = steps_per_epoch * settings.epochs
     seen = _seen_rows(trainee, whole or rows) if device.type == "cpu" else None
@@ -105,13 +100,14 @@ def train(
         smoothing=settings.label_smoothing_factor,
         focal=settings.focal_gamma if settings.loss == "focal" else None,
     )
-    model = accelerator.prepare(classifier) if accelerator.num_processes > 1 else classifier
     order = np.random.default_rng(seed)
     meter = TrainMeter(device, max(1, total // 10), memory)
     layers = Recomputation(classifier, trainee.dropout)
     layers.on = settings.gradient_checkpointing is True
     spare = layers if settings.gradient_checkpointing == "auto" else None
-    work = _Work(model, rows, loss, optimizer, hook, accelerator, meter.laps, spare)
+    step = Steps(classifier, rows, loss, optimizer, hook, masters, meter.laps, device, spare)
+    if settings.cuda_graphs and not layers.on and trace is None:
+        step.capture(total)
     log = LossLog(journal, every=max(1, total // 100), total=total)
     resumable = Resumable(checkpoints, trainee, optimizer, order, meter, log, best, journal)
     at = resumable.go_on() or Position(micro_batch_tokens=micro_batch_tokens(settings, device))
@@ -124,14 +120,11 @@ def train(
         chosen_rows = list(steps(rows, settings.batch_size, None if whole else order))
         with meter.running():
             for chosen in chosen_rows[at.steps_in_epoch :]:
-                rate = optimizer.learning_rate
-                value, fits = _step(work, chosen, fits)
+                value, fits = step(chosen, at.step + 1, fits)
                 at = at.next_step(fits)
-                hook.after_step(at.step, masters)
-                optimizer.renew()
-                meter.laps.lap("optimizer")
                 meter.step(len(chosen), count_tokens(rows, [chosen]))
-                log.add(value, at.step, at.step / steps_per_epoch, rate, meter)
+                epoch = at.step / steps_per_epoch
+                log.add(value, at.step, epoch, optimizer.last_learning_rate, meter)
                 if trace is not None:
                     trace.step(at.step, total)
                 if stop.asked_to() or checkpoints.due():
@@ -212,75 +205,3 @@ def _validate(
     told = {key: getattr(scores, key) for key in ("accuracy", "macro_f1", metric)}
     journal.write("validation", step=step, epoch=float(epoch), loss=scores.log_loss, **told)
     return scores, probabilities
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What every step works with."""
-
-    model: torch.nn.Module
-    rows: Split
-    loss: Loss
-    optimizer: Optimizer
-    hook: Hook
-    accelerator: Accelerator
-    laps: Laps
-    spare: Recomputation | None
-    """To be switched on where a single example does not fit into memory."""
-
-
-def _step(work: _Work, chosen: Rows, fits: int) -> tuple[Tensor, int]:
-    """One optimizer step over the rows `chosen`; its mean loss, still on the device, and the tokens
-    that fit into memory at once: `fits`, or half of it and so on after running out. Where a single
-    example does not fit, the layers keep less, if they may.
-
-    The model's own weights are as they were until `optimizer.renew`.
-    """
-    work.laps.start()
-    lengths, accelerator = work.rows.tokens.lengths, work.accelerator
-    mine = share(chosen, accelerator.process_index, accelerator.num_processes)
-    while True:
-        pieces = by_tokens(lengths, mine, fits)
-        try:
-            value = _gradient(work, chosen, pieces)
-            break
-        except (RuntimeError, MemoryError) as problem:  # torch.OutOfMemoryError is the former
-            if not is_out_of_memory(problem):
-                raise
-            if len(pieces) < len(mine):
-                fits = min(fits, int(lengths[mine].sum())) // 2
-            elif work.spare is None or work.spare.on:
-                raise
-            else:
-                work.spare.on = True
-        # Outside of the handler, whose traceback holds what filled the memory.
-        work.optimizer.forget()
-        release_memory()
-    work.optimizer.step()
-    work.laps.lap("optimizer")
-    return value, fits
-
-
-def _gradient(work: _Work, chosen: Rows, pieces: list[Rows]) -> Tensor:
-    """Gather the gradient of the step over `chosen`, in pieces; returns its mean loss."""
-    rows, loss, accelerator, laps = work.rows, work.loss, work.accelerator, work.laps
-    device = accelerator.device
-    labels, weights = torch.from_numpy(rows.labels[chosen]), torch.from_numpy(rows.weights[chosen])
-    whole = loss.weights(labels.to(device), weights.to(device)).sum()
-    # Gradients are averaged over processes, so that each contributes `num_processes` times its sum.
-    # A step whose rows all weigh nothing has no gradient, and not that of 0 / 0.
-    scale = accelerator.num_processes / whole.clamp_min(torch.finfo(whole.dtype).tiny)
-    value = torch.zeros((), device=device)
-    for i, piece in enumerate(pieces):
-        inputs = batch(rows, piece).to(device)
-        laps.lap("data")
-        last = i == len(pieces) - 1
-        with nullcontext() if last else accelerator.no_sync(work.model):
-            piece_loss = loss(work.model(inputs), inputs.labels, inputs.weights) * scale
-            if last and (penalty := work.hook.penalty()) is not None:
-                piece_loss = piece_loss + penalty
-            laps.lap("forward")
-            work.optimizer.backward(piece_loss)
-            laps.lap("backward")
-        value += piece_loss.detach()
-    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -20,12 +21,17 @@ class LossLog:
         self._sum: Tensor | None = None
         self._count = 0
 
-    def add(self, value: Tensor, step: int, epoch: float, rate: float, clock: TrainClock) -> None:
-        """The loss of step number `step`; raises `Diverged` when a mean is not finite."""
+    def add(
+        self, value: Tensor, step: int, epoch: float, rate: Callable[[], float], clock: TrainClock
+    ) -> None:
+        """The loss of step number `step`; raises `Diverged` when a mean is not finite.
+
+        `rate` is asked for the step's learning rate only when a line is written.
+        """
         self._sum = value if self._sum is None else self._sum + value
         self._count += 1
         if step % self._every == 0 or step == self._total:
-            self._write(step, epoch, rate, clock)
+            self._write(step, epoch, rate(), clock)
         speed = clock.samples_so_far / max(clock.seconds_so_far, 1e-9)
         self._journal.progress(
             "train",

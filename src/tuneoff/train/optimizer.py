@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
-from torch.optim.lr_scheduler import LambdaLR
 
 from tuneoff.errors import Diverged
 from tuneoff.methods.base import Pace
@@ -57,41 +56,85 @@ class Optimizer:
         ]
         for _, weight in self._waiting:
             weight.requires_grad_(False)
+        on_gpu = device.type == "cuda"
+        groups = _groups(masters, paces, learning_rate, train.weight_decay)
+        self._rates = [group["lr"] for group in groups]
+        if on_gpu:  # a graph reads the rate from the device, and AdamW does not wait for it
+            for group in groups:
+                group["lr"] = torch.tensor(group["lr"], device=device)
         self._adamw = torch.optim.AdamW(
-            _groups(masters, paces, learning_rate, train.weight_decay),
+            groups,
             lr=learning_rate,
             betas=(train.adam_beta1, train.adam_beta2),
             eps=train.adam_epsilon,
             fused=device.type in ("cpu", "cuda"),
+            capturable=on_gpu,
         )
-        self._rate = learning_rate
-        self._done = 0
-        self._schedule = LambdaLR(self._adamw, lambda step: _factor(step, steps, train))
         half = any(w.dtype == torch.float16 for w, _ in self._lowered)
         self._scaler = GradScaler(device.type, enabled=half)
+        self._factors = [_factor(i, steps, train) for i in range(steps + 1)]
+        self._factors_there = torch.tensor(self._factors, device=device) if half else None
+        self._base_rate = learning_rate
+        self._done = self._not_skipped = 0
+        self._set_rates()
         self._max_norm = train.max_grad_norm or math.inf
         self._device = device
         self._first_piece = True
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step, for a weight of the run's own pace."""
-        return self._rate * self._schedule.lr_lambdas[0](self._done)
+        """Of the next step, for a weight of the run's own pace; in fp16 this waits for the device."""
+        return self._base_rate * self._factors[self.steps_done()]
+
+    def last_learning_rate(self) -> float:
+        """Of the step before, as `learning_rate`."""
+        return self._base_rate * self._factors[max(0, self.steps_done() - 1)]
+
+    def steps_done(self) -> int:
+        """Steps that changed the weights; in fp16 this waits for the device.
+
+        A step whose gradient overflowed in fp16 changes nothing and does not count: AdamW's own
+        counter stays where it is, and the learning rate with it.
+        """
+        counter = self._counter() if self._scaler.is_enabled() else None
+        return self._done if counter is None else int(counter.item())
+
+    def was_skipped(self) -> bool:
+        """Whether the last step changed nothing; to be asked after each step, or never."""
+        before, self._not_skipped = self._not_skipped, self.steps_done()
+        return self._not_skipped == before
+
+    def _counter(self) -> Tensor | None:
+        """AdamW's count of the steps of a weight that every step changes; None before the first."""
+        always = self._same[-1] if self._same else self._trained[0]
+        return self._adamw.state[always].get("step") if always in self._adamw.state else None
+
+    @property
+    def may_skip_steps(self) -> bool:
+        """Whether a step whose gradient overflows leaves the weights as they were (fp16)."""
+        return self._scaler.is_enabled()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some weights begin to train in a later step."""
+        return bool(self._waiting)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of `loss` to that of the step."""
         torch.autograd.backward(self._scaler.scale(loss))
+        found = [(w.grad, m) for w, m in self._lowered if w.grad is not None]
         for weight, master in self._lowered:
-            if weight.grad is None:
-                if self._first_piece and master.grad is not None:
-                    master.grad.zero_()
-            elif master.grad is None:
-                master.grad = weight.grad.float()
-            elif self._first_piece:  # the buffer is kept: new memory costs a page fault per 4 KB
-                master.grad.copy_(weight.grad)
-            else:
-                master.grad.add_(weight.grad)
+            if master.grad is None and weight.grad is not None:
+                master.grad = torch.zeros_like(master)
+            elif weight.grad is None and self._first_piece and master.grad is not None:
+                master.grad.zero_()
             weight.grad = None
+        if found:  # the buffers are kept: new memory costs a page fault per 4 KB
+            gradients, buffers = [g for g, _ in found], [m.grad for _, m in found]
+            if self._first_piece:
+                torch._foreach_copy_(buffers, gradients)
+            else:
+                torch._foreach_add_(buffers, gradients)
         self._first_piece = False
 
     def forget(self) -> None:
@@ -110,18 +153,52 @@ class Optimizer:
         On an accelerator the check would stop the device in each step; there the loop looks at the
         losses whenever it logs them.
         """
-        self._scaler.unscale_(self._adamw)
+        self.change_masters()
+        self.count_step()
+
+    def change_masters(self) -> None:
+        """Clip the gradient and let AdamW change the masters; the part of a step that a CUDA graph
+        can hold."""
+        if self._scaler.is_enabled():
+            self._scaler.unscale_(self._adamw)
+        if self._device.type == "cuda" and not self._scaler.is_enabled():
+            gradients = [t.grad for t in self._trained if t.grad is not None]
+            norm = nn.utils.get_total_norm(gradients, foreach=True)
+            # AdamW divides the gradient by this while it reads it, without a pass of its own.
+            self._adamw.grad_scale = (norm / self._max_norm).clamp_min(1.0)
+            self._adamw.step()
+            return
         norm = nn.utils.clip_grad_norm_(self._trained, self._max_norm, foreach=True)
         if self._device.type == "cpu" and not self._scaler.is_enabled() and not norm.isfinite():
             raise Diverged(f"the gradient became {norm.item()}")
         self._scaler.step(self._adamw)
+
+    def count_step(self) -> None:
+        """Advance the learning rates, and in fp16 the scale of the loss."""
         self._scaler.update()
         if self._seen is not None and self._seen.part.grad is not None:
             group = next(g for g in self._adamw.param_groups if _holds(g, self._seen.part))
             self._seen.decay *= 1 - group["lr"] * group["weight_decay"]
-        self._schedule.step()
         self._done += 1
+        self._set_rates()
         self._begin_late_weights()
+
+    def _set_rates(self) -> None:
+        """Give AdamW the learning rates of the next step, without waiting for the device."""
+        last = len(self._factors) - 1
+        counter = self._counter() if self._factors_there is not None else None
+        if counter is not None and self._factors_there is not None:
+            at = counter.long().clamp(max=last).view(1)
+            factor: Tensor | float = self._factors_there.index_select(0, at).squeeze(0)
+        else:
+            factor = self._factors[min(self._done, last)]
+        for group, rate in zip(self._adamw.param_groups, self._rates, strict=True):
+            if not isinstance(group["lr"], Tensor):
+                group["lr"] = rate * float(factor)
+            elif isinstance(factor, Tensor):
+                group["lr"].copy_(rate * factor)
+            else:
+                group["lr"].fill_(rate * factor)
 
     def _begin_late_weights(self) -> None:
         for first, weight in self._waiting:
@@ -187,10 +264,9 @@ class Optimizer:
                         for key, value in found.items()
                     }
         self._done = plain["steps"]
+        self._not_skipped = self.steps_done()
         self._scaler.load_state_dict(plain["scaler"])
-        self._schedule.last_epoch = self._done
-        for group, base in zip(self._adamw.param_groups, self._schedule.base_lrs, strict=True):
-            group["lr"] = base * self._schedule.lr_lambdas[0](self._done)
+        self._set_rates()
         self._begin_late_weights()
         self.reload()
         if self._seen is not None:
