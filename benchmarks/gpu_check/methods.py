@@ -24,12 +24,16 @@ from tuneoff.run import check_saved
 from tuneoff.store import RunFolder
 from tuneoff.train import stop
 
-SETTINGS: dict[str, Any] = {"epochs": 4, "batch_size": 8}
 RESUMED = ("full", "lora", "adalora")
 INTERRUPTED_AT = 5
 """Step after which the signal comes: in the first of the epochs."""
 
 CPU = torch.device("cpu")
+
+
+def _settings(check: Check) -> dict[str, Any]:
+    """Training settings but for the precision."""
+    return {"epochs": 4 if check.on_gpu else 2, "batch_size": 8, "device": check.device_type}
 
 
 def _material(check: Check, name: str) -> Material:
@@ -64,7 +68,7 @@ def _one(check: Check, material: Material, name: str, precision: str) -> bool:
     with check.part(title):
         folder = check.work / "runs" / title.replace(" ", "-")
         record, at = run_method(
-            material, folder, name, precision=precision, device=check.device_type, **SETTINGS
+            material, folder, name, precision=precision, **_settings(check)
         )
         found: dict[str, Any] = {"status": record.status, "error": record.error}
         check.note(title, found)
@@ -129,7 +133,7 @@ def resume(check: Check) -> None:
 
 
 def _resumed(check: Check, material: Material, name: str) -> dict[str, Any]:
-    settings = {**SETTINGS, "precision": "bf16", "device": check.device_type}
+    settings = {**_settings(check), "precision": "bf16"}
     config = {"warmup": 0.1, "settle": 0.2, "interval": 1} if name == "adalora" else {}
     folder = check.work / "resume" / name
     whole, repeated = (
