@@ -50,6 +50,7 @@ def main() -> None:
                 max_length=512,
                 learning_rate=case.learning_rate,
                 precision=case.precision,
+                device=more.get("device", "auto"),
             ),
             seed=case.seed,
             metric="macro_f1",
@@ -70,13 +71,17 @@ def main() -> None:
         raise SystemExit(record.error)
     cost, seconds = record.cost, record.cost.train_seconds
     assert seconds is not None
-    assert cost.tokens_per_second is not None
+    assert cost.samples_per_second is not None
     assert record.quality.test is not None
-    tokens = task.splits["train"].lengths.mean * task.splits["train"].rows
+    mean = task.splits["train"].lengths.mean
+    tokens = mean * task.splits["train"].rows
     result = {
         "seconds": seconds,
         "samples_per_second": case.train_rows * case.epochs / seconds,
         "tokens_per_second": tokens * case.epochs / seconds,
+        "steady_samples_per_second": cost.samples_per_second,
+        "steady_tokens_per_second": cost.samples_per_second * mean,
+        "step_seconds": case.batch_size / cost.samples_per_second,
         "peak_memory_bytes": cost.peak_memory_bytes,
         "macro_f1": record.quality.test.macro_f1 if case.test_rows else None,
         "flops_utilization": cost.flops_utilization,

@@ -38,16 +38,35 @@ from tuneoff.model.architecture import describe
 
 
 class Stopwatch(TrainerCallback):
-    """From the first step to the last."""
+    """Times from the first step to the last, and from the end of the warm-up.
+
+    The warm-up is the first tenth of the steps, as on tuneoff's side. A GPU is waited for when the
+    clock is read, and in no other step.
+    """
 
     def __init__(self) -> None:
-        self.start = self.end = 0.0
+        self.start = self.warm = self.end = 0.0
+        self.warm_steps = self.steps = 0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.start = self.start or self._now()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.end = self._now()
+        if state.global_step == max(1, state.max_steps // 10):
+            self.warm, self.warm_steps = self._now(), state.global_step
+        if state.global_step == state.max_steps:
+            self.end, self.steps = self._now(), state.global_step
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+    @property
+    def step_seconds(self) -> float:
+        """Of one step after the warm-up; over all steps where there are too few for one."""
+        if self.steps == self.warm_steps:
+            return self.seconds / self.steps
+        return (self.end - self.warm) / (self.steps - self.warm_steps)
 
     @staticmethod
     def _now() -> float:
@@ -138,7 +157,7 @@ def main() -> None:
     case, more = read_case(Path(sys.argv[1]))
     expert, folder = more["side"] == "expert", Path(more["folder"])
     set_seed(case.seed)
-    gpu = torch.cuda.is_available()
+    gpu = torch.cuda.is_available() and more.get("device") != "cpu"
     device = torch.device("cuda" if gpu else "cpu")
     labels = sorted(pd.read_csv(folder / "train.csv", dtype=str)["label"].unique())
     tokenizer = AutoTokenizer.from_pretrained(more["model"])
@@ -184,11 +203,15 @@ def main() -> None:
     memory.reset()
     trainer.train()
     peak = memory.peak()
-    seconds = watch.end - watch.start
+    seconds, tokens = watch.seconds, sum(r["length"] for r in train)
+    steady = len(train) * case.epochs / watch.steps / watch.step_seconds
     result: dict[str, Any] = {
         "seconds": seconds,
         "samples_per_second": len(train) * case.epochs / seconds,
-        "tokens_per_second": sum(r["length"] for r in train) * case.epochs / seconds,
+        "tokens_per_second": tokens * case.epochs / seconds,
+        "steady_samples_per_second": steady,
+        "steady_tokens_per_second": steady * tokens / len(train),
+        "step_seconds": watch.step_seconds,
         "peak_memory_bytes": peak,
         "macro_f1": None,
     }

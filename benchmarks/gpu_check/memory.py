@@ -1,0 +1,83 @@
+"""Running out of GPU memory: a step in smaller pieces, or a record that says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from check import Check
+from engine import Material, prepared, run_method
+from models import middle_model, toy_file
+
+from tuneoff.measure.memory import release_memory
+
+SETTINGS: dict[str, Any] = {"epochs": 1, "batch_size": 64, "precision": "bf16", "device": "cuda"}
+
+
+def memory(check: Check) -> None:
+    """One run without a limit; then with limits for training, for evaluation, and for nothing."""
+    check.need_gpu()
+    model = middle_model(check.work)
+    long, few = (500, 510), {"train": 256, "test": 24}
+    train = toy_file(check.work, "long-train", few["train"], words=long)
+    test = toy_file(check.work, "long-test", few["test"], words=long, seed=1)
+    many = toy_file(check.work, "long-many", 512, words=long, seed=2)
+    one = prepared(check.work / "data-memory", model, 512, train=str(train), test=str(test))
+    two = prepared(check.work / "data-memory", model, 512, train=str(train), test=str(many))
+
+    free = _limited(check, one, "no limit", None)
+    peak, weights = free["train_peak"], free["weights"]
+    check.expect(free["status"] == "finished", f"no limit: {free['status']}: {free['error']}")
+    # Beside tensors the allocator holds the workspaces of cuBLAS and what does not fit together.
+    spare = 96 << 20
+    limits = {
+        "half of the activations": (one, weights + spare + (peak - weights) // 2),
+        "a fifth of the activations": (one, weights + spare + (peak - weights) // 5),
+        "many test rows": (two, int(peak * 1.1) + spare),
+        "less than the weights": (one, max(weights // 2, 1 << 20)),
+    }
+    good = 0
+    for name, (material, limit) in limits.items():
+        before = len(check.problems)
+        with check.part(name):
+            found = _limited(check, material, name, limit)
+            known = found["status"] in ("finished", "out_of_memory")
+            check.expect(known, f"{name}: {found['status']}: {found['error']}")
+            if name == "less than the weights":
+                ended = found["status"] == "out_of_memory"
+                check.expect(ended, f"{name}: {found['status']}, not out_of_memory")
+            elif name.endswith("activations"):
+                smaller = any("memory ran out" in warning for warning in found["warnings"])
+                fits = found["status"] == "finished"
+                check.expect(fits, f"{name}: {found['status']}: {found['error']}")
+                check.expect(smaller or not fits, f"{name}: finished without smaller pieces")
+            else:
+                fits = found["status"] == "finished"
+                check.expect(fits, f"{name}: the evaluation did not fit: {found['error']}")
+        good += len(check.problems) == before
+    check.summary = f"{good} of {len(limits)} limits of memory handled"
+
+
+def _limited(check: Check, material: Material, name: str, limit: int | None) -> dict[str, Any]:
+    """Run `full` with at most `limit` bytes of GPU memory, and what its record says."""
+    whole = torch.cuda.get_device_properties(0).total_memory
+    release_memory()
+    torch.cuda.set_per_process_memory_fraction(1.0 if limit is None else limit / whole)
+    try:
+        folder = check.work / "memory" / name.replace(" ", "-")
+        record, _ = run_method(material, folder, "full", **SETTINGS)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    parts = record.cost.memory or {}
+    found = {
+        "limit_bytes": limit,
+        "status": str(record.status),
+        "error": record.error,
+        "warnings": record.warnings,
+        "train_peak": parts.get("train_peak"),
+        "evaluate_peak": parts.get("evaluate_peak"),
+        "reserved_peak": parts.get("reserved_peak"),
+        "weights": parts.get("weights"),
+    }
+    check.note(name, found)
+    return found

@@ -1,0 +1,177 @@
+"""Every method on a tiny BERT: status, checks, and logits against the same weights on the CPU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from blocks import METHOD_SHARES
+from check import Check
+from engine import Material, after_each_step, prepared, run_method
+from models import tiny_model, toy_file
+from safetensors.torch import load_file
+
+from tuneoff.methods import method as registered
+from tuneoff.methods import methods as all_methods
+from tuneoff.model.contract import TOLERANCE, sample_logits
+from tuneoff.model.load import load_trained
+from tuneoff.run import check_saved
+from tuneoff.store import RunFolder
+from tuneoff.train import stop
+
+RESUMED = ("full", "lora", "adalora")
+INTERRUPTED_AT = 5
+"""Step after which the signal comes: in the first of the epochs."""
+
+CPU = torch.device("cpu")
+
+
+def _settings(check: Check) -> dict[str, Any]:
+    """Training settings but for the precision."""
+    return {"epochs": 4 if check.on_gpu else 2, "batch_size": 8, "device": check.device_type}
+
+
+def _material(check: Check, name: str) -> Material:
+    model = tiny_model(check.work)
+    file = toy_file(check.work, "methods", 90)
+    return prepared(check.work / f"data-{name}", model, 64, train=str(file))
+
+
+def methods(check: Check, share: int) -> None:
+    """Each `METHOD_SHARES`-th of the methods, in bf16."""
+    names = list(all_methods())[share::METHOD_SHARES]
+    material = _material(check, f"methods-{share}")
+    finished = sum(_one(check, material, name, "bf16") for name in names)
+    check.summary = f"{finished} of {len(names)} methods finished without a problem"
+
+
+def precisions(check: Check) -> None:
+    """fp16 with three methods, and float32 with `full`."""
+    material = _material(check, "precisions")
+    cases = [(name, "fp16") for name in RESUMED] + [("full", "fp32")]
+    finished = sum(_one(check, material, name, precision) for name, precision in cases)
+    check.summary = f"{finished} of {len(cases)} runs in fp16 and fp32 without a problem"
+
+
+def _one(check: Check, material: Material, name: str, precision: str) -> bool:
+    """Run a method, hold it to everything, keep what came out; whether nothing was wrong."""
+    title = f"{name} {precision}"
+    if name == "qlora" and find_spec("bitsandbytes") is None:
+        check.note(title, "not run: bitsandbytes is not installed")
+        return True
+    before, start = len(check.problems), time.perf_counter()
+    with check.part(title):
+        folder = check.work / "runs" / title.replace(" ", "-")
+        record, at = run_method(
+            material, folder, name, precision=precision, **_settings(check)
+        )
+        found: dict[str, Any] = {"status": record.status, "error": record.error}
+        check.note(title, found)
+        check.expect(record.status == "finished", f"{title}: {record.status}: {record.error}")
+        if record.status == "finished":
+            found |= _compared(check, material, at, title)
+        found["seconds"] = round(time.perf_counter() - start, 2)
+        check.note(title, found)
+    return len(check.problems) == before
+
+
+def _compared(check: Check, material: Material, at: RunFolder, title: str) -> dict[str, Any]:
+    """Checks of the run and of its saved model; its logits beside those of a CPU in float32."""
+    first = at.record()
+    assert first is not None
+    found: dict[str, Any] = {"warnings": first.warnings}
+    if first.quality.test is not None:
+        found |= {"accuracy": first.quality.test.accuracy, "log_loss": first.quality.test.log_loss}
+    losses = [row["loss"] for row in at.history() if row["kind"] == "train"]
+    if losses:
+        found |= {"first_loss": losses[0], "last_loss": losses[-1]}
+    if first.checks is None:
+        return found  # no encoder
+    quantized = registered(first.method.method).quantized
+    logits = load_file(at.sample_file)["logits"]
+    again = load_trained(at.model, quantized=quantized, dtype=torch.float32, device=CPU)
+    on_cpu = sample_logits(again, material.task.splits["validation"], CPU)
+    error = float((logits - on_cpu).abs().max()) / max(float(on_cpu.std()), 1e-6)
+    precision = "bf16" if quantized else first.train["precision"]
+    found |= {
+        "logits_error": error,
+        "logits_tolerance": TOLERANCE[precision],
+        "same_answers": int((logits.argmax(1) == on_cpu.argmax(1)).sum()),
+        "answers": len(logits),
+    }
+    check.expect(
+        error <= TOLERANCE[precision],
+        f"{title}: logits differ from the CPU's by {error:.3g} of their spread",
+    )
+    check_saved(at, material.folder)
+    record = at.record()
+    assert record is not None
+    assert record.checks is not None
+    for fault in record.checks.faults:
+        check.expect(False, f"{title}: {fault}")
+    if record.checks.reopened is not None:
+        found["reopened"] = record.checks.reopened.logits
+    if record.checks.merged is not None:
+        found["merged"] = record.checks.merged.logits
+    return found
+
+
+def resume(check: Check) -> None:
+    """A run that SIGTERM interrupted, and that is resumed, against one that was left alone."""
+    material, good = _material(check, "resume"), 0
+    for name in RESUMED:
+        before = len(check.problems)
+        with check.part(name):
+            check.note(name, _resumed(check, material, name))
+        good += len(check.problems) == before
+    check.summary = f"{good} of {len(RESUMED)} methods resumed to the same predictions"
+
+
+def _resumed(check: Check, material: Material, name: str) -> dict[str, Any]:
+    settings = {**_settings(check), "precision": "bf16"}
+    config = {"warmup": 0.1, "settle": 0.2, "interval": 1} if name == "adalora" else {}
+    folder = check.work / "resume" / name
+    whole, repeated = (
+        _answers(run_method(material, folder / part, name, config=config, **settings)[1])
+        for part in ("whole", "repeated")
+    )
+
+    def interrupt(step: int) -> None:
+        if step == INTERRUPTED_AT:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    own = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with after_each_step(interrupt):
+            broken, at = run_method(
+                material, folder / "broken", name, config=config, own_process=True, **settings
+            )
+    finally:
+        stop._asked.clear()  # a study's run ends its process here
+        for number, handler in own.items():
+            signal.signal(number, handler)
+    check.expect(broken.status == "interrupted", f"{name}: {broken.status}, not interrupted")
+    check.expect(at.checkpoint.is_dir(), f"{name}: the interrupted run left no checkpoint")
+    again, at = run_method(material, folder / "broken", name, config=config, **settings)
+    check.expect(again.status == "finished", f"{name}: {again.status}: {again.error}")
+    resumed = _answers(at)
+    noise, difference = (float(abs(x - whole).max()) for x in (repeated, resumed))
+    check.expect(
+        difference <= max(2 * noise, 1e-6),
+        f"{name}: resumed, probabilities differ by {difference:.2g}; repeated, by {noise:.2g}",
+    )
+    shutil.rmtree(folder)
+    return {"resumed_difference": difference, "repeated_difference": noise}
+
+
+def _answers(at: RunFolder) -> Any:
+    """(rows, labels) probabilities as the run has written them."""
+    table = at.predictions()
+    return table[[c for c in table if c.startswith("probability_")]].to_numpy()
+
+
