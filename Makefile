@@ -15,7 +15,7 @@ ARGS ?=
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test fuzz crash-test determinism hostile full-disk conformance mutations bench bench-gpu lint format types layers check clean
+.PHONY: help install demo test fuzz crash-test determinism hostile full-disk conformance mutations bench bench-gpu gpu-check lint format types layers check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -67,6 +67,11 @@ bench: $(INSTALLED)  ## against Transformers' Trainer on this machine (an hour);
 
 bench-gpu: $(INSTALLED)  ## the same on a CUDA GPU
 	@$(BIN)/python benchmarks/trainer $(if $(DATA),--data $(DATA)) --out benchmarks/results/gpu.json $(ARGS)
+
+# Of a GPU machine whose own Python has PyTorch: make gpu-check GPU_PYTHON=python3
+GPU_PYTHON ?= $(BIN)/python
+gpu-check: $(if $(filter $(BIN)/%,$(GPU_PYTHON)),$(INSTALLED))  ## tuneoff on a CUDA GPU, checked and measured (6 minutes)
+	@$(GPU_PYTHON) benchmarks/gpu_check --results benchmarks/results/gpu $(ARGS)
 
 lint: $(INSTALLED)  ## check style and format with ruff
 	@$(BIN)/ruff check .
