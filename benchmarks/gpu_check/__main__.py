@@ -97,9 +97,7 @@ def _groups(blocks: list[Block]) -> Iterator[list[Block]]:
             yield list(group)
 
 
-def _isolated(
-    block: Block, device: str, out: Path, work: Path, end: float
-) -> dict[str, Any]:
+def _isolated(block: Block, device: str, out: Path, work: Path, end: float) -> dict[str, Any]:
     """Run one block in a process of its own, and return what it has written."""
     file, log = out / f"{block.name}.json", out / f"{block.name}.log"
     file.unlink(missing_ok=True)
@@ -117,7 +115,7 @@ def _isolated(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            env=_environment(device),
+            env=_environment(one_thread=device == "cpu" or not block.alone),
         )
         try:
             slower = 1 if device == "cuda" else 10  # a dry run may have one core of a busy machine
@@ -151,12 +149,12 @@ def _tail(log: Path) -> list[str]:
     return log.read_text(encoding="utf-8", errors="replace").splitlines()[-TRACEBACK_LINES:]
 
 
-def _environment(device: str) -> dict[str, str]:
+def _environment(*, one_thread: bool) -> dict[str, str]:
     """Of a block's process: the repository's tuneoff, and no look at the network."""
     paths = [str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,
-        **({"OMP_NUM_THREADS": "1"} if device == "cpu" else {}),  # tiny sizes gain nothing by two
+        **({"OMP_NUM_THREADS": "1"} if one_thread else {}),  # beside others, threads only wait
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_OFFLINE": "1",

@@ -86,6 +86,7 @@ def _errors(
     result = {}
     names = ("out", "gradient of query", "gradient of key", "gradient of value")
     for name, one, other in zip(names, found, expected, strict=True):
+        one, other = one.detach(), other.detach()
         if name != "out":
             one, other = one[:, :, :real], other[:, :, :real]
         norm = float(other.norm())

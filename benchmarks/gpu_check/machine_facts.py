@@ -16,7 +16,9 @@ PACKAGES = (
     *("bitsandbytes", "datasets", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn"),
     *("pydantic", "typer", "rich", "jinja2", "plotly", "filelock", "psutil", "nvidia-ml-py"),
 )
-QUERY = "name,uuid,memory.total,driver_version,power.limit,clocks.max.sm,clocks.max.mem,mig.mode.current"
+QUERY = (
+    "name,uuid,memory.total,driver_version,power.limit,clocks.max.sm,clocks.max.mem,mig.mode.current"
+)
 
 
 def versions(check: Check) -> None:

@@ -33,7 +33,7 @@ def memory(check: Check) -> None:
     limits = {
         "half of the activations": (one, weights + spare + (peak - weights) // 2),
         "a fifth of the activations": (one, weights + spare + (peak - weights) // 5),
-        "many test rows": (two, int(peak * 1.1) + spare),
+        "many test rows": (two, weights + spare + (peak - weights) // 5),
         "less than the weights": (one, max(weights // 2, 1 << 20)),
     }
     good = 0

@@ -67,9 +67,7 @@ def _one(check: Check, material: Material, name: str, precision: str) -> bool:
     before, start = len(check.problems), time.perf_counter()
     with check.part(title):
         folder = check.work / "runs" / title.replace(" ", "-")
-        record, at = run_method(
-            material, folder, name, precision=precision, **_settings(check)
-        )
+        record, at = run_method(material, folder, name, precision=precision, **_settings(check))
         found: dict[str, Any] = {"status": record.status, "error": record.error}
         check.note(title, found)
         check.expect(record.status == "finished", f"{title}: {record.status}: {record.error}")
@@ -173,5 +171,3 @@ def _answers(at: RunFolder) -> Any:
     """(rows, labels) probabilities as the run has written them."""
     table = at.predictions()
     return table[[c for c in table if c.startswith("probability_")]].to_numpy()
-
-
