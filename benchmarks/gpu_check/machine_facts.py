@@ -17,7 +17,8 @@ PACKAGES = (
     *("pydantic", "typer", "rich", "jinja2", "plotly", "filelock", "psutil", "nvidia-ml-py"),
 )
 QUERY = (
-    "name,uuid,memory.total,driver_version,power.limit,clocks.max.sm,clocks.max.mem,mig.mode.current"
+    "name,uuid,memory.total,driver_version,power.limit,"
+    "clocks.max.sm,clocks.max.mem,mig.mode.current"
 )
 
 
