@@ -15,6 +15,9 @@ from tuneoff.model.packing import Packing
 LENGTHS = [1, 2, 3, 7, 8, 9, 15, 16, 31, 33, 64, 65, 100, 127, 129, 200, 256, 300, 384, 511, 512]
 UNIFORM = {"all 512": [512] * 4, "all 1": [1] * 8, "all 26": [26] * 8}
 SIZES = (16, 26, 32, 64)
+SPARE = 37
+"""Places at the end of a row that hold no text, where the engine rounds its size up."""
+
 HEADS = 4
 MOST = {torch.bfloat16: 0.012, torch.float16: 0.0015, torch.float32: 2e-3}
 """Largest relative error: some three roundings of the type, or of TF32."""
@@ -23,7 +26,8 @@ MOST = {torch.bfloat16: 0.012, torch.float16: 0.0015, torch.float32: 2e-3}
 def varlen(check: Check) -> None:
     """Forward and backward for each head size, type and form; then the raw kernel's limits."""
     lengths = LENGTHS if check.on_gpu else [x for x in LENGTHS if x < 70]
-    cases = [(size, torch.bfloat16, first, "mixed") for size in SIZES for first in (False, True)]
+    forms = [(name, first) for name in ("mixed", "mixed, spare places") for first in (False, True)]
+    cases = [(size, torch.bfloat16, first, name) for size in SIZES for name, first in forms]
     cases += [(64, torch.float16, first, "mixed") for first in (False, True)]
     cases += [(32, torch.float32, False, "mixed")]
     cases += [(size, torch.bfloat16, False, name) for size in (32, 64) for name in UNIFORM]
@@ -32,8 +36,8 @@ def varlen(check: Check) -> None:
         form = "first tokens" if first else "all tokens"
         title = f"head size {size}, {str(dtype)[6:]}, {form}, lengths {name}"
         with check.part(title):
-            chosen = lengths if name == "mixed" else UNIFORM[name]
-            errors[title] = _errors(check.device, chosen, size, dtype, first)
+            chosen, spare = UNIFORM.get(name, lengths), SPARE if "spare" in name else None
+            errors[title] = _errors(check.device, chosen, size, dtype, first, spare)
             check.note("relative_errors", errors)
             for tensor, error in errors[title].items():
                 most = MOST[dtype]
@@ -47,14 +51,21 @@ def varlen(check: Check) -> None:
 
 
 def _errors(
-    device: torch.device, lengths: list[int], size: int, dtype: torch.dtype, first: bool
+    device: torch.device,
+    lengths: list[int],
+    size: int,
+    dtype: torch.dtype,
+    first: bool,
+    spare: int | None,
 ) -> dict[str, float]:
     """||found - expected|| / ||expected|| of the output and of each gradient.
 
     Where the expected gradient is zero (texts of one token), over that of the output's gradient.
     """
     module = nn.Identity()
-    packing = Packing(lengths, device, frozenset({module}) if first else frozenset())
+    last = frozenset({module}) if first else frozenset()
+    packing = Packing(lengths, device, last, spare=spare)
+    starts = packing.starts[: len(lengths)]
     tokens, real = sum(lengths) + packing.spare, sum(lengths)
     draw = torch.Generator(device.type).manual_seed(0)
     q, k, v, d_out = (
@@ -64,7 +75,7 @@ def _errors(
     d_out = d_out.transpose(1, 2).contiguous()
     if first:
         only = torch.zeros(tokens, 1, 1, device=device, dtype=dtype)
-        only[packing.starts] = 1
+        only[starts] = 1
         d_out = d_out * only
     d_out[:, real:] = 0
     for x in (q, k, v):
@@ -79,7 +90,7 @@ def _errors(
         *torch.autograd.grad(expected_out, doubles, d_out[:, :real].double()),
     ]
     if first:
-        found[0], expected[0] = (x[:, packing.starts] for x in (found[0], expected[0]))
+        found[0], expected[0] = (x[:, starts] for x in (found[0], expected[0]))
     else:
         found[0] = found[0][:, :real]
     whole = float(d_out.double().norm())
