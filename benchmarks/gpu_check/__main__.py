@@ -38,12 +38,15 @@ HERE = Path(__file__).parent
 SOURCE = HERE.parents[1] / "src"
 TRACEBACK_LINES = 15
 
+_at_work: list[subprocess.Popen[bytes]] = []
+"""Processes of blocks that were started."""
+
 
 def main() -> None:
     asked = _arguments()
     if asked.block:
         raise SystemExit(run_block(asked.block, asked.device, asked.out, asked.work))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that blocks end with the check
+    signal.signal(signal.SIGTERM, _end)
     out: Path = asked.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     budget = asked.budget or (360 if asked.device == "cuda" else 3600)
@@ -117,6 +120,7 @@ def _isolated(block: Block, device: str, out: Path, work: Path, end: float) -> d
             start_new_session=True,
             env=_environment(one_thread=device == "cpu" or not block.alone),
         )
+        _at_work.append(process)
         try:
             slower = 1 if device == "cuda" else 10  # a dry run may have one core of a busy machine
             process.wait(timeout=min(block.timeout * slower, left))
@@ -124,13 +128,26 @@ def _isolated(block: Block, device: str, out: Path, work: Path, end: float) -> d
         except subprocess.TimeoutExpired:
             ended = f"stopped after {time.monotonic() - start:.0f} s"
         finally:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill(process)
             process.wait()
+            _at_work.remove(process)
     result = json.loads(file.read_text()) if file.is_file() else {}
     if result.get("status", "running") == "running":
         result |= {"status": "broken", "summary": ended, "log": _tail(log)}
     return _told(block, file, result, time.monotonic() - start)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a block's process and those of its session."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end(*_: object) -> None:
+    """On SIGTERM, end the blocks at work with the check; their findings so far are on disk."""
+    for process in _at_work:
+        _kill(process)
+    os._exit(143)
 
 
 def _told(block: Block, file: Path, result: dict[str, Any], seconds: float) -> dict[str, Any]:
