@@ -45,10 +45,10 @@ BLOCKS = (
         Block(f"methods-{i + 1}", "methods:methods", 120, options={"share": i})
         for i in range(METHOD_SHARES)
     ),
-    Block("resume", "methods:resume", 90),
+    Block("resume", "methods:resume", 150),
     Block("precisions", "methods:precisions", 90),
     Block("memory", "memory:memory", 90),
-    Block("compare", "studies:compare", 120),
+    Block("compare", "studies:compare", 120, alone=True),
     Block("synchronisations", "steps:synchronisations", 90),
     _trainer("snli", "full", 8, 300),
     _trainer("snli", "lora", 8, 300),

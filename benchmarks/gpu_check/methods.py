@@ -69,6 +69,7 @@ def _one(check: Check, material: Material, name: str, precision: str) -> bool:
         folder = check.work / "runs" / title.replace(" ", "-")
         record, at = run_method(material, folder, name, precision=precision, **_settings(check))
         found: dict[str, Any] = {"status": record.status, "error": record.error}
+        found["parts"] = {k: round(v, 3) for k, v in record.cost.parts.items()}
         check.note(title, found)
         check.expect(record.status == "finished", f"{title}: {record.status}: {record.error}")
         if record.status == "finished":

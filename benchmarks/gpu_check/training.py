@@ -37,7 +37,14 @@ def side_by_side(check: Check, texts: str, method: str, batch_size: int, steps: 
     sides: dict[str, dict[str, Any]] = {}
     for side, script in SIDES.items():
         file = folder / f"{side}.json"
-        case.write(file, side=side, folder=str(folder), model=str(model), device=check.device_type)
+        case.write(
+            file,
+            side=side,
+            folder=str(folder),
+            model=str(model),
+            device=check.device_type,
+            details=True,
+        )
         with check.part(side):
             sides[side] = _measured(TRAINER / script, file)
             check.note(side, sides[side])

@@ -86,6 +86,8 @@ def main() -> None:
         "macro_f1": record.quality.test.macro_f1 if case.test_rows else None,
         "flops_utilization": cost.flops_utilization,
     }
+    if more.get("details"):
+        result |= {"parts": cost.parts, "memory": cost.memory, "warnings": record.warnings}
     print(json.dumps(result))
 
 

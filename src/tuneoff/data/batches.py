@@ -71,17 +71,8 @@ def cuda_places(tokens: int) -> int:
     Few different sizes occur, so that a CUDA graph per size is worth its capture: multiples of 64,
     from 2,048 tokens on of 1/16 to 1/32 of the size.
     """
-    step = _step_of_places(tokens)
+    step = max(64, (1 << tokens.bit_length()) // 32)
     return (tokens // step + 1) * step
-
-
-def _step_of_places(tokens: int) -> int:
-    return max(64, (1 << tokens.bit_length()) // 32)
-
-
-def most_spare(places: int) -> int:
-    """Most spare places that a packed row of `cuda_places` can have."""
-    return _step_of_places(places)
 
 
 @dataclass(frozen=True)
@@ -154,7 +145,8 @@ class Staging:
         states = batch.states
         if states is not None and states.device != device:
             states = states.pin_memory().to(device, non_blocking=True)
-        return replace(batch, states=states, **self.views(into))
+        views: dict[str, Any] = {**self.views(into)}
+        return replace(batch, states=states, **views)
 
 
 def batch(split: Split, rows: npt.NDArray[np.int64]) -> Batch:

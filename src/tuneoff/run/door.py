@@ -35,6 +35,7 @@ from tuneoff.scores import blind_warnings
 from tuneoff.spec import RunSpec
 from tuneoff.store import RunFolder, disk_trouble
 from tuneoff.train import stop
+from tuneoff.train.graphs import compute_stream
 from tuneoff.train.journal import Emit, Journal
 from tuneoff.train.loop import micro_batch_tokens
 from tuneoff.train.rate import learning_rate
@@ -117,7 +118,8 @@ def _attempted(
                 job = replace(job, whole=open_task(whole, ["train"]).splits["train"])
             if profile:
                 job = replace(job, trace=Trace(folder.profile, job.device))
-            run_encoder(job, outcome, journal)
+            with compute_stream(job.device):
+                run_encoder(job, outcome, journal)
     except Exception as problem:
         status = _status(problem)
         traceback.print_exc()  # into the run's log

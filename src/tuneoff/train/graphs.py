@@ -1,10 +1,10 @@
 """Whole optimizer steps as CUDA graphs.
 
-A step of BERT-base launches some 800 kernels. At a batch of 8 short texts the GPU needs about 3 ms
-for them and the processor 10 ms or more to launch them one by one; a graph is one launch. A graph
-has fixed shapes and addresses, so there is one for each size of the packed row (`cuda_places`)
-and number of texts, captured when that size occurs for the third time: the steps before it warm up
-what kernels allocate once. All graphs share a memory pool.
+A step of BERT-base launches some 900 kernels. At a batch of 8 short texts an H200 needs 4 ms for
+them, and the processor 30 ms to launch them one by one (`make gpu-check`); a graph is one launch.
+A graph has fixed shapes and addresses, so there is one for each common size of the packed row
+(`cuda_places`); a batch of a rare size takes the graph of a larger one. All graphs share a memory
+pool.
 """
 
 from __future__ import annotations
@@ -12,26 +12,65 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tuneoff.data.batches import Batch, Staging, most_spare
+from tuneoff.data.batches import Batch, Staging
 from tuneoff.methods.base import Hook
 from tuneoff.model.packed import Classifier
 from tuneoff.train.optimizer import Optimizer
 
 log = logging.getLogger(__name__)
 
-CAPTURE_AT = 3
-"""Occurrence of a size at which its graph is captured."""
+WARM_UP = 2
+"""Steps that are taken kernel by kernel before the first capture: they allocate what is allocated
+once, AdamW's moments among it."""
 
 WORTH = 20
 """Replays that a capture must be expected to serve: it takes as long as some ten steps."""
 
+MOST_SPARE = 2.0
+"""A batch takes the graph of a larger size up to this multiple of its own."""
+
 Compute = Callable[[Batch], Tensor]
+
+
+@contextmanager
+def compute_stream(device: torch.device) -> Iterator[None]:
+    """Work on a stream of its own on a CUDA `device`, since the default one cannot be captured.
+
+    Everything of a run shares it: cuBLAS keeps 32 MB or more for each stream that it works on.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    default, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    stream.wait_stream(default)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        default.wait_stream(stream)
+
+
+@dataclass(frozen=True)
+class _Size:
+    """What a graph depends on."""
+
+    layout: Staging
+    pooled: bool | None
+    """Whether the batch brings states of first tokens alone; None: it brings none."""
+
+    def can_serve(self, other: _Size) -> bool:
+        """Whether a batch of size `other` fits into a graph of this one without much waste."""
+        own, its = self.layout, other.layout
+        same = replace(own, places=its.places) == its and self.pooled == other.pooled
+        return same and its.places <= own.places <= MOST_SPARE * its.places
 
 
 @dataclass(frozen=True)
@@ -48,16 +87,12 @@ class _Captured:
 class StepGraphs:
     """Captures and replays steps; `compute` is all that a step computes on the device."""
 
-    def __init__(self, compute: Compute, device: torch.device, total: int, longest: int) -> None:
-        """`total`: steps of the training; `longest`: tokens of its longest text."""
+    def __init__(self, compute: Compute, device: torch.device, total: int) -> None:
+        """`total`: steps of the training."""
         self._compute, self._device, self._total = compute, device, total
-        self._longest = longest
-        self._seen: Counter[tuple[object, ...]] = Counter()
-        self._steps = 0
-        self._captured: dict[tuple[object, ...], _Captured] = {}
-        self._pool: object | None = None
-        self.capture_seconds = 0.0
-        self.replays = 0
+        self._seen: Counter[_Size] = Counter()
+        self._captured: dict[_Size, _Captured] = {}
+        self._pool: Any = None
         self.failure: str | None = None
         """Why no more graphs are captured; None: nothing failed."""
 
@@ -82,53 +117,56 @@ class StepGraphs:
 
         `number`: of the step, counted from 1.
         """
-        layout = Staging.of(batch)
-        states = None if batch.states is None else len(batch.states) == len(batch.lengths)
-        key = (layout, states)
-        self._seen[key] += 1
-        self._steps += 1
-        found = self._captured.get(key)
-        if found is None:
-            if self.failure is not None or self._seen[key] < CAPTURE_AT:
-                return None
-            expected = (self._total - number) * self._seen[key] / self._steps
-            if expected < WORTH:
-                return None
-            found = self._capture(batch, layout, pooled=states)
-            if found is None:
-                return None
-            self._captured[key] = found
-        sent = layout.send(batch, self._device, found.block)
+        states = batch.states
+        pooled = None if states is None else len(states) == len(batch.lengths)
+        size = _Size(Staging.of(batch), pooled)
+        self._seen[size] += 1
+        if size not in self._captured and self._is_worth_it(size, number):
+            self._capture(batch, size)
+        size = self._serving(size)
+        found = self._captured.get(size)
+        if found is None or self.failure is not None:
+            return None
+        sent = size.layout.send(batch, self._device, found.block)
         if found.states is not None:
             assert sent.states is not None
             found.states[: len(sent.states)].copy_(sent.states)
         found.graph.replay()
-        self.replays += 1
         return found.value.clone()  # the next replay writes to the same place
 
-    def _capture(self, batch: Batch, layout: Staging, pooled: bool | None) -> _Captured | None:
-        """Record a step over a batch like `batch`; nothing is computed yet. None if that fails."""
+    def _is_worth_it(self, size: _Size, number: int) -> bool:
+        steps = self._seen.total()
+        expected = (self._total - number) * self._seen[size] / steps
+        return self.failure is None and steps > WARM_UP and expected >= WORTH
+
+    def _serving(self, size: _Size) -> _Size:
+        """The smallest captured size for a batch of `size`."""
+        able = [other for other in self._captured if other.can_serve(size)]
+        return min(able, key=lambda other: other.layout.places, default=size)
+
+    def _capture(self, batch: Batch, size: _Size) -> None:
+        """Record a step over a batch like `batch`; nothing is computed yet."""
         start = time.perf_counter()
+        layout, stream = size.layout, torch.cuda.current_stream(self._device)
         block = torch.empty(layout.bytes, dtype=torch.uint8, device=self._device)
         inputs = layout.send(batch, self._device, block)
         states = None
         if inputs.states is not None:
-            rows = layout.texts if pooled else layout.places
+            rows = layout.texts if size.pooled else layout.places
             states = inputs.states.new_zeros(rows, inputs.states.shape[1])
             inputs = replace(inputs, states=states)
-        # The graph serves every batch of this layout, also one with longer texts than this one.
-        bound = max(self._longest, most_spare(layout.places))
-        inputs = replace(inputs, bound=bound)
+        # The graph serves every batch that fits, whatever the lengths of its texts.
+        inputs = replace(inputs, bound=layout.places)
         graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize(self._device)
+        on_default = stream == torch.cuda.default_stream(self._device)
         try:
-            with torch.cuda.graph(graph, pool=self._pool):
+            with torch.cuda.graph(graph, self._pool, None if on_default else stream):
                 value = self._compute(inputs)
         except RuntimeError as problem:
             self.failure = f"{type(problem).__name__}: {problem}"
             log.warning("CUDA graphs are switched off: %s", self.failure)
-            return None
+            return
         self._pool = graph.pool()
-        torch.cuda.synchronize(self._device)
-        self.capture_seconds += time.perf_counter() - start
-        return _Captured(graph, block, states, value)
+        self._captured[size] = _Captured(graph, block, states, value)
+        seconds = time.perf_counter() - start
+        log.info("captured a step of %d places in %.2f s", layout.places, seconds)

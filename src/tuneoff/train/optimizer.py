@@ -83,7 +83,7 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step, for a weight of the run's own pace; in fp16 this waits for the device."""
+        """Of the next step, for a weight of the run's own pace; in fp16 it waits for the device."""
         return self._base_rate * self._factors[self.steps_done()]
 
     def last_learning_rate(self) -> float:
@@ -122,19 +122,21 @@ class Optimizer:
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of `loss` to that of the step."""
         torch.autograd.backward(self._scaler.scale(loss))
-        found = [(w.grad, m) for w, m in self._lowered if w.grad is not None]
+        gradients: list[Tensor] = []
+        buffers: list[Tensor] = []
         for weight, master in self._lowered:
-            if master.grad is None and weight.grad is not None:
-                master.grad = torch.zeros_like(master)
-            elif weight.grad is None and self._first_piece and master.grad is not None:
+            if weight.grad is not None:
+                if master.grad is None:  # and kept: new memory costs a page fault per 4 KB
+                    master.grad = torch.zeros_like(master)
+                gradients.append(weight.grad)
+                buffers.append(master.grad)
+            elif self._first_piece and master.grad is not None:
                 master.grad.zero_()
             weight.grad = None
-        if found:  # the buffers are kept: new memory costs a page fault per 4 KB
-            gradients, buffers = [g for g, _ in found], [m.grad for _, m in found]
-            if self._first_piece:
-                torch._foreach_copy_(buffers, gradients)
-            else:
-                torch._foreach_add_(buffers, gradients)
+        if gradients and self._first_piece:
+            torch._foreach_copy_(buffers, gradients)
+        elif gradients:
+            torch._foreach_add_(buffers, gradients)
         self._first_piece = False
 
     def forget(self) -> None:
@@ -165,7 +167,8 @@ class Optimizer:
             gradients = [t.grad for t in self._trained if t.grad is not None]
             norm = nn.utils.get_total_norm(gradients, foreach=True)
             # AdamW divides the gradient by this while it reads it, without a pass of its own.
-            self._adamw.grad_scale = (norm / self._max_norm).clamp_min(1.0)
+            scale = (norm / self._max_norm).clamp_min(1.0)
+            self._adamw.grad_scale = scale  # type: ignore[attr-defined]
             self._adamw.step()
             return
         norm = nn.utils.clip_grad_norm_(self._trained, self._max_norm, foreach=True)

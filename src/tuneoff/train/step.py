@@ -51,8 +51,7 @@ class Steps:
         `total`: optimizer steps of the training.
         """
         if StepGraphs.can_hold(self.classifier, self.optimizer, self.hook, self.device):
-            lengths = self.rows.tokens.lengths[self.rows.positions]
-            self.graphs = StepGraphs(self._whole_step, self.device, total, int(lengths.max()))
+            self.graphs = StepGraphs(self._whole_step, self.device, total)
 
     def __call__(self, chosen: Rows, number: int, fits: int) -> tuple[Tensor, int]:
         """Take step `number`, counted from 1, over the rows `chosen`.
