@@ -3,10 +3,10 @@
     python benchmarks/gpu_check [--out FOLDER] [--results FOLDER] [--blocks a,b] [--budget SECONDS]
                                 [--device cuda|cpu]
 
-Each block runs in a process of its own with a timeout of its own, and a block that fails stops no
-other. Its result is FOLDER/<block>.json as soon as it ends, its output FOLDER/<block>.log. All
-results together are <card>-<date>.json, in the folder of `--results`. With `--device cpu` the check
-is a dry run with tiny sizes, in which blocks that need a GPU say so.
+Each block runs in a forked process of its own with a timeout of its own, and a block that fails
+stops no other. Its result is FOLDER/<block>.json as soon as it ends, its output FOLDER/<block>.log.
+All results together are <card>-<date>.json, in the folder of `--results`. With `--device cpu` the
+check is a dry run with tiny sizes, in which blocks that need a GPU say so.
 
 Nothing is needed but the repository and the packages that tuneoff itself needs; models have random
 weights, and rows are drawn. Everything works offline.
@@ -19,34 +19,31 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from blocks import BLOCKS, Block, chosen
 from check import Check, NeedsGpu, write_json
+from forked import Forked
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1] / "src"
 TRACEBACK_LINES = 15
 
-_at_work: list[subprocess.Popen[bytes]] = []
-"""Processes of blocks that were started."""
-
 
 def main() -> None:
     asked = _arguments()
-    if asked.block:
-        raise SystemExit(run_block(asked.block, asked.device, asked.out, asked.work))
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+    if asked.device == "cpu":
+        os.environ["OMP_NUM_THREADS"] = "1"  # tiny sizes gain nothing by two
+    _preload()
     out: Path = asked.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     budget = asked.budget or (360 if asked.device == "cuda" else 3600)
@@ -54,12 +51,16 @@ def main() -> None:
     done: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as work:
         for group in _groups(blocks):
-            # Blocks that measure no speed share the GPU; what limits them is their start.
-            with ThreadPoolExecutor(len(group) if asked.device == "cuda" else 1) as pool:
-                arguments = (asked.device, out, Path(work), end)
-                running = {b.name: pool.submit(_isolated, b, *arguments) for b in group}
-                for name, result in running.items():
-                    done[name] = result.result()
+            if time.monotonic() + 5 > end:
+                unspent = {"status": "not run", "summary": "the budget of seconds was spent"}
+                done |= {b.name: _told(b, out / f"{b.name}.json", unspent, 0.0) for b in group}
+                continue
+            # Blocks that measure no speed share the GPU; what limits them is the host.
+            parts = [group] if asked.device == "cuda" else [[block] for block in group]
+            for part in parts:
+                running = [(b, _start(b, asked.device, out, Path(work))) for b in part]
+                for block, process in running:
+                    done[block.name] = _finish(block, process, asked.device, out, end)
                     merged = _merge(asked.device, {b.name: done.get(b.name) for b in blocks})
                     write_json(out / merged["name"], merged)
     print(f"\nAll results: {out / merged['name']}")
@@ -82,9 +83,25 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--blocks", help="names or beginnings of names, separated by commas")
     parser.add_argument("--budget", type=float, help="seconds for all blocks [360]")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--block", help=argparse.SUPPRESS)  # of the process of one block
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def _preload() -> None:
+    """Import once, in the process that forks, what each block and both sides need.
+
+    A cold start of PyTorch, Transformers and their Trainer takes 20 s on some machines.
+    """
+    start = time.monotonic()
+    sys.path.insert(0, str(SOURCE))
+    paths = [str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # of the commands that a block starts
+    from tuneoff.launch.worker import load_engine
+
+    load_engine()
+    import transformers
+
+    assert transformers.Trainer is not None  # imported at this moment, as the peer needs it
+    print(f"Imports: {time.monotonic() - start:.1f} s", flush=True)
 
 
 def _names() -> str:
@@ -100,54 +117,21 @@ def _groups(blocks: list[Block]) -> Iterator[list[Block]]:
             yield list(group)
 
 
-def _isolated(block: Block, device: str, out: Path, work: Path, end: float) -> dict[str, Any]:
-    """Run one block in a process of its own, and return what it has written."""
-    file, log = out / f"{block.name}.json", out / f"{block.name}.log"
-    file.unlink(missing_ok=True)
-    left = end - time.monotonic()
-    if left < 5:
-        result = {"status": "not run", "summary": "the budget of seconds was spent"}
-        return _told(block, file, result, 0.0)
-    command = [sys.executable, str(HERE), "--block", block.name, "--device", device]
-    command += ["--out", str(out), "--work", str(work)]
-    start = time.monotonic()
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            command,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            env=_environment(one_thread=device == "cpu" or not block.alone),
-        )
-        _at_work.append(process)
-        try:
-            slower = 1 if device == "cuda" else 10  # a dry run may have one core of a busy machine
-            process.wait(timeout=min(block.timeout * slower, left))
-            ended = f"its process ended with code {process.returncode}"
-        except subprocess.TimeoutExpired:
-            ended = f"stopped after {time.monotonic() - start:.0f} s"
-        finally:
-            _kill(process)
-            process.wait()
-            _at_work.remove(process)
+def _start(block: Block, device: str, out: Path, work: Path) -> Forked:
+    (out / f"{block.name}.json").unlink(missing_ok=True)
+    return Forked(lambda: run_block(block, device, out, work), out / f"{block.name}.log")
+
+
+def _finish(block: Block, process: Forked, device: str, out: Path, end: float) -> dict[str, Any]:
+    """Wait for a block, and return what it has written."""
+    file = out / f"{block.name}.json"
+    slower = 1 if device == "cuda" else 10  # a dry run may have one core of a busy machine
+    ended = process.wait(min(block.timeout * slower, max(0.0, end - time.monotonic())))
     result = json.loads(file.read_text()) if file.is_file() else {}
     if result.get("status", "running") == "running":
-        result |= {"status": "broken", "summary": ended, "log": _tail(log)}
-    return _told(block, file, result, time.monotonic() - start)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a block's process and those of its session."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _end(*_: object) -> None:
-    """On SIGTERM, end the blocks at work with the check; their findings so far are on disk."""
-    for process in _at_work:
-        _kill(process)
-    os._exit(143)
+        tail = process.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        result |= {"status": "broken", "summary": ended, "log": tail[-TRACEBACK_LINES:]}
+    return _told(block, file, result, process.seconds)
 
 
 def _told(block: Block, file: Path, result: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -160,23 +144,6 @@ def _told(block: Block, file: Path, result: dict[str, Any], seconds: float) -> d
     lines += [f"    | {line}" for line in shown[-TRACEBACK_LINES:]]
     print("\n".join(lines), flush=True)
     return result
-
-
-def _tail(log: Path) -> list[str]:
-    return log.read_text(encoding="utf-8", errors="replace").splitlines()[-TRACEBACK_LINES:]
-
-
-def _environment(*, one_thread: bool) -> dict[str, str]:
-    """Of a block's process: the repository's tuneoff, and no look at the network."""
-    paths = [str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        **os.environ,
-        **({"OMP_NUM_THREADS": "1"} if one_thread else {}),  # beside others, threads only wait
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONUNBUFFERED": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "true",
-    }
 
 
 def _merge(device: str, results: dict[str, dict[str, Any] | None]) -> dict[str, Any]:
@@ -194,10 +161,9 @@ def _merge(device: str, results: dict[str, dict[str, Any] | None]) -> dict[str, 
     }
 
 
-def run_block(name: str, device: str, out: Path, work: Path) -> int:
+def run_block(block: Block, device: str, out: Path, work: Path) -> int:
     """The process of one block: do its work, and write how it ended."""
-    block = next(b for b in BLOCKS if b.name == name)
-    check = Check(device, out / f"{name}.json", work)
+    check = Check(device, out / f"{block.name}.json", work)
     check.write("running")
     try:
         if check.on_gpu:

@@ -50,14 +50,14 @@ BLOCKS = (
     Block("memory", "memory:memory", 90),
     Block("compare", "studies:compare", 120, alone=True),
     Block("synchronisations", "steps:synchronisations", 90),
-    _trainer("snli", "full", 8, 300),
-    _trainer("snli", "lora", 8, 300),
-    _trainer("snli", "full", 32, 200),
+    _trainer("snli", "full", 8, 150),
     _trainer("imdb", "full", 32, 120),
-    _trainer("imdb", "lora", 32, 120),
-    _trainer("imdb", "qlora", 16, 120),
     Block("profile-snli-full-8", "steps:profile", 60, alone=True, options={"texts": "snli"}),
     Block("profile-reviews-full-32", "steps:profile", 60, alone=True, options={"texts": "imdb"}),
+    _trainer("snli", "lora", 8, 150),
+    _trainer("imdb", "lora", 32, 120),
+    _trainer("snli", "full", 32, 150),
+    _trainer("imdb", "qlora", 16, 120),
 )
 
 

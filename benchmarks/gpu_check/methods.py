@@ -16,6 +16,7 @@ from engine import Material, after_each_step, prepared, run_method
 from models import tiny_model, toy_file
 from safetensors.torch import load_file
 
+from tuneoff.launch import bitsandbytes
 from tuneoff.methods import method as registered
 from tuneoff.methods import methods as all_methods
 from tuneoff.model.contract import TOLERANCE, sample_logits
@@ -61,6 +62,8 @@ def precisions(check: Check) -> None:
 def _one(check: Check, material: Material, name: str, precision: str) -> bool:
     """Run a method, hold it to everything, keep what came out; whether nothing was wrong."""
     title = f"{name} {precision}"
+    if name == "qlora":
+        bitsandbytes.reveal()
     if name == "qlora" and find_spec("bitsandbytes") is None:
         check.note(title, "not run: bitsandbytes is not installed")
         return True

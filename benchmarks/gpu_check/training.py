@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import runpy
 import shutil
-import subprocess
 import sys
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -14,7 +13,10 @@ from typing import Any
 
 import pandas as pd
 from check import Check
+from forked import Forked
 from models import base_model, drawn_rows
+
+from tuneoff.launch import bitsandbytes
 
 TRAINER = Path(__file__).parents[1] / "trainer"
 SIDES = {"tuneoff": "ours.py", "expert": "peer.py"}
@@ -22,6 +24,8 @@ SIDES = {"tuneoff": "ours.py", "expert": "peer.py"}
 
 def side_by_side(check: Check, texts: str, method: str, batch_size: int, steps: int) -> None:
     """Step time, throughput and peak memory of both; the first tenth of the steps is warm-up."""
+    if method == "qlora":
+        bitsandbytes.reveal()
     if method == "qlora" and find_spec("bitsandbytes") is None:
         check.summary = "not run: bitsandbytes is not installed"
         return
@@ -31,8 +35,15 @@ def side_by_side(check: Check, texts: str, method: str, batch_size: int, steps: 
     steps = steps if check.on_gpu else 5
     case = Case(texts, method, "bert-base", batch_size, train_rows=batch_size * steps, rate=2e-5)
     check.note("case", asdict(case))
-    model = base_model(check.work, small=not check.on_gpu)
     folder = check.work / check.file.stem
+    folder.mkdir(parents=True)
+    small, log = not check.on_gpu, folder / "model.log"
+    # In a process of its own: a process that has computed cannot be forked for the two sides.
+    made = Forked(lambda: print(base_model(check.work, small=small)), log)
+    ended = made.wait(120)
+    model = Path(log.read_text(encoding="utf-8").strip().splitlines()[-1])
+    if not model.is_dir():
+        raise RuntimeError(f"no model: {ended}")
     _write_rows(check, texts, folder, case.train_rows)
     sides: dict[str, dict[str, Any]] = {}
     for side, script in SIDES.items():
@@ -46,7 +57,7 @@ def side_by_side(check: Check, texts: str, method: str, batch_size: int, steps: 
             details=True,
         )
         with check.part(side):
-            sides[side] = _measured(TRAINER / script, file)
+            sides[side] = _measured(TRAINER / script, file, 60 if check.on_gpu else 600)
             check.note(side, sides[side])
     shutil.rmtree(folder)
     if len(sides) == len(SIDES):
@@ -55,7 +66,6 @@ def side_by_side(check: Check, texts: str, method: str, batch_size: int, steps: 
 
 def _write_rows(check: Check, texts: str, folder: Path, rows: int) -> None:
     source = drawn_rows(check.work, texts, small=not check.on_gpu)
-    folder.mkdir(parents=True)
     for split in ("train", "validation", "test"):
         frame = pd.read_csv(source / f"{split}.csv")
         if split == "train":
@@ -63,19 +73,22 @@ def _write_rows(check: Check, texts: str, folder: Path, rows: int) -> None:
         frame.to_csv(folder / f"{split}.csv", index=False)
 
 
-def _measured(script: Path, file: Path) -> dict[str, Any]:
-    ended = subprocess.run(
-        [sys.executable, str(script), str(file)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ,
-    )
-    sys.stderr.write(ended.stderr)
-    if ended.returncode:
-        raise RuntimeError("\n".join(ended.stderr.strip().splitlines()[-15:])[-1500:])
-    result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+def _measured(script: Path, file: Path, seconds: float) -> dict[str, Any]:
+    """What `script` prints as its last line for the case in `file`."""
+    process = Forked(lambda: _script(script, file), file.with_suffix(".log"))
+    ended = process.wait(seconds)
+    lines = process.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    sys.stderr.write("\n".join(lines) + "\n")
+    try:
+        result: dict[str, Any] = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        raise RuntimeError("\n".join([ended, *lines[-15:]])[-1500:]) from None
     return result
+
+
+def _script(script: Path, file: Path) -> None:
+    sys.argv = [str(script), str(file)]
+    runpy.run_path(str(script), run_name="__main__")
 
 
 def _compare(check: Check, sides: dict[str, dict[str, Any]]) -> None:

@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from tuneoff.errors import BadInput, Fault, FaultList
+from tuneoff.launch import bitsandbytes
+from tuneoff.methods import method
 from tuneoff.spec import DataSpec
 from tuneoff.store import RunFolder, disk_trouble
 
@@ -88,13 +90,15 @@ def fit(request: Request, send: Send) -> None:
     from tuneoff.model.load import check_fits
     from tuneoff.model.source import hidden_size
 
+    if any(method(chosen).quantized for _, chosen, _ in request["methods"]):
+        bitsandbytes.reveal()
     model = Path(request["model_path"])
     task = open_task(Path(request["task_path"]))
     longest = max(int(split.tokens.lengths.max()) for split in task.splits.values())
     faults: list[Fault] = []
-    for name, method, config in request["methods"]:
+    for name, chosen, config in request["methods"]:
         try:
-            check_fits(model, method, config, task.labels, longest=longest)
+            check_fits(model, chosen, config, task.labels, longest=longest)
         except BadInput as error:
             faults += [replace(x, message=f"method {name!r}: {x.message}") for x in error.faults]
     if faults:
@@ -114,8 +118,11 @@ def run(request: Request, send: Send) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     torch.set_num_threads(request["threads"])
+    spec = folder.spec()
+    if method(spec.method).quantized:
+        bitsandbytes.reveal()
     run(
-        folder.spec(),
+        spec,
         folder,
         task_path=Path(request["task_path"]),
         model_path=Path(request["model_path"]),
@@ -150,6 +157,9 @@ def check(request: Request, send: Send) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     send({"event": "progress", "phase": "check"})
+    record = folder.record()
+    if record is not None and method(record.method.method).quantized:
+        bitsandbytes.reveal()
     check_saved(folder, Path(request["task_path"]))
 
 
@@ -164,16 +174,14 @@ def load_engine() -> None:
     """
     # On a CPU it says at import that it lacks kernels which tuneoff does not call.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    bitsandbytes.hide()
+    import peft  # noqa: F401
     import sklearn.metrics  # noqa: F401
     import torch
     import transformers.models.auto.modeling_auto  # noqa: F401
 
     import tuneoff.run  # noqa: F401
 
-    # PEFT imports bitsandbytes, which initialises CUDA, and a fork cannot use what its parent has
-    # initialised: with a GPU each run imports PEFT for itself.
-    if not torch.cuda.is_available():
-        import peft  # noqa: F401
     assert not torch.cuda.is_initialized(), "CUDA is initialised before the fork"
 
     # A million objects of the libraries live until the end: a run need not look through them each
