@@ -91,7 +91,15 @@ def train(
     total = steps_per_epoch * settings.epochs
     seen = _seen_rows(trainee, whole or rows) if device.type == "cpu" else None
     optimizer = Optimizer(
-        classifier.model, masters, settings, learning_rate, total, device, trainee.paces, seen
+        classifier.model,
+        masters,
+        settings,
+        learning_rate,
+        total,
+        device,
+        trainee.paces,
+        seen,
+        keeps_gradients=hook.follows_steps,
     )
     hook.begin(total)
     loss = Loss(

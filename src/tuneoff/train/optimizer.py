@@ -13,6 +13,7 @@ from torch.amp.grad_scaler import GradScaler
 from tuneoff.errors import Diverged
 from tuneoff.methods.base import Pace
 from tuneoff.spec import TrainSpec
+from tuneoff.train.half_gradients import HalfGradients
 from tuneoff.train.seen_rows import SeenRows
 
 
@@ -37,7 +38,10 @@ class Optimizer:
         device: torch.device,
         paces: Mapping[str, Pace] | None = None,
         seen: tuple[str, SeenRows] | None = None,
+        *,
+        keeps_gradients: bool = False,
     ) -> None:
+        """`keeps_gradients`: the masters' gradients are read after `step`."""
         paces = paces or {}
         weights = dict(model.named_parameters())
         self._seen = seen[1] if seen else None
@@ -80,6 +84,10 @@ class Optimizer:
         self._max_norm = train.max_grad_norm or math.inf
         self._device = device
         self._first_piece = True
+        self._halves: HalfGradients | None = None
+        if on_gpu and self._lowered and not half and not keeps_gradients:
+            same = [(weight, weight) for weight in self._same]
+            self._halves = HalfGradients(self._adamw, self._lowered + same)
 
     @property
     def learning_rate(self) -> float:
@@ -119,9 +127,11 @@ class Optimizer:
         """Whether some weights begin to train in a later step."""
         return bool(self._waiting)
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradient of `loss` to that of the step."""
+    def backward(self, loss: Tensor, *, is_whole: bool = False) -> None:
+        """Add the gradient of `loss` to that of the step; `is_whole`: it is all of it."""
         torch.autograd.backward(self._scaler.scale(loss))
+        if is_whole and self._halves is not None:
+            return
         gradients: list[Tensor] = []
         buffers: list[Tensor] = []
         for weight, master in self._lowered:
@@ -161,6 +171,9 @@ class Optimizer:
     def change_masters(self) -> None:
         """Clip the gradient and let AdamW change the masters; the part of a step that a CUDA graph
         can hold."""
+        if self._halves is not None and self._first_piece:
+            self._halves.step((self._halves.norm() / self._max_norm).clamp_min(1.0))
+            return
         if self._scaler.is_enabled():
             self._scaler.unscale_(self._adamw)
         if self._device.type == "cuda" and not self._scaler.is_enabled():
@@ -170,6 +183,9 @@ class Optimizer:
             scale = (norm / self._max_norm).clamp_min(1.0)
             self._adamw.grad_scale = scale  # type: ignore[attr-defined]
             self._adamw.step()
+            if self._halves is not None:  # most steps need no gradient in float32
+                for _, master in self._lowered:
+                    master.grad = None
             return
         norm = nn.utils.clip_grad_norm_(self._trained, self._max_norm, foreach=True)
         if self._device.type == "cpu" and not self._scaler.is_enabled() and not norm.isfinite():
@@ -287,7 +303,9 @@ class Optimizer:
         return moments + sum(master.nbytes for _, master in self._lowered) + sum(copies)
 
     def gradient_bytes(self) -> int:
-        """Of the step's float32 gradient."""
+        """Of the step's gradient: float32, but on a GPU in the weights' own type."""
+        if self._halves is not None:
+            return self._halves.bytes
         return sum(4 * t.numel() for t in self._trained)
 
 

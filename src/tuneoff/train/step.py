@@ -111,7 +111,7 @@ class Steps:
     def _whole_step(self, inputs: Batch) -> Tensor:
         """All that a step computes on the device, as a CUDA graph holds it."""
         value = self.loss(self.classifier(inputs), inputs.labels, inputs.weights)
-        self.optimizer.backward(value)
+        self.optimizer.backward(value, is_whole=True)
         self.optimizer.change_masters()
         self.optimizer.renew()
         return value.detach()
@@ -139,7 +139,7 @@ class Steps:
             if i == len(pieces) - 1 and (penalty := self.hook.penalty()) is not None:
                 loss = loss + penalty
             self.laps.lap("forward")
-            self.optimizer.backward(loss)
+            self.optimizer.backward(loss, is_whole=len(pieces) == 1)
             self.laps.lap("backward")
             value += loss.detach()
         return value
