@@ -16,7 +16,7 @@ from tuneoff.compare.audit.finding import (
     Finding,
 )
 from tuneoff.record import Parameters, RunRecord
-from tuneoff.scores import is_chance
+from tuneoff.scores import at_chance
 
 BUDGET = ("epochs", "batch_size", "max_length", "precision", "train_rows")
 """Settings, and the number of rows, on which time, memory or throughput depend directly."""
@@ -36,7 +36,7 @@ PERCENT_APART = 0.01
 
 
 def chance_level_in_cost(evidence: Evidence) -> Finding | None:
-    """Runs with a cost whose test answers are no better than chance."""
+    """Runs with a cost whose predictions on the test rows are no better than chance."""
     if len(names_of(evidence.finished)) < 2:
         return None
     guessing = [
@@ -45,16 +45,16 @@ def chance_level_in_cost(evidence: Evidence) -> Finding | None:
         if record.method.family != "baseline"
         and _has_cost(record)
         and record.quality.test is not None
-        and is_chance(record.quality.test, len(record.data.labels), record.data.test_rows)
+        and at_chance([record.quality.test])
     ]
     if not guessing:
         return None
     found = {name: evidence.accuracy[name] for name in names_of(guessing)}
-    told = [f"{name} ({100 * value:.1f} %)" for name, value in found.items()]
+    told = [f"{name} (accuracy {100 * value:.1f} %)" for name, value in found.items()]
     labels = len(guessing[0].data.labels)
     return CHANCE_LEVEL_IN_COST.found(
-        f"The accuracy of {joined(told)} is that of chance with {labels} labels, and its cost is in"
-        " the table.",
+        f"No better than guessing among {labels} labels, but in the cost comparison: {joined(told)}"
+        ".",
         "Mend the training (learning rate, epochs, precision) and run again, or leave the method"
         " out of the study.",
         run_ids(guessing),
