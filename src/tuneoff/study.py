@@ -22,6 +22,7 @@ from tuneoff.record import (
     TaskRecord,
 )
 from tuneoff.spec import (
+    STUDY_WIDE,
     MethodSpec,
     RunSpec,
     StudySpec,
@@ -32,9 +33,6 @@ from tuneoff.spec import (
 from tuneoff.store import RunFolder, StudyFolder, alone_in, check_inside, check_writable
 
 T = TypeVar("T")
-
-STUDY_WIDE = ("device", "max_length", "threads")
-"""Training settings in which no method may depart: one token store, one machine."""
 
 GRACE = 25.0
 """Seconds that a run has to write a checkpoint when its study is interrupted."""
