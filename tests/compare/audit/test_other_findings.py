@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tuneoff.compare import render_table, summarize
 from tuneoff.compare.audit import KINDS
-from tuneoff.record import RunRecord, TaskRecord
+from tuneoff.record import Cost, Quality, RunRecord, Status, TaskRecord
 from tuneoff.report import build_report
 
 WORDS = ("cat", "dog", "bird", "horse", "bread", "milk", "soup", "rain", "snow", "wind")
@@ -339,6 +339,43 @@ def test_a_clean_study_says_so_in_one_line(made: Any) -> None:
     assert rendered(summary)[-1] == "Audit: no fault found"
     page = study.folder.report_file.read_text(encoding="utf-8")
     assert "Nothing of that kind was found" in page
+
+
+def failing(*names: str) -> Callable[[RunRecord], RunRecord]:
+    """An edit after which the runs of these methods have no result."""
+
+    def edit(record: RunRecord) -> RunRecord:
+        if record.method.name not in names:
+            return record
+        return replace(record, status=Status.FAILED, error="broken", quality=Quality(), cost=Cost())
+
+    return edit
+
+
+def test_an_audit_of_nothing_says_so(made: Any) -> None:
+    study = made(methods=["full", "lora"], edit=failing("full", "lora"))
+    (finding,) = study.audit()
+    assert (finding.code, finding.severity) == ("unfinished-runs", "fault")
+    assert finding.what.startswith("None of the 6 runs has finished (full and lora)")
+    page = build_report(study.folder).read_text(encoding="utf-8")
+    assert "the audit had no result to check" in page
+    assert "Nothing of that kind was found" not in page
+    lines = " ".join(rendered(study.folder.summary()))
+    assert "no fault found" not in lines
+    assert "Audit: 1 fault" in lines
+
+
+def test_runs_that_the_audit_could_not_see_are_a_warning(made: Any) -> None:
+    (finding,) = made(edit=failing("lora")).audit()
+    assert (finding.code, finding.severity) == ("unfinished-runs", "warning")
+    assert finding.what == "3 of 9 runs have not finished (lora); the audit is about the others."
+    assert all(run_id.startswith("lora-s") for run_id in finding.concerned)
+
+
+def test_a_study_without_any_record_is_no_clean_study(made: Any) -> None:
+    study = made()
+    (finding,) = replace(study, records=[]).audit()
+    assert finding.what.startswith("There is no run with a record")
 
 
 def test_the_summary_and_the_report_hold_every_finding(faulty: Any) -> None:

@@ -34,6 +34,7 @@ from tuneoff.compare.audit.scores import (
     small_test_set,
     test_picks_checkpoint,
     under_trained,
+    unfinished_runs,
 )
 from tuneoff.compare.audit.searches import edge_of_range, unequal_tuning
 from tuneoff.compare.audit.show import audit_lines, count_line, faults_in
@@ -72,6 +73,7 @@ CHECKS: Sequence[Callable[[Evidence], Finding | None]] = (
     unequal_tuning,
     edge_of_range,
     untested_labels,
+    unfinished_runs,
 )
 
 
