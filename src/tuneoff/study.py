@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 
 from tuneoff.errors import BadInput, Fault, FaultList, nearest
 from tuneoff.launch import LocalLauncher, Prepared
-from tuneoff.launch.local import Event, Exit
+from tuneoff.launch.local import Exit
+from tuneoff.launch.process import Event
 from tuneoff.methods import check_installed, config_to_plain, method, parse_config
 from tuneoff.record import (
     QUALITY_METRICS,
