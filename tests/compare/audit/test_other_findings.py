@@ -104,6 +104,62 @@ def test_different_machines(made: Any, key: str, value: Any, severity: str) -> N
     assert {run.partition("-")[0] for run in finding.concerned} == {"lora"}
 
 
+GPU = {"device": "NVIDIA A100", "gpu_memory_bytes": 42 * 10**9, "driver": "570.1", "cuda": "13.0"}
+"""What an environment says of a GPU."""
+
+
+@pytest.mark.parametrize(
+    ("other", "severity", "said"),
+    [
+        ({"device": "NVIDIA T4"}, "fault", "device NVIDIA A100 or NVIDIA T4"),
+        ({"gpu_memory_bytes": 84 * 10**9}, "fault", "gpu memory 42.0 GB or 84.0 GB"),
+        ({"driver": "535.2"}, "warning", "driver 570.1 or 535.2"),
+        ({"cuda": "12.8"}, "warning", "cuda 13.0 or 12.8"),
+    ],
+)
+def test_mixed_cards(made: Any, other: dict[str, Any], severity: str, said: str) -> None:
+    def edit(record: RunRecord) -> RunRecord:
+        gpu = GPU | (other if record.method.name == "lora" else {})
+        return replace(record, environment={**record.environment, **gpu})
+
+    (finding,) = made(edit=edit).audit()
+    assert (finding.code, finding.severity) == ("different-machines", severity)
+    assert said in finding.what
+    assert ("CUDA_VISIBLE_DEVICES" in finding.mend) == (severity == "fault")
+
+
+@pytest.mark.parametrize(
+    ("about", "what"),
+    [
+        ({**GPU, "concurrent_runs": 2}, "Up to 2 runs at once had one GPU (lora)."),
+        ({**GPU, "concurrent_runs": 1}, None),
+        ({"threads": 2, "concurrent_runs": 1}, None),
+        (
+            {"threads": 2, "concurrent_runs": 3},
+            "Up to 3 runs at once had more threads than the machine has cores (lora).",
+        ),
+    ],
+)
+def test_runs_that_shared_a_device(made: Any, about: dict[str, Any], what: str | None) -> None:
+    """`made` says that the machine has two cores; other methods had their device to themselves."""
+
+    def edit(record: RunRecord) -> RunRecord:
+        more = about if record.method.name == "lora" else GPU if "device" in about else {}
+        return replace(record, environment={**record.environment, **more})
+
+    found = made(edit=edit).found()
+    assert (found["shared-device"].what if found else None) == what
+    assert list(found) == (["shared-device"] if what else [])
+
+
+def test_a_run_on_each_core_shares_nothing(made: Any) -> None:
+    def edit(record: RunRecord) -> RunRecord:
+        one = {"threads": 1, "concurrent_runs": 2}
+        return replace(record, environment={**record.environment, **one})
+
+    assert made(edit=edit).audit() == []
+
+
 def test_tfidf_stays_on_the_processor_beside_a_gpu(made: Any) -> None:
     def gpu(record: RunRecord) -> RunRecord:
         device = "cpu" if record.method.name == "tfidf" else "H200"

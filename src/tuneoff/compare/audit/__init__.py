@@ -13,6 +13,7 @@ from tuneoff.compare.audit.costs import (
     different_machines,
     head_counted_twice,
     padded_throughput,
+    shared_device,
     unequal_budget,
 )
 from tuneoff.compare.audit.evidence import Evidence, collect
@@ -67,6 +68,7 @@ CHECKS: Sequence[Callable[[Evidence], Finding | None]] = (
     rows_missing,
     different_data,
     different_machines,
+    shared_device,
     under_trained,
     truncation,
     small_test_set,
