@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tuneoff.errors import BadInput, nearest
 from tuneoff.methods import BUILT_IN
 from tuneoff.spec import (
+    STUDY_WIDE,
     RunSpec,
     TrainSpec,
     file_name,
@@ -164,6 +165,16 @@ def test_an_unknown_word_is_named_with_the_nearest(
     assert text.startswith("s.yaml: ")
     for part in said:
         assert part in text
+
+
+@pytest.mark.parametrize("key", STUDY_WIDE)
+def test_a_setting_of_the_whole_study_is_refused_in_an_entry(key: str) -> None:
+    text = faults(methods=[{"method": "lora", key: 1}])
+    assert f"'lora': {key} is the same for all methods of a study" in text
+    assert f"Set train.{key}." in text
+    near = faults(methods=[{"method": "lora", key[:-1]: 1}])  # what is refused is not proposed
+    assert f"has no setting {key[:-1]!r}" in near
+    assert f"{key!r}" not in near
 
 
 @pytest.mark.parametrize(

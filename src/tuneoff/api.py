@@ -158,7 +158,7 @@ def compare(
     out: str | Path = "studies/study",
     methods: Sequence[str | Mapping[str, Any]] | None = None,
     seeds: int | Sequence[int] | None = None,
-    workers: int = 1,
+    workers: int | str = "auto",
     launcher: str = "local",
     fresh: bool = False,
     progress: bool = True,
@@ -170,6 +170,9 @@ def compare(
     keys, whatever their section: `model`, `metric`, `margin`, `limits`, `tune` (a number of trials,
     or a mapping), those of `data` (`train`, `test`, `text`, …; data frames may stand in place of
     files) and those of `train` (`epochs`, …).
+
+    `workers` is the number of runs at the same time; "auto" is one per GPU, and on a CPU the
+    fastest number of runs.
 
     Raises `BadInput` before anything is run. A run that fails is a record, and the others go on.
     """
@@ -190,7 +193,7 @@ def tune(
     out: str | Path = "studies/study",
     methods: Sequence[str | Mapping[str, Any]] | None = None,
     tune: int | Mapping[str, Any] = 8,
-    workers: int = 1,
+    workers: int | str = "auto",
     launcher: str = "local",
     fresh: bool = False,
     progress: bool = True,
@@ -215,7 +218,7 @@ def forecast(
     out: str | Path | None = None,
     methods: Sequence[str | Mapping[str, Any]] | None = None,
     seeds: int | Sequence[int] | None = None,
-    workers: int = 1,
+    workers: int | str = "auto",
     launcher: str = "local",
     progress: bool = True,
     **options: Any,

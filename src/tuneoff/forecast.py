@@ -20,7 +20,7 @@ from typing import Any
 
 from tuneoff.errors import BadInput, Fault
 from tuneoff.launch import LocalLauncher, Prepared
-from tuneoff.launch.local import Event
+from tuneoff.launch.process import Event
 from tuneoff.methods import method
 from tuneoff.record import RunRecord, Status
 from tuneoff.spec import RunSpec, StudySpec

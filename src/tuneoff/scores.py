@@ -16,9 +16,9 @@ from tuneoff.record import ClassScores, Scores
 
 ECE_BINS = 15
 
-CHANCE_SKILL = 0.05
-"""Cohen's kappa up to which a run is no better than chance: of 100 errors that chance makes, it
-avoids 5."""
+LEAST_SKILL = 0.1
+"""Fraction of the way from guessing to a mean recall of 1 below which a model is at chance: a head
+drawn at random separates texts a little, too."""
 
 
 def scores(
@@ -110,28 +110,44 @@ def confidence_bins(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64
     return np.minimum((confidence * ECE_BINS).astype(np.int64), ECE_BINS - 1)
 
 
-def is_chance(scores: Scores, labels: int, rows: int) -> bool:
-    """Whether right answers are as frequent as if predictions were dealt out blindly.
+def guessing_recall(scores: Scores) -> float | None:
+    """Mean recall over the labels of a model that ignores the text: 1 / labels with test rows.
 
-    Cohen's kappa up to `CHANCE_SKILL`, or within two standard errors of chance. Without a confusion
-    matrix: accuracy against one over the number of labels.
+    It is the same for every such model, the majority label included. None for a single label.
     """
-    matrix = scores.confusion_matrix
-    count = sum(map(sum, matrix))
-    if count:
-        right = sum(row[i] for i, row in enumerate(matrix)) / count
-        columns = [sum(column) for column in zip(*matrix, strict=True)]
-        chance = sum(sum(row) * columns[i] for i, row in enumerate(matrix)) / count**2
-    else:
-        right, chance, count = scores.accuracy, 1 / max(labels, 1), rows
-    if chance >= 1:  # one label alone, answered throughout
+    present = sum(label.support > 0 for label in scores.per_class.values())
+    return 1 / present if present > 1 else None
+
+
+def mean_recall(scores: Scores) -> float:
+    """Mean recall over the labels that have test rows (balanced accuracy)."""
+    return float(np.mean([c.recall for c in scores.per_class.values() if c.support]))
+
+
+def at_chance(runs: Sequence[Scores]) -> bool:
+    """Whether these runs, one or a method's seeds, are not shown to know more than a guesser.
+
+    Skill is the mean recall over the labels, rescaled so that guessing is 0 and a mean recall of 1
+    is 1. At chance is a mean skill below `LEAST_SKILL`, or not above 0 by a one-sided test at the
+    5 % level. False where guessing is undefined: without runs, or with a single label.
+    """
+    skills, errors = [], []
+    for scores in runs:
+        chance = guessing_recall(scores)
+        if chance is None:
+            return False
+        skills.append((mean_recall(scores) - chance) / (1 - chance))
+        variance = sum(c.recall * (1 - c.recall) / c.support for c in scores.per_class.values()
+                       if c.support)  # fmt: skip
+        errors.append(math.sqrt(variance) * chance / (1 - chance))
+    if not skills:
         return False
-    error = math.sqrt(chance * (1 - chance) / max(count, 1))
-    return bool(right - chance <= max(CHANCE_SKILL * (1 - chance), 2 * error))
+    skill = sum(skills) / len(skills)
+    return skill < LEAST_SKILL or skill <= 1.645 * max(errors)
 
 
 def blind_warnings(scores: Scores, labels: Sequence[str]) -> list[str]:
-    """What there is to say of answers that a model did not learn: one label, or those of chance."""
+    """Warnings for predictions that show no learning: one label throughout, or chance level."""
     given = [
         label
         for label, rows in zip(labels, zip(*scores.confusion_matrix, strict=True), strict=True)
@@ -139,9 +155,10 @@ def blind_warnings(scores: Scores, labels: Sequence[str]) -> list[str]:
     ]
     if len(given) == 1 and len(labels) > 1:
         return [f"learned nothing: every test row was given the label {given[0]!r}"]
-    if is_chance(scores, len(labels), sum(map(sum, scores.confusion_matrix))):
+    chance = guessing_recall(scores)
+    if chance is not None and at_chance([scores]):
         return [
-            f"learned nothing that shows: an accuracy of {scores.accuracy:.4f} on the test rows is"
-            " that of chance"
+            "learned nothing beyond chance: the mean recall over the labels is"
+            f" {mean_recall(scores):.4f} on the test rows, and guessing gives {chance:.4f}"
         ]
     return []

@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 
 from tuneoff.errors import BadInput, Fault, FaultList, nearest
 from tuneoff.launch import LocalLauncher, Prepared
-from tuneoff.launch.local import Event, Exit
+from tuneoff.launch.local import Exit
+from tuneoff.launch.process import Event
 from tuneoff.methods import check_installed, config_to_plain, method, parse_config
 from tuneoff.record import (
     QUALITY_METRICS,
@@ -22,6 +23,7 @@ from tuneoff.record import (
     TaskRecord,
 )
 from tuneoff.spec import (
+    STUDY_WIDE,
     MethodSpec,
     RunSpec,
     StudySpec,
@@ -32,9 +34,6 @@ from tuneoff.spec import (
 from tuneoff.store import RunFolder, StudyFolder, alone_in, check_inside, check_writable
 
 T = TypeVar("T")
-
-STUDY_WIDE = ("device", "max_length", "threads")
-"""Training settings in which no method may depart: one token store, one machine."""
 
 GRACE = 25.0
 """Seconds that a run has to write a checkpoint when its study is interrupted."""

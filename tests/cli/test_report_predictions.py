@@ -79,6 +79,41 @@ def test_predictions_alone_make_a_report(tuneoff: Any, tmp_path: Path) -> None:
     assert 'id="cost"' not in page
 
 
+@pytest.mark.parametrize(
+    "name", [str, "{}.jpg#2r1e".format, "row {:>7}".format, lambda i: str(10**19 + i)]
+)
+def test_the_verdict_does_not_depend_on_how_rows_are_named(
+    tuneoff: Any, tmp_path: Path, name: Any
+) -> None:
+    labels, options = ["no", "yes"] * 60, []
+    for method, every in (("good", 10), ("poor", 3)):
+        said = [("no", "yes")[(i + (i % every == 0)) % 2] for i in range(120)]
+        rows = [name(i) for i in range(120)]
+        frame = pd.DataFrame({"row": rows, "label": labels, "prediction": said})
+        if method == "poor":  # another order of the same rows
+            frame = frame.iloc[::-1]
+        frame.to_csv(tmp_path / f"{method}.csv", index=False)
+        options += ["--predictions", f"{method}={tmp_path / method}.csv"]
+    ended = tuneoff("report", *options, "--out", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    (pair,) = json.loads((tmp_path / "out" / "summary.json").read_text())["pairwise"]["pairs"]
+    assert pair["rows"] == 120
+    assert pair["answer"] == "better"
+    assert (pair["mcnemar"]["only_first"], pair["mcnemar"]["only_second"]) == (36, 8)
+
+
+def test_predictions_that_cannot_be_used_are_named_with_the_reason(
+    tuneoff: Any, written: Path
+) -> None:
+    for run in StudyFolder(written).runs():
+        table = run.predictions()
+        run.write_predictions(pd.concat([table, table[table["split"] == "test"].head(1)]))
+    ended = tuneoff("report", written)
+    assert ended.code == 0, ended.err
+    page = (written / "report.html").read_text()
+    assert "its predictions cannot be used: a test row is there twice" in page
+
+
 def test_rows_can_be_left_out(tuneoff: Any, tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
     file.write_text("row,label,prediction,text\n0,a,b,qqprivate words\n1,b,b,others\n")

@@ -10,9 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from tuneoff.compare import RunPredictions, render_table, summarize, to_frame, to_markdown
-from tuneoff.compare.candidates import at_chance
 from tuneoff.compare.recommend import recommend
-from tuneoff.record import ClassScores, RunRecord, Scores
+from tuneoff.record import RunRecord
 from tuneoff.spec import StudySpec
 
 Study = Callable[..., StudySpec]
@@ -171,19 +170,6 @@ def test_who_guesses_is_never_recommended(judged: Any) -> None:
     # a model that comes with a head of its own, and knows the labels
     good = {"baseline": (0.9, {"train_seconds": None}), "full": (0.901, {})}
     assert judged(good)["recommendation"]["name"] == "baseline"
-
-
-def scores(**recalls: float) -> Scores:
-    each = {name: ClassScores(0.5, value, 0.5, 300) for name, value in recalls.items()}
-    return Scores(*[0.5] * 8, per_class=each, confusion_matrix=[])
-
-
-def test_chance_is_known_by_the_mean_recall() -> None:
-    assert at_chance([scores(a=1.0, b=0.0, c=0.0)])  # the majority label, however frequent
-    assert at_chance([scores(a=0.4, b=0.35, c=0.35)])  # a random head
-    assert not at_chance([scores(a=0.99, b=0.3)])  # 97 % of one label, and some of the other
-    assert not at_chance([scores(a=1.0)])  # one label: nothing to guess
-    assert not at_chance([])
 
 
 def test_a_single_method_is_no_choice(judged: Any) -> None:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from tuneoff.errors import BadInput
 from tuneoff.launch import LocalLauncher, launcher
-from tuneoff.launch.local import _Worker
+from tuneoff.launch.process import Worker
 from tuneoff.progress import Quiet
 from tuneoff.record import RunRecord, Status
 from tuneoff.spec import RunSpec, StudySpec, parse_study
@@ -168,7 +168,7 @@ def test_with_a_core_to_spare_other_workers_load_the_engine_at_once(
 
 def test_a_child_of_a_loaded_worker_computes(study: Any, tmp_path: Path) -> None:
     """It would not, had another thread than the main one imported PyTorch."""
-    worker, asked = _Worker(load=True), study(LONG)
+    worker, asked = Worker(load=True), study(LONG)
     try:
         request = {"do": "prepare", "model": asked.model, "data": asdict(asked.data)}
         request |= {"max_length": 64, "device": "cpu", "folder": str(tmp_path)}

@@ -174,6 +174,23 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["memory_bytes"] > 1 << 28
 
 
+def test_the_driver_is_named_by_the_kernel_or_by_nvidia_smi(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuneoff.measure.environment import _driver_version
+
+    file = tmp_path / "version"
+    monkeypatch.setattr("tuneoff.measure.environment._DRIVER_VERSION", file)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _driver_version() is None
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 570.86.15\necho 570.86.15\n")
+    program.chmod(0o755)
+    assert _driver_version() == "570.86.15"
+    file.write_text("580.65.06\n")
+    assert _driver_version() == "580.65.06"
+
+
 def test_memory_is_measured_in_a_fresh_process() -> None:
     """The level is that before the model is loaded: libraries do not count."""
     code = (

@@ -34,7 +34,7 @@ def compare(
     methods: Methods = None,
     seeds: Seeds = None,
     launcher: Launcher = "local",
-    workers: Workers = 1,
+    workers: Workers = "auto",
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Run everything anew, or only what is missing.")
     ] = False,
@@ -99,7 +99,7 @@ def run_and_show(
     *,
     file: str | None = None,
     launcher_name: str = "local",
-    workers: int = 1,
+    workers: int | str = "auto",
     fresh: bool = False,
     as_json: bool = False,
     strict: bool = False,

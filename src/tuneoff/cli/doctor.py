@@ -16,8 +16,8 @@ def doctor() -> None:
     precision = choose_precision("auto", device)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for key, value in environment(device).items():
-        if key == "memory_bytes":
-            key, value = "memory", f"{value / 2**30:.1f} GiB"
+        if key.endswith("memory_bytes"):
+            key, value = key.removesuffix("_bytes").replace("_", " "), f"{value / 2**30:.1f} GiB"
         table.add_row(key, str(value) if value is not None else "not installed")
     table.add_row("precision", f"{precision} (what --precision auto takes)")
     for name in dict.fromkeys((precision, "fp32")):

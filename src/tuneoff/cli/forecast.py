@@ -24,7 +24,7 @@ def forecast(
     methods: Methods = None,
     seeds: Seeds = None,
     launcher: Launcher = "local",
-    workers: Workers = 1,
+    workers: Workers = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the forecast as JSON.")] = False,
     study: dict[str, Any],
 ) -> None:
@@ -45,7 +45,7 @@ def show_forecast(
     out: Path | None,
     file: str | None,
     launcher_name: str,
-    workers: int,
+    workers: int | str,
     *,
     as_json: bool,
 ) -> int:

@@ -42,7 +42,13 @@ Seeds = Annotated[
 """`--seeds`; None: as the study says."""
 Launcher = Annotated[str, typer.Option(help="Where runs execute: local.")]
 """`--launcher`, for the runs of a study."""
-Workers = Annotated[int, typer.Option(help="Runs at the same time.")]
+Workers = Annotated[
+    str,
+    typer.Option(
+        metavar="N|auto",
+        help="Runs at the same time. auto: one per GPU; on a CPU the fastest number of runs.",
+    ),
+]
 """`--workers`, likewise."""
 Strict = Annotated[
     bool, typer.Option("--strict", help="End with exit code 2 if the audit finds a fault.")

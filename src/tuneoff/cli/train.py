@@ -87,7 +87,7 @@ def _show_profile(console: Terminal, folder: RunFolder) -> None:
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:
-    """`["rank=16", "targets=[query,key]"]` to a mapping, values read as YAML."""
+    """`["rank=16", "targets=query,key"]` to a mapping, values read as YAML where they are YAML."""
     result = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
@@ -96,5 +96,7 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
         try:
             result[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise typer.BadParameter(f"--set {pair}: the value is not valid YAML") from None
+            if value.lstrip().startswith(("[", "{")):
+                raise typer.BadParameter(f"--set {pair}: the value is not valid YAML") from None
+            result[key.strip()] = value  # `query: 4, value: 8` without braces
     return result

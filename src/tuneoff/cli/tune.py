@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tuneoff.cli.compare import asked_content
-from tuneoff.cli.options import Methods, StudyFile, StudyOut, study_options
+from tuneoff.cli.options import Methods, StudyFile, StudyOut, Workers, study_options
 
 TRIALS = 8
 """Of each method, where neither option nor study file says."""
@@ -22,7 +22,7 @@ def tune(
     out: StudyOut = Path("studies/study"),
     methods: Methods = None,
     launcher: Annotated[str, typer.Option(help="Where trials execute: local.")] = "local",
-    workers: Annotated[int, typer.Option(help="Methods that are searched at the same time.")] = 1,
+    workers: Workers = "auto",
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Try everything anew, or what is missing.")
     ] = False,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneoff.compare import format as fmt
 from tuneoff.record import Metric, RunRecord, Scores
+from tuneoff.scores import at_chance
 
 Row = Mapping[str, Any]
 
@@ -17,8 +17,6 @@ DECIDING = ("train_seconds", "peak_memory_bytes", "storage_bytes")
 """Costs in the order in which they decide."""
 COSTS = (*DECIDING, "latency_seconds")
 """All by which methods are weighed."""
-LEAST_SKILL = 0.1
-"""Share of the way from guessing to knowing every label below which a method is at chance."""
 
 _SHOWN = {
     "train_seconds": ("of training", fmt.seconds),
@@ -118,25 +116,3 @@ def cost_of(row: Row, key: str) -> float | None:
     if value is None and key == "train_seconds" and row["family"] == "baseline":
         return 0.0
     return None if value is None else float(value)
-
-
-def at_chance(scores: Sequence[Scores]) -> bool:
-    """Whether a method's runs are not shown to know more than someone who guesses.
-
-    By the mean recall over the labels, which is 1 / labels for every rule that does not look at
-    the text, be it the majority label. At chance is who stays within a tenth of the way from there
-    to 1, since a head that was drawn at random sorts texts too, or whose 95 % bound reaches it.
-    """
-    recalls, doubts = [], []
-    for score in scores:
-        present = [label for label in score.per_class.values() if label.support]
-        if len(present) < 2:
-            return False
-        chance = 1 / len(present)
-        recalls.append((sum(label.recall for label in present) * chance - chance) / (1 - chance))
-        variance = sum(c.recall * (1 - c.recall) / c.support for c in present)
-        doubts.append(math.sqrt(variance) * chance / (1 - chance))
-    if not recalls:
-        return False
-    skill = sum(recalls) / len(recalls)
-    return skill < LEAST_SKILL or skill <= 1.645 * max(doubts)

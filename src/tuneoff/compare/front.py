@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tuneoff.compare.candidates import CLOSE, COSTS, Row, at_chance, cost_of, score_of, scores_of
+from tuneoff.compare.candidates import CLOSE, COSTS, Row, cost_of, score_of, scores_of
 from tuneoff.compare.pairwise import pair_of
 from tuneoff.record import QUALITY_METRICS, RunRecord
+from tuneoff.scores import at_chance
 
 SURELY, POSSIBLY, OFF = "surely", "possibly", "off"
 

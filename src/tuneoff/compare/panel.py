@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+RowIds = npt.NDArray[np.int64] | npt.NDArray[np.str_]
 
 COUNTED = ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "mcc")
 """Metrics that follow from labels and predictions alone."""
@@ -28,10 +29,10 @@ BLOCK = 2**20
 
 @dataclass(frozen=True)
 class RunPredictions:
-    """What one run answered on the test split: `n` rows in the order of their numbers."""
+    """What one run predicted on the test split: `n` rows in the order of their ids."""
 
-    rows: Integers
-    """(n,) numbers of the rows, each once."""
+    rows: RowIds
+    """(n,) ids of the rows, each once: whole numbers, or strings."""
     labels: Integers
     """(n,) places of the true labels in the study's label set."""
     predictions: Integers
@@ -59,10 +60,12 @@ class RunPredictions:
         """
         import pandas as pd
 
-        table = table[table["split"] == "test"].sort_values("row")
-        rows = table["row"].to_numpy(np.int64)
+        table = table[table["split"] == "test"]
+        rows = _row_ids(table["row"])
+        order = np.argsort(rows)
+        table, rows = table.iloc[order], rows[order]
         if len(np.unique(rows)) < len(rows):
-            raise ValueError("a test row stands there twice")
+            raise ValueError("a test row is there twice")
         codes = {}
         for column in ("label", "prediction"):
             values = table[column].astype(str)
@@ -87,8 +90,8 @@ class RunPredictions:
             None if groups is None else _codes([groups.get(row, "") for row in rows.tolist()]),
         )
 
-    def take(self, rows: Integers) -> RunPredictions:
-        """The rows with these numbers, of which each must be there."""
+    def take(self, rows: RowIds) -> RunPredictions:
+        """The rows with these ids, of which each must be there."""
         if np.array_equal(rows, self.rows):
             return self
         place = np.searchsorted(self.rows, rows)
@@ -287,6 +290,15 @@ def _grouped(groups: Integers, values: Floats, count: int) -> Any:
     kept = values.ravel() != 0
     entries = (values.ravel()[kept], (groups.ravel()[kept], rows.ravel()[kept]))
     return csr_array(entries, shape=(count, groups.shape[1]))
+
+
+def _row_ids(column: pd.Series[Any]) -> RowIds:
+    """Whole numbers where all ids are whole numbers, else strings."""
+    from pandas.api.types import is_integer_dtype
+
+    if is_integer_dtype(column.dtype):
+        return column.to_numpy(np.int64)
+    return np.array(column.astype(str).tolist(), np.str_)
 
 
 def _codes(names: Sequence[str]) -> Integers | None:

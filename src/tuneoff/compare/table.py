@@ -46,8 +46,9 @@ def summarize(
     whose runs all failed keeps its row, with the `status` of its first failure; one without any
     run has the `status` None.
 
-    `predictions` are the runs' answers to the test rows by run id: without them `pairwise`,
-    `recommendation` and `front` are None. `folder` is the study's, for the command that uses a run.
+    `predictions` are the runs' predictions on the test rows by run id: without them `pairwise`,
+    `recommendation` and `front` are None. Runs that lack theirs are named under `pairwise`.
+    `folder` is the study's, for the command that uses a run.
     """
     names = [m.name for m in study.methods]
     if not names:
@@ -72,7 +73,7 @@ def summarize(
         "tuning": None,
         "environment": _distinct(record.environment for record in records if record.environment),
     }
-    if predictions:
+    if predictions is not None:
         summary |= _verdict(summary, study, records, predictions, folder)
     return summary
 

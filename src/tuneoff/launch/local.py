@@ -1,26 +1,24 @@
-"""The desk's side: worker processes on this machine, spoken to in lines of JSON."""
+"""The desk's side: runs go to worker processes on this machine, one GPU for each."""
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from tuneoff.errors import BadInput, Fault, RunFailed
+from tuneoff.launch.capacity import available_cores, model_bytes, workers_for
+from tuneoff.launch.gpus import visible_gpus
+from tuneoff.launch.process import Event, Worker
 from tuneoff.record import TaskRecord
 from tuneoff.spec import Device, Precision, RunSpec, StudySpec
 from tuneoff.store import RunFolder
-
-Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,26 +51,46 @@ class Exit:
 class LocalLauncher:
     """Runs specs in processes of this machine, at most `workers` at a time.
 
-    Use as a context manager; leaving it ends every worker and whatever it was running.
+    "auto" is one run until a study is prepared, and then what suits machine and study (see
+    `tuneoff.launch.capacity`). Each worker sees one GPU, taken in turns from those that this
+    process sees. Use as a context manager; leaving it ends every worker and what it was running.
     """
 
-    def __init__(self, workers: int = 1) -> None:
-        self.workers = workers
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        self._all: list[_Worker] = []
+    def __init__(self, workers: int | Literal["auto"] = 1) -> None:
+        self.workers = 1 if workers == "auto" else workers
+        """Runs at a time; with "auto" known once a study is prepared."""
+        self._auto = workers == "auto"
+        self._gpus: list[str] = []
+        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self._all: list[Worker] = []
         self._closed = False
 
     def __enter__(self) -> LocalLauncher:
-        for i in range(
-            self.workers
-        ):  # the first one prepares; the others load the engine meanwhile
-            worker = _Worker(load=i > 0 and available_cores() > 1)
-            self._all.append(worker)
-            self._idle.put(worker)
+        self._gpus = visible_gpus(os.environ)
+        self._resize(self.workers)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _resize(self, workers: int) -> None:
+        """Start or end idle workers until there are so many; none may be at work."""
+        living = [worker for worker in self._all if worker.alive]
+        for worker in living[workers:]:
+            worker.close()
+        living = living[:workers]
+        for place in range(len(living), workers):
+            gpu = self._gpus[place % len(self._gpus)] if self._gpus else None
+            # The first one prepares; the others load the engine meanwhile.
+            living.append(Worker(load=place > 0 and available_cores() > 1, gpu=gpu))
+        self.workers, self._all, self._idle = workers, living, queue.SimpleQueue()
+        for worker in living:
+            self._idle.put(worker)
+
+    def _sharing(self, device: Device, gpu: str | None) -> int:
+        """How many workers compute on the processor, or on this GPU."""
+        living = [worker for worker in self._all if worker.alive]
+        return len(living) if device == "cpu" else sum(worker.gpu == gpu for worker in living)
 
     def close(self, grace: float = 0.0) -> None:
         """End every worker and whatever it was running.
@@ -95,6 +113,8 @@ class LocalLauncher:
 
         Raises `BadInput` with every fault found, before any weight is loaded.
         """
+        if self._auto:  # so that they load the engine meanwhile
+            self._resize(workers_for(study, self._gpus, device=study.train.device))
         request = {
             "do": "prepare",
             "model": study.model,
@@ -115,17 +135,22 @@ class LocalLauncher:
                 },
                 watch,
             )
+        model = Path(answer["model_path"])
+        if self._auto:
+            size = model_bytes(model)
+            chosen = workers_for(study, self._gpus, device=answer["device"], model_bytes=size)
+            self._resize(chosen)
         return Prepared(
             TaskRecord.from_plain(answer["task"]),
             Path(answer["task_path"]),
-            Path(answer["model_path"]),
+            model,
             answer["device"],
             answer["precision"],
             fitted["hidden_size"],
         )
 
     @staticmethod
-    def _answer(worker: _Worker, request: Event, watch: Callable[[Event], None]) -> Event:
+    def _answer(worker: Worker, request: Event, watch: Callable[[Event], None]) -> Event:
         """What the worker comes to; `BadInput` if it refuses, `RunFailed` if it breaks off."""
         answer: Event = {}
         broken = "preparing the data broke off; its messages stand above."
@@ -181,7 +206,7 @@ class LocalLauncher:
         `folder` must hold the spec. `watch` is called with each progress event. Callers from
         several threads share the workers. `whole` and `profile` are those of `tuneoff.run.run`.
         """
-        request = {
+        request: Event = {
             "do": "run",
             "folder": str(folder.path.absolute()),
             "task_path": str(prepared.task_path),
@@ -193,6 +218,7 @@ class LocalLauncher:
         kills = _system_kills()
         code, trouble = -signal.SIGKILL.value, None
         with self._worker() as worker:
+            request["concurrent_runs"] = self._sharing(prepared.device, worker.gpu)
             for event in worker.ask(request):
                 if event["event"] == "ended":
                     code = event["exit"]
@@ -219,99 +245,16 @@ class LocalLauncher:
                 pass  # progress; what a failing check says is in the run's log
 
     @contextmanager
-    def _worker(self) -> Iterator[_Worker]:
+    def _worker(self) -> Iterator[Worker]:
         worker = self._idle.get()
         try:
             yield worker
         finally:
             if not worker.alive and not self._closed:  # whatever killed it must not end the study
                 worker.close()
-                worker = _Worker()
+                worker = Worker(gpu=worker.gpu)
                 self._all.append(worker)
             self._idle.put(worker)
-
-
-_WORKER_ENVIRONMENT = {
-    "TOKENIZERS_PARALLELISM": "true",
-    # The worker forks, so it must look for GPUs without touching CUDA.
-    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-}
-
-
-class _Worker:
-    """One worker process, started at once so that it is warm when it is needed; with `load` it
-    holds the engine by then."""
-
-    def __init__(self, load: bool = False) -> None:
-        self.running = False
-        """Whether a run is at work."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tuneoff.launch.worker", *(["--load"] if load else [])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C is the desk's to handle
-            env={**_WORKER_ENVIRONMENT, **os.environ},
-        )
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def ask(self, request: Event) -> Iterator[Event]:
-        """The events up to and with the one that ends the request; fewer if the worker dies."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            return
-        self.running = request["do"] == "run"
-        try:
-            while (line := self._answer()).endswith("\n"):
-                event: Event = json.loads(line)
-                yield event
-                if event["event"] == "ended":
-                    return
-            self._process.wait()
-        finally:
-            self.running = False
-
-    def ask_to_end(self) -> None:
-        """Ask the run at work to save and end."""
-        if self.running:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGTERM)
-
-    def _answer(self) -> str:
-        """The next line, cut short if the worker was killed while it wrote, empty at the end."""
-        assert self._process.stdout is not None
-        try:
-            return self._process.stdout.readline()
-        except ValueError:  # closed by the thread that ends the study
-            return ""
-
-    def close(self) -> None:
-        """End the worker and what it runs."""
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                try:
-                    stream.close()
-                except BrokenPipeError:
-                    continue
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _system_kills() -> int:

@@ -1,12 +1,16 @@
-"""The other side: holds the engine, and forks for every request.
+"""The other side: holds the engine, and starts a process for every request.
 
-`python -m tuneoff.launch.worker` reads requests as lines of JSON and answers with events. Loading
-the engine takes seconds and is done once; a fork takes milliseconds and has memory of its own. The
-parent never computes: threads that it had started would be missing in the child.
+The module reads requests as lines of JSON and answers with events. Loading the engine takes
+seconds and is done once; a fork takes milliseconds and has memory of its own. The parent never
+computes: threads that it had started would be missing in the child. Nor does it touch CUDA, which
+a fork could not use any more. Where a library has done so all the same (looking for GPUs
+initialises CUDA where NVML is missing, and on MIG instances), requests are done by new processes
+that load the engine anew.
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import logging
@@ -14,6 +18,7 @@ import os
 import selectors
 import signal
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
@@ -21,16 +26,20 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from tuneoff.errors import BadInput, Fault, FaultList
 from tuneoff.launch import bitsandbytes
+from tuneoff.launch.process import python_command
 from tuneoff.methods import method
 from tuneoff.spec import DataSpec
 from tuneoff.store import RunFolder, disk_trouble
 
 Request = dict[str, Any]
 Send = Callable[[dict[str, Any]], None]
+Start = Callable[[Request, int, tuple[IO[str], int]], int]
+"""`start(request, writing, of_parent)`: starts a process that writes its events to the descriptor
+`writing` and holds nothing `of_parent`; its process id."""
 
 
 def prepare(request: Request, send: Send) -> None:
@@ -130,6 +139,7 @@ def run(request: Request, send: Send) -> None:
         own_process=True,
         whole=Path(request["whole"]) if request["whole"] else None,
         profile=request["profile"],
+        concurrent_runs=request["concurrent_runs"],
     )
 
 
@@ -177,12 +187,9 @@ def load_engine() -> None:
     bitsandbytes.hide()
     import peft  # noqa: F401
     import sklearn.metrics  # noqa: F401
-    import torch
     import transformers.models.auto.modeling_auto  # noqa: F401
 
     import tuneoff.run  # noqa: F401
-
-    assert not torch.cuda.is_initialized(), "CUDA is initialised before the fork"
 
     # A million objects of the libraries live until the end: a run need not look through them each
     # time it collects garbage (a second per run), nor copy their pages by doing so.
@@ -191,31 +198,64 @@ def load_engine() -> None:
 
 
 def main() -> None:
-    """Serve requests until standard input ends; with `--load` the engine is loaded at once."""
+    """Serve requests until standard input ends; with `--load` the engine is loaded at once.
+
+    With `--request FD` the one request on standard input is done, its events going to FD.
+    """
     # Notes of the libraries to their developers are no business of who runs a study.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     # A study that is interrupted asks its runs to save and end; the worker itself ends with it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--load", action="store_true")
+    parser.add_argument("--request", type=int, metavar="FD")
+    asked = parser.parse_args()
+    if asked.request is not None:
+        request = json.loads(sys.stdin.read())
+        if request["do"] != "prepare":
+            load_engine()
+        _work(_JOBS[request["do"]], request, asked.request)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is not an answer
-    if "--load" in sys.argv:
-        load_engine()
+    start: Start = _forked
+    loaded = False
+    if asked.load:
+        start, loaded = _loaded(), True
     with os.fdopen(0, "rb", buffering=0) as requests:
         while line := requests.readline():
             request = json.loads(line)
-            if request["do"] != "prepare":
-                load_engine()
-            job = _JOBS[request["do"]]
-            code = _forked(job, request, answers, requests)
-            if code == 0 and job is run and RunFolder(request["folder"]).sample_file.is_file():
+            if request["do"] != "prepare" and not loaded:
+                start, loaded = _loaded(), True
+            code = _done(start, request, answers, requests)
+            if (
+                code == 0
+                and request["do"] == "run"
+                and RunFolder(request["folder"]).sample_file.is_file()
+            ):
                 # The record stands; what a failing check says is in the run's log.
-                checked = _forked(check, request, answers, requests)
+                checked = _done(start, {**request, "do": "check"}, answers, requests)
                 code = None if checked is None else code
             if code is None:
                 return  # the desk is gone
             if not _written(answers, json.dumps({"event": "ended", "exit": code}) + "\n"):
                 return
+
+
+def _loaded() -> Start:
+    """Load the engine; the way to start processes with it."""
+    load_engine()
+    return _forked if forks_can_use_cuda() else _spawned
+
+
+def forks_can_use_cuda() -> bool:
+    """Whether a fork of this process could initialise CUDA; true where PyTorch is without it."""
+    import torch
+
+    child = os.fork()
+    if child == 0:
+        os._exit(int(torch.cuda._is_in_bad_fork()))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def _say(channel: IO[str], event: dict[str, Any]) -> None:
@@ -233,19 +273,14 @@ def _written(answers: IO[str], text: str) -> bool:
     return True
 
 
-def _forked(
-    job: Callable[[Request, Send], None], request: Request, answers: IO[str], requests: IO[bytes]
-) -> int | None:
-    """Do `job` in a child and hand on what it sends; its exit code, or minus its signal.
+def _done(start: Start, request: Request, answers: IO[str], requests: IO[bytes]) -> int | None:
+    """Do the request in a process of its own; its exit code, or minus its signal.
 
-    None if standard input ended meanwhile: then the child was killed, because nobody waits for it.
+    Hands on what it sends. None if standard input ended meanwhile: then the process was killed,
+    because nobody waits for it.
     """
     reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        answers.close()  # else the desk would not see that the worker died
-        _work(job, request, writing)
+    child = start(request, writing, (answers, reading))
     os.close(writing)
     with os.fdopen(reading, "rb", buffering=0) as events, selectors.DefaultSelector() as waiting:
         waiting.register(events, selectors.EVENT_READ)
@@ -264,7 +299,33 @@ def _forked(
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _work(job: Callable[[Request, Send], None], request: Request, writing: int) -> None:
+def _forked(request: Request, writing: int, of_parent: tuple[IO[str], int]) -> int:
+    """Start a fork that does the request; its process id."""
+    child = os.fork()
+    if child == 0:
+        answers, reading = of_parent
+        os.close(reading)
+        answers.close()  # else the desk would not see that the worker died
+        _work(_JOBS[request["do"]], request, writing)
+    return child
+
+
+def _spawned(request: Request, writing: int, of_parent: tuple[IO[str], int]) -> int:
+    """Start a new process that does the request; its process id."""
+    command = python_command("tuneoff.launch.worker", "--request", str(writing))
+    with tempfile.TemporaryFile() as file:
+        file.write(json.dumps(request).encode())
+        file.seek(0)
+        os.set_inheritable(writing, True)
+        return os.posix_spawn(
+            command[0],
+            command,
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, file.fileno(), 0)],
+        )
+
+
+def _work(job: Callable[[Request, Send], None], request: Request, writing: int) -> NoReturn:
     """The child: does the job and never returns."""
     code, channel = 1, None
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import psutil
 import torch
 
 from tuneoff import __version__
+
+_DRIVER_VERSION = Path("/sys/module/nvidia/version")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -27,7 +31,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "preload": os.environ.get("LD_PRELOAD") or "nothing",
         "memory_bytes": psutil.virtual_memory().total,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        **(_gpu(device) if device.type == "cuda" else {"device": device.type}),
         **{
             name: _version(name)
             for name in (
@@ -40,6 +44,27 @@ def environment(device: torch.device) -> dict[str, Any]:
             )
         },
     }
+
+
+def _gpu(device: torch.device) -> dict[str, Any]:
+    """The card, or the MIG instance, that the run has, and what drives it."""
+    return {
+        "device": torch.cuda.get_device_name(device),
+        "gpu_memory_bytes": torch.cuda.get_device_properties(device).total_memory,
+        "driver": _driver_version(),
+        "cuda": torch.version.cuda,
+    }
+
+
+def _driver_version() -> str | None:
+    """The version of NVIDIA's driver; None where neither the kernel nor nvidia-smi says it."""
+    with suppress(OSError):
+        return _DRIVER_VERSION.read_text().strip()
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    with suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return next(iter(said.stdout.split()), None)  # a line for each card
+    return None
 
 
 def _processor() -> str:

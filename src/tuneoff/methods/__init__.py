@@ -29,7 +29,7 @@ from tuneoff.methods.prompts import PREFIX, PROMPT
 from tuneoff.methods.small_parts import BITFIT, LAYERNORM
 from tuneoff.methods.tfidf import TFIDF
 from tuneoff.methods.vera import VERA
-from tuneoff.spec import TrainSpec, validated
+from tuneoff.spec import METHOD_TRAIN_KEYS, read_values, validated
 
 BUILT_IN = (
     *(TFIDF, BASELINE, HEAD, PARTIAL, BITFIT, LAYERNORM, FULL, WEIGHTED),
@@ -69,20 +69,21 @@ def parse_config(method: Method, settings: Mapping[str, Any], *, file: str | Non
     """The method's config with `settings` over its defaults.
 
     Raises `BadInput` for a setting that the method does not have (naming the nearest of its own
-    settings and the training settings) and for a value of a wrong type.
+    settings and the training settings of an entry) and for a value of a wrong type.
     """
     own = {f.name for f in fields(method.config)}
-    shared = {f.name for f in fields(TrainSpec)}
     found = FaultList(
         Fault(
             f"method {method.name!r} has no setting {key!r}",
             file=file,
-            mend=nearest(key, own | shared),
+            mend=nearest(key, own.union(METHOD_TRAIN_KEYS)),
         )
         for key in settings
         if key not in own
     )
-    known = {key: value for key, value in settings.items() if key in own}
+    known = read_values(
+        method.config, {key: value for key, value in settings.items() if key in own}
+    )
     config: Any = None
     with found.collecting():
         config = validated(method.config, known, file=file, where=f"method {method.name!r}: ")

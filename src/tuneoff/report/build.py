@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +58,9 @@ def build_report(
     study = _with_foreign(study, elsewhere)
     records += [run.record for run in elsewhere]
     predictions |= {run.record.run_id: run.predictions for run in elsewhere}
-    errors = _errors(study, records, predictions, rows, annotations)
-    summary = _summary(folder, study, task, records, predictions, errors, groups_of(rows))
+    answers = _Answers.of(records, predictions, groups_of(rows))
+    errors = _errors(study, records, answers.tables, rows, annotations)
+    summary = _summary(folder, study, task, records, answers, errors)
     summary["command"] = command
     summary |= {"audit": findings, "tuning": folder.trials() if study.tune else None}
     summary["forecast"] = beside_actual(folder.forecast(), records) or None
@@ -87,9 +88,9 @@ def report_predictions(
     records = [run.record for run in runs]
     predictions = {run.record.run_id: run.predictions for run in runs}
     rows = truth.rows if "text" in truth.rows else None
-    errors = _errors(study, records, predictions, rows, annotations)
-    groups = groups_of(truth.rows)
-    summary = _summary(folder, study, None, records, predictions, errors, groups)
+    answers = _Answers.of(records, predictions, groups_of(truth.rows))
+    errors = _errors(study, records, answers.tables, rows, annotations)
+    summary = _summary(folder, study, None, records, answers, errors)
     summary["command"] = command
     summary["rows"] |= {"train": None, "validation": truth.data.validation_rows or None}
     folder.write_summary(summary)
@@ -102,7 +103,8 @@ def summary_of(folder: StudyFolder) -> dict[str, Any]:
     study, records = folder.spec(), _records(folder, None)
     task = folder.task(records[0].data.fingerprint) if records else folder.task()
     groups = groups_of(folder.rows(task) if task else None)
-    return _summary(folder, study, task, records, _predictions(folder, records), None, groups)
+    answers = _Answers.of(records, _predictions(folder, records), groups)
+    return _summary(folder, study, task, records, answers, None)
 
 
 def truth_of(folder: StudyFolder) -> Truth:
@@ -141,6 +143,34 @@ def _predictions(folder: StudyFolder, records: Sequence[RunRecord]) -> dict[str,
     return found
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """The runs' predictions by run id: those that can be compared, and why the others cannot."""
+
+    tables: dict[str, pd.DataFrame]
+    """As `predictions.parquet` holds them, of the usable ones."""
+    usable: dict[str, RunPredictions]
+    unusable: dict[str, str]
+
+    @staticmethod
+    def of(
+        records: Sequence[RunRecord],
+        tables: Mapping[str, pd.DataFrame],
+        groups: Mapping[Hashable, str] | None,
+    ) -> _Answers:
+        labels = {record.run_id: record.data.labels for record in records}
+        found = _Answers({}, {}, {})
+        for run_id, table in tables.items():
+            try:
+                found.usable[run_id] = RunPredictions.from_table(table, labels[run_id], groups)
+                found.tables[run_id] = table
+            except KeyError as error:
+                found.unusable[run_id] = f"its predictions have no column {error}"
+            except ValueError as error:  # labels of another task, say
+                found.unusable[run_id] = f"its predictions cannot be used: {error}"
+        return found
+
+
 def _errors(
     study: StudySpec,
     records: Sequence[RunRecord],
@@ -173,17 +203,14 @@ def _summary(
     study: StudySpec,
     task: TaskRecord | None,
     records: Sequence[RunRecord],
-    predictions: Mapping[str, pd.DataFrame],
+    answers: _Answers,
     errors: ErrorAnalysis | None,
-    groups: Mapping[Hashable, str] | None,
 ) -> dict[str, Any]:
-    """The table, the verdict and the errors; runs whose predictions are broken are named there."""
-    answers = {}
-    labels = {record.run_id: record.data.labels for record in records}
-    for run_id, table in predictions.items():
-        with suppress(ValueError, KeyError):  # without a column, with labels of another task
-            answers[run_id] = RunPredictions.from_table(table, labels[run_id], groups)
-    summary = summarize(study, task, records, answers, folder.path)
+    """The table, the verdict and the errors; runs with unusable predictions are named there."""
+    given = answers.usable if answers.usable or answers.unusable else None
+    summary = summarize(study, task, records, given, folder.path)
+    if summary["pairwise"]:
+        summary["pairwise"]["unusable_predictions"] = answers.unusable
     return {**summary, "errors": errors.compact() if errors else None}
 
 

@@ -181,8 +181,9 @@ def _explained(found: Pair, pairs: list[Pair]) -> str:
 
 def _skipped(found: Pair) -> list[tuple[str, str]]:
     texts = [(f"{s['first']} – {s['second']}", s["reason"]) for s in found["skipped"]]
+    reasons = found.get("unusable_predictions") or {}  # an earlier version's summary has none
     texts += [
-        (run_id, "its predictions are missing or cannot be read")
+        (run_id, reasons.get(run_id, "its predictions are missing or cannot be read"))
         for run_id in found["without_predictions"]
     ]
     return grouped(texts)

@@ -51,6 +51,7 @@ def run(
     own_process: bool = False,
     whole: Path | None = None,
     profile: bool = False,
+    concurrent_runs: int = 1,
 ) -> RunRecord:
     """Train, measure and save as `spec` asks; write and return the record, whatever happens.
 
@@ -60,7 +61,8 @@ def run(
     validation rows alone, and leaves neither predictions nor a model.
 
     `whole`: the task of which the one in `task_path` is an excerpt; the run is a forecast's then.
-    `profile`: leave a trace of some steps in the folder's `profile/`.
+    `profile`: leave a trace of some steps in the folder's `profile/`. `concurrent_runs`: how many
+    runs share the device, this one included, for the record.
     """
     if own_process:
         stop.listen()
@@ -82,6 +84,8 @@ def run(
         parts=_parts(outcome, total, tokenize_seconds(task_path)),
     )
     record = _record(job, outcome, status, error)
+    about = {**record.environment, "concurrent_runs": concurrent_runs}
+    record = replace(record, environment=about)
     folder.write_record(record)
     return record
 

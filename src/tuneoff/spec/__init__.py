@@ -10,6 +10,8 @@ from tuneoff.spec.read import draft_study, parse_study, read_study, replace_trai
 from tuneoff.spec.study import (
     ENGINE,
     LIMITS,
+    METHOD_TRAIN_KEYS,
+    STUDY_WIDE,
     ClassWeights,
     DataSpec,
     Device,
@@ -22,10 +24,13 @@ from tuneoff.spec.study import (
 )
 from tuneoff.spec.tune import TRIAL_SEED, Trial, TuneSpec, plain_tune
 from tuneoff.spec.types import validated
+from tuneoff.spec.values import read_values
 
 __all__ = [
     "ENGINE",
     "LIMITS",
+    "METHOD_TRAIN_KEYS",
+    "STUDY_WIDE",
     "TRIAL_SEED",
     "ClassWeights",
     "DataSpec",
@@ -43,6 +48,7 @@ __all__ = [
     "plain_tune",
     "quantity",
     "read_study",
+    "read_values",
     "replace_train",
     "to_plain",
     "validated",

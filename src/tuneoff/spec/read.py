@@ -12,15 +12,13 @@ from typing import Any
 from tuneoff.errors import BadInput, Fault, FaultList, nearest
 from tuneoff.spec.quantity import read_limits
 from tuneoff.spec.ranges import study_faults, train_faults
-from tuneoff.spec.study import LIMITS, DataSpec, StudySpec, TrainSpec
+from tuneoff.spec.study import LIMITS, METHOD_TRAIN_KEYS, DataSpec, StudySpec, TrainSpec
 from tuneoff.spec.tune import TuneSpec, plain_tune
 from tuneoff.spec.types import DATA_MEND, validated
+from tuneoff.spec.values import read_values
 
 _TRAIN_KEYS = {f.name for f in fields(TrainSpec)}
 _STUDY_KEYS = {f.name for f in fields(StudySpec)} - {"min_recall"}
-_METHOD_TRAIN_KEYS = _TRAIN_KEYS - {"device", "threads", "max_length", "checkpoint_seconds"}
-"""A method may depart from the study in these; one token store serves all runs of a study."""
-
 
 _MODEL_MEND = "Name a hub id or a local folder (on the command line: --model)."
 
@@ -196,14 +194,17 @@ def _method_entry(entry: Any, file: str | None) -> dict[str, Any]:
     return {
         "method": entry["method"],
         "name": str(entry.get("name", entry["method"])),
-        "config": {key: value for key, value in rest.items() if key not in _METHOD_TRAIN_KEYS},
-        "train": {key: value for key, value in rest.items() if key in _METHOD_TRAIN_KEYS},
+        "config": {key: value for key, value in rest.items() if key not in METHOD_TRAIN_KEYS},
+        "train": {key: value for key, value in rest.items() if key in METHOD_TRAIN_KEYS},
     }
 
 
-def _with_named_labels(train: Any, file: str | None = None) -> Any:
-    """Labels that YAML read as numbers are names, as they are in the data."""
-    weights = train.get("class_weights") if isinstance(train, Mapping) else None
+def _train_values(train: Any) -> Any:
+    """Training settings towards their types; labels that YAML read as numbers become names."""
+    if not isinstance(train, Mapping):
+        return train
+    train = read_values(TrainSpec, train)
+    weights = train.get("class_weights")
     if not isinstance(weights, Mapping):
         return train
     return {**train, "class_weights": {str(label): w for label, w in weights.items()}}
@@ -227,7 +228,7 @@ def _seeds(value: Any, file: str | None) -> list[int]:
 
 _READ: dict[str, Callable[[Any, str | None], dict[str, Any]]] = {
     "seeds": lambda value, file: {"seeds": _seeds(value, file)},
-    "train": lambda value, file: {"train": _with_named_labels(value, file)},
+    "train": lambda value, file: {"train": _train_values(value)},
     "limits": read_limits,
     "tune": lambda value, file: {"tune": plain_tune(value)},
 }
@@ -241,7 +242,7 @@ def replace_train(
     unknown = _unknown(changes, _TRAIN_KEYS, where, file)
     if unknown:
         raise BadInput(unknown)
-    plain = _with_named_labels({**asdict(train), **changes})
+    plain = _train_values({**asdict(train), **changes})
     changed = replace(train, **asdict(validated(TrainSpec, plain, file=file, where=where)))
     faults = [Fault(text, file=file) for text in train_faults(changed, where)]
     if faults:

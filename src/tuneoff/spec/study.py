@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from tuneoff.spec.tune import Trial, TuneSpec
@@ -94,6 +94,13 @@ class TrainSpec:
     """Between two points from which a run that died goes on; the answer is the same."""
     threads: int | None = None
     """CPU threads; None: all cores that this process may use, shared among the workers."""
+
+
+STUDY_WIDE = ("device", "max_length", "threads", "checkpoint_seconds")
+"""Training settings that are the same for all methods of a study: one machine, one token store."""
+
+METHOD_TRAIN_KEYS = tuple(f.name for f in fields(TrainSpec) if f.name not in STUDY_WIDE)
+"""Training settings that an entry of `methods` may change."""
 
 
 @dataclass(frozen=True, kw_only=True)

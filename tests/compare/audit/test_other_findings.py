@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tuneoff.compare import render_table, summarize
 from tuneoff.compare.audit import KINDS
-from tuneoff.record import RunRecord, TaskRecord
+from tuneoff.record import Cost, Quality, RunRecord, Status, TaskRecord
 from tuneoff.report import build_report
 
 WORDS = ("cat", "dog", "bird", "horse", "bread", "milk", "soup", "rain", "snow", "wind")
@@ -102,6 +102,62 @@ def test_different_machines(made: Any, key: str, value: Any, severity: str) -> N
     assert (finding.code, finding.severity) == ("different-machines", severity)
     assert value in finding.what
     assert {run.partition("-")[0] for run in finding.concerned} == {"lora"}
+
+
+GPU = {"device": "NVIDIA A100", "gpu_memory_bytes": 42 * 10**9, "driver": "570.1", "cuda": "13.0"}
+"""What an environment says of a GPU."""
+
+
+@pytest.mark.parametrize(
+    ("other", "severity", "said"),
+    [
+        ({"device": "NVIDIA T4"}, "fault", "device NVIDIA A100 or NVIDIA T4"),
+        ({"gpu_memory_bytes": 84 * 10**9}, "fault", "gpu memory 42.0 GB or 84.0 GB"),
+        ({"driver": "535.2"}, "warning", "driver 570.1 or 535.2"),
+        ({"cuda": "12.8"}, "warning", "cuda 13.0 or 12.8"),
+    ],
+)
+def test_mixed_cards(made: Any, other: dict[str, Any], severity: str, said: str) -> None:
+    def edit(record: RunRecord) -> RunRecord:
+        gpu = GPU | (other if record.method.name == "lora" else {})
+        return replace(record, environment={**record.environment, **gpu})
+
+    (finding,) = made(edit=edit).audit()
+    assert (finding.code, finding.severity) == ("different-machines", severity)
+    assert said in finding.what
+    assert ("CUDA_VISIBLE_DEVICES" in finding.mend) == (severity == "fault")
+
+
+@pytest.mark.parametrize(
+    ("about", "what"),
+    [
+        ({**GPU, "concurrent_runs": 2}, "Up to 2 runs at once had one GPU (lora)."),
+        ({**GPU, "concurrent_runs": 1}, None),
+        ({"threads": 2, "concurrent_runs": 1}, None),
+        (
+            {"threads": 2, "concurrent_runs": 3},
+            "Up to 3 runs at once had more threads than the machine has cores (lora).",
+        ),
+    ],
+)
+def test_runs_that_shared_a_device(made: Any, about: dict[str, Any], what: str | None) -> None:
+    """`made` says that the machine has two cores; other methods had their device to themselves."""
+
+    def edit(record: RunRecord) -> RunRecord:
+        more = about if record.method.name == "lora" else GPU if "device" in about else {}
+        return replace(record, environment={**record.environment, **more})
+
+    found = made(edit=edit).found()
+    assert (found["shared-device"].what if found else None) == what
+    assert list(found) == (["shared-device"] if what else [])
+
+
+def test_a_run_on_each_core_shares_nothing(made: Any) -> None:
+    def edit(record: RunRecord) -> RunRecord:
+        one = {"threads": 1, "concurrent_runs": 2}
+        return replace(record, environment={**record.environment, **one})
+
+    assert made(edit=edit).audit() == []
 
 
 def test_tfidf_stays_on_the_processor_beside_a_gpu(made: Any) -> None:
@@ -339,6 +395,43 @@ def test_a_clean_study_says_so_in_one_line(made: Any) -> None:
     assert rendered(summary)[-1] == "Audit: no fault found"
     page = study.folder.report_file.read_text(encoding="utf-8")
     assert "Nothing of that kind was found" in page
+
+
+def failing(*names: str) -> Callable[[RunRecord], RunRecord]:
+    """An edit after which the runs of these methods have no result."""
+
+    def edit(record: RunRecord) -> RunRecord:
+        if record.method.name not in names:
+            return record
+        return replace(record, status=Status.FAILED, error="broken", quality=Quality(), cost=Cost())
+
+    return edit
+
+
+def test_an_audit_of_nothing_says_so(made: Any) -> None:
+    study = made(methods=["full", "lora"], edit=failing("full", "lora"))
+    (finding,) = study.audit()
+    assert (finding.code, finding.severity) == ("unfinished-runs", "fault")
+    assert finding.what.startswith("None of the 6 runs has finished (full and lora)")
+    page = build_report(study.folder).read_text(encoding="utf-8")
+    assert "the audit had no result to check" in page
+    assert "Nothing of that kind was found" not in page
+    lines = " ".join(rendered(study.folder.summary()))
+    assert "no fault found" not in lines
+    assert "Audit: 1 fault" in lines
+
+
+def test_runs_that_the_audit_could_not_see_are_a_warning(made: Any) -> None:
+    (finding,) = made(edit=failing("lora")).audit()
+    assert (finding.code, finding.severity) == ("unfinished-runs", "warning")
+    assert finding.what == "3 of 9 runs have not finished (lora); the audit is about the others."
+    assert all(run_id.startswith("lora-s") for run_id in finding.concerned)
+
+
+def test_a_study_without_any_record_is_no_clean_study(made: Any) -> None:
+    study = made()
+    (finding,) = replace(study, records=[]).audit()
+    assert finding.what.startswith("There is no run with a record")
 
 
 def test_the_summary_and_the_report_hold_every_finding(faulty: Any) -> None:

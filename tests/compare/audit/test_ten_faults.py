@@ -260,11 +260,14 @@ def test_one_answer_throughout_is_chance_however_uneven_the_labels(made: Any) ->
         test = record.quality.test
         if record.method.name != "head" or test is None:
             return record
-        counts = [sum(row) for row in test.confusion_matrix]
-        test = replace(test, accuracy=0.9, confusion_matrix=[[0, counts[0]], [0, counts[1]]])
+        recall = {label: float(label == "yes") for label in test.per_class}
+        per_class = {name: replace(c, recall=recall[name]) for name, c in test.per_class.items()}
+        test = replace(test, accuracy=0.9, per_class=per_class)
         return replace(record, quality=replace(record.quality, test=test))
 
-    assert "head (90.0 %)" in only(made(**table, edit=collapsed).found(), "chance-level-in-cost")
+    assert "head (accuracy 90.0 %)" in only(
+        made(**table, edit=collapsed).found(), "chance-level-in-cost"
+    )
     assert made(**table).audit() == []
 
 
@@ -359,7 +362,3 @@ def test_padding_shows_in_the_tokens_of_the_whole_training(made: Any) -> None:
     assert made(edit=lambda r: whole(r, real)).audit() == []
     what = only(made(edit=lambda r: whole(r, 64)).found(), "padded-throughput")
     assert "count 64 tokens per text" in what
-
-
-def test_a_study_without_any_run_has_no_findings(made: Any) -> None:
-    assert replace(made(seeds=1), records=[]).audit() == []

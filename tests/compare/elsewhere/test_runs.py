@@ -198,3 +198,52 @@ def test_a_table_keeps_what_the_analysis_reads(files: Any) -> None:
     assert list(run.predictions.columns) == [
         "split", "row", "label", "prediction", "probability_neg", "probability_pos", "weight"
     ]  # fmt: skip
+
+
+def renamed(rows: list[dict[str, Any]], name: Any) -> list[dict[str, Any]]:
+    """The rows with each probability under `name(label)`, without a prediction."""
+    return [
+        {"row": r["row"], "label": r["label"]}
+        | {name(x): r[f"probability_{x}"] for x in ("neg", "pos")}
+        for r in rows
+    ]
+
+
+@pytest.mark.parametrize("study", [True, False])
+def test_probabilities_may_be_named_by_the_label_alone(files: Any, study: bool) -> None:
+    path = files.write("x.csv", renamed(files.rows(), lambda label: label))
+    _, (bare,) = files.read(path, truth=files.truth() if study else None)
+    _, (named,) = files.read(files.write("y.csv"))
+    assert bare.predictions["probability_pos"].equals(named.predictions["probability_pos"])
+    assert bare.record.quality.test == named.record.quality.test
+
+
+@pytest.mark.parametrize("name", ["prob_{}", "{}_score", "p({})", "POS/{}"])
+def test_probabilities_under_another_name_are_not_left_out_in_silence(
+    files: Any, refused: Any, name: str
+) -> None:
+    rows = renamed(files.rows(), lambda label: name.format(label.upper()))
+    with_prediction = [{**r, "prediction": r["label"]} for r in rows]
+    said = refused(files.write("x.csv", with_prediction), truth=files.truth())
+    assert f"the columns {name.format('NEG')!r}, {name.format('POS')!r}, … are not read" in said
+    assert "Name them probability_LABEL" in said
+
+
+def test_a_label_without_a_column_is_named(files: Any, refused: Any) -> None:
+    rows = [{"row": i, "label": x, "a": 0.5, "b": 0.5} for i, x in enumerate(["a", "b", "c"])]
+    said = refused(files.write("x.csv", rows))
+    assert "there is a column 'a' but none for the label 'c'" in said
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [f"{251034921 + i}.jpg#2r1e" for i in range(6)],
+        ["007", "7", "8", "9", "10", "11"],  # two ids, though one number
+        [10**19 + i for i in range(6)],
+    ],
+)
+def test_ids_of_any_kind_stay_distinct(files: Any, ids: list[Any]) -> None:
+    rows = [{**row, "row": name} for row, name in zip(files.rows(), ids, strict=True)]
+    _, (run,) = files.read(files.write("x.csv", rows))
+    assert run.predictions["row"].astype(str).tolist() == [str(name) for name in ids]

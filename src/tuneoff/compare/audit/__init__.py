@@ -13,6 +13,7 @@ from tuneoff.compare.audit.costs import (
     different_machines,
     head_counted_twice,
     padded_throughput,
+    shared_device,
     unequal_budget,
 )
 from tuneoff.compare.audit.evidence import Evidence, collect
@@ -34,6 +35,7 @@ from tuneoff.compare.audit.scores import (
     small_test_set,
     test_picks_checkpoint,
     under_trained,
+    unfinished_runs,
 )
 from tuneoff.compare.audit.searches import edge_of_range, unequal_tuning
 from tuneoff.compare.audit.show import audit_lines, count_line, faults_in
@@ -66,12 +68,14 @@ CHECKS: Sequence[Callable[[Evidence], Finding | None]] = (
     rows_missing,
     different_data,
     different_machines,
+    shared_device,
     under_trained,
     truncation,
     small_test_set,
     unequal_tuning,
     edge_of_range,
     untested_labels,
+    unfinished_runs,
 )
 
 

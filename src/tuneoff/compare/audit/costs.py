@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tuneoff.compare import format as fmt
 from tuneoff.compare.audit.evidence import Evidence, joined, names_of, run_ids
@@ -12,20 +13,21 @@ from tuneoff.compare.audit.finding import (
     DIFFERENT_MACHINES,
     HEAD_COUNTED_TWICE,
     PADDED_THROUGHPUT,
+    SHARED_DEVICE,
     UNEQUAL_BUDGET,
     Finding,
 )
 from tuneoff.record import Parameters, RunRecord
-from tuneoff.scores import is_chance
+from tuneoff.scores import at_chance
 
 BUDGET = ("epochs", "batch_size", "max_length", "precision", "train_rows")
 """Settings, and the number of rows, on which time, memory or throughput depend directly."""
 
-MACHINE = ("machine", "processor", "cores", "threads", "device", "preload")
+MACHINE = ("machine", "processor", "cores", "threads", "device", "gpu_memory_bytes", "preload")
 """What an environment says of the machine itself."""
 
-SOFTWARE = ("torch", "transformers", "versions")
-"""What it says of the libraries that compute."""
+SOFTWARE = ("torch", "transformers", "versions", "cuda", "driver")
+"""What it says of the software that computes."""
 
 TOKENS_APART = 1.25
 """Tokens per text over the real ones from which they hold padding. Without padding the ratio is 1
@@ -36,7 +38,7 @@ PERCENT_APART = 0.01
 
 
 def chance_level_in_cost(evidence: Evidence) -> Finding | None:
-    """Runs with a cost whose test answers are no better than chance."""
+    """Runs with a cost whose predictions on the test rows are no better than chance."""
     if len(names_of(evidence.finished)) < 2:
         return None
     guessing = [
@@ -45,16 +47,16 @@ def chance_level_in_cost(evidence: Evidence) -> Finding | None:
         if record.method.family != "baseline"
         and _has_cost(record)
         and record.quality.test is not None
-        and is_chance(record.quality.test, len(record.data.labels), record.data.test_rows)
+        and at_chance([record.quality.test])
     ]
     if not guessing:
         return None
     found = {name: evidence.accuracy[name] for name in names_of(guessing)}
-    told = [f"{name} ({100 * value:.1f} %)" for name, value in found.items()]
+    told = [f"{name} (accuracy {100 * value:.1f} %)" for name, value in found.items()]
     labels = len(guessing[0].data.labels)
     return CHANCE_LEVEL_IN_COST.found(
-        f"The accuracy of {joined(told)} is that of chance with {labels} labels, and its cost is in"
-        " the table.",
+        f"No better than guessing among {labels} labels, but in the cost comparison: {joined(told)}"
+        ".",
         "Mend the training (learning rate, epochs, precision) and run again, or leave the method"
         " out of the study.",
         run_ids(guessing),
@@ -224,7 +226,8 @@ def different_machines(evidence: Evidence) -> Finding | None:
     if not differing:
         return None
     told = [
-        f"{key} {' or '.join(fmt.shorten(value, 40) for value in values)}"
+        f"{key.removesuffix('_bytes').replace('_', ' ')}"
+        f" {' or '.join(fmt.shorten(value, 40) for value in values)}"
         for key, values in differing.items()
     ]
 
@@ -232,15 +235,49 @@ def different_machines(evidence: Evidence) -> Finding | None:
         return tuple(str(record.environment.get(key)) for key in differing)
 
     ((common, _),) = Counter(map(machine, runs)).most_common(1)
+    mend = "Run all methods anew on one machine (--fresh), or compare quality alone."
+    if {"device", "gpu_memory_bytes"} & differing.keys():
+        mend += " CUDA_VISIBLE_DEVICES limits a study to GPUs of one kind."
     return DIFFERENT_MACHINES.found(
         f"The records differ in {joined(told, 3)}.",
-        "Run all methods anew on one machine (--fresh), or compare quality alone.",
+        mend,
         run_ids([record for record in runs if machine(record) != common]),
         severity="fault" if differing.keys() & set(MACHINE) else "warning",
     )
 
 
+def shared_device(evidence: Evidence) -> Finding | None:
+    """Runs that had a GPU together, or whose threads together were more than the cores."""
+    shared = [record for record in evidence.trained if _shares_device(record.environment)]
+    if not shared:
+        return None
+    most = max(record.environment["concurrent_runs"] for record in shared)
+    on_gpu = any(_on_gpu(record.environment) for record in shared)
+    what = "one GPU" if on_gpu else "more threads than the machine has cores"
+    return SHARED_DEVICE.found(
+        f"Up to {most} runs at once had {what} ({joined(names_of(shared))}).",
+        "Run these methods anew (--fresh) with --workers auto"
+        f"{', which gives each run a GPU' if on_gpu else ''}, or compare quality alone.",
+        run_ids(shared),
+    )
+
+
+def _shares_device(environment: Mapping[str, Any]) -> bool:
+    runs = environment.get("concurrent_runs")
+    if not isinstance(runs, int) or runs < 2:
+        return False
+    cores, threads = environment.get("cores"), environment.get("threads")
+    if _on_gpu(environment):
+        return True
+    return isinstance(cores, int) and isinstance(threads, int) and runs * threads > cores
+
+
+def _on_gpu(environment: Mapping[str, Any]) -> bool:
+    return environment.get("device") != "cpu"
+
+
 def _values(runs: Sequence[RunRecord], key: str) -> list[str]:
     """What the environments say under `key`, each once; a record that does not say is left out."""
     values = (record.environment.get(key) for record in runs)
-    return list(dict.fromkeys(str(value) for value in values if value is not None))
+    show = fmt.size if key.endswith("_bytes") else str
+    return list(dict.fromkeys(show(value) for value in values if value is not None))

@@ -156,6 +156,12 @@ DIFFERENT_MACHINES = Kind(
     "The runs are from different machines",
     "Times and memory compare the machines, too, and not the methods alone.",
 )
+SHARED_DEVICE = Kind(
+    "shared-device",
+    "Runs shared a device",
+    "Runs that compute on one GPU, or on the same cores, slow each other down, by how much depends"
+    " on what else was at work. Their times are not those of the methods.",
+)
 UNDER_TRAINED = Kind(
     "under-trained",
     "Validation was still improving at the last epoch",
@@ -179,7 +185,12 @@ SMALL_TEST_SET = Kind(
     "The test set is too small for these differences",
     "The share of right answers on so few rows is uncertain by more than the methods differ.",
 )
-
+UNFINISHED_RUNS = Kind(
+    "unfinished-runs",
+    "Runs did not finish",
+    "A run that did not finish is in no score and no cost, and the audit cannot check it. A method"
+    " with fewer finished seeds than the others is known less well.",
+)
 UNEQUAL_TUNING = Kind(
     "unequal-tuning",
     "The methods were not tuned alike",
@@ -196,7 +207,7 @@ KINDS: tuple[Kind, ...] = (
     *(SHARED_LEARNING_RATE, TEST_PICKS_CHECKPOINT, PREMISE_ON_BOTH_SIDES, CHANCE_LEVEL_IN_COST),
     *(UNEQUAL_BUDGET, LABELS_DIFFER_IN_CASE, GLUED_PAIR, SINGLE_SEED, HEAD_COUNTED_TWICE),
     *(PADDED_THROUGHPUT, TRAIN_TEST_OVERLAP, GROUP_ON_BOTH_SIDES, ROWS_MISSING, DIFFERENT_DATA),
-    *(DIFFERENT_MACHINES, UNDER_TRAINED, TRUNCATION, SMALL_TEST_SET),
-    *(UNEQUAL_TUNING, EDGE_OF_RANGE, UNTESTED_LABELS),
+    *(DIFFERENT_MACHINES, SHARED_DEVICE, UNDER_TRAINED, TRUNCATION, SMALL_TEST_SET),
+    *(UNFINISHED_RUNS, UNEQUAL_TUNING, EDGE_OF_RANGE, UNTESTED_LABELS),
 )
 """Every kind there is, the ten that published comparisons committed first."""

@@ -24,11 +24,12 @@ from tuneoff.compare.audit.finding import (
     SMALL_TEST_SET,
     TEST_PICKS_CHECKPOINT,
     UNDER_TRAINED,
+    UNFINISHED_RUNS,
     Finding,
 )
 from tuneoff.compare.audit.searches import methods_searched
 from tuneoff.methods import methods
-from tuneoff.record import RunRecord
+from tuneoff.record import RunRecord, Status
 
 RATES_APART = 5.0
 """Factor between two methods' default learning rates from which one rate does not suit both."""
@@ -267,6 +268,34 @@ def different_data(evidence: Evidence) -> Finding | None:
         f" ({joined(names_of(odd))}).",
         "Run the study again: only the runs on the earlier data are computed anew.",
         run_ids(odd),
+    )
+
+
+def unfinished_runs(evidence: Evidence) -> Finding | None:
+    """Runs without a result; a fault where no run has one, since then nothing was audited."""
+    if not evidence.records:
+        return UNFINISHED_RUNS.found(
+            "There is no run with a record, so the audit had no result to check.",
+            "Run the study, then write the report again.",
+        )
+    failed = [record for record in evidence.records if record.status is not Status.FINISHED]
+    if not failed:
+        return None
+    advice = "Read the errors of these runs in the report, mend their cause, and run the command"
+    advice += " again: it runs only what is missing."
+    if not evidence.finished:
+        return UNFINISHED_RUNS.found(
+            f"None of the {len(failed)} runs has finished ({joined(names_of(failed))}), so the"
+            " audit had no result to check.",
+            advice,
+            run_ids(failed),
+        )
+    return UNFINISHED_RUNS.found(
+        f"{len(failed)} of {len(evidence.records)} runs have not finished"
+        f" ({joined(names_of(failed))}); the audit is about the others.",
+        advice,
+        run_ids(failed),
+        severity="warning",
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-from tuneoff.compare.elsewhere.answers import Faults, whole
+from tuneoff.compare.elsewhere.answers import Faults, row_ids
 from tuneoff.compare.elsewhere.files import read_columns
 
 
@@ -24,14 +24,12 @@ def read_annotations(path: Path) -> dict[Hashable, list[str]]:
             faults.add(f"there is no column {name!r}", mend="Give row and annotations.")
     faults.raise_any()
     found: dict[Hashable, list[str]] = {}
-    pairs = zip(columns.values["row"], columns.values["annotations"], strict=True)
-    for (row, value), line in zip(pairs, columns.lines, strict=True):
+    ids = row_ids(columns.values["row"])
+    for key, value, line in zip(ids, columns.values["annotations"], columns.lines, strict=True):
         labels = _labels(value)
         if labels is None:
             mend = 'Write ["yes", "no", "yes"], the label of each annotator.'
             faults.add("no list of labels", row=line, column="annotations", mend=mend)
-        number = whole(row)
-        key = str(row) if number is None else number
         if key in found:
             faults.add(f"{key!r} stands there twice", row=line, column="row", mend="Remove one.")
         found[key] = labels or []

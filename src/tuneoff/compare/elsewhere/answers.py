@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +20,11 @@ ROUNDING = 0.02
 SPLITS = ("test", "validation")
 TEXTS = ("text", "text_pair", "group")
 _KINDS = ("probability_", "logit_")
+_RESERVED = ("row", "id", "split", "label", "prediction", *TEXTS)
 _COLUMNS = (
     "A file of predictions has the columns row, label, and prediction or one probability_LABEL "
-    "(or logit_LABEL) for each label; split, text, text_pair and group may be there."
+    "(or logit_LABEL, or the label alone) for each label; split, text, text_pair and group may be "
+    "there."
 )
 
 
@@ -81,17 +83,18 @@ class Faults:
             raise BadInput(self.found)
 
 
-def read_answers(columns: Columns) -> Answers:
-    """`columns` as predictions; `BadInput` with every fault found."""
+def read_answers(columns: Columns, labels: Sequence[str] = ()) -> Answers:
+    """`columns` as predictions; `BadInput` with every fault found.
+
+    `labels` are those of the task: a file may name its probabilities by the labels alone.
+    """
     faults = Faults(columns.file)
     names = list(columns.values)
     row_name = next((name for name in ("row", "id") if name in columns.values), None)
-    kinds = [kind for kind in _KINDS if any(name.startswith(kind) for name in names)]
     if row_name is None:
         faults.add("there is no column 'row'", mend=f"{nearest('row', names)} {_COLUMNS}")
-    if len(kinds) > 1:
-        faults.add("there are both probabilities and logits", mend="Remove one of the two.")
-    if not kinds and "prediction" not in names:
+    kind, by_label = _probability_columns(names, labels, faults)
+    if not by_label and "prediction" not in names:
         faults.add("there is neither a prediction nor a probability", mend=_COLUMNS)
     faults.raise_any()
     assert row_name is not None
@@ -101,11 +104,54 @@ def read_answers(columns: Columns) -> Answers:
         _splits(columns, faults),
         _names(columns, "label", faults),
         _names(columns, "prediction", faults),
-        _probabilities(columns, kinds[0], faults) if kinds else {},
+        _probabilities(columns, kind, by_label, faults) if by_label else {},
         {name: [str(v or "") for v in columns.values[name]] for name in TEXTS if name in names},
     )
     faults.raise_any()
     return answers
+
+
+def _probability_columns(
+    names: Sequence[str], labels: Sequence[str], faults: Faults
+) -> tuple[str, dict[str, str]]:
+    """What the file's probabilities are, one of `_KINDS`, and the column of each label.
+
+    A column for every label under another name is a fault: it would be left out without a word.
+    """
+    kinds = [kind for kind in _KINDS if any(name.startswith(kind) for name in names)]
+    if len(kinds) > 1:
+        faults.add("there are both probabilities and logits", mend="Remove one of the two.")
+    if kinds:
+        kind = kinds[0]
+        return kind, {x.removeprefix(kind): x for x in names if x.startswith(kind)}
+    others = [name for name in names if name not in _RESERVED]
+    here = [label for label in labels if label in others]
+    if len(labels) > 1 and len(here) == len(labels):
+        return _KINDS[0], {label: label for label in labels}
+    if len(here) > 1:
+        lacking = next(label for label in labels if label not in here)
+        mend = "Give one for each label of the task."
+        faults.add(f"there is a column {here[0]!r} but none for the label {lacking!r}", mend=mend)
+    elif unread := _unread_probabilities(others, labels):
+        faults.add(
+            f"the columns {unread[0]!r}, {unread[1]!r}, … are not read",
+            mend="Name them probability_LABEL, or logit_LABEL if they are logits; LABEL as in the"
+            " data.",
+        )
+    return _KINDS[0], {}
+
+
+def _unread_probabilities(names: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """The columns `<start><label><end>`, case ignored, where there is one for every label."""
+    folded = {name.casefold(): name for name in names}
+    wanted = [label.casefold() for label in labels]
+    for name in folded:
+        if len(wanted) < 2 or wanted[0] not in name:
+            continue
+        start, _, end = name.partition(wanted[0])
+        if all(start + label + end in folded for label in wanted):
+            return [folded[start + label + end] for label in wanted]
+    return []
 
 
 def _ids(columns: Columns, name: str, faults: Faults) -> list[int | str]:
@@ -123,14 +169,21 @@ def _ids(columns: Columns, name: str, faults: Faults) -> list[int | str]:
                 mend="Give each row of the test one line.",
             )
         seen.setdefault((value, part), line)
-    numbers = [whole(value) for value in values]
-    if all(number is not None for number in numbers):
-        return [number for number in numbers if number is not None]
+    return row_ids(values)
+
+
+def row_ids(values: Sequence[Any]) -> list[int | str]:
+    """Whole numbers, however a file wrote them, where all ids are such and stay distinct.
+
+    Else strings: `007` and `7` are two ids.
+    """
+    numbers = [number for value in values if (number := _whole(value)) is not None]
+    if len(numbers) == len(values) and len(set(numbers)) == len(set(map(str, values))):
+        return [*numbers]
     return [str(value) for value in values]
 
 
-def whole(value: Any) -> int | None:
-    """A row's number, however a file wrote it; None if it is none."""
+def _whole(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     try:
@@ -161,6 +214,12 @@ def _names(columns: Columns, name: str, faults: Faults) -> list[str] | None:
     return names
 
 
+def labels_in(files: Sequence[Columns]) -> list[str]:
+    """The true labels that the files name, sorted."""
+    found = {_label(value) for columns in files for value in columns.values.get("label", ())}
+    return sorted(found - {""})
+
+
 def _label(value: Any) -> str:
     """A label as the data read it: `1.0` is `1`, `True` is `true`."""
     if isinstance(value, bool):
@@ -170,8 +229,10 @@ def _label(value: Any) -> str:
     return value if isinstance(value, str) else str(value) if isinstance(value, int) else ""
 
 
-def _probabilities(columns: Columns, kind: str, faults: Faults) -> dict[str, list[float]]:
-    names = [name for name in columns.values if name.startswith(kind)]
+def _probabilities(
+    columns: Columns, kind: str, by_label: Mapping[str, str], faults: Faults
+) -> dict[str, list[float]]:
+    names = list(by_label.values())
     table = np.full((len(columns.lines), len(names)), np.nan)
     for j, name in enumerate(names):
         for i, (value, line) in enumerate(zip(columns.values[name], columns.lines, strict=True)):
@@ -186,7 +247,7 @@ def _probabilities(columns: Columns, kind: str, faults: Faults) -> dict[str, lis
         _check_sums(table, columns.lines, names, faults)
     faults.raise_any()
     table = table / table.sum(1, keepdims=True)
-    return {name.removeprefix(kind): table[:, j].tolist() for j, name in enumerate(names)}
+    return {label: table[:, j].tolist() for j, label in enumerate(by_label)}
 
 
 def _check_sums(table: Any, lines: Sequence[int], names: list[str], faults: Faults) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuneoff.compare.elsewhere.answers import Answers, Faults, read_answers
-from tuneoff.compare.elsewhere.files import read_columns
+from tuneoff.compare.elsewhere.answers import Answers, Faults, labels_in, read_answers
+from tuneoff.compare.elsewhere.files import Columns, read_columns
 from tuneoff.errors import BadInput, Fault, nearest
 from tuneoff.record import (
     Cost,
@@ -87,10 +87,17 @@ def read_runs(
         for name in dict.fromkeys(name for name, _ in sources)
         if name in taken
     ]
-    found: list[tuple[str, Answers]] = []
+    files: list[tuple[str, Columns]] = []
     for name, path in sources:
         try:
-            found.append((name, read_answers(read_columns(path))))
+            files.append((name, read_columns(path)))
+        except BadInput as error:
+            faults += error.faults
+    labels = truth.labels if truth else labels_in([columns for _, columns in files])
+    found: list[tuple[str, Answers]] = []
+    for name, columns in files:
+        try:
+            found.append((name, read_answers(columns, labels)))
         except BadInput as error:
             faults += error.faults
     if faults:
