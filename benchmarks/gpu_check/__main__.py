@@ -95,10 +95,12 @@ def _preload() -> None:
     sys.path.insert(0, str(SOURCE))
     paths = [str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # of the commands that a block starts
-    from tuneoff.launch.worker import load_engine
+    from tuneoff.launch.worker import forks_can_use_cuda, load_engine
 
     load_engine()
     import transformers
+
+    assert forks_can_use_cuda(), "CUDA was initialised by an import"
 
     assert transformers.Trainer is not None  # imported at this moment, as the peer needs it
     print(f"Imports: {time.monotonic() - start:.1f} s", flush=True)

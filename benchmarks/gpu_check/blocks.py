@@ -28,8 +28,9 @@ class Block:
         getattr(import_module(module), function)(check, **self.options)
 
 
-def _trainer(texts: str, method: str, batch_size: int, steps: int) -> Block:
-    options = {"texts": texts, "method": method, "batch_size": batch_size, "steps": steps}
+def _trainer(texts: str, method: str, batch_size: int, steps: int, eager: bool = False) -> Block:
+    options: dict[str, Any] = {"texts": texts, "method": method, "batch_size": batch_size}
+    options |= {"steps": steps, "eager": eager}
     name = f"trainer-{'reviews' if texts == 'imdb' else texts}-{method}-{batch_size}"
     return Block(name, "training:side_by_side", 90, alone=True, options=options)
 
@@ -46,11 +47,12 @@ BLOCKS = (
         for i in range(METHOD_SHARES)
     ),
     Block("resume", "methods:resume", 150),
+    Block("graphs", "methods:graphs", 120),
     Block("precisions", "methods:precisions", 90),
     Block("memory", "memory:memory", 90),
     Block("compare", "studies:compare", 120, alone=True),
     Block("synchronisations", "steps:synchronisations", 90),
-    _trainer("snli", "full", 8, 150),
+    _trainer("snli", "full", 8, 150, eager=True),
     _trainer("imdb", "full", 32, 120),
     Block("profile-snli-full-8", "steps:profile", 60, alone=True, options={"texts": "snli"}),
     Block("profile-reviews-full-32", "steps:profile", 60, alone=True, options={"texts": "imdb"}),

@@ -123,6 +123,51 @@ def _compared(check: Check, material: Material, at: RunFolder, title: str) -> di
     return found
 
 
+GRAPHED = ("full", "lora", "partial", "head", "qlora")
+
+
+def graphs(check: Check) -> None:
+    """Steps that were replayed as CUDA graphs against the same steps taken kernel by kernel."""
+    check.need_gpu()
+    material, good = _material(check, "graphs"), 0
+    for name in GRAPHED:
+        if name == "qlora":
+            bitsandbytes.reveal()
+            if find_spec("bitsandbytes") is None:
+                continue
+        before = len(check.problems)
+        with check.part(name):
+            check.note(name, _replayed(check, material, name))
+        good += len(check.problems) == before
+    check.summary = f"{good} of {len(GRAPHED)} methods end at the same answers with CUDA graphs"
+
+
+def _replayed(check: Check, material: Material, name: str) -> dict[str, Any]:
+    settings = {**_settings(check), "epochs": 20, "precision": "bf16"}
+    found: dict[str, Any] = {}
+    answers, losses = [], []
+    for part, on in (("replayed", True), ("eager", False), ("eager again", False)):
+        folder = check.work / "graphs" / name / part.replace(" ", "-")
+        record, at = run_method(material, folder, name, cuda_graphs=on, **settings)
+        check.expect(record.status == "finished", f"{name}, {part}: {record.error}")
+        answers.append(_answers(at))
+        losses.append([row["loss"] for row in at.history() if row["kind"] == "train"])
+        graphed = record.cost.parts.get("graph", 0.0)
+        found[part] = {
+            "train_seconds": record.cost.train_seconds,
+            "graph_seconds": graphed,
+            "last_loss": losses[-1][-1],
+        }
+        check.expect((graphed > 0) == on, f"{name}, {part}: {graphed} s in CUDA graphs")
+    difference, noise = (float(abs(x - answers[1]).max()) for x in (answers[0], answers[2]))
+    found |= {"difference": difference, "repeated_difference": noise}
+    check.expect(
+        difference <= max(2 * noise, 0.05),
+        f"{name}: with graphs probabilities differ by {difference:.2g}, repeated by {noise:.2g}",
+    )
+    return found
+
+
 def resume(check: Check) -> None:
     """A run that SIGTERM interrupted, and that is resumed, against one that was left alone."""
     material, good = _material(check, "resume"), 0

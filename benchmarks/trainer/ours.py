@@ -51,6 +51,7 @@ def main() -> None:
                 learning_rate=case.learning_rate,
                 precision=case.precision,
                 device=more.get("device", "auto"),
+                cuda_graphs=more.get("cuda_graphs", True),
             ),
             seed=case.seed,
             metric="macro_f1",
