@@ -61,6 +61,7 @@ def side_by_side(
             model=str(model),
             device=check.device_type,
             details=True,
+            cuda_graphs=side == "tuneoff",
         )
         with check.part(side):
             sides[side] = _measured(TRAINER / script, file, 60 if check.on_gpu else 600)
