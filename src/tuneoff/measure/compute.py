@@ -74,10 +74,19 @@ def _linears(layer: nn.Module) -> Iterable[nn.Linear]:
 def product_rate(dtype: torch.dtype, device: torch.device, seconds: float = 0.3) -> float:
     """Operations per second of a plain square matrix product in `dtype`, measured once a process.
 
-    The best of several products of 2048 x 2048 (8192 on a GPU) within about `seconds`.
+    The best of several products of 2048 x 2048 (8192 on a GPU) within about `seconds`; of smaller
+    ones where a GPU has no room left beside the model.
     """
-    size = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    size, smallest = (8192, 512) if device.type == "cuda" else (2048, 2048)
+    while True:
+        try:
+            a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+            a @ b
+            break
+        except torch.OutOfMemoryError:
+            if size == smallest:
+                raise
+            size //= 2
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end or best == float("inf"):
         start = time.perf_counter()
