@@ -51,10 +51,35 @@ def test_auto_where_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_precision("auto", torch.device("mps")) == "fp32"
 
 
-def test_auto_takes_what_is_faster_here() -> None:
-    # no processor multiplies doubles as fast as floats
+class Products:
+    """A clock that only products move: one in float64 takes twice as long as one in float32.
+
+    The first product of each type meets a busy moment.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._met: set[torch.dtype] = set()
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def linear(self, rows: torch.Tensor, weight: torch.Tensor) -> None:
+        assert rows.shape[1] == weight.shape[1]
+        busy = 0.0 if rows.dtype in self._met else 100.0 / rows.element_size()
+        self._met.add(rows.dtype)
+        self.now += rows.element_size() + busy
+
+
+def test_the_best_of_several_products_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    products = Products()
+    monkeypatch.setattr(precision, "time", products)
+    monkeypatch.setattr(torch.nn.functional, "linear", products.linear)
     assert is_faster(torch.float32, torch.float64)
     assert not is_faster(torch.float64, torch.float32)
+
+
+def test_auto_measures_here() -> None:
     assert choose_precision("auto", CPU) in ("bf16", "fp32")
 
 
