@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from tuneoff.measure import memory
 from tuneoff.measure.clock import TrainClock
@@ -160,7 +161,37 @@ def test_layers_that_share_their_weights_all_compute(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_product_rate(dtype: torch.dtype) -> None:
-    assert product_rate(dtype, CPU, seconds=0.0) > 1e6
+    assert product_rate(dtype, CPU, seconds=0.0) > 0
+
+
+class Multiplier(TorchFunctionMode):
+    """A processor of so many operations per second, whose products alone move its clock."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate, self.now, self.largest = rate, 0.0, 0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not torch.Tensor.matmul:
+            return func(*args, **(kwargs or {}))
+        self.largest = max(self.largest, len(args[0]))
+        self.now += 2 * len(args[0]) ** 3 / self.rate
+        return args[0]
+
+
+@pytest.mark.parametrize(("rate", "largest"), [(1e8, 256), (2e10, 1024), (1e12, 2048)])
+def test_the_product_rate_of_a_slow_processor_takes_no_minutes(
+    monkeypatch: pytest.MonkeyPatch, rate: float, largest: int
+) -> None:
+    """Emulated bf16 makes some 1e8 operations per second: 170 s for a product of 2048 x 2048."""
+    with Multiplier(rate) as multiplier:
+        monkeypatch.setattr("tuneoff.measure.compute.time", multiplier)
+        assert product_rate.__wrapped__(torch.float32, CPU) == pytest.approx(rate)
+    assert multiplier.largest == largest
+    assert multiplier.now < 0.7
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,10 @@ import torch
 from tuneoff.model import precision
 from tuneoff.model.precision import (
     DTYPES,
-    _cpu_multiplies_bf16,
+    _cpu_multiplies,
     choose_device,
     choose_precision,
+    emulation_warning,
     is_faster,
 )
 
@@ -37,7 +38,9 @@ def test_processors_that_multiply_bf16(
 ) -> None:
     text = f"processor\t: 0\nmodel name\t: any\n{flags}\nbugs\t: bf16\n"
     monkeypatch.setattr(precision, "open", lambda _: io.StringIO(text), raising=False)
-    assert _cpu_multiplies_bf16() == has
+    assert _cpu_multiplies("bf16") is has
+    assert (emulation_warning("bf16", CPU) is None) == has
+    assert emulation_warning("fp32", CPU) is None
     if not has:
         assert choose_precision("auto", CPU) == "fp32"
 
@@ -49,6 +52,7 @@ def test_auto_where_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "open", refuse, raising=False)
     assert choose_precision("auto", CPU) == "fp32"
     assert choose_precision("auto", torch.device("mps")) == "fp32"
+    assert emulation_warning("bf16", CPU) is None
 
 
 class Products:

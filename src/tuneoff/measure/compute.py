@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tuneoff.measure.clock import synchronize
 from tuneoff.methods.budget import elements
@@ -74,14 +74,26 @@ def _linears(layer: nn.Module) -> Iterable[nn.Linear]:
 def product_rate(dtype: torch.dtype, device: torch.device, seconds: float = 0.3) -> float:
     """Operations per second of a plain square matrix product in `dtype`, measured once a process.
 
-    The best of several products of 2048 x 2048 (8192 on a GPU) within about `seconds`.
+    The best of several products of 2048 x 2048 (8192 on a GPU) within about `seconds`. A processor
+    that emulates `dtype` would need minutes for one of them: the size grows from 256 while the next
+    product still fits in.
     """
-    size = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    size, largest = (8192, 8192) if device.type == "cuda" else (256, 2048)
     best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end or best == float("inf"):
+    a, b = _operands(size, dtype, device)
+    while True:
         start = time.perf_counter()
         a @ b
         synchronize(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+        now = time.perf_counter()
+        best = min(best, now - start)
+        if size < largest and now + 8 * best < end:  # twice the size takes eight times as long
+            best, size = float("inf"), 2 * size
+            a, b = _operands(size, dtype, device)
+        elif now >= end:
+            return 2 * size**3 / best
+
+
+def _operands(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return a, b
