@@ -1,7 +1,7 @@
 # Everything needs only Python (3.11 or newer) and make; `make` alone lists what there is.
 #
-# PyTorch's version comes from constraints.txt and must hold for every package of the one
-# installation below: accelerate, peft and others ask for torch without a version.
+# constraints.txt pins every package, so that all commands give the same result at any time.
+# It pins torch==2.13.0 without a build: pip takes the build of that version which the index has.
 # On Linux without a GPU, PyTorch's CPU build saves some gigabytes:
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
 
@@ -9,36 +9,73 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LATEST := .venv-latest
+LOWEST := .venv-lowest
+EXTRAS := demo,dev,label-errors,qlora,tune
+# Resolves versions for `make lock` and `make test-lowest`; nothing else needs it.
+UV := .venv-uv/bin/uv
+COMPILE = $(UV) pip compile --quiet --all-extras --no-annotate
 # More arguments for pytest: make test ARGS="-k demo -x"
 ARGS ?=
+PYTEST := -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test fuzz crash-test determinism hostile full-disk conformance mutations bench bench-gpu gpu-check lint format types layers check clean
+.PHONY: help install demo test test-latest test-lowest lock fuzz crash-test determinism hostile full-disk conformance mutations bench bench-gpu gpu-check lint format types layers check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 install: $(INSTALLED)  ## build .venv and install tuneoff into it
 
+# $(call pip_install,environment,constraints file or nothing,options): install tuneoff with all
+# extras. The constraints also hold for the build backend (PIP_BUILD_CONSTRAINT from pip 25.3 on).
+define pip_install
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+  echo "tuneoff needs Python 3.11 or newer, and '$(PYTHON)' is not. Name another one:" >&2; \
+  echo "  make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+@test -x $(1)/bin/pip || { echo "Building $(1)"; $(PYTHON) -m venv $(1); }
+@echo "Installing tuneoff and its dependencies into $(1) (some minutes the first time)"
+@set -o pipefail; $(if $(2),PIP_CONSTRAINT=$(2) PIP_BUILD_CONSTRAINT=$(2)) $(1)/bin/python -m pip \
+  install --disable-pip-version-check --no-input $(3) -e '.[$(EXTRAS)]' \
+  | awk '/^ *(Downloading|Using cached) .* MB/ { $$1 = $$1; print "  " $$0; fflush() } \
+         /^Installing collected/ { print "  Unpacking"; fflush() }'
+endef
+
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "tuneoff needs Python 3.11 or newer, and '$(PYTHON)' is not. Name another one:" >&2; \
-	  echo "  make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
-	@test -x $(BIN)/pip || { echo "Building $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@echo "Installing tuneoff and what it needs (some minutes the first time)"
-	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --no-input \
-	  -c constraints.txt -e '.[demo,dev,qlora]' \
-	  | awk '/^ *(Downloading|Using cached) .* MB/ { $$1 = $$1; print "  " $$0; fflush() } \
-	         /^Installing collected/ { print "  Unpacking"; fflush() }'
+	$(call pip_install,$(VENV),constraints.txt)
 	@touch $@
 
 demo: $(INSTALLED)  ## compare fine-tuning methods on real text, offline, in a few minutes
 	@HF_HUB_OFFLINE=1 $(BIN)/tuneoff demo --out studies/demo
 
 test: $(INSTALLED)  ## run the tests
-	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
+	@$(BIN)/python $(PYTEST) $(ARGS)
+
+test-latest:  ## the tests with the newest versions that pyproject.toml allows, in .venv-latest
+	$(call pip_install,$(LATEST),,--upgrade --upgrade-strategy eager)
+	@$(LATEST)/bin/python -m pip list --format freeze > $(LATEST)/versions.txt
+	@$(LATEST)/bin/python $(PYTEST) $(ARGS)
+
+test-lowest: $(LOWEST)/.installed  ## the tests with the lowest versions that pyproject.toml allows
+	@$(LOWEST)/bin/python $(PYTEST) $(ARGS)
+
+$(LOWEST)/.installed: pyproject.toml | $(UV)
+	@rm -rf $(LOWEST) && $(PYTHON) -m venv $(LOWEST)
+	@$(COMPILE) --resolution lowest-direct --python $(PYTHON) pyproject.toml -o $(LOWEST)/versions.txt
+	$(call pip_install,$(LOWEST),$(LOWEST)/versions.txt)
+	@touch $@
+
+# CUDA's libraries are left out: each build of PyTorch pins its own.
+lock: | $(UV)  ## write constraints.txt anew: the newest versions that pyproject.toml allows
+	@set -o pipefail; printf 'torch==2.13.0\nhatchling\n' | $(COMPILE) --universal \
+	  --fork-strategy fewest --python-version 3.11 --custom-compile-command 'make lock' \
+	  pyproject.toml - | grep -vE '^(cuda|nvidia|triton)' > constraints.txt.new
+	@mv constraints.txt.new constraints.txt
+
+$(UV):
+	@$(PYTHON) -m venv $(@D)/.. && $(@D)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
 fuzz: $(INSTALLED)  ## the loader under 2,000 arbitrary files of each of seven kinds
 	@TUNEOFF_FUZZ=$${TUNEOFF_FUZZ:-2000} $(BIN)/python -m pytest --timeout 7200 tests/data/test_fuzz.py $(ARGS)
@@ -89,6 +126,6 @@ layers: $(INSTALLED)  ## check who imports whom with import-linter
 
 check: lint types layers test  ## all of it, before a commit
 
-clean:  ## remove .venv and every cache; studies stay
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean:  ## remove the environments and every cache; studies stay
+	@rm -rf $(VENV) $(LATEST) $(LOWEST) .venv-uv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

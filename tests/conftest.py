@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tuneoff.data.task import Task
@@ -34,6 +35,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if (_worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
     _cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {_cores[int(_worker.removeprefix("gw")) % len(_cores)]})
+
+# No example fails because the machine is slow or busy.
+settings.register_profile("tuneoff", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tuneoff")
 
 TOPICS = {
     "animals": ["cat", "dog", "bird", "horse"],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tuneoff.errors import BadInput, nearest
@@ -72,7 +72,6 @@ studies = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(studies)
 def test_a_completed_study_reads_back_from_its_yaml(plain: dict[str, Any]) -> None:
     asked = complete(parse_study(plain))

@@ -59,7 +59,7 @@ def write_docstrings(
 ) -> tuple[Path, Path]:
     """Write `train.csv` and `test.csv` with the columns text, label, module; takes some seconds.
 
-    The row counts are aimed at, not promised: a small library gives what it has. Raises
+    A side has fewer rows where a library is too small for its share, never more. Raises
     `BadInput` if fewer than four of the `LIBRARIES` are installed.
     """
     train, test = read_docstrings(train_rows=train_rows, test_rows=test_rows)
@@ -93,9 +93,10 @@ def read_docstrings(*, train_rows: int = 1600, test_rows: int = 700) -> tuple[li
     shares = _shares(folders)
     test_share = test_rows / (train_rows + test_rows)
     sides: tuple[list[Row], list[Row]] = [], []
+    quotas = _apportioned(train_rows, shares), _apportioned(test_rows, shares)
     for label, folder in folders.items():
-        quotas = round(train_rows * shares[label]), round(test_rows * shares[label])
-        for side, rows in zip(sides, _sample(label, folder, quotas, test_share), strict=True):
+        of_label = quotas[0][label], quotas[1][label]
+        for side, rows in zip(sides, _sample(label, folder, of_label, test_share), strict=True):
             side.extend(rows)
     labels_of = Counter(key for key, _ in {(_key(r.text), r.label) for s in sides for r in s})
     train, test = (
@@ -130,6 +131,16 @@ def _shares(folders: dict[str, Path]) -> dict[str, float]:
         for label, folder in folders.items()
     }
     return {label: root / sum(roots.values()) for label, root in roots.items()}
+
+
+def _apportioned(rows: int, shares: dict[str, float]) -> dict[str, int]:
+    """`rows` divided among the labels by their shares, which add up to 1 (largest remainders)."""
+    exact = {label: rows * share for label, share in shares.items()}
+    whole = {label: int(value) for label, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda label: whole[label] - exact[label])
+    for label in by_remainder[: rows - sum(whole.values())]:
+        whole[label] += 1
+    return whole
 
 
 _SKIPPED = re.compile(

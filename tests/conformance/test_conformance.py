@@ -32,7 +32,7 @@ ARCHITECTURES = (
 METHODS = [name for name, m in methods().items() if m.apply is not None]
 
 REFUSED = {
-    "prefix": "prefix tuning needs past_key_values",
+    "prefix": "prefix tuning needs layers that read a key-value cache",
     "bitfit": "bitfit trains biases",
     "partial": "k is 2, but the albert encoder has 1 layer",
 }

@@ -28,7 +28,6 @@ EXAMPLES = int(os.environ.get("TUNEOFF_FUZZ", "40"))
 
 fuzzed = settings(
     max_examples=EXAMPLES,
-    deadline=60_000,  # milliseconds: longer is a hang, on a busy machine too
     derandomize="TUNEOFF_FUZZ" not in os.environ,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -75,7 +75,7 @@ def test_seed_and_purpose_decide_the_rows() -> None:
     assert hold_out(frame, 0.2, seed=-1, purpose="test").sum() == 40
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.booleans(), st.floats(0.05, 0.6), st.integers(0, 5))
 def test_twins_and_groups_stay_together(
     data: st.DataObject, grouped: bool, fraction: float, seed: int

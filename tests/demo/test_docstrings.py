@@ -29,7 +29,7 @@ def sides() -> tuple[list[Row], list[Row]]:
 def test_rows_and_classes(sides: tuple[list[Row], list[Row]]) -> None:
     train, test = sides
     assert 1300 <= len(train) <= 1600
-    assert 600 <= len(test) <= 750
+    assert 600 <= len(test) <= 700
     labels = {row.label for row in train}
     assert 9 <= len(labels) <= 12
     assert {row.label for row in test} == labels
@@ -94,8 +94,17 @@ def test_files_are_the_same_byte_for_byte(tmp_path: Path) -> None:
 
 def test_fewer_rows_on_request() -> None:
     train, test = read_docstrings(train_rows=240, test_rows=120)
-    assert 200 <= len(train) <= 260
-    assert 90 <= len(test) <= 130
+    assert 200 <= len(train) <= 240
+    assert 90 <= len(test) <= 120
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 240, 1600, 1601])
+@pytest.mark.parametrize("sizes", [[1.0], [1, 1, 1], [40, 22, 13, 9, 7, 7, 5, 5, 3, 2, 1], [9, 1]])
+def test_shares_add_up_to_the_rows_asked_for(rows: int, sizes: list[float]) -> None:
+    shares = {str(i): size / sum(sizes) for i, size in enumerate(sizes)}
+    divided = demo._apportioned(rows, shares)
+    assert sum(divided.values()) == rows
+    assert all(abs(count - rows * shares[label]) < 1 for label, count in divided.items())
 
 
 def test_too_few_libraries_is_an_error_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:

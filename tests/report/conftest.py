@@ -379,12 +379,13 @@ def open_report(browser: Any) -> Iterator[OpenReport]:
     def draw(report: Path, **options: Any) -> Any:
         reports.append(report.as_uri())
         page = browser.new_page(**options)
+        page.set_default_timeout(1_200_000)  # milliseconds
         page.on("dialog", lambda dialog: said.append(dialog.message))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("console", lambda message: said.append(message.text))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(report.as_uri())
-        page.wait_for_selector("html[data-drawn]", state="attached", timeout=240_000)
+        page.wait_for_selector("html[data-drawn]", state="attached")
         assert page.evaluate("window.fired") is None  # which hostile strings would set
         assert_silent()
         return page

@@ -28,8 +28,8 @@ def test_the_report_in_a_browser(
     assert all(plots.evaluate_all(drawn))
 
     page.set_viewport_size({"width": 390, "height": 844})
-    page.wait_for_timeout(500)  # Plotly fits its plots to the window a moment later
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    # Plotly fits its plots to the window a moment later.
+    page.wait_for_function("document.documentElement.scrollWidth <= 390")
 
     page.emulate_media(color_scheme="dark")
     page.locator("#confusion-method").select_option("1")

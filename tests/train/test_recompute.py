@@ -48,10 +48,13 @@ def test_the_weights_are_the_same_to_the_bit(run_toy: RunToy, name: str, archite
         assert torch.equal(value, found[key]), key
 
 
-def test_less_is_kept(load_tiny: Callable[..., Any], toy_task: Callable[..., Any]) -> None:
-    trainee = load_tiny("full")
+@pytest.mark.parametrize("architecture", ["bert", "llama"])  # llama: a decoder, with a cache
+def test_less_is_kept(
+    load_tiny: Callable[..., Any], toy_task: Callable[..., Any], architecture: str
+) -> None:
+    trainee = load_tiny("full", architecture)
     layers = Recomputation(trainee.classifier, trainee.dropout)
-    rows = toy_task().splits["train"]
+    rows = toy_task(architecture).splits["train"]
     inputs = batch(rows, rows.positions[:32])
     trainee.classifier.train()
 

@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tuneoff.measure.clock import synchronize
 from tuneoff.methods.budget import elements
@@ -74,23 +74,33 @@ def _linears(layer: nn.Module) -> Iterable[nn.Linear]:
 def product_rate(dtype: torch.dtype, device: torch.device, seconds: float = 0.3) -> float:
     """Operations per second of a plain square matrix product in `dtype`, measured once a process.
 
-    The best of several products of 2048 x 2048 (8192 on a GPU) within about `seconds`; of smaller
-    ones where a GPU has no room left beside the model.
+    The best of several products of 2048 x 2048 (8192 on a GPU) within about `seconds`. The size
+    grows from 256 while the next product still fits into the time, because a processor that
+    emulates `dtype` would need minutes, and into the memory that a GPU has left.
     """
-    size, smallest = (8192, 512) if device.type == "cuda" else (2048, 2048)
-    while True:
-        try:
-            a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-            a @ b
-            break
-        except torch.OutOfMemoryError:
-            if size == smallest:
-                raise
-            size //= 2
+    size, largest = 256, 8192 if device.type == "cuda" else 2048
+    a, b = _operands(size, dtype, device)
+    a @ b  # loads the library
+    synchronize(device)
     best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end or best == float("inf"):
+    while True:
         start = time.perf_counter()
         a @ b
         synchronize(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+        now = time.perf_counter()
+        best = min(best, now - start)
+        if size < largest and now + 8 * best < end:  # twice the size takes eight times as long
+            try:
+                a, b = _operands(2 * size, dtype, device)
+            except torch.OutOfMemoryError:
+                largest = size
+                continue
+            best, size = float("inf"), 2 * size
+        elif now >= end:
+            return 2 * size**3 / best
+
+
+def _operands(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Two random matrices, for whose product there is room, too."""
+    a, b, _ = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(3))
+    return a, b

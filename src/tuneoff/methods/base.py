@@ -42,10 +42,6 @@ class Architecture(Protocol):
     def norms(self) -> Sequence[str]:
         """Names of the body's normalisations that have weights."""
 
-    @property
-    def takes_past(self) -> bool:
-        """Whether the body takes `past_key_values`, which prefix tuning puts its prefix into."""
-
     def linear(self, role: Role) -> list[str]:
         """Names of the linear layers that play `role`, over all encoder layers."""
 
@@ -55,6 +51,9 @@ class Architecture(Protocol):
     def layer_of(self, name: str) -> int | None:
         """Index in `layers` of the one that a module or parameter of this name belongs to, adapter
         wrappers and all; None outside of them."""
+
+    def reads_cache(self, model: nn.Module) -> bool:
+        """Whether every layer of `model` reads keys and values from a cache that it is given."""
 
     def is_head(self, parameter: str) -> bool:
         """Whether a parameter of this name, adapter wrappers and all, belongs to the head."""

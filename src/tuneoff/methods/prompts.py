@@ -28,9 +28,10 @@ class PromptConfig:
 def _prefix(model: nn.Module, architecture: Architecture, config: PromptConfig) -> nn.Module:
     import peft
 
-    if not architecture.takes_past:
+    if not architecture.reads_cache(model):
         raise BadInput(
-            f"prefix tuning needs past_key_values, which {architecture.model_type} lacks"
+            "prefix tuning needs layers that read a key-value cache, which"
+            f" {architecture.model_type} lacks"
         )
     return attach(
         model, architecture, peft.PrefixTuningConfig(**_shape(model, architecture, config))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from tuneoff.errors import ModelUnavailable
 from tuneoff.methods.base import ROLES, Role
+from tuneoff.model.kv_cache import cache_argument
 from tuneoff.model.source import first_position
 
 if TYPE_CHECKING:
@@ -84,7 +84,6 @@ class EncoderArchitecture:
     layers: tuple[str, ...]
     head: tuple[str, ...]
     norms: tuple[str, ...]
-    takes_past: bool
     linears: tuple[str, ...]
     """Every linear layer inside of `layers`."""
     roles: dict[Role, tuple[str, ...]]
@@ -116,6 +115,10 @@ class EncoderArchitecture:
         """Index of the layer that a module or parameter belongs to; None outside of them."""
         dotted = f".{name}."
         return next((i for i, layer in enumerate(self.layers) if f".{layer}." in dotted), None)
+
+    def reads_cache(self, model: nn.Module) -> bool:
+        """Whether every layer of `model` reads keys and values from a cache that it is given."""
+        return cache_argument(model) is not None
 
     def is_head(self, parameter: str) -> bool:
         """Whether a parameter of this name, adapter wrappers and all, belongs to the head."""
@@ -157,7 +160,6 @@ def describe(model: PreTrainedModel) -> EncoderArchitecture:
             for name, module in encoder.named_modules()
             if "norm" in type(module).__name__.lower() and _has_weights(module)
         ),
-        takes_past="past_key_values" in signature(encoder.forward).parameters,
         linears=linears,
         roles=_roles(linears),
         first_position=first_position(config.model_type, config.pad_token_id),

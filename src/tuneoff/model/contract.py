@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tuneoff.data.batches import batch
 from tuneoff.data.task import Split
+from tuneoff.model.kv_cache import pass_prefix
 from tuneoff.model.load import REBUILT, Trainee, counted_parameters, load_trained, quantization
 from tuneoff.model.packed import Classifier, has_virtual_tokens, padded_inputs
 from tuneoff.record import Difference
@@ -113,7 +114,7 @@ def reopened(
 
 
 def open_saved(folder: Path, *, quantized: bool) -> nn.Module:
-    """A saved model, by Transformers or PEFT alone."""
+    """A saved model, by Transformers or PEFT alone but for a prefix that PEFT cannot pass."""
     from peft import AutoPeftModelForSequenceClassification
     from transformers import AutoConfig, AutoModelForSequenceClassification
     from transformers.utils import logging
@@ -128,7 +129,9 @@ def open_saved(folder: Path, *, quantized: bool) -> nn.Module:
         options |= quantization(base, torch.float32, torch.device("cpu"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries: PEFT finds no modules of AdaLoRA's ranks
-        return kind.from_pretrained(folder, **options).eval()  # type: ignore[no-any-return]
+        model: nn.Module = kind.from_pretrained(folder, **options).eval()
+    pass_prefix(model)
+    return model
 
 
 @torch.no_grad()

@@ -150,7 +150,14 @@ def _labelled(path: Path, labels: Sequence[str]) -> Any:
     )
     if config.pad_token_id is None:  # of decoders; their head looks for the last token before it
         config.pad_token_id = pad_token(path)
+    _without_cache(config)
     return config
+
+
+def _without_cache(config: Any) -> None:
+    """Let no decoder fill a key-value cache: a classifier reads each text once."""
+    if hasattr(config, "use_cache"):
+        config.use_cache = False
 
 
 def _pretrained(
@@ -279,6 +286,7 @@ def load_trained(
     adapter, rebuilt = folder / "adapter_config.json", folder / REBUILT
     base = folder / "base" if adapter.is_file() or rebuilt.is_file() else folder
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    _without_cache(config)
     model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
         base,
         config=config,

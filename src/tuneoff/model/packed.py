@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tuneoff.model.architecture import EncoderArchitecture
 from tuneoff.model.attention import packed_attention
+from tuneoff.model.kv_cache import pass_prefix
 from tuneoff.model.packing import Packing
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Classifier(nn.Module):
         # tie where they should rank.
         for name in architecture.head:
             inner.get_submodule(name).register_forward_pre_hook(_to_float32)
+        # Whether only tuneoff can run this prefix; see `pass_prefix`.
+        self.passes_prefix = pass_prefix(model)
 
         self.has_fixed_shapes = self.packs
         """Whether shapes in a forward pass depend on the size of the packed row alone, as they do

@@ -48,8 +48,18 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
         return asked
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-    native = device.type == "cpu" and _cpu_multiplies_bf16()
+    native = device.type == "cpu" and _cpu_multiplies("bf16")
     return "bf16" if native and is_faster(torch.bfloat16, torch.float32) else "fp32"
+
+
+def emulation_warning(precision: Precision, device: torch.device) -> str | None:
+    """A warning if `device` is a CPU without instructions for products in `precision`."""
+    if device.type != "cpu" or _cpu_multiplies(precision) is not False:
+        return None
+    return (
+        f"this processor has no {precision} instructions: PyTorch emulates them, which can take"
+        " many times as long as fp32. Hint: use --precision fp32 or auto"
+    )
 
 
 def is_faster(one: torch.dtype, other: torch.dtype, repeats: int = 7) -> bool:
@@ -70,11 +80,20 @@ def is_faster(one: torch.dtype, other: torch.dtype, repeats: int = 7) -> bool:
     return best[one] < best[other]
 
 
-def _cpu_multiplies_bf16() -> bool:
-    """Whether the processor has bf16 products; elsewhere PyTorch emulates them."""
+# As Linux names them, on x86 and Arm processors.
+_INSTRUCTIONS: dict[Precision, set[str]] = {
+    "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "fp16": {"avx512_fp16", "amx_fp16", "fphp", "asimdhp"},
+}
+
+
+def _cpu_multiplies(precision: Precision) -> bool | None:
+    """Whether the processor has instructions for products in `precision`; None: unknown."""
+    if precision == "fp32":
+        return True
     try:
         with open("/proc/cpuinfo") as file:
             flags = next((line for line in file if line.startswith(("flags", "Features"))), "")
-    except OSError:
-        return False
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags.split()))
+    except OSError:  # Linux alone has this file
+        return None
+    return bool(_INSTRUCTIONS[precision] & set(flags.split()))

@@ -36,11 +36,13 @@ class Recomputation:
             self._wrap(unwrapped(classifier.model).get_submodule(name))
 
     def _wrap(self, layer: nn.Module) -> None:
+        from transformers import Cache
+
         own = layer.forward
 
         def forward(*inputs: Any, **more: Any) -> Any:
             # A cache of keys that the layer adds to would be added to twice.
-            cached = more.get("past_key_values") is not None
+            cached = any(isinstance(value, Cache) for value in (*inputs, *more.values()))
             if not self.on or cached or not (layer.training and torch.is_grad_enabled()):
                 return own(*inputs, **more)
             return checkpoint(own, *inputs, use_reentrant=False, context_fn=self._contexts, **more)

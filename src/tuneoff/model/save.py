@@ -52,15 +52,15 @@ def save_classifier(
     else:
         _save_whole(base, labelled, {**_head(classifier), **weights}, temporary)
     load_tokenizer(base).save_pretrained(temporary)
-    card = _card(method, name, list(labelled.id2label.values()), _opener(temporary))
+    card = _card(method, name, list(labelled.id2label.values()), _opener(temporary, classifier))
     (temporary / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
 
 
-def _opener(folder: Path) -> str:
+def _opener(folder: Path, classifier: Classifier) -> str:
     """What opens a saved model, of the three kinds there are."""
-    if (folder / REBUILT).is_file():
+    if (folder / REBUILT).is_file() or classifier.passes_prefix:
         return "tuneoff.load, given the folder of the run"
     if (folder / "adapter_config.json").is_file():
         return "peft.AutoPeftModelForSequenceClassification.from_pretrained"

@@ -21,7 +21,7 @@ from tuneoff.measure.memory import is_out_of_memory
 from tuneoff.measure.trace import Trace
 from tuneoff.methods import config_to_plain, method, parse_config
 from tuneoff.model.contract import reopened
-from tuneoff.model.precision import choose_device, choose_precision
+from tuneoff.model.precision import choose_device, choose_precision, emulation_warning
 from tuneoff.model.source import hidden_size
 from tuneoff.record import (
     MethodInfo,
@@ -68,6 +68,8 @@ def run(
         stop.listen()
     started = time.perf_counter()
     job, outcome = _resolved(spec, folder, task_path, model_path), Outcome()
+    if job.method.apply is not None and (note := emulation_warning(job.precision, job.device)):
+        outcome.warnings.append(note)
     if spec.train.threads is not None:
         torch.set_num_threads(spec.train.threads)
     journal = Journal(folder.history_file, emit)
