@@ -50,7 +50,7 @@ BLOCKS = (
     Block("graphs", "methods:graphs", 120),
     Block("precisions", "methods:precisions", 90),
     Block("memory", "memory:memory", 90),
-    Block("compare", "studies:compare", 120, alone=True),
+    Block("compare", "studies:compare", 120),
     Block("synchronisations", "steps:synchronisations", 90),
     _trainer("snli", "full", 8, 150, eager=True),
     _trainer("imdb", "full", 32, 120),
@@ -64,7 +64,7 @@ BLOCKS = (
 
 
 def chosen(names: str | None) -> list[Block]:
-    """The blocks that `names` lists, separated by commas, in the order of `BLOCKS`; None: all.
+    """The blocks that `names` lists, separated by commas, in that order; None: all.
 
     A name may also be a prefix: "trainer" stands for all blocks whose names begin with it.
     """
@@ -75,4 +75,5 @@ def chosen(names: str | None) -> list[Block]:
     if unknown:
         known = ", ".join(block.name for block in BLOCKS)
         raise SystemExit(f"There is no block {unknown[0]!r}. Blocks: {known}.")
-    return [block for block in BLOCKS if any(block.name.startswith(a) for a in asked)]
+    found = [block for a in asked for block in BLOCKS if block.name.startswith(a)]
+    return list({block.name: block for block in found}.values())
