@@ -168,7 +168,7 @@ def run_block(block: Block, device: str, out: Path, work: Path) -> int:
     check = Check(device, out / f"{block.name}.json", work)
     check.write("running")
     try:
-        if check.on_gpu:
+        if check.on_gpu and not block.where.startswith("training:"):
             import torch
 
             if not torch.cuda.is_available():

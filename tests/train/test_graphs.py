@@ -19,10 +19,12 @@ def resized(places: int, **changes: object) -> _Size:
 
 def test_a_graph_serves_its_size_and_somewhat_smaller_ones() -> None:
     assert SIZE.can_serve(SIZE)
-    assert SIZE.can_serve(resized(192))
-    assert SIZE.can_serve(resized(int(256 / MOST_SPARE)))
-    assert not SIZE.can_serve(resized(int(256 / MOST_SPARE) - 1))
+    assert SIZE.can_serve(resized(64))
     assert not SIZE.can_serve(resized(320))
+    large, (most, share) = resized(9216), MOST_SPARE
+    assert large.can_serve(resized(8192))
+    assert most < 1536 > 7680 * share
+    assert not large.can_serve(resized(7680))
 
 
 @pytest.mark.parametrize("other", [{"texts": 7}, {"types": False}])

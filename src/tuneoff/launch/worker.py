@@ -204,6 +204,11 @@ def main() -> None:
     """
     # Notes of the libraries to their developers are no business of who runs a study.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
+    # Python 3.12 and newer say so of each fork: NumPy's library of products has started threads,
+    # and starts them again in the child.
+    warnings.filterwarnings(
+        "ignore", category=DeprecationWarning, message="This process .* is multi-threaded"
+    )
     # A study that is interrupted asks its runs to save and end; the worker itself ends with it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -40,7 +40,8 @@ def packed_attention(
     `query`, `key`, `value` are (1, heads, tokens, size); the result is (1, tokens, heads, size). In
     the last layer the first tokens alone ask, and the others get zeros, which nobody reads.
     """
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    # `x[0]` would copy the gradient twice: into a tensor of zeros, and back from its layout.
+    q, k, v = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
     scale = q.shape[-1] ** -0.5 if scaling is None else scaling
     if module in packing.last:
         found = _of_first(q.index_select(0, packing.starts), k, v, packing, scale, dropout)

@@ -149,7 +149,7 @@ class Classifier(nn.Module):
         self._packing = packing
         body = inner.get_submodule(self.architecture.body)
         try:
-            states: Tensor = body(**inputs, packing=packing)[0][0]
+            states: Tensor = body(**inputs, packing=packing)[0].squeeze(0)
         finally:
             self._given = self._packing = None
         if packing.is_grouped:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuneoff.data.batches import Batch, Staging
+from tuneoff.data.batches import Batch, Staging, cuda_places
 from tuneoff.methods.base import Hook
 from tuneoff.model.packed import Classifier
 from tuneoff.train.optimizer import Optimizer
@@ -34,8 +34,9 @@ once, AdamW's moments among it."""
 WORTH = 20
 """Replays that a capture must be expected to serve: it takes as long as some ten steps."""
 
-MOST_SPARE = 2.0
-"""A batch takes the graph of a larger size up to this multiple of its own."""
+MOST_SPARE = 256, 1 / 8
+"""A batch takes the graph of a larger size if that has at most so many places more, or this share of
+its own: the spare places are a text, whose attention costs the square of their number."""
 
 Compute = Callable[[Batch], Tensor]
 
@@ -70,7 +71,8 @@ class _Size:
         """Whether a batch of size `other` fits into a graph of this one without much waste."""
         own, its = self.layout, other.layout
         same = replace(own, places=its.places) == its and self.pooled == other.pooled
-        return same and its.places <= own.places <= MOST_SPARE * its.places
+        most, share = MOST_SPARE
+        return same and 0 <= own.places - its.places <= max(most, its.places * share)
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,14 @@ class _Captured:
 class StepGraphs:
     """Captures and replays steps; `compute` is all that a step computes on the device."""
 
-    def __init__(self, compute: Compute, device: torch.device, total: int) -> None:
-        """`total`: steps of the training."""
+    def __init__(self, compute: Compute, device: torch.device, total: int, usual: int = 0) -> None:
+        """`total`: steps of the training; `usual`: tokens that few of them exceed.
+
+        The graph for `usual` tokens is captured first, since smaller ones then find room in its
+        memory, where a larger one would need more.
+        """
         self._compute, self._device, self._total = compute, device, total
+        self._usual = cuda_places(usual)
         self._seen: Counter[_Size] = Counter()
         self._captured: dict[_Size, _Captured] = {}
         self._pool: Any = None
@@ -122,7 +129,10 @@ class StepGraphs:
         size = _Size(Staging.of(batch), pooled)
         self._seen[size] += 1
         if size not in self._captured and self._is_worth_it(size, number):
-            self._capture(batch, size)
+            if not self._captured and size.layout.places < self._usual:
+                self._capture(batch, replace(size, layout=replace(size.layout, places=self._usual)))
+            if self.failure is None:
+                self._capture(batch, size)
         size = self._serving(size)
         found = self._captured.get(size)
         if found is None or self.failure is not None:

@@ -113,7 +113,8 @@ def train(
     layers = Recomputation(classifier, trainee.dropout)
     layers.on = settings.gradient_checkpointing is True
     spare = layers if settings.gradient_checkpointing == "auto" else None
-    step = Steps(classifier, rows, loss, optimizer, hook, masters, meter.laps, device, spare)
+    size = settings.batch_size
+    step = Steps(classifier, rows, loss, optimizer, hook, masters, meter.laps, device, size, spare)
     if settings.cuda_graphs and not layers.on and trace is None:
         step.capture(total)
     log = LossLog(journal, every=max(1, total // 100), total=total)

@@ -40,6 +40,7 @@ class Steps:
     masters: Mapping[str, Tensor]
     laps: Laps
     device: torch.device
+    batch_size: int
     spare: Recomputation | None
     """Activation checkpointing, to be switched on where a single example does not fit into
     memory."""
@@ -51,7 +52,14 @@ class Steps:
         `total`: optimizer steps of the training.
         """
         if StepGraphs.can_hold(self.classifier, self.optimizer, self.hook, self.device):
-            self.graphs = StepGraphs(self._whole_step, self.device, total)
+            self.graphs = StepGraphs(self._whole_step, self.device, total, self._usual_tokens())
+
+    def _usual_tokens(self) -> int:
+        """Tokens of a step that one in forty exceeds: two standard deviations above the mean."""
+        lengths = self.rows.tokens.lengths[self.rows.positions]
+        texts = min(self.batch_size, len(lengths))
+        usual = texts * lengths.mean() + 2 * lengths.std() * texts**0.5
+        return int(min(usual, texts * lengths.max()))
 
     def __call__(self, chosen: Rows, number: int, fits: int) -> tuple[Tensor, int]:
         """Take step `number`, counted from 1, over the rows `chosen`.
