@@ -35,8 +35,8 @@ WORTH = 20
 """Replays that a capture must be expected to serve: it takes as long as some ten steps."""
 
 MOST_SPARE = 256, 1 / 8
-"""A batch takes the graph of a larger size if that has at most so many places more, or this share of
-its own: the spare places are a text, whose attention costs the square of their number."""
+"""A batch takes the graph of a larger size if that has at most so many places more, or this share
+of its own: the spare places are a text, whose attention costs the square of their number."""
 
 Compute = Callable[[Batch], Tensor]
 
