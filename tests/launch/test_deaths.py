@@ -33,7 +33,13 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="workers fork")
 
 LONG = {"method": "full", "name": "long", "epochs": 100_000}
 """A run that ends by force alone."""
-TUNEOFF = "from tuneoff.cli import main; main()"
+# A process started in the background of a shell ignores Ctrl-C, and so would its children.
+TUNEOFF = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from tuneoff.cli import main
+main()
+"""
 
 
 def workers_of(process: psutil.Process) -> list[psutil.Process]:
