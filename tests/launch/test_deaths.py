@@ -211,8 +211,9 @@ def test_two_workers_run_at_the_same_time(
 def start(study: StudySpec, out: Path, *options: str) -> subprocess.Popen[str]:
     folder = StudyFolder(out)
     folder.write_spec(study)
+    command = ["compare", str(folder.spec_file), "--out", str(out), *options]
     return subprocess.Popen(
-        [sys.executable, "-c", TUNEOFF, "compare", str(folder.spec_file), "--out", str(out)],
+        [sys.executable, "-c", TUNEOFF, *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -258,7 +259,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
     study: Any, tuneoff: Any, tmp_path: Path
 ) -> None:
     asked = study("tfidf", {"method": "full", "name": "long", "epochs": 200})
-    desk = start(asked, tmp_path)
+    desk = start(asked, tmp_path, "--workers", "1")  # tfidf has ended when the other one trains
     left = training(desk, tmp_path, "long")
     os.kill(desk.pid, signal.SIGINT)
     _, err = desk.communicate()
@@ -384,5 +385,5 @@ def test_two_studies_in_one_folder_are_one_too_many(
 def test_what_no_launcher_can_do() -> None:
     with pytest.raises(BadInput, match=r"no launcher 'loca'.*\n.*Did you mean 'local'"):
         launcher("loca")
-    with pytest.raises(BadInput, match="workers must be at least 1"):
+    with pytest.raises(BadInput, match="workers is 'auto' or a number from 1, not 0"):
         launcher("local", 0)
