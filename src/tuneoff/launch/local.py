@@ -131,6 +131,8 @@ class LocalLauncher:
                     "do": "fit",
                     "task_path": answer["task_path"],
                     "model_path": answer["model_path"],
+                    "device": answer["device"],
+                    "threads": available_cores(),
                     "methods": [(m.name, m.method, m.config) for m in study.methods],
                 },
                 watch,
