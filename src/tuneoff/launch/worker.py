@@ -116,6 +116,7 @@ def fit(request: Request, send: Send) -> None:
                 task.splits["train"],
                 quantized=all(encoder.quantized for encoder in encoders),
                 device=torch.device(request["device"]),
+                precision=request["precision"],
             )
         except BadInput as error:
             send({"event": "refused", "faults": [asdict(fault) for fault in error.faults]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,12 +150,16 @@ def open_saved(folder: Path, *, quantized: bool) -> nn.Module:
 
 
 @torch.no_grad()
-def plain_logits(model: Any, split: Split, rows: npt.NDArray[np.int64]) -> Tensor:
+def plain_logits(
+    model: Any, split: Split, rows: npt.NDArray[np.int64], more: Sequence[str] = ()
+) -> Tensor:
     """(rows, labels) logits by Transformers or PEFT, each text alone and so without padding.
 
-    In the order in which `batch` has the rows.
+    In the order in which `batch` has the rows. `more`: inputs that are zeros where they are absent.
     """
     inner = unwrapped(model)
     each = [batch(split, np.array([row])).to(inner.device) for row in batch(split, rows).rows]
     inputs = [padded_inputs(inner, one, "right")[0] for one in each]
+    for one in inputs:
+        one |= {name: torch.zeros_like(one["input_ids"]) for name in more if name not in one}
     return torch.cat([model(**one).logits.float() for one in inputs])

@@ -77,7 +77,7 @@ def load_classifier(
     _set_head(trained, architecture, method.trains_head)
     hook = method.hook(trained, config) if method.hook else Hook()
     padding = choose_padding(trained, architecture, quantized=method.quantized)
-    masters = _lower(trained, architecture, dtype)
+    masters = lower(trained, architecture, dtype)
     if not method.quantized:  # lowered first: the device never holds the body in float32
         trained.to(device)
         masters = {name: master.to(device) for name, master in masters.items()}
@@ -111,7 +111,16 @@ def check_fits(
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(_labelled(path, labels))
         architecture = describe(model)
-        method.apply(model, architecture, config)
+        try:
+            method.apply(model, architecture, config)
+        except BadInput:
+            raise
+        except Exception as error:  # of PEFT, on a family that it was not written for
+            raise BadInput(
+                f"it cannot be applied to a {architecture.model_type} model:"
+                f" {type(error).__name__}: {error}",
+                mend="Choose another method.",
+            ) from error
     if method.virtual_tokens is None or architecture.positions is None:
         return
     room = architecture.positions - method.virtual_tokens(config)
@@ -126,7 +135,7 @@ def check_fits(
 
 
 @torch.no_grad()
-def _lower(
+def lower(
     model: nn.Module, architecture: EncoderArchitecture, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """Put the body's weights into `dtype`; the float32 values of those that train, by name."""
@@ -339,7 +348,7 @@ def load_trained(
     if not quantized:
         model.to(device)
     model.requires_grad_(False)
-    _lower(model, architecture, dtype)
+    lower(model, architecture, dtype)
     fuse_low_rank(model)
     return Classifier(model, architecture, padding).eval()
 

@@ -1,9 +1,10 @@
 """How to batch texts of different lengths so that no text's logits depend on the others.
 
-For most families padding on the right is right. XLNet reads its last place and needs padding on the
-left. Where padding reaches the texts whatever its side (FNet has no attention mask, ConvBERT's
-convolutions and Nyströmformer's landmarks ignore theirs), only texts of equal length share a batch.
-A forward pass of a few random tokens tells which, so that no list of families is needed.
+For most families padding on the right is correct. XLNet reads its last place and needs padding on
+the left. Where padding reaches the texts on either side (FNet has no attention mask; ConvBERT's
+convolutions, Funnel's pooling and MobileBERT's neighbouring tokens ignore it), only texts of equal
+length share a forward pass. A forward pass of a few random tokens tells which, so that no list of
+families is needed.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ Padding = Literal["right", "left", "none"]
 """Side of the padding; "none": only texts of equal length share a batch."""
 
 SAME = 1e-4
-"""Difference up to which float32 logits count as the same where the padding is chosen: ten times
-what rounding explains, and little, for a leak may grow when the model is trained."""
+"""Difference up to which float32 logits count as the same where the padding is chosen: a hundred
+times what rounding explains, and still little, because training may amplify a dependence."""
 
 TOLERANCE = {"fp32": 2e-3, "fp16": 3e-2, "bf16": 0.25}
 """Largest difference of two logits, over the standard deviation of all logits, that rounding in

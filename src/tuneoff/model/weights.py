@@ -61,7 +61,7 @@ def check_weights(
     if missing and (prefix := _prefix(missing, found["unexpected_keys"], architecture.body)):
         fault = _prefixed(path, prefix, missing, weights)
     elif missing:
-        message = f"{_counted(missing)} of the model's {weights} {_are(missing)} not in the file"
+        message = f"{len(missing)} of the model's {weights} weights {_are(missing)} not in the file"
         fault = Fault(f"{message} and would be random: {_listed(missing)}", mend=SAVE_AGAIN)
     elif reshaped:
         fault = _of_another_shape(reshaped, model.config)
