@@ -142,9 +142,7 @@ class _Allocation(Hook):
             return {key[size:]: t for key, t in state.items() if key.startswith(name + "/")}
 
         device = self._factors[0].device
-        state = {
-            key: t if key.startswith("pattern/") else t.to(device) for key, t in state.items()
-        }
+        state = {key: t if key.startswith("pattern/") else t.to(device) for key, t in state.items()}
         self._is_cut = "cut" in state
         self._allocator.exp_avg_ipt = part("average")
         self._allocator.exp_avg_unc = part("uncertainty")
