@@ -61,7 +61,7 @@ def training_flops(
             passes = 1 + flowing + weight.requires_grad
             whole = not parts or any(linear in module.modules() for module in before_parting)
             total += 2 * (tokens if whole else len(lengths)) * elements(weight) * passes
-    repeats = inner.config.num_hidden_layers / len(architecture.layers)
+    repeats = float(inner.config.num_hidden_layers) / len(architecture.layers)
     return total * max(1.0, repeats)  # ALBERT uses a layer repeatedly; BART's decoder has more
 
 

@@ -53,6 +53,7 @@ def choose_padding(
     # PEFT puts virtual tokens before a padded batch; a packed row never meets its code.
     if architecture.packed_head is not None and not has_virtual_tokens(model):
         return None
+    pass_prefix(model)
     return find_padding(model, unwrapped(model), TOLERANCE["bf16"] if quantized else SAME)
 
 
