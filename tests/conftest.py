@@ -119,6 +119,27 @@ _ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "llama": ("roberta", {**_SIZES, "num_key_value_heads": 2}),  # a decoder
+    # Outside of the conformance suite, and each with a peculiarity of its own.
+    "xlnet": ("bert", {"d_model": 64, "n_layer": 3, "n_head": 4, "d_inner": 128}),  # reads its end
+    "flaubert": ("roberta", {"emb_dim": 64, "n_layers": 3, "n_heads": 4}),  # layers in four lists
+    "xlm": ("roberta", {"emb_dim": 64, "n_layers": 3, "n_heads": 4}),
+    "bart": (
+        "roberta",
+        {
+            "d_model": 64,
+            "max_position_embeddings": 128,
+            **{f"{part}_layers": 3 for part in ("encoder", "decoder")},
+            **{f"{part}_attention_heads": 4 for part in ("encoder", "decoder")},
+            **{f"{part}_ffn_dim": 128 for part in ("encoder", "decoder")},
+        },
+    ),
+    "roformer": ("bert", {**_SIZES, "embedding_size": 64}),
+    "convbert": ("bert", {**_SIZES, "embedding_size": 64}),  # padding enters its convolutions
+    "squeezebert": ("bert", {**_SIZES, "embedding_size": 64}),  # convolutions of width 1
+    "longformer": ("roberta", {**_ROBERTA_SIZES, "attention_window": [16, 16, 16]}),
+    "fnet": ("bert", {k: v for k, v in _SIZES.items() if k != "num_attention_heads"}),  # no mask
+    # Needs texts of multiples of eight tokens, which is refused.
+    "nystromformer": ("bert", {**_SIZES, "segment_means_seq_len": 64, "num_landmarks": 8}),
 }
 """Per model type: whose special tokens it has, and its sizes."""
 
@@ -192,9 +213,10 @@ def _build_model(architecture: str, folder: Path) -> None:
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.cls_token_id,
         eos_token_id=tokenizer.sep_token_id,
-        initializer_range=0.25,  # of the head, which is drawn when the folder is loaded
         **sizes,
     )
+    spread = next(key for key in ("initializer_range", "init_std") if hasattr(config, key))
+    setattr(config, spread, 0.25)  # of the head, which is drawn when the folder is loaded
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = AutoModel.from_config(config)

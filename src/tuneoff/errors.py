@@ -88,10 +88,10 @@ class ModelUnavailable(BadInput):
 class MissingExtra(BadInput):
     """An optional dependency is needed and not installed."""
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
+    def __init__(self, package: str, extra: str, purpose: str, *, more: str = "") -> None:
         super().__init__(
             f"{purpose} needs the package {package!r}, which is not installed.",
-            mend=f"Install it with: pip install 'tuneoff[{extra}]'",
+            mend=f"Install it with: pip install 'tuneoff[{extra}]'{more}",
         )
 
 

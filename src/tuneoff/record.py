@@ -205,6 +205,14 @@ class Checks:
     that was measured."""
     merged: Difference | None = None
     """The adapter merged into its base against the two side by side; None: nothing to merge."""
+    alone: Difference | None = None
+    """Texts by themselves against the same texts in a batch of different lengths; None in records
+    of earlier versions."""
+
+    @property
+    def depends_on_batch(self) -> bool:
+        """Whether a text's prediction depends on the other texts in its batch."""
+        return self.alone is not None and not self.alone.passed
 
     @property
     def faults(self) -> list[str]:
@@ -220,6 +228,12 @@ class Checks:
                     f"the saved model, {what}, gives other logits: off by {difference.logits:.3g}"
                     f" of their spread, where rounding explains {difference.tolerance:g}"
                 )
+        if self.alone is not None and self.depends_on_batch:
+            found.append(
+                "predictions depend on the other rows: the logits of a text alone and in a batch"
+                f" differ by {self.alone.logits:.3g} of their spread, where rounding explains"
+                f" {self.alone.tolerance:g}"
+            )
         return found
 
 

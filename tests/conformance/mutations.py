@@ -31,8 +31,8 @@ FAULTS = (
     Fault(
         "a layer that should train is frozen",
         "methods/partial.py",
-        "architecture.layers[-config.k :]",
-        "architecture.layers[-config.k + 1 :]",
+        "range(depth - config.k, depth)",
+        "range(depth - config.k + 1, depth)",
         (SUITE, "-k", "partial-bert"),
     ),
     Fault(

@@ -14,7 +14,7 @@ import pytest
 
 from tuneoff.data import check_file, inspect, open_task, prepare
 from tuneoff.data import task as task_module
-from tuneoff.data.task import load_tokenizer
+from tuneoff.data.tokenizer import load_tokenizer
 from tuneoff.errors import BadInput
 from tuneoff.record import TaskRecord
 from tuneoff.spec import DataSpec

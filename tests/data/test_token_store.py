@@ -12,7 +12,7 @@ import pytest
 
 from tuneoff.data import TokenStore
 from tuneoff.data import tokens as tokens_module
-from tuneoff.data.task import load_tokenizer
+from tuneoff.data.tokenizer import load_tokenizer
 
 TEXTS = [
     "the cat sat",

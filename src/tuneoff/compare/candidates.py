@@ -27,6 +27,7 @@ _SHOWN = {
 
 
 GUESSING = "is no better than guessing"
+DEPENDENT = "predicts a text differently depending on the other rows"
 
 
 def excluded(
@@ -45,6 +46,10 @@ def excluded(
         tests = scores_of(records, row["name"])
         broken = [_over(row, key, limit) for key, limit in limits.items()]
         broken += [_misses(tests, label, least) for label, least in min_recall.items()]
+        if any(
+            r.checks and r.checks.depends_on_batch for r in records if r.method.name == row["name"]
+        ):
+            broken.append(DEPENDENT)
         if at_chance(tests):
             found[row["name"]] = GUESSING
         elif reasons := [text for text in broken if text]:

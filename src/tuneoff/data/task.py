@@ -29,6 +29,7 @@ from tuneoff.data.gather import ROLES, Gathered, gather
 from tuneoff.data.notes import told_of
 from tuneoff.data.source import Table, read_table
 from tuneoff.data.split import label_order
+from tuneoff.data.tokenizer import load_tokenizer
 from tuneoff.data.tokens import TokenStore
 from tuneoff.errors import BadInput, Fault
 from tuneoff.record import Quantiles, SplitRecord, TaskRecord
@@ -257,34 +258,6 @@ def tokenize_seconds(path: Path) -> float | None:
 def _seconds_file(path: Path) -> Path:
     """Beside the task: its own files are the same bit for bit, however long they took."""
     return path.with_name(f"{path.name}.seconds.json")
-
-
-def load_tokenizer(path: Path) -> Any:
-    """The fast tokenizer in a local folder; `BadInput` if there is none."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(path), use_fast=True, trust_remote_code=False, local_files_only=True
-        )
-    except Exception as error:  # tokenizers raises bare exceptions for a broken file
-        problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadInput(
-            Fault(
-                f"the model's tokenizer cannot be loaded: {problem[:300]}",
-                file=str(path),
-                mend="The folder needs a tokenizer.json.",
-            )
-        ) from error
-    if not tokenizer.is_fast:
-        raise BadInput(
-            Fault(
-                "the model has a slow tokenizer only",
-                file=str(path),
-                mend="Take a model with a tokenizer.json.",
-            )
-        )
-    return tokenizer
 
 
 def _tokenize(folder: Path, tokenizer: Any, frame: pd.DataFrame, max_length: int) -> TokenStore:

@@ -123,6 +123,7 @@ class LocalLauncher:
             "device": study.train.device,
             "folder": str(folder.absolute()),
         }
+        asked = study.train.precision
         with self._worker() as worker:
             answer = self._answer(worker, request, watch)
             fitted = self._answer(
@@ -131,6 +132,9 @@ class LocalLauncher:
                     "do": "fit",
                     "task_path": answer["task_path"],
                     "model_path": answer["model_path"],
+                    "device": answer["device"],
+                    "precision": answer["precision"] if asked == "auto" else asked,
+                    "threads": available_cores(),
                     "methods": [(m.name, m.method, m.config) for m in study.methods],
                 },
                 watch,

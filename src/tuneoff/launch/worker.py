@@ -94,15 +94,33 @@ def prepare(request: Request, send: Send) -> None:
 
 
 def fit(request: Request, send: Send) -> None:
-    """Try each method on the model's outline; answer `prepared`, or `refused` with the faults."""
+    """Check the model, then each method on its outline; answer `prepared` or `refused`."""
+    import torch
+
     from tuneoff.data.task import open_task
+    from tuneoff.model.guard import check_model
     from tuneoff.model.load import check_fits
     from tuneoff.model.source import hidden_size
 
     if any(method(chosen).quantized for _, chosen, _ in request["methods"]):
         bitsandbytes.reveal()
+    torch.set_num_threads(request["threads"])
     model = Path(request["model_path"])
     task = open_task(Path(request["task_path"]))
+    encoders = [m for _, name, _ in request["methods"] if (m := method(name)).apply]
+    if encoders:
+        try:
+            check_model(
+                model,
+                task.labels,
+                task.splits["train"],
+                quantized=all(encoder.quantized for encoder in encoders),
+                device=torch.device(request["device"]),
+                precision=request["precision"],
+            )
+        except BadInput as error:
+            send({"event": "refused", "faults": [asdict(fault) for fault in error.faults]})
+            return
     longest = max(int(split.tokens.lengths.max()) for split in task.splits.values())
     faults: list[Fault] = []
     for name, chosen, config in request["methods"]:

@@ -35,7 +35,10 @@ def training_flops(
     tokens = float(lengths.sum())
     squares = float((lengths.astype(np.float64) ** 2).sum())
     inner = unwrapped(model)
-    layers = [inner.get_submodule(name) for name in architecture.layers[above:]]
+    layers = [
+        nn.ModuleList([inner.get_submodule(name) for name in architecture.parts_of(i)])
+        for i in range(above, len(architecture.layers))
+    ]
     below = inner.get_submodule(architecture.body)
     in_layers = {id(p) for layer in layers for p in layer.parameters()}
     head = {id(p) for name in architecture.head for p in inner.get_submodule(name).parameters()}
@@ -58,10 +61,8 @@ def training_flops(
             passes = 1 + flowing + weight.requires_grad
             whole = not parts or any(linear in module.modules() for module in before_parting)
             total += 2 * (tokens if whole else len(lengths)) * elements(weight) * passes
-    repeats = float(inner.config.num_hidden_layers) / len(
-        architecture.layers
-    )  # ALBERT uses a layer repeatedly
-    return total * repeats
+    repeats = float(inner.config.num_hidden_layers) / len(architecture.layers)
+    return total * max(1.0, repeats)  # ALBERT uses a layer repeatedly; BART's decoder has more
 
 
 def _linears(layer: nn.Module) -> Iterable[nn.Linear]:

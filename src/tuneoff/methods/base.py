@@ -48,6 +48,9 @@ class Architecture(Protocol):
     def linears_named(self, end: str) -> list[str]:
         """Names of the linear layers in the encoder's layers that end in `end`."""
 
+    def parts_of(self, layer: int) -> Sequence[str]:
+        """Names of the modules that make up the layer of this index: mostly a single one."""
+
     def layer_of(self, name: str) -> int | None:
         """Index in `layers` of the one that a module or parameter of this name belongs to, adapter
         wrappers and all; None outside of them."""

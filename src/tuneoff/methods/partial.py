@@ -37,7 +37,9 @@ def apply(model: nn.Module, architecture: Architecture, config: PartialConfig) -
         )
     model.requires_grad_(False)
     lowest = architecture.embeddings if config.embeddings else ()
-    for name in (*lowest, *architecture.layers[-config.k :]):
+    depth = len(architecture.layers)
+    last = [name for i in range(depth - config.k, depth) for name in architecture.parts_of(i)]
+    for name in (*lowest, *last):
         model.get_submodule(name).requires_grad_(True)
     return model
 

@@ -32,8 +32,16 @@ _ROLE_PATTERNS: tuple[tuple[Role, str], ...] = (
         r"(attention\.output\.dense|out_lin|out_proj|o_proj|post_proj|attn\.o|attn\.Wo"
         r"|(?<!bottleneck\.)attention\.dense)$",
     ),
-    ("ffn_in", r"(intermediate\.dense|ffn\.lin1|ffn|linear_1|up_proj|gate_proj|mlp\.Wi)$"),
-    ("ffn_out", r"(output\.dense|ffn\.lin2|ffn_output|linear_2|down_proj|mlp\.Wo)$"),
+    (
+        "ffn_in",
+        r"(intermediate\.dense|ffn\.lin1|ffns\.\d+\.lin1|ffn|linear_1|fc1|ff\.layer_1|up_proj"
+        r"|gate_proj|mlp\.Wi)$",
+    ),
+    (
+        "ffn_out",
+        r"(output\.dense|ffn\.lin2|ffns\.\d+\.lin2|ffn_output|linear_2|fc2|ff\.layer_2|down_proj"
+        r"|mlp\.Wo)$",
+    ),
 )
 
 
@@ -82,6 +90,9 @@ class EncoderArchitecture:
     embeddings: tuple[str, ...]
     """Modules with weights below the first layer."""
     layers: tuple[str, ...]
+    beside: tuple[str, ...]
+    """Lists of further parts of the layers, a part for each: XLM has its attentions in `layers`,
+    and normalisations and feed-forward networks in lists of their own."""
     head: tuple[str, ...]
     norms: tuple[str, ...]
     linears: tuple[str, ...]
@@ -114,7 +125,14 @@ class EncoderArchitecture:
     def layer_of(self, name: str) -> int | None:
         """Index of the layer that a module or parameter belongs to; None outside of them."""
         dotted = f".{name}."
-        return next((i for i, layer in enumerate(self.layers) if f".{layer}." in dotted), None)
+        for i in range(len(self.layers)):
+            if any(f".{part}." in dotted for part in self.parts_of(i)):
+                return i
+        return None
+
+    def parts_of(self, layer: int) -> tuple[str, ...]:
+        """Names of the modules that make up a layer: mostly a single one."""
+        return (self.layers[layer], *(f"{name}.{layer}" for name in self.beside))
 
     def reads_cache(self, model: nn.Module) -> bool:
         """Whether every layer of `model` reads keys and values from a cache that it is given."""
@@ -138,6 +156,8 @@ def describe(model: PreTrainedModel) -> EncoderArchitecture:
             f"no stack of encoder layers was found in a {config.model_type} model"
         )
     layers = tuple(f"{body}.{name}" for name in layers)
+    beside = tuple(f"{body}.{name}" for name in _beside(encoder, len(layers), layers[0]))
+    inside = tuple(f"{name}." for name in (*layers, *beside))
     top = [name for name, child in model.named_children() if name != body and _has_weights(child)]
     poolers = [
         f"{body}.{name}"
@@ -147,13 +167,14 @@ def describe(model: PreTrainedModel) -> EncoderArchitecture:
     linears = tuple(
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.startswith(tuple(f"{x}." for x in layers))
+        if isinstance(module, nn.Linear) and name.startswith(inside)
     )
     return EncoderArchitecture(
         model_type=config.model_type,
         body=body,
         embeddings=_embeddings(encoder, body),
         layers=layers,
+        beside=beside,
         head=(*poolers, *top),
         norms=tuple(
             f"{body}.{name}"
@@ -173,8 +194,12 @@ def describe(model: PreTrainedModel) -> EncoderArchitecture:
 def _layers(encoder: nn.Module, config: Any) -> tuple[str, ...]:
     """The outermost list of as many modules as the configuration has layers.
 
-    ALBERT's layers share the weights of a few groups, mostly of one. Funnel's stand in blocks.
+    ALBERT's layers share the weights of a few groups, mostly of one. Funnel's stand in blocks. An
+    encoder-decoder has those of its encoder first, for the head reads what the decoder gives.
     """
+    if getattr(config, "is_encoder_decoder", False):
+        lists = [(part, *_stack(encoder.get_submodule(part))) for part in ("encoder", "decoder")]
+        return tuple(f"{part}.{name}.{i}" for part, name, size in lists for i in range(size))
     if blocks := getattr(config, "block_sizes", None):
         stacks = [f"encoder.blocks.{i}.{j}" for i, size in enumerate(blocks) for j in range(size)]
         return tuple(stacks)
@@ -183,6 +208,22 @@ def _layers(encoder: nn.Module, config: Any) -> tuple[str, ...]:
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return tuple(f"{name}.{i}" for i in range(depth))
     return ()
+
+
+def _stack(part: nn.Module) -> tuple[str, int]:
+    """Name and length of the outermost list of modules."""
+    lists = ((name, x) for name, x in part.named_modules() if isinstance(x, nn.ModuleList))
+    name, found = next(lists, ("", nn.ModuleList()))
+    return name, len(found)
+
+
+def _beside(encoder: nn.Module, depth: int, first: str) -> list[str]:
+    """Lists of `depth` modules, children of the encoder, other than that of the `first` layer."""
+    return [
+        name
+        for name, child in encoder.named_children()
+        if isinstance(child, nn.ModuleList) and len(child) == depth and f".{name}." not in first
+    ]
 
 
 def _embeddings(encoder: nn.Module, body: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,15 @@ from tuneoff.data.batches import batch
 from tuneoff.data.task import Split
 from tuneoff.model.kv_cache import pass_prefix
 from tuneoff.model.load import REBUILT, Trainee, counted_parameters, load_trained, quantization
-from tuneoff.model.packed import Classifier, has_virtual_tokens, padded_inputs
+from tuneoff.model.packed import Classifier, has_virtual_tokens, unwrapped
+from tuneoff.model.padding import TOLERANCE, padded_inputs
 from tuneoff.record import Difference
 
 SAMPLE = 16
 """Rows of the validation split on which a saved model is compared with the trained one."""
 
-# Largest difference of two logits over the spread of all: rounding in the type of the products,
-# gathered over the layers. A model that lost its head or its adapter differs by 1 or more.
-TOLERANCE = {"fp32": 2e-3, "fp16": 3e-2, "bf16": 0.25}
+ALONE = 4
+"""Of these rows, how many are computed by themselves, too."""
 
 
 class WeightsWatch:
@@ -84,6 +84,21 @@ def sample_logits(classifier: Classifier, split: Split, device: torch.device) ->
     return logits.cpu()
 
 
+@torch.no_grad()
+def alone_and_mixed(
+    classifier: Classifier, split: Split, logits: Tensor, device: torch.device, precision: str
+) -> Difference:
+    """How far a text's logits alone are from those that it has among texts of other lengths.
+
+    `logits` are those of the sample, which is one batch; a few of its rows are computed again.
+    """
+    rows = batch(split, sample_rows(split)).rows  # in the order of the logits
+    places = np.linspace(0, len(rows) - 1, min(ALONE, len(rows))).astype(np.int64)
+    classifier.eval()
+    alone = [classifier(batch(split, rows[[i]]).to(device)).cpu() for i in places]
+    return Difference.between(torch.cat(alone), logits[places], TOLERANCE[precision])
+
+
 def reopened(
     folder: Path, split: Split, logits: Tensor, *, precision: str, quantized: bool
 ) -> tuple[Difference, Difference | None]:
@@ -98,7 +113,7 @@ def reopened(
         found = sample_logits(rebuilt, split, cpu)
         return Difference.between(found, logits, TOLERANCE[precision]), None
     model: Any = open_saved(folder, quantized=quantized)
-    found = _logits(model, split)
+    found = plain_logits(model, split, sample_rows(split))
     # Kernels for 4 bits multiply in bf16 whatever the precision around them.
     again = Difference.between(found, logits, TOLERANCE["bf16" if quantized else precision])
     if not hasattr(model, "peft_config") or has_virtual_tokens(model):
@@ -109,7 +124,7 @@ def reopened(
         warnings.simplefilter("ignore")
         # Not `merge_and_unload`, which PEFT 0.21 fails at where a head has layers inside.
         model.base_model.merge_adapter()
-        merged = _logits(model, split)
+        merged = plain_logits(model, split, sample_rows(split))
     return again, Difference.between(merged, found, None if quantized else TOLERANCE["fp32"])
 
 
@@ -135,6 +150,16 @@ def open_saved(folder: Path, *, quantized: bool) -> nn.Module:
 
 
 @torch.no_grad()
-def _logits(model: Any, split: Split) -> Tensor:
-    inputs = padded_inputs(batch(split, sample_rows(split)), model.config.pad_token_id)
-    return model(**inputs).logits.float()  # type: ignore[no-any-return]
+def plain_logits(
+    model: Any, split: Split, rows: npt.NDArray[np.int64], more: Sequence[str] = ()
+) -> Tensor:
+    """(rows, labels) logits by Transformers or PEFT, each text alone and so without padding.
+
+    In the order in which `batch` has the rows. `more`: inputs that are zeros where they are absent.
+    """
+    inner = unwrapped(model)
+    each = [batch(split, np.array([row])).to(inner.device) for row in batch(split, rows).rows]
+    inputs = [padded_inputs(inner, one, "right")[0] for one in each]
+    for one in inputs:
+        one |= {name: torch.zeros_like(one["input_ids"]) for name in more if name not in one}
+    return torch.cat([model(**one).logits.float() for one in inputs])

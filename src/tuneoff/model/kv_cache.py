@@ -18,6 +18,8 @@ import torch
 _PEFT_ARGUMENT = "past_key_values"
 _CANDIDATES = re.compile(r"past|cache")
 _TOKENS = 2
+_RENAMED = "renamed_argument"
+"""Attribute of a `forward` that this module put in place of a model's own."""
 
 
 def cache_argument(model: Any) -> str | None:
@@ -63,18 +65,24 @@ def _reads_cache(body: Any, argument: str) -> bool:
 def pass_prefix(model: Any) -> bool:
     """Let PEFT pass the prefix of `model`, whatever the argument for a cache is called.
 
-    Returns True if `model` uses prefix tuning and this PEFT cannot run it without this function.
+    Returns True if `model` uses prefix tuning and this PEFT cannot run it without this function. A
+    second call changes nothing and returns the same.
     """
     from peft import PeftType
 
     configs = getattr(model, "peft_config", {}).values()
-    if all(config.peft_type != PeftType.PREFIX_TUNING for config in configs) or _runs(model):
+    if all(config.peft_type != PeftType.PREFIX_TUNING for config in configs):
         return False
     base = model.get_base_model()
+    modules = (base, base.get_submodule(base.base_model_prefix))
+    if any(hasattr(module.forward, _RENAMED) for module in modules):
+        return True
+    if _runs(model):
+        return False
     argument = cache_argument(base)
     if argument is None:  # PEFT fails for another reason, which its own message gives
         return False
-    for module in (base, base.get_submodule(base.base_model_prefix)):
+    for module in modules:
         if argument in signature(module.forward).parameters:
             module.forward = _renamed(module.forward, argument)
     return True
@@ -110,4 +118,5 @@ def _renamed(forward: Callable[..., Any], argument: str) -> Callable[..., Any]:
     renamed.__signature__ = signature(forward).replace(  # type: ignore[attr-defined]
         parameters=[*others, added, last]
     )
+    setattr(renamed, _RENAMED, argument)
     return renamed

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tuneoff.data.task import load_tokenizer
+from tuneoff.data.tokenizer import load_tokenizer
 from tuneoff.errors import BadInput, MissingExtra
 from tuneoff.methods import method as registered
 from tuneoff.methods import parse_config
@@ -21,7 +21,8 @@ from tuneoff.methods.base import Hook, Method, Pace
 from tuneoff.model.architecture import EncoderArchitecture, describe
 from tuneoff.model.dropout import use_byte_dropout
 from tuneoff.model.fused import fuse_low_rank
-from tuneoff.model.packed import Classifier
+from tuneoff.model.packed import Classifier, choose_padding
+from tuneoff.model.weights import check_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -61,16 +62,22 @@ def load_classifier(
     from transformers import set_seed
 
     set_seed(seed)
-    model = _pretrained(path, labels, method, dtype, device, attention_dropout)
-    _never_repacked(model)
-    architecture = describe(model)
+    model, architecture = pretrained(
+        path,
+        labels,
+        quantized=method.quantized,
+        dtype=dtype,
+        device=device,
+        attention_dropout=attention_dropout,
+    )
     for name in architecture.head:
         model.get_submodule(name).float()
     assert method.apply is not None
     trained = method.apply(model, architecture, config)
     _set_head(trained, architecture, method.trains_head)
     hook = method.hook(trained, config) if method.hook else Hook()
-    masters = _lower(trained, architecture, dtype)
+    padding = choose_padding(trained, architecture, quantized=method.quantized)
+    masters = lower(trained, architecture, dtype)
     if not method.quantized:  # lowered first: the device never holds the body in float32
         trained.to(device)
         masters = {name: master.to(device) for name, master in masters.items()}
@@ -80,7 +87,7 @@ def load_classifier(
     if method.pace:
         body = [name for name in masters if not architecture.is_head(name)]
         paces = {name: method.pace(name, architecture, config) for name in body}
-    return Trainee(Classifier(trained, architecture), masters, paces, hook, dropout)
+    return Trainee(Classifier(trained, architecture, padding), masters, paces, hook, dropout)
 
 
 def check_fits(
@@ -104,7 +111,16 @@ def check_fits(
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(_labelled(path, labels))
         architecture = describe(model)
-        method.apply(model, architecture, config)
+        try:
+            method.apply(model, architecture, config)
+        except BadInput:
+            raise
+        except Exception as error:  # of PEFT, on a family that it was not written for
+            raise BadInput(
+                f"it cannot be applied to a {architecture.model_type} model:"
+                f" {type(error).__name__}: {error}",
+                mend="Choose another method.",
+            ) from error
     if method.virtual_tokens is None or architecture.positions is None:
         return
     room = architecture.positions - method.virtual_tokens(config)
@@ -119,7 +135,7 @@ def check_fits(
 
 
 @torch.no_grad()
-def _lower(
+def lower(
     model: nn.Module, architecture: EncoderArchitecture, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """Put the body's weights into `dtype`; the float32 values of those that train, by name."""
@@ -160,14 +176,21 @@ def _without_cache(config: Any) -> None:
         config.use_cache = False
 
 
-def _pretrained(
+def pretrained(
     path: Path,
     labels: Sequence[str],
-    method: Method,
+    *,
+    quantized: bool,
     dtype: torch.dtype,
     device: torch.device,
-    attention_dropout: float | str,
-) -> PreTrainedModel:
+    attention_dropout: float | str = "model",
+) -> tuple[PreTrainedModel, EncoderArchitecture]:
+    """Return the model in `path` with a head for `labels`, in float32 on the CPU, and its
+    description; a quantised model in 4 bits on `device`, computing in `dtype`.
+
+    Raises:
+        ModelUnavailable: A weight other than the head's would not come from the files.
+    """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     _hush()
@@ -176,7 +199,7 @@ def _pretrained(
         for key in ("attention_probs_dropout_prob", "attention_dropout"):
             if hasattr(config, key):
                 setattr(config, key, float(attention_dropout))
-    four_bits = quantization(config, dtype, device) if method.quantized else {}
+    four_bits = quantization(config, dtype, device) if quantized else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries, on keys of a checkpoint's own head
         model, found = AutoModelForSequenceClassification.from_pretrained(
@@ -185,32 +208,46 @@ def _pretrained(
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # a head for another number of labels is drawn anew
+            ignore_mismatched_sizes=True,  # checked below: only the head may differ in size
             output_loading_info=True,
             **four_bits,
         )
+    architecture = describe(model)
+    check_weights(path, model, architecture, found)
+    _never_repacked(model)
     own = AutoConfig.from_pretrained(path, trust_remote_code=False).id2label
     if [own[i] for i in sorted(own)] != list(labels):
-        _forget_labels(model, found, config.initializer_range)
-    return model  # type: ignore[no-any-return]
+        _forget_labels(model, architecture, found)
+    return model, architecture
 
 
 @torch.no_grad()
-def _forget_labels(model: PreTrainedModel, found: Mapping[str, Any], spread: float) -> None:
+def _forget_labels(
+    model: PreTrainedModel, architecture: EncoderArchitecture, found: Mapping[str, Any]
+) -> None:
     """Draw the checkpoint's own output layer anew: it speaks of other labels, or of these in
     another order. `found`: what loading told; a layer that was missing is drawn already."""
     drawn = {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
     name, layer = [
         (name, module)
-        for part in describe(model).head
+        for part in architecture.head
         for name, module in model.get_submodule(part).named_modules(prefix=part)
         if isinstance(module, nn.Linear)
     ][-1]
     if f"{name}.weight" in drawn:
         return
-    layer.weight.normal_(0, spread)
+    layer.weight.normal_(0, _initial_spread(model.config))
     if layer.bias is not None:
         layer.bias.zero_()
+
+
+def _initial_spread(config: Any) -> float:
+    """Return the standard deviation of new weights; Transformers' default where a family has none.
+
+    BART, XLM and FlauBERT call it `init_std`.
+    """
+    known = (getattr(config, key, None) for key in ("initializer_range", "init_std"))
+    return float(next((value for value in known if value is not None), 0.02))
 
 
 def quantization(config: Any, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
@@ -287,15 +324,18 @@ def load_trained(
     base = folder / "base" if adapter.is_file() or rebuilt.is_file() else folder
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     _without_cache(config)
-    model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
+    model: nn.Module
+    model, found = AutoModelForSequenceClassification.from_pretrained(
         base,
         config=config,
         dtype=torch.float32,
         use_safetensors=True,
+        output_loading_info=True,
         **(quantization(config, dtype, device) if quantized else {}),
     )
-    _never_repacked(model)
     architecture = describe(model)  # type: ignore[arg-type]
+    check_weights(base, model, architecture, found, with_head=base == folder)  # type: ignore[arg-type]
+    _never_repacked(model)
     for name in architecture.head:
         model.get_submodule(name).float()
     if rebuilt.is_file():
@@ -304,12 +344,13 @@ def load_trained(
         import peft
 
         model = peft.PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
+    padding = choose_padding(model, architecture, quantized=quantized)
     if not quantized:
         model.to(device)
     model.requires_grad_(False)
-    _lower(model, architecture, dtype)
+    lower(model, architecture, dtype)
     fuse_low_rank(model)
-    return Classifier(model, architecture).eval()
+    return Classifier(model, architecture, padding).eval()
 
 
 REBUILT = "method.json"

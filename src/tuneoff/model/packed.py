@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from tuneoff.model.architecture import EncoderArchitecture
 from tuneoff.model.attention import packed_attention
 from tuneoff.model.kv_cache import pass_prefix
 from tuneoff.model.packing import Packing
+from tuneoff.model.padding import SAME, TOLERANCE, Padding, find_padding, padded_inputs
 
 if TYPE_CHECKING:
     from tuneoff.data.batches import Batch
@@ -40,16 +40,36 @@ def _no_mask(*_: Any, **__: Any) -> None:
     return None
 
 
+def choose_padding(
+    model: nn.Module, architecture: EncoderArchitecture, *, quantized: bool
+) -> Padding | None:
+    """Return how the texts of a batch are joined: without padding (None), or with which.
+
+    Args:
+        model: The model with what a method added, before its weights are rounded.
+        architecture: Description of the model.
+        quantized: Whether its body is in 4 bits, for which kernels multiply in bf16.
+    """
+    # PEFT puts virtual tokens before a padded batch; a packed row never meets its code.
+    if architecture.packed_head is not None and not has_virtual_tokens(model):
+        return None
+    pass_prefix(model)
+    return find_padding(model, unwrapped(model), TOLERANCE["bf16"] if quantized else SAME)
+
+
 class Classifier(nn.Module):
     """A classification model that takes `Batch`es: packed where its family can be, else padded."""
 
-    def __init__(self, model: nn.Module, architecture: EncoderArchitecture) -> None:
+    def __init__(
+        self, model: nn.Module, architecture: EncoderArchitecture, padding: Padding | None
+    ) -> None:
+        """`padding` is what `choose_padding` returned for `model`."""
         super().__init__()
         self.model = model
         self.architecture = architecture
+        self.padding = padding
         inner = unwrapped(model)
-        # PEFT puts virtual tokens before a padded batch; a packed row never meets its code.
-        self.packs = architecture.packed_head is not None and not has_virtual_tokens(model)
+        self.packs = padding is None
         if self.packs:
             register()
             inner.config._attn_implementation = PACKED
@@ -165,9 +185,9 @@ class Classifier(nn.Module):
         return tuple(states.index_select(1, parted) for states in inputs)
 
     def _padded(self, batch: Batch) -> Tensor:
-        inputs = padded_inputs(batch, unwrapped(self.model).config.pad_token_id)
-        logits: Tensor = self.model(**inputs).logits
-        return logits.float()
+        assert self.padding is not None
+        parts = padded_inputs(unwrapped(self.model), batch, self.padding)
+        return torch.cat([self.model(**inputs).logits.float() for inputs in parts])
 
 
 def packing_of(batch: Batch, last: frozenset[nn.Module]) -> Packing:
@@ -197,22 +217,6 @@ def _instead(module: nn.Module, given: Callable[..., Any], classifier: Classifie
         return (own if classifier._given is None else given)(*inputs, **more)
 
     module.forward = forward
-
-
-def padded_inputs(batch: Batch, pad_token_id: int | None) -> dict[str, Tensor]:
-    """What Transformers' models take: (texts, longest) each, padded on the right."""
-    inputs = {
-        "input_ids": _pad(batch.input_ids, batch.lengths, pad_token_id or 0),
-        "attention_mask": _pad(torch.ones_like(batch.input_ids), batch.lengths, 0),
-    }
-    if batch.token_type_ids is not None:
-        inputs["token_type_ids"] = _pad(batch.token_type_ids, batch.lengths, 0)
-    return inputs
-
-
-def _pad(row: Tensor, lengths: list[int], value: int) -> Tensor:
-    texts = row[: sum(lengths)].split(lengths)
-    return pad_sequence(list(texts), batch_first=True, padding_value=value)
 
 
 def _to_float32(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tuneoff.data.task import load_tokenizer
+from tuneoff.data.tokenizer import load_tokenizer
 from tuneoff.errors import RunFailed
 from tuneoff.methods import config_to_plain
 from tuneoff.methods.base import Method

@@ -157,7 +157,10 @@ def _read_config(name: str, path: Path) -> dict[str, Any]:
         raise ModelUnavailable(
             f"the model {name!r} has {has}, and tuneoff loads safetensors alone: loading a pickle"
             " can run code.",
-            mend="Convert it where you trust it: load it with Transformers, save_pretrained(DIR).",
+            mend="Convert it where you trust it, with its tokenizer:\n"
+            "    from transformers import AutoModel, AutoTokenizer\n"
+            f'    AutoModel.from_pretrained("{name}").save_pretrained("DIR")\n'
+            f'    AutoTokenizer.from_pretrained("{name}").save_pretrained("DIR")',
         )
     for file in path.glob("*.safetensors"):
         check_header(file)

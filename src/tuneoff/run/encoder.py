@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from tuneoff.data.task import Task
 from tuneoff.measure.compute import product_rate, training_flops
@@ -10,7 +11,7 @@ from tuneoff.measure.latency import latency_seconds
 from tuneoff.measure.memory import PeakMemory, weight_bytes
 from tuneoff.measure.parameters import count_parameters
 from tuneoff.measure.storage import storage_bytes
-from tuneoff.model.contract import WeightsWatch, sample_logits
+from tuneoff.model.contract import WeightsWatch, alone_and_mixed, sample_logits
 from tuneoff.model.load import Trainee, load_classifier
 from tuneoff.model.packed import Classifier
 from tuneoff.model.precision import DTYPES
@@ -26,6 +27,13 @@ from tuneoff.train.checkpoint import BestCheckpoint, Checkpoints
 from tuneoff.train.journal import Journal
 from tuneoff.train.loop import Probabilities, Trained, micro_batch_tokens, train
 from tuneoff.train.predict import answer_one, predict
+
+LAYOUTS = {
+    "right": "padded batches: this architecture cannot be packed yet",
+    "left": "batches padded on the left: with padding on the right this model gives other logits",
+    "none": "only texts of equal length share a forward pass: any padding would change the logits",
+}
+"""What the record says of a model that is not packed, by its padding."""
 
 
 def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
@@ -56,12 +64,18 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
     evaluate_peak = max(memory.peak(), trained.meter.evaluate_peak_bytes if trained else 0)
     latency = _latency(job, classifier, outcome)
     share = trained.best_epoch / job.spec.train.epochs if trained else 1.0
-    outcome.checks = Checks(watch.unchanged(trainee, share), watch.changed(trainee))
+    validation = job.task.splits["validation"]
+    logits = sample_logits(classifier, validation, job.device)
+    outcome.checks = Checks(
+        watch.unchanged(trainee, share),
+        watch.changed(trainee),
+        alone=alone_and_mixed(classifier, validation, logits, job.device, job.precision),
+    )
     stored: int | None = None
     if job.spec.trial is None:
         journal.phase("save")
         with outcome.timed("save"):
-            _save(job, trainee, answers)
+            _save(job, trainee, answers, logits)
             stored = storage_bytes(job.folder.model, classifier.model) if trained else 0
     outcome.cost = Cost(
         train_seconds=trained.meter.train_seconds + (prefix.seconds if prefix else 0.0)
@@ -190,9 +204,8 @@ def _latency(job: Job, classifier: Classifier, outcome: Outcome) -> float | None
         return latency_seconds(answer, test.tokens.lengths)
 
 
-def _save(job: Job, trainee: Trainee, answers: Answers) -> None:
+def _save(job: Job, trainee: Trainee, answers: Answers, logits: Tensor) -> None:
     """The model, the predictions, and logits to which a fresh process will compare the model."""
-    logits = sample_logits(trainee.classifier, job.task.splits["validation"], job.device)
     save_file({"logits": logits}, job.folder.sample_file)
     write_predictions(job.folder, job.task, answers)
     save_classifier(
@@ -268,5 +281,5 @@ def _departures(job: Job, classifier: Classifier) -> dict[str, str]:
     if job.precision != "fp32":
         found["precision"] = f"the body computes in {job.precision}, the head in fp32"
     if not classifier.packs:
-        found["layout"] = "padded batches: this architecture cannot be packed yet"
+        found["layout"] = LAYOUTS[classifier.padding or "right"]
     return found

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from tuneoff.data.task import Split, load_tokenizer
+from tuneoff.data.task import Split
+from tuneoff.data.tokenizer import load_tokenizer
 from tuneoff.data.tokens import TokenStore
 from tuneoff.errors import BadInput, Fault
 from tuneoff.methods import method

@@ -1,0 +1,144 @@
+"""Comparison of a checkpoint's tensors with the model's: only the head may be drawn at random."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.errors import Fault, ModelUnavailable
+from tuneoff.model.architecture import EncoderArchitecture
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+WRAPPERS = {"_orig_mod": "torch.compile", "module": "DistributedDataParallel"}
+"""Wrappers that put their name before the name of each tensor."""
+
+RENAME = (
+    "    from safetensors.torch import load_file, save_file\n"
+    '    file = "{file}"\n'
+    '    tensors = {{name.removeprefix("{prefix}"): x for name, x in load_file(file).items()}}\n'
+    '    save_file(tensors, file, metadata={{"format": "pt"}})'
+)
+
+SAVE_AGAIN = (
+    "Check that config.json and the weights belong together, or save the model again with"
+    " save_pretrained."
+)
+
+
+def check_weights(
+    path: Path,
+    model: PreTrainedModel,
+    architecture: EncoderArchitecture,
+    found: Mapping[str, Any],
+    *,
+    with_head: bool = False,
+) -> None:
+    """Raise `ModelUnavailable` if a weight of the body was not taken from the files in `path`.
+
+    Transformers draws such a weight at random and goes on. The head is meant to be drawn.
+
+    Args:
+        path: Folder of the model.
+        model: The loaded model, or its outline on the meta device.
+        architecture: Description of `model`.
+        found: What `from_pretrained(..., output_loading_info=True)` returned with the model.
+        with_head: Whether the files must hold the head, too.
+    """
+    missing = sorted(
+        name for name in found["missing_keys"] if with_head or not architecture.is_head(name)
+    )
+    reshaped = sorted(
+        (name, tuple(stored), tuple(wanted))
+        for name, stored, wanted in found["mismatched_keys"]
+        if with_head or not architecture.is_head(name)
+    )
+    unused = sorted(name for name in found["unexpected_keys"] if _of_body(name, model))
+    weights = len(model.state_dict())
+    if missing and (prefix := _prefix(missing, found["unexpected_keys"], architecture.body)):
+        fault = _prefixed(path, prefix, missing, weights)
+    elif missing:
+        message = f"{len(missing)} of the model's {weights} weights {_are(missing)} not in the file"
+        fault = Fault(f"{message} and would be random: {_listed(missing)}", mend=SAVE_AGAIN)
+    elif reshaped:
+        fault = _of_another_shape(reshaped, model.config)
+    elif unused:
+        message = f"the file has {_counted(unused)} that the model of config.json has no place for"
+        fault = Fault(f"{message}: {_listed(unused)}", mend=SAVE_AGAIN)
+    else:
+        return
+    raise ModelUnavailable(Fault(fault.message, file=str(path), mend=fault.mend))
+
+
+def _of_body(name: str, model: PreTrainedModel) -> bool:
+    """Whether an unexpected tensor belongs to a part of the body that the model has.
+
+    It is no mistake that a classifier goes without the pooler, the decoder or the head of a
+    checkpoint. Buffers and tables that Transformers leaves out on purpose are not in its report.
+    """
+    body = model.base_model_prefix
+    parts = {child for child, _ in model.get_submodule(body).named_children()}
+    inner = name.removeprefix(f"{body}.")
+    return inner.partition(".")[0] in parts - {"pooler"}
+
+
+def _prefix(missing: Sequence[str], unexpected: Iterable[str], body: str) -> str | None:
+    """The most frequent prefix that separates an unexpected name from a missing one."""
+    wanted = {*missing, *(name.removeprefix(f"{body}.") for name in missing)}
+    found: Counter[str] = Counter()
+    for name in unexpected:
+        parts = name.split(".")
+        tails = (".".join(parts[i:]) for i in range(1, len(parts)))
+        if tail := next((tail for tail in tails if tail in wanted), None):
+            found[name.removesuffix(tail)] += 1
+    return found.most_common(1)[0][0] if found else None
+
+
+def _prefixed(path: Path, prefix: str, missing: Sequence[str], weights: int) -> Fault:
+    by = next((WRAPPERS[part] for part in prefix.split(".") if part in WRAPPERS), None)
+    origin = by or "a class around the model"
+    file = next(iter(sorted(path.glob("*.safetensors"))), path / "model.safetensors")
+    return Fault(
+        f"the names of the tensors in the file begin with {prefix!r}, so that {len(missing)} of the"
+        f" model's {weights} weights are not found and would be random: {_listed(missing)}",
+        mend=f"The prefix comes from {origin}. Save the model inside of it, or rename the tensors:"
+        f"\n{RENAME.format(file=file, prefix=prefix)}",
+    )
+
+
+def _of_another_shape(
+    reshaped: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]], config: Any
+) -> Fault:
+    name, stored, wanted = reshaped[0]
+    more = f" (and {len(reshaped) - 1} more)" if len(reshaped) > 1 else ""
+    settings = []
+    for has, asks in zip(stored, wanted, strict=False):
+        keys = [k for k, v in config.to_dict().items() if v == asks and type(v) is int]
+        if has != asks and keys:
+            settings.append(f"{' or '.join(keys)} from {asks} to {has}")
+    hint = f"Change {' and '.join(settings)} in config.json, if the weights are right. "
+    return Fault(
+        f"{name} has the shape {_shape(stored)} in the file and {_shape(wanted)} by config.json,"
+        f" and would be random{more}",
+        mend=(hint if settings else "") + SAVE_AGAIN,
+    )
+
+
+def _shape(sizes: tuple[int, ...]) -> str:
+    return " × ".join(map(str, sizes))
+
+
+def _counted(names: Sequence[str]) -> str:
+    return f"{len(names)} weight{'s' * (len(names) != 1)}"
+
+
+def _are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
