@@ -371,7 +371,10 @@ def main() -> None:
     given = parser.parse_args()
     world = world_of(given.study) if given.study else World([[float(x) for x in r] for r in SNLI])
     low, _, high = (given.settings or f"0-{len(SETTINGS) - 1}").partition("-")
-    print(f"{given.studies} studies per setting, and {round(MIXED * given.studies)} with differences; row share {world.row:.2f}")
+    differ = round(MIXED * given.studies)
+    print(
+        f"{given.studies} studies per setting, {differ} with differences; row share {world.row:.2f}"
+    )
     print("In brackets: the procedure of version 0.1.")
     print(f"{'':44} false, same   false, mixed  covered bounds  3 points   ruled  10 points")
     found = []

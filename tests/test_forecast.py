@@ -74,7 +74,7 @@ def test_what_is_written(forecast: tuple[Path, Any]) -> None:
             assert own[key] > 0, key
         assert own["peak_memory_bytes"] >= 0
         assert own["storage_bytes"] > 0
-        assert len(own["runs"]) == 2
+        assert len(own["runs"]) == (1 if own["name"] == "tfidf" else 2)
     tfidf, full, partial, head = found["methods"]
     assert full["prefix"] is tfidf["prefix"] is None
     assert partial["prefix"] != head["prefix"]  # other layers are frozen
@@ -82,8 +82,8 @@ def test_what_is_written(forecast: tuple[Path, Any]) -> None:
     assert computing == [partial["runs"][0], head["runs"][0]]  # the first seed does it for all
     assert full["checkpoint_bytes"] > head["checkpoint_bytes"] > 0
     study = found["study"]
-    assert study["disk_bytes"] > sum(2 * m["disk_bytes"] for m in found["methods"])
-    assert study["seconds"] > sum(2 * m["total_seconds"] for m in found["methods"])
+    assert study["disk_bytes"] > sum(len(m["runs"]) * m["disk_bytes"] for m in found["methods"])
+    assert study["seconds"] > sum(len(m["runs"]) * m["total_seconds"] for m in found["methods"])
     assert study["trials_seconds"] is None
 
 

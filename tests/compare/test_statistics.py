@@ -114,7 +114,7 @@ def drawn(sample: Sequence[float], seeds: int, noise: float = 1.0) -> np.ndarray
     values = np.array(sample, float)
     counts = np.full(len(values), seeds)
     random = np.random.default_rng(0)
-    return added_variance(values, np.full(len(values), noise), counts, 20_000, random)
+    return added_variance(values, np.full(len(values), noise), counts, 1000, 20_000, random)
 
 
 def test_methods_that_are_alike_lend_each_other_their_variance() -> None:
@@ -142,10 +142,11 @@ def test_what_single_rows_explain_is_known_and_outside_of_the_prior() -> None:
     random = np.random.default_rng(0)
     sample, noise = np.array([4.0, 4.0, 0.0, 9.0]), np.array([1.0, 1.0, 0.0, 1.0])
     seeds = np.array([3, 3, 3, 1])
-    found = added_variance(sample, noise, seeds, 5000, random)
+    found = added_variance(sample, noise, seeds, 1000, 5000, random)
     assert not found[:, 2].any()  # the same answers with every seed
     assert not found[:, 3].any()  # one run says nothing about seeds
-    pair = added_variance(sample[:2], noise[:2], seeds[:2], 5000, np.random.default_rng(0))
+    random = np.random.default_rng(0)
+    pair = added_variance(sample[:2], noise[:2], seeds[:2], 1000, 5000, random)
     np.testing.assert_array_equal(found[:, :2], pair)
 
 

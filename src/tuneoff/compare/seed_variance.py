@@ -12,7 +12,7 @@ as its ratio to the former. A method with `d` degrees of freedom has the sample 
 
     s² ~ noise (1 + ratio²) · chi²(d) / d
     log ratio ~ Normal(log level, width²), and for one method in ten Normal(log level, 2²)
-    level ~ half-Cauchy(1.5),  width ~ uniform on `WIDTHS`
+    level ~ half-Cauchy(sqrt(rows / 1000)),  width ~ uniform on `WIDTHS`
 
 Limma estimates location and width from thousands of genes and inserts the estimates. A study has
 two to ten methods, which do not determine them, so they are integrated out on a grid here: where
@@ -32,6 +32,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
@@ -42,9 +43,9 @@ Integers = npt.NDArray[np.int64]
 
 RATIOS = np.geomspace(0.03, 60, 48)
 """Grid of the standard deviation that seeds add, over the one that single rows explain."""
-TYPICAL = 1.5
-"""Scale of the half-Cauchy distribution of the level. With 1 the simulation of methods whose
-standard deviations differ by a factor of e finds up to 7 % false claims instead of 5 %."""
+TYPICAL = 1.0
+"""Scale of the half-Cauchy distribution of the level with 1,000 test rows: the seeds move the score
+about as much as single rows do. With more rows single rows matter less, so the ratio grows."""
 WIDTHS = (0.1, 0.4, 0.7, 1.0, 1.3, 1.6)
 """Grid of the standard deviation of the log ratios. At 1 one method in six has a ratio of e times
 the median or more."""
@@ -55,7 +56,12 @@ OUTLIER_WIDTH = 2.0
 
 
 def added_variance(
-    sample: Floats, noise: Floats, seeds: Integers, size: int, random: np.random.Generator
+    sample: Floats,
+    noise: Floats,
+    seeds: Integers,
+    rows: int,
+    size: int,
+    random: np.random.Generator,
 ) -> Floats:
     """Draw, for each method, the variance that its seeds add to what single rows explain.
 
@@ -63,6 +69,7 @@ def added_variance(
         sample: (m,) sample variances of the runs' scores.
         noise: (m,) the part that single rows explain.
         seeds: (m,) runs of each method.
+        rows: Number of test rows.
         size: Number of draws.
         random: Source of the draws.
 
@@ -74,7 +81,8 @@ def added_variance(
     varies = (seeds > 1) & (noise > 0)
     if varies.any():
         scaled = sample[varies] / noise[varies]
-        ratios = _posterior(scaled, seeds[varies] - 1, size, random, floor=1.0)
+        typical = TYPICAL * math.sqrt(rows / 1000)
+        ratios = _posterior(scaled, seeds[varies] - 1, size, random, typical)
         drawn[:, varies] = ratios * noise[varies]
     return drawn
 
@@ -97,20 +105,30 @@ def moderated_half_widths(sample: Floats, seeds: Integers, size: int = 4000) -> 
     varies = sample > 0
     if varies.any():
         unit = float(np.exp(np.log(sample[varies]).mean()))
-        ratios = _posterior(sample[varies] / unit, seeds[varies] - 1, size, random, floor=0.0)
+        ratios = _posterior(sample[varies] / unit, seeds[varies] - 1, size, random, None)
         errors = np.sqrt(unit * ratios / seeds[varies]) * random.standard_normal(ratios.shape)
         half_widths[varies] = np.quantile(np.abs(errors), 0.95, axis=0)
     return half_widths
 
 
 def _posterior(
-    scaled: Floats, freedom: Integers, size: int, random: np.random.Generator, floor: float
+    scaled: Floats,
+    freedom: Integers,
+    size: int,
+    random: np.random.Generator,
+    typical: float | None,
 ) -> Floats:
-    """(size, m) draws of `ratio²`, where `scaled` estimates `floor + ratio²`."""
+    """Draw (size, m) values of `ratio²`, where `scaled` estimates `1 + ratio²`.
+
+    Without a `typical` level, it estimates `ratio²` alone, and all levels are as likely.
+    """
     given, levels = _prior()
-    relative = levels / TYPICAL
-    before = relative / (1 + relative**2) if floor else np.ones(len(levels))
-    variance = floor + RATIOS**2
+    if typical is None:
+        variance, before = RATIOS**2, np.ones(len(levels))
+    else:
+        relative = levels / typical
+        # the half-Cauchy density on a grid whose places are equally far apart as logarithms
+        variance, before = 1 + RATIOS**2, relative / (1 + relative**2)
     log_likelihood = -0.5 * freedom[:, None] * (np.log(variance) + scaled[:, None] / variance)
     likelihood = np.exp(log_likelihood - log_likelihood.max(1, keepdims=True))
     log_weight = np.log(before) + np.log(given @ likelihood.T + 1e-300).sum(1)

@@ -179,7 +179,7 @@ def method_means(
     random = np.random.default_rng([*panel.digest, *metric.encode()])
     sample, noise, between = _components(points, draws, columns)
     seeds = np.array([len(runs) for runs in columns])
-    added = added_variance(sample, noise, seeds, size, random)
+    added = added_variance(sample, noise, seeds, len(panel.labels), size, random)
     least = _least_variance(panel, metric)
 
     rows_part = np.stack([draws[:, list(runs)].mean(1) for runs in columns], 1)
