@@ -122,27 +122,30 @@ def with_best(
 
     Args:
         found: The difference of each pair of names, in either order.
-        names: The candidates; every two of them have been compared.
+        names: The candidates, each compared with at least one other.
         higher_is_better: Whether the metric is one to maximise.
         joint: Whether the errors of all pairs come from the same draws.
     """
     sign = 1.0 if higher_is_better else -1.0
 
-    def ahead(i: str, j: str) -> tuple[float, Floats, float]:
-        turn = sign if (i, j) in found else -sign
-        pair = found[(i, j)] if (i, j) in found else found[(j, i)]
-        return turn * pair.difference, turn * pair.errors, pair.half_width
+    turned = {(i, j): (sign, pair) for (i, j), pair in found.items()}
+    turned |= {(j, i): (-sign, pair) for (i, j), pair in found.items()}
+
+    def leads_over(i: str) -> dict[str, float]:
+        others = {j: turned[j, i] for j in names if (j, i) in turned}
+        pairs = {j: (t * p.difference, t * p.errors, p.half_width) for j, (t, p) in others.items()}
+        return _leads(pairs, joint=joint)
 
     if len(names) < 2:
         return dict.fromkeys(names, Bounds(0.0, 0.0))
     # lead[i][j]: j is better than i at least by so much, for all j at once
-    lead = {i: _leads({j: ahead(j, i) for j in names if j != i}, joint=joint) for i in names}
+    lead = {i: leads_over(i) for i in names}
     worst = {i: max(of.values()) for i, of in lead.items()}
     least = min(worst.values())
     possible = [i for i in names if worst[i] <= 0 or worst[i] == least]
     return {
         i: Bounds(
-            behind=max(0.0, *(-lead[j][i] for j in possible if j != i), 0.0),
+            behind=max([0.0, *(-lead[j][i] for j in possible if i in lead[j])]),
             ahead=max(-worst[i], 0.0),
         )
         for i in names
