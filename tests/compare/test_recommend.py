@@ -208,6 +208,8 @@ def test_a_single_method_is_no_choice(judged: Any) -> None:
 def test_one_seed_speaks_of_models(judged: Any) -> None:
     found = judged({"full": FULL, "lora": (0.899, {"train_seconds": 90.0})}, seeds=1)
     assert {pair["scope"] for pair in found["pairwise"]["pairs"]} == {"models"}
+    sure = found["recommendation"]["sentences"][1]
+    assert sure.startswith("With 95 % confidence for these models (one seed), ")
     text = rendered(found)
     assert "One seed: the variance between seeds is unknown" in text
 

@@ -126,6 +126,7 @@ def compare_methods(
     deterministic: Collection[str] = (),
     guessing: Collection[str] = (),
     data: Mapping[str, str] | None = None,
+    also: Sequence[str] = ALWAYS,
     draws: int = DRAWS,
 ) -> Comparison:
     """Compare every two of `methods` on the test rows that all runs of both answered.
@@ -147,9 +148,10 @@ def compare_methods(
         guessing: Methods that are no better than guessing. Their pairs are a family of tests of
             their own, so that they do not cost the other pairs their power.
         data: Fingerprint of each method's data; methods of different data are not compared.
+        also: Metrics that are tested in addition, each by itself.
         draws: Bootstrap draws of the test rows.
     """
-    wanted = list(dict.fromkeys([metric, *ALWAYS]))
+    wanted = list(dict.fromkeys([metric, *also]))
     pairs, skipped, whole = _compared(methods, wanted, labels, draws, data or {})
     joint = whole is not None
     families = [bool({pair.first, pair.second} & set(guessing)) for pair in pairs]

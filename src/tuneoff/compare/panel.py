@@ -242,7 +242,10 @@ class _Counting:
         b = weights.shape[1]
         true = (self.true @ weights)[None]  # (1, labels, b)
         found = {}
-        if set(self.metrics) & set(COUNTED):
+        if set(self.metrics) & set(COUNTED) == {"accuracy"}:  # in a fifth of the time
+            right = self.panel.correct * self.panel.weights
+            found["accuracy"] = right @ weights / true.sum(1)
+        elif set(self.metrics) & set(COUNTED):
             hits = (self.hits @ weights).reshape(self.runs, self.labels, b)
             predicted = (self.predicted @ weights).reshape(self.runs, self.labels, b)
             found = _counted(hits, predicted, true, self.metrics)

@@ -20,7 +20,7 @@ def sentences(found: Mapping[str, Any], pairwise: Mapping[str, Any]) -> list[str
     metric = QUALITY_METRICS[pairwise["metric"]]
     said = [
         _take(found, pairwise, metric),
-        _how_sure(found, metric),
+        _how_sure(found, pairwise, metric),
         _tempting(found, metric),
         _price(found),
         _ruled_out(found),
@@ -38,7 +38,7 @@ def _take(found: Mapping[str, Any], pairwise: Mapping[str, Any], metric: Metric)
         if found["cheaper"]:
             return f"{score}, but a cheaper method may be as good."
         rest = [other for other in found["not_worse"] if other != name]
-        return f"{score}, and no method that may be as good is cheaper." if rest else f"{score}."
+        return f"{score}, and no cheaper method may be as good." if rest else f"{score}."
     if evidence["answer"] == "equivalent":
         margin = fmt.margin(pairwise["margin"], metric.unit)
         return f"Take {name}: it is equivalent to {best} (within {margin}){_saves(found)}."
@@ -67,15 +67,18 @@ def _part_of_time(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     return fmt.percent(100 * one / other)
 
 
-def _how_sure(found: Mapping[str, Any], metric: Metric) -> str:
+def _how_sure(found: Mapping[str, Any], pairwise: Mapping[str, Any], metric: Metric) -> str:
     bounds = found["bounds"].get(found["name"])
-    if bounds is None:
+    if bounds is None or len(found["bounds"]) < 2:
         return ""
+    sure = "With 95 % confidence"
+    if all(pair["scope"] == "models" for pair in pairwise["pairs"]):
+        sure += " for these models (one seed)"
     if bounds["behind"] <= 0:
-        return "With 95 % confidence, no other candidate is better."
+        return f"{sure}, no other candidate is better."
     behind = fmt.difference(bounds["behind"], metric.unit).lstrip("+")
     return (
-        f"With 95 % confidence, it is at most {behind} of {metric.title} "
+        f"{sure}, it is at most {behind} of {metric.title} "
         f"{'below' if metric.higher_is_better else 'above'} the best candidate."
     )
 
