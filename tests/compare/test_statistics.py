@@ -16,7 +16,7 @@ from tuneoff.compare.mcnemar import mcnemar
 from tuneoff.compare.pairwise import compare_methods, pair_of, pairwise
 from tuneoff.compare.panel import RunPredictions
 from tuneoff.compare.resolution import Threshold, both_needed, needed, rows_needed, seeds_needed
-from tuneoff.compare.seed_variance import added_variance, moderated_half_widths
+from tuneoff.compare.seed_variance import SeedVariance
 from tuneoff.compare.simultaneous import (
     adjusted_different,
     holm,
@@ -114,7 +114,8 @@ def drawn(sample: Sequence[float], seeds: int, noise: float = 1.0) -> np.ndarray
     values = np.array(sample, float)
     counts = np.full(len(values), seeds)
     random = np.random.default_rng(0)
-    return added_variance(values, np.full(len(values), noise), counts, 1000, 20_000, random)
+    found = SeedVariance(values, counts, np.full(len(values), noise))
+    return found.draw_added(20_000, random)
 
 
 def test_methods_that_are_alike_lend_each_other_their_variance() -> None:
@@ -142,24 +143,29 @@ def test_what_single_rows_explain_is_known_and_outside_of_the_prior() -> None:
     random = np.random.default_rng(0)
     sample, noise = np.array([4.0, 4.0, 0.0, 9.0]), np.array([1.0, 1.0, 0.0, 1.0])
     seeds = np.array([3, 3, 3, 1])
-    found = added_variance(sample, noise, seeds, 1000, 5000, random)
+    known = SeedVariance(sample, seeds, noise)
+    found = known.draw_added(5000, random)
     assert not found[:, 2].any()  # the same answers with every seed
     assert not found[:, 3].any()  # one run says nothing about seeds
     random = np.random.default_rng(0)
-    pair = added_variance(sample[:2], noise[:2], seeds[:2], 1000, 5000, random)
+    pair = SeedVariance(sample[:2], seeds[:2], noise[:2]).draw_added(5000, random)
     np.testing.assert_array_equal(found[:, :2], pair)
+    # the exact interval of the mean is that of the draws
+    error = np.sqrt((1 + pair[:, 0]) / 3) * random.normal(size=5000)
+    assert known.half_widths()[0] == pytest.approx(np.quantile(np.abs(error), 0.95), rel=0.06)
+    assert known.half_widths()[2:].tolist() == [0, 0]
 
 
 def test_two_seeds_of_six_methods_have_usable_intervals() -> None:
     """Student's t with one degree of freedom: 12.7 standard errors; together they have six."""
     sample = np.array([1.0, 0.6, 1.7, 0.9, 1.2, 0.8]) * 1e-4
-    halves = moderated_half_widths(sample, np.full(6, 2))
+    halves = SeedVariance(sample, np.full(6, 2)).half_widths()
     errors = np.sqrt(sample / 2)
     assert (halves > 1.5 * errors).all()
     assert (halves < 5 * errors).all()
-    assert moderated_half_widths(np.array([0.0, 1e-4]), np.full(2, 3))[0] == 0
+    assert SeedVariance(np.array([0.0, 1e-4]), np.full(2, 3)).half_widths()[0] == 0
     # one method by itself has nothing to borrow from
-    assert moderated_half_widths(sample[:1], np.array([2]))[0] > 7 * errors[0]
+    assert SeedVariance(sample[:1], np.array([2])).half_widths()[0] > 7 * errors[0]
 
 
 def test_seeds_that_agree_by_luck_count_as_their_rows_say() -> None:

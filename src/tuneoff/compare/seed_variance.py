@@ -57,93 +57,85 @@ so that in the simulation both methods that are alike and methods whose standard
 by a factor of e have 95 % intervals and at most 5 to 6 % false claims."""
 
 
-def added_variance(
-    sample: Floats,
-    noise: Floats,
-    seeds: Integers,
-    rows: int,
-    size: int,
-    random: np.random.Generator,
-) -> Floats:
-    """Draw, for each method, the variance that its seeds add to what single rows explain.
+class SeedVariance:
+    """What is known about the variance of each method's score between seeds.
 
-    Args:
-        sample: (m,) sample variances of the runs' scores.
-        noise: (m,) the part that single rows explain.
-        seeds: (m,) runs of each method.
-        rows: Number of test rows.
-        size: Number of draws.
-        random: Source of the draws.
-
-    Returns:
-        (size, m) draws from the joint posterior distribution. They are 0 for a method with one run,
-        about whose seeds nothing is known, and for one whose runs all give the same answers.
+    A method with one run, about whose seeds nothing is known, and one whose runs all give the same
+    answers stay outside of the distribution that the others share.
     """
-    drawn = np.zeros((size, len(sample)))
-    varies = (seeds > 1) & (noise > 0)
-    if varies.any():
-        scaled = sample[varies] / noise[varies]
-        typical = TYPICAL * math.sqrt(rows / 1000)
-        ratios = _posterior(scaled, seeds[varies] - 1, size, random, typical)
-        drawn[:, varies] = ratios * noise[varies]
-    return drawn
 
+    def __init__(
+        self, sample: Floats, seeds: Integers, noise: Floats | None = None, rows: int = 1000
+    ) -> None:
+        """Estimate it.
 
-def moderated_half_widths(sample: Floats, seeds: Integers, size: int = 4000) -> Floats:
-    """Return half of the 95 % interval of each method's mean score, from the scores alone.
+        Args:
+            sample: (m,) sample variances of the runs' scores.
+            seeds: (m,) runs of each method.
+            noise: (m,) the part that single rows explain; None: it is not known, and the whole
+                variance is moderated.
+            rows: Number of test rows.
+        """
+        self.seeds = seeds
+        self.varies = (seeds > 1) & ((sample if noise is None else noise) > 0)
+        self._floor = 0.0 if noise is None else 1.0
+        self._unit = noise if noise is not None else np.zeros(len(sample))
+        if noise is None and self.varies.any():
+            self._unit = np.full(len(sample), np.exp(np.log(sample[self.varies]).mean()))
+        if not self.varies.any():
+            return
+        scaled = sample[self.varies] / self._unit[self.varies]
+        given, levels = _prior()
+        variance, before = self._floor + RATIOS**2, np.ones(len(levels))
+        if noise is not None:
+            relative = levels / (TYPICAL * math.sqrt(rows / 1000))
+            # the half-Cauchy density on a grid whose places are equally far apart as logarithms
+            before = relative / (1 + relative**2)
+        freedom = (seeds[self.varies] - 1)[:, None]
+        log_likelihood = -0.5 * freedom * (np.log(variance) + scaled[:, None] / variance)
+        self._likelihood = np.exp(log_likelihood - log_likelihood.max(1, keepdims=True))
+        self._evidence = given @ self._likelihood.T + 1e-300  # (h, m)
+        log_weight = np.log(before) + np.log(self._evidence).sum(1)
+        weight = np.exp(log_weight - log_weight.max())
+        self._weight = weight / weight.sum()
 
-    As `added_variance`, where nothing is known about single rows: the whole variance is moderated.
+    def draw_added(self, size: int, random: np.random.Generator) -> Floats:
+        """Draw the variance that seeds add to what single rows explain: (size, m)."""
+        drawn = np.zeros((size, len(self.seeds)))
+        if not self.varies.any():
+            return drawn
+        given, _ = _prior()
+        chosen = random.choice(len(self._weight), size, p=self._weight)
+        for place, of_method in zip(np.flatnonzero(self.varies), self._likelihood, strict=True):
+            below = np.cumsum(given * of_method, 1)
+            # a threshold within the total, so that a place of the grid is always found
+            threshold = random.random(size) * below[chosen, -1]
+            ratios = RATIOS[(threshold[:, None] > below[chosen]).sum(1)]
+            drawn[:, place] = self._unit[place] * ratios**2
+        return drawn
 
-    Args:
-        sample: (m,) sample variances of the runs' scores.
-        seeds: (m,) runs of each method, 2 or more.
-        size: Number of draws.
+    def half_widths(self) -> Floats:
+        """Half of the 95 % interval of each method's mean over other seeds: (m,).
 
-    Returns:
-        (m,) half-widths; 0 for a method whose scores are all equal.
-    """
-    random = np.random.default_rng(0)
-    half_widths = np.zeros(len(sample))
-    varies = sample > 0
-    if varies.any():
-        unit = float(np.exp(np.log(sample[varies]).mean()))
-        ratios = _posterior(sample[varies] / unit, seeds[varies] - 1, size, random, None)
-        errors = np.sqrt(unit * ratios / seeds[varies]) * random.standard_normal(ratios.shape)
-        half_widths[varies] = np.quantile(np.abs(errors), 0.95, axis=0)
-    return half_widths
+        0 where the seeds are not known to differ.
+        """
+        from scipy.optimize import brentq
+        from scipy.special import ndtr
 
+        found = np.zeros(len(self.seeds))
+        if not self.varies.any():
+            return found
+        given, _ = _prior()
+        deviations = np.sqrt(self._floor + RATIOS**2)
+        for row, place in enumerate(np.flatnonzero(self.varies)):
+            probability = (self._weight / self._evidence[:, row]) @ given * self._likelihood[row]
 
-def _posterior(
-    scaled: Floats,
-    freedom: Integers,
-    size: int,
-    random: np.random.Generator,
-    typical: float | None,
-) -> Floats:
-    """Draw (size, m) values of `ratio²`, where `scaled` estimates `1 + ratio²`.
+            def beyond(half: float, probability: Floats = probability) -> float:
+                return float(probability @ ndtr(-half / deviations) / probability.sum() - 0.025)
 
-    Without a `typical` level, it estimates `ratio²` alone, and all levels are as likely.
-    """
-    given, levels = _prior()
-    if typical is None:
-        variance, before = RATIOS**2, np.ones(len(levels))
-    else:
-        relative = levels / typical
-        # the half-Cauchy density on a grid whose places are equally far apart as logarithms
-        variance, before = 1 + RATIOS**2, relative / (1 + relative**2)
-    log_likelihood = -0.5 * freedom[:, None] * (np.log(variance) + scaled[:, None] / variance)
-    likelihood = np.exp(log_likelihood - log_likelihood.max(1, keepdims=True))
-    log_weight = np.log(before) + np.log(given @ likelihood.T + 1e-300).sum(1)
-    weight = np.exp(log_weight - log_weight.max())
-    chosen = random.choice(len(weight), size, p=weight / weight.sum())
-    squares = RATIOS**2
-    drawn = np.empty((size, len(scaled)))
-    for place, of_method in enumerate(likelihood):
-        below = np.cumsum(given * of_method, 1)
-        # a threshold within the total, so that a place of the grid is always found
-        threshold = random.random(size) * below[chosen, -1]
-        drawn[:, place] = squares[(threshold[:, None] > below[chosen]).sum(1)]
-    return drawn
+            error = math.sqrt(self._unit[place] / self.seeds[place])
+            found[place] = error * brentq(beyond, 0.0, 6 * deviations[-1])
+        return found
 
 
 @cache

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tuneoff.compare.panel import COUNTED, Floats, Panel
-from tuneoff.compare.seed_variance import added_variance
+from tuneoff.compare.seed_variance import SeedVariance
 
 Answer = Literal["better", "worse", "equivalent", "not_resolved"]
 
@@ -164,7 +164,7 @@ def method_means(
     holds what the rows do to all seeds alike and what single rows do to each seed. It is scaled by
     a multivariate t distribution with one degree of freedom less than there are rows, or groups of
     rows. The second part is what another seed would change in all rows alike: a normal variable
-    with a variance from `added_variance`, over the number of seeds.
+    with a variance from `SeedVariance`, over the number of seeds.
 
     Args:
         panel: The runs' answers.
@@ -179,7 +179,8 @@ def method_means(
     random = np.random.default_rng([*panel.digest, *metric.encode()])
     sample, noise, between = _components(points, draws, columns)
     seeds = np.array([len(runs) for runs in columns])
-    added = added_variance(sample, noise, seeds, len(panel.labels), size, random)
+    variance = SeedVariance(sample, seeds, noise, len(panel.labels))
+    added = variance.draw_added(size, random)
     least = _least_variance(panel, metric)
 
     rows_part = np.stack([draws[:, list(runs)].mean(1) for runs in columns], 1)
@@ -188,11 +189,9 @@ def method_means(
     errors = np.tile(rows_part, (repeats, 1))
     errors += math.sqrt(least) * random.standard_normal(errors.shape)
     errors *= np.sqrt(freedom / random.chisquare(freedom, size))[:, None]
-    normal = random.standard_normal(errors.shape)
-    errors += np.sqrt(added / seeds) * normal
+    errors += np.sqrt(added / seeds) * random.standard_normal(errors.shape)
 
-    of_seeds = np.sqrt((added + noise) / seeds) * normal
-    half_widths = np.quantile(np.abs(of_seeds), 1 - LEVEL, axis=0)
+    half_widths = variance.half_widths()
     return MethodMeans(
         means=np.array([points[list(runs)].mean() for runs in columns]),
         errors=errors,

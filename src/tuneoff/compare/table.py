@@ -90,10 +90,11 @@ def _verdict(
     folder: Path | None,
 ) -> dict[str, Any]:
     """The pairs and what to take."""
-    from tuneoff.compare.candidates import at_chance, scores_of
+    from tuneoff.compare.candidates import scores_of
     from tuneoff.compare.front import fronts
     from tuneoff.compare.pairwise import compare_methods
     from tuneoff.compare.recommend import recommend
+    from tuneoff.scores import at_chance
 
     done = [r for r in records if r.status is Status.FINISHED]
     measured = [row for row in summary["methods"] if row["quality"]["accuracy"]["n"]]
@@ -182,14 +183,15 @@ def _moderate_by_scores(rows: Sequence[dict[str, Any]], part: str) -> None:
     """Base the intervals of mean scores on the variances of all methods together."""
     import numpy as np
 
-    from tuneoff.compare.seed_variance import moderated_half_widths
+    from tuneoff.compare.seed_variance import SeedVariance
 
     for key in QUALITY_METRICS:
         stats = [row[part][key] for row in rows if row[part][key]["n"] > 1]
         if len(stats) > 1:
             variances = np.array([stat["std"] ** 2 for stat in stats])
             seeds = np.array([stat["n"] for stat in stats])
-            for stat, half in zip(stats, moderated_half_widths(variances, seeds), strict=True):
+            halves = SeedVariance(variances, seeds).half_widths()
+            for stat, half in zip(stats, halves, strict=True):
                 stat |= {"low": stat["mean"] - half, "high": stat["mean"] + half}
 
 
