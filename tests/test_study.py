@@ -69,6 +69,14 @@ def test_all_methods_run_with_one_seed_before_the_next_begins(prepared: Prepared
     assert {s.data_fingerprint for s in specs} == {"d"}
 
 
+def test_a_deterministic_method_runs_with_the_first_seed_alone(prepared: Prepared) -> None:
+    specs = plan(
+        asked("tfidf", "full", {"method": "tfidf", "name": "words", "c": 3}, seeds=[4, 2]), prepared
+    )
+    runs = [(s.name, s.seed) for s in specs]
+    assert runs == [("tfidf", 4), ("full", 4), ("words", 4), ("full", 2)]
+
+
 def test_another_machine_s_answer_is_another_answer(prepared: Prepared) -> None:
     study = asked("full", {"method": "full", "name": "exact", "precision": "fp32"}, seeds=1)
     here = plan(study, prepared)

@@ -129,6 +129,7 @@ def _complete_method(entry: MethodSpec, train: TrainSpec, file: str | None) -> M
 def plan(study: StudySpec, prepared: Prepared) -> list[RunSpec]:
     """The runs of a completed study: all methods with the first seed, then with the next.
 
+    A classical method gives the same model with every seed, so it runs with the first one alone.
     Device and precision are those of the machine: on another one it is another answer.
     """
     task = prepared.task
@@ -150,8 +151,9 @@ def plan(study: StudySpec, prepared: Prepared) -> list[RunSpec]:
             model_fingerprint=task.model_fingerprint,
             task_key=task.key,
         )
-        for seed in study.seeds
+        for place, seed in enumerate(study.seeds)
         for entry, train in zip(study.methods, trains, strict=True)
+        if place == 0 or method(entry.method).family != "classical"
     ]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tuneoff.compare.pairwise import pairwise
 from tuneoff.compare.panel import COUNTED, PROBABILISTIC, Panel, RunPredictions
-from tuneoff.compare.statistics import Difference, Side
+from tuneoff.compare.statistics import method_means
 from tuneoff.record import QUALITY_METRICS
 
 LABELS = ["a", "b", "c", "never"]
@@ -177,11 +177,13 @@ def test_rows_of_a_group_are_drawn_together() -> None:
 
 
 def test_few_groups_leave_more_doubt_than_many_rows() -> None:
-    side = Side(1, 0.0, 0.0)
-    rows = Difference(0.02, side, side, 1000, 1e-4)
-    groups = replace(rows, clusters=5)
-    assert rows.reach(0.025) == pytest.approx(1.962 * 0.01, rel=1e-3)  # Student's t
-    assert groups.reach(0.025) == pytest.approx(2.776 * 0.01, rel=1e-3)
+    draws = np.random.default_rng(0).normal(0, 0.01, (20_000, 2))
+    labels, points = np.zeros(1000, np.int64), np.array([0.4, 0.3])
+    rows = Panel(labels, np.ones(1000), np.zeros((2, 1000), np.int64), 2)
+    groups = replace(rows, groups=np.arange(1000) // 200)
+    for panel, quantile in ((rows, 1.962), (groups, 2.776)):  # Student's t
+        found = method_means(panel, "log_loss", points, draws, [[0], [1]]).difference(0, 1)
+        assert found.half_width == pytest.approx(quantile * 0.01 * np.sqrt(2), rel=0.03)
 
 
 def test_too_few_groups_are_not_compared() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from tuneoff.compare import RunPredictions, render_table, summarize, to_frame, to_markdown
+from tuneoff.compare.pairwise import compare_methods
 from tuneoff.compare.recommend import recommend
 from tuneoff.record import RunRecord
 from tuneoff.spec import StudySpec
@@ -28,8 +29,18 @@ def test_the_cheapest_of_equals_is_taken(judged: Any) -> None:
     assert found["evidence"]["answer"] == "equivalent"
     assert found["evidence"]["first"] == "lora"
     assert found["sentences"][0] == (
-        "Take lora: within 1 point of full, for 37.5 % of its training time."
+        "Take lora: it is equivalent to full (within 1 point), at 37.5 % of its training time."
     )
+    behind = found["bounds"]["lora"]["behind"]
+    assert 0.001 < behind < 0.01
+    assert found["sentences"][1] == (
+        f"With 95 % confidence, it is at most {100 * behind:.1f} points of accuracy below the best "
+        "candidate."
+    )
+    assert found["sentences"][2] == (
+        "It costs 1m 30s of training per seed, 812 MB of memory and 90.9 MB of storage."
+    )
+    assert (found["ruled_out"], found["action"]) == ([], None)
     assert found["runner_up"]["name"] == "full"
     assert found["runner_up"]["costs"]["train_seconds"] == 240
     assert found["costs"]["train_seconds"] == 90
@@ -40,13 +51,18 @@ def test_the_cheapest_of_equals_is_taken(judged: Any) -> None:
     )
 
 
-def test_a_method_without_a_pair_is_left_out_with_the_reason(judged: Any, record: Record) -> None:
+def test_a_method_without_a_pair_is_left_out_with_the_reason(
+    judged: Any, record: Record, answers: Answers
+) -> None:
     summary = judged({"full": FULL, "lora": (0.9, {"train_seconds": 90.0}), "head": (0.5, {})})
-    pairs = [p for p in summary["pairwise"]["pairs"] if "lora" not in (p["first"], p["second"])]
     best = summary["recommendation"]["best"]
     assert best == "full"
     records = [record(row["name"], 0, 0.9) for row in summary["methods"]]
-    found = recommend(summary["methods"], {**summary["pairwise"], "pairs": pairs}, records)
+    runs = {"full": [answers(0.9, 0)], "lora": [answers(0.9, 1)], "head": [answers(0.5, 2)]}
+    other = {"full": "f", "lora": "g", "head": "f"}
+    compared = compare_methods(runs, "accuracy", labels=2, data=other)
+    assert {s["reason"] for s in compared.plain["skipped"]} == {"they were run on different data"}
+    found = recommend(summary["methods"], compared, records)
     assert found is not None
     assert {"name": "lora", "reason": "could not be compared with full"} in found["excluded"]
     assert "lora" not in (found["name"], *found["not_worse"])
@@ -55,7 +71,11 @@ def test_a_method_without_a_pair_is_left_out_with_the_reason(judged: Any, record
 def test_a_cheaper_one_that_is_shown_to_be_worse_is_not(judged: Any) -> None:
     found = judged({"full": FULL, "head": (0.8, {"train_seconds": 9.0})})["recommendation"]
     assert (found["name"], found["worse"]) == ("full", ["head"])
-    assert found["sentences"][0] == "Take full: all others are shown to be worse."
+    assert found["sentences"][:2] == [
+        "Take full: it has the highest accuracy, 0.901.",
+        "With 95 % confidence, no other candidate is better.",
+    ]
+    assert found["sentences"][-1] == "Ruled out as the best: head."
     assert found["evidence"] is None
     assert found["runner_up"]["name"] == "head"
     assert found["runner_up"]["evidence"]["answer"] == "better"
@@ -66,10 +86,12 @@ def test_what_is_not_shown_is_said_with_what_would_show_it(judged: Any) -> None:
     found = judged(methods, rows=200)["recommendation"]
     assert found["name"] == "head"
     assert found["evidence"]["answer"] == "not_resolved"
-    first, second = found["sentences"][:2]
-    assert first.startswith("Take head: it is not shown to be worse than full (−0.5 points of ")
-    assert first.endswith("for 3.75 % of its training time.")
-    assert second.endswith("would settle it; more seeds alone would not.")
+    first, *_, last = found["sentences"]
+    assert first.startswith("Take head: no significant difference from full (−0.5 points of ")
+    assert first.endswith("at 3.75 % of its training time.")
+    assert found["action"]["kind"] == "none"
+    assert last.startswith("No feasible number of seeds or test rows would resolve the difference")
+    assert "seeds each and" in last
 
 
 def test_too_few_rows_speak_for_no_method_that_scored_lower(judged: Any) -> None:
@@ -81,17 +103,23 @@ def test_too_few_rows_speak_for_no_method_that_scored_lower(judged: Any) -> None
     found = judged(methods, rows=200)["recommendation"]
     assert (found["name"], found["worse"]) == ("full", [])
     assert found["cheaper"]["name"] == "lora"
-    first, second, third, standing = found["sentences"]
-    assert first == "Take full: it scores highest, which is not settled."
-    assert second.startswith(
-        "lora, at 37.5 % of its training time, scored lower (−3.0 points of accuracy, 95 % "
+    first, sure, cheaper, price, out, action = found["sentences"]
+    assert first == (
+        "Take full: it has the highest accuracy, 0.901, but a cheaper method may be as good."
     )
-    assert second.endswith("), but is not shown to be worse.")
-    assert "test rows" in third
-    assert third.endswith("would settle it; more seeds alone would not.")
-    assert standing == "Not resolved: head."
+    assert sure.startswith("With 95 % confidence, it is at most ")
+    assert cheaper.startswith(
+        "lora, at 37.5 % of its training time, scored lower, but the difference is not resolved "
+        "(−3.0 points of accuracy, 95 % interval "
+    )
+    assert price.startswith("It costs 4m 00s of training per seed")
+    assert out == "Ruled out as the best: head."
+    assert found["action"]["kind"] == "rows"
+    rows = found["action"]["rows"]
+    assert f"about {float(f'{rows:.2g}'):,.0f} test rows (now 200)" in action
+    assert action.endswith("more seeds alone would not help.")
     # a reader whom 4 points do not matter may save the time
-    assert judged(methods, rows=200, margin=0.04)["recommendation"]["name"] == "head"
+    assert judged(methods, rows=200, margin=0.04)["recommendation"]["name"] == "lora"
     # with enough rows nothing is left to settle
     assert judged(methods, rows=20_000)["recommendation"]["cheaper"] is None
 
@@ -180,8 +208,10 @@ def test_a_single_method_is_no_choice(judged: Any) -> None:
 def test_one_seed_speaks_of_models(judged: Any) -> None:
     found = judged({"full": FULL, "lora": (0.899, {"train_seconds": 90.0})}, seeds=1)
     assert {pair["scope"] for pair in found["pairwise"]["pairs"]} == {"models"}
+    sure = found["recommendation"]["sentences"][1]
+    assert sure.startswith("With 95 % confidence for these models (one seed), ")
     text = rendered(found)
-    assert "One seed: nothing here says by how much another seed would differ" in text
+    assert "One seed: the variance between seeds is unknown" in text
 
 
 def rendered(summary: dict[str, Any]) -> str:
@@ -190,15 +220,16 @@ def rendered(summary: dict[str, Any]) -> str:
     return stream.getvalue()
 
 
-def test_the_terminal_says_it_below_the_table(judged: Any) -> None:
+def test_the_terminal_says_first_what_to_take(judged: Any) -> None:
     long = "lora-with-rank-16-on-query-key-value-and-the-feed-forward-layers"
     methods = {"full": FULL, long: (0.9, {"train_seconds": 90.0}), "head": (0.7, {})}
     summary = judged(methods)
     text = rendered(summary)
     assert max(map(len, text.splitlines())) <= 80
+    assert text.startswith("Take lora")
     assert f"Take {long}" in " ".join(text.split())
-    assert "Worse than full: head." in " ".join(text.split())
-    assert "Take lora" in to_markdown(summary)
+    assert "Ruled out as the best: head." in " ".join(text.split())
+    assert to_markdown(summary).startswith("Take lora")
 
 
 def test_the_short_frame_says_how_each_stands_to_the_best(judged: Any) -> None:

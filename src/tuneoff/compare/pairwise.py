@@ -9,23 +9,22 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from tuneoff.compare.panel import Floats, Panel, RunPredictions
-from tuneoff.compare.statistics import (
-    LEVEL,
-    Answer,
-    Difference,
-    answer,
-    both_needed,
-    difference,
+from tuneoff.compare.mcnemar import mcnemar
+from tuneoff.compare.panel import Panel, RunPredictions
+from tuneoff.compare.resolution import Threshold, needed
+from tuneoff.compare.simultaneous import (
+    Bounds,
+    adjusted_different,
+    adjusted_equivalent,
     holm,
-    mcnemar,
-    rows_needed,
-    seeds_needed,
+    thresholds,
+    with_best,
 )
+from tuneoff.compare.statistics import LEVEL, Answer, Difference, MethodMeans, answer, method_means
 from tuneoff.record import QUALITY_METRICS
 
 DRAWS = 2000
-"""Of the rows: the standard error of a variance is then 3 % of it."""
+"""Draws of the rows: the standard error of a variance is then 3 % of it."""
 ALWAYS = ("accuracy", "macro_f1")
 """Metrics that are tested beside the study's own, each by itself."""
 LEAST_ROWS = 10
@@ -52,66 +51,124 @@ class _Pair:
 
 @dataclass
 class _Resampled:
-    """A panel of the runs of several methods, scored and resampled once for all its pairs."""
+    """The runs of several methods, scored and resampled once for all their pairs."""
 
     panel: Panel
-    points: dict[str, Floats]
-    draws: dict[str, Floats]
+    means: dict[str, MethodMeans]
+    """By metric."""
     columns: dict[str, list[int]]
     """Each method's runs."""
 
     def pair(self, first: str, second: str) -> _Pair:
         one, other = self.columns[first], self.columns[second]
-        both = one + other
-        found = {
-            key: difference(
-                self.panel, key, self.points[key][both], self.draws[key][:, both], len(one)
-            )
-            for key in self.points
-        }
-        rows = mcnemar(self.panel.correct[both], len(one))
-        counts = {"only_first": rows.only_first, "only_second": rows.only_second, "p": rows.p}
-        groups = None if self.panel.groups is None else self.panel.clusters
-        lengths = (len(one), len(other))
-        return _Pair(first, second, lengths, len(self.panel.labels), groups, counts, found)
+        places = list(self.columns)
+        i, j = places.index(first), places.index(second)
+        groups = self.panel.groups
+        rows = mcnemar(self.panel.correct[one + other], len(one), groups)
+        return _Pair(
+            first,
+            second,
+            (len(one), len(other)),
+            len(self.panel.labels),
+            None if groups is None else self.panel.clusters,
+            {"only_first": rows.only_first, "only_second": rows.only_second, "p": rows.p},
+            {metric: means.difference(i, j) for metric, means in self.means.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A study's methods, compared."""
+
+    plain: dict[str, Any]
+    """What `pairwise` returns."""
+    names: list[str]
+    """The methods in `means`."""
+    means: dict[str, MethodMeans]
+    """By metric; empty where the methods were tested on different rows."""
+    differences: dict[tuple[str, str], Difference]
+    """Of the study's metric."""
+
+    @property
+    def joint(self) -> bool:
+        """Whether the errors of all pairs come from the same draws."""
+        return bool(self.means)
+
+    def half_width(self, name: str, metric: str) -> float | None:
+        """Half of the 95 % interval of a mean over other seeds; None where it is not known.
+
+        The methods' variances are moderated, so that two seeds suffice.
+        """
+        if metric not in self.means or name not in self.names:
+            return None
+        place, means = self.names.index(name), self.means[metric]
+        return float(means.half_widths[place]) if means.sides[place].seeds > 1 else None
+
+    def with_best(self, names: Sequence[str]) -> dict[str, Bounds]:
+        """Compare each of `names` with the best of the others; every two have been compared."""
+        higher = QUALITY_METRICS[self.plain["metric"]].higher_is_better
+        return with_best(self.differences, names, higher_is_better=higher, joint=self.joint)
 
 
 def pairwise(
+    methods: Mapping[str, Sequence[RunPredictions]], metric: str, **settings: Any
+) -> dict[str, Any]:
+    """Return the `plain` result of `compare_methods`."""
+    return compare_methods(methods, metric, **settings).plain
+
+
+def compare_methods(
     methods: Mapping[str, Sequence[RunPredictions]],
     metric: str,
     *,
     labels: int,
     margin: float = 0.01,
     deterministic: Collection[str] = (),
+    guessing: Collection[str] = (),
     data: Mapping[str, str] | None = None,
+    also: Sequence[str] = ALWAYS,
     draws: int = DRAWS,
-) -> dict[str, Any]:
+) -> Comparison:
     """Compare every two of `methods` on the test rows that all runs of both answered.
 
-    `methods` holds each method's runs, one per seed, `labels` is the size of the study's label
-    set, and `margin` the difference of `metric` that does not matter. The methods in
-    `deterministic` give the same model with every seed, so one run is all there is to know.
-    `data` is the fingerprint of each method's data: methods of different data are not compared.
+    The result's `plain` form has `pairs`, of which `answer`, `difference`, … say how the `first`
+    stands to the `second` by `metric`, and `also` the same by the other metrics; and `skipped`,
+    with the `reason`, for what cannot be compared. A pair's `scope` is `methods`, or `models` where
+    a method has one seed: then the answer is about the models at hand, and nothing is said about
+    another seed. `groups` is None, or the number of groups that the rows come in, which are then
+    drawn as wholes.
 
-    The result is plain: `pairs`, of which `answer`, `difference`, … say how the `first` stands to
-    the `second` by `metric`, and `also` the same by the other metrics; and `skipped`, with the
-    `reason`, for what cannot be compared. A pair's `scope` is `methods`, or `models` where a
-    method has one seed: then the answer is about the models at hand, and nothing is said about
-    another seed. `groups` is None, or how many groups the rows come in, which are then drawn as
-    wholes (McNemar's test counts rows all the same).
+    Args:
+        methods: Each method's runs, one per seed.
+        metric: Key of the study's metric.
+        labels: Size of the study's label set.
+        margin: Difference of `metric` that does not matter.
+        deterministic: Methods that give the same model with every seed, so that one run is all
+            there is to know.
+        guessing: Methods that are no better than guessing. Their pairs are a family of tests of
+            their own, so that they do not cost the other pairs their power.
+        data: Fingerprint of each method's data; methods of different data are not compared.
+        also: Metrics that are tested in addition, each by itself.
+        draws: Bootstrap draws of the test rows.
     """
-    wanted = list(dict.fromkeys([metric, *ALWAYS]))
-    pairs, skipped = _compared(methods, wanted, labels, draws, data or {})
-    tests = {key: _tests([pair.found.get(key) for pair in pairs], key, margin) for key in wanted}
+    wanted = list(dict.fromkeys([metric, *also]))
+    pairs, skipped, whole = _compared(methods, wanted, labels, draws, data or {})
+    joint = whole is not None
+    families = [bool({pair.first, pair.second} & set(guessing)) for pair in pairs]
+    tests = {
+        key: _tests([pair.found.get(key) for pair in pairs], families, key, margin, joint=joint)
+        for key in wanted
+    }
     adjusted = holm([pair.mcnemar["p"] for pair in pairs])
-    lines = []
+    lines, differences = [], {}
     for place, pair in enumerate(pairs):
-        by_metric = {key: tests[key][place] for key in wanted if tests[key][place] is not None}
+        by_metric = {key: found for key in wanted if (found := tests[key][place]) is not None}
         own = by_metric.pop(metric, None)
         if own is None:
             reason = f"there are no probabilities to compute {metric} from"
             skipped.append({"first": pair.first, "second": pair.second, "reason": reason})
             continue
+        differences[(pair.first, pair.second)] = pair.found[metric]
         lines.append(
             {
                 "first": pair.first,
@@ -125,14 +182,17 @@ def pairwise(
                 "also": by_metric,
             }
         )
-    return {
+    plain = {
         "metric": metric,
         "margin": margin,
         "level": LEVEL,
         "draws": draws,
+        "guessing": [name for name in methods if name in set(guessing)],
         "pairs": lines,
         "skipped": skipped,
     }
+    names = list(whole.columns) if whole else []
+    return Comparison(plain, names, whole.means if whole else {}, differences)
 
 
 def _scope(pair: _Pair, deterministic: Collection[str]) -> str:
@@ -150,8 +210,12 @@ def _compared(
     labels: int,
     draws: int,
     data: Mapping[str, str],
-) -> tuple[list[_Pair], list[dict[str, str]]]:
-    """All pairs; where all runs have the same rows, as they should, these are resampled once."""
+) -> tuple[list[_Pair], list[dict[str, str]], _Resampled | None]:
+    """All pairs, what was skipped, and the panel of all methods.
+
+    Where all runs have the same rows, as they should, these are resampled once. Else each pair is
+    resampled by itself, and there is no panel of all.
+    """
     whole: _Resampled | None = None
     known = [name for name in methods if methods[name]]
     if len({run.rows.tobytes() for name in known for run in methods[name]}) == 1:
@@ -169,7 +233,7 @@ def _compared(
             pairs.append(found.pair(first, second))
         except ValueError as error:
             skipped.append({"first": first, "second": second, "reason": str(error)})
-    return pairs, skipped
+    return pairs, skipped, whole
 
 
 def _resampled(
@@ -191,25 +255,42 @@ def _resampled(
     if panel.clusters < LEAST_ROWS:
         raise ValueError(f"their test rows come in {panel.clusters} groups, too few to compare")
     metrics = panel.metrics(wanted)
-    return _Resampled(panel, panel.scores(metrics), panel.bootstrap(metrics, draws), columns)
+    points, drawn = panel.scores(metrics), panel.bootstrap(metrics, draws)
+    places = list(columns.values())
+    means = {key: method_means(panel, key, points[key], drawn[key], places) for key in metrics}
+    return _Resampled(panel, means, columns)
 
 
 def _tests(
-    found: Sequence[Difference | None], metric: str, margin: float
+    found: Sequence[Difference | None],
+    families: Sequence[bool],
+    metric: str,
+    margin: float,
+    *,
+    joint: bool,
 ) -> list[dict[str, Any] | None]:
-    """What each pair's difference by one metric says, corrected for the number of pairs."""
-    known = [f for f in found if f is not None]
-    different = holm([f.p_different for f in known])
-    equivalent = holm([f.p_equivalent(margin) for f in known])
-    tested = iter(
-        _plain(f, metric, margin, p, q, len(known))
-        for f, p, q in zip(known, different, equivalent, strict=True)
-    )
-    return [None if f is None else next(tested) for f in found]
+    """What each pair's difference by one metric says, corrected for the pairs of its family."""
+    lines: list[dict[str, Any] | None] = [None] * len(found)
+    for family in (False, True):
+        places = [i for i, f in enumerate(found) if f is not None and families[i] == family]
+        known = [f for i in places if (f := found[i]) is not None]
+        if not known:
+            continue
+        different = adjusted_different(known, joint=joint)
+        equivalent = adjusted_equivalent(known, margin, joint=joint)
+        threshold = thresholds(known, joint=joint)
+        for i, f, p, q in zip(places, known, different, equivalent, strict=True):
+            lines[i] = _plain(f, metric, margin, p, q, threshold)
+    return lines
 
 
 def _plain(
-    found: Difference, metric: str, margin: float, different: float, equivalent: float, pairs: int
+    found: Difference,
+    metric: str,
+    margin: float,
+    different: float,
+    equivalent: float,
+    threshold: Threshold,
 ) -> dict[str, Any]:
     low, high = found.interval
     higher = QUALITY_METRICS[metric].higher_is_better
@@ -226,16 +307,8 @@ def _plain(
         "p_adjusted": different,
         "p_equivalent": found.p_equivalent(margin),
         "p_equivalent_adjusted": equivalent,
-        "needed": _needed(found, margin, pairs) if said == "not_resolved" else None,
+        "needed": needed(found, margin, threshold) if said == "not_resolved" else None,
     }
-
-
-def _needed(found: Difference, margin: float, pairs: int) -> dict[str, Any]:
-    """Seeds per method, or test rows, with which it would be resolved; `both` if neither alone."""
-    seeds, rows = seeds_needed(found, margin, pairs), rows_needed(found, margin, pairs)
-    alone = seeds is not None or rows is not None
-    together = None if alone else both_needed(found, margin, pairs)
-    return {"seeds": seeds, "rows": rows, "both": list(together) if together else None}
 
 
 def pair_of(found: Mapping[str, Any], first: str, second: str) -> dict[str, Any] | None:

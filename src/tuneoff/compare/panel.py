@@ -130,6 +130,11 @@ class Panel:
         """What the bootstrap draws from: groups, a row without one being a group of its own."""
         return len(self.labels) if self.groups is None else int(self.groups.max()) + 1
 
+    @property
+    def digest(self) -> bytes:
+        """Eight bytes that the rows and their labels determine: the seed of all draws."""
+        return hashlib.sha256(self.labels.tobytes()).digest()[:8]
+
     @staticmethod
     def of(runs: Sequence[RunPredictions], label_count: int) -> Panel:
         """The rows that all of `runs` answered.
@@ -194,8 +199,7 @@ class Panel:
     def _draws(self, draws: int) -> Iterator[Floats]:
         """How often each draw has each row: (n, draws) in blocks of some draws."""
         n = self.clusters
-        digest = hashlib.sha256(self.labels.tobytes()).digest()
-        random = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+        random = np.random.default_rng(int.from_bytes(self.digest, "little"))
         step = max(1, min(draws, BLOCK // len(self.labels)))
         for start in range(0, draws, step):
             size = min(step, draws - start)
@@ -238,7 +242,10 @@ class _Counting:
         b = weights.shape[1]
         true = (self.true @ weights)[None]  # (1, labels, b)
         found = {}
-        if set(self.metrics) & set(COUNTED):
+        if set(self.metrics) & set(COUNTED) == {"accuracy"}:  # in a fifth of the time
+            right = self.panel.correct * self.panel.weights
+            found["accuracy"] = right @ weights / true.sum(1)
+        elif set(self.metrics) & set(COUNTED):
             hits = (self.hits @ weights).reshape(self.runs, self.labels, b)
             predicted = (self.predicted @ weights).reshape(self.runs, self.labels, b)
             found = _counted(hits, predicted, true, self.metrics)

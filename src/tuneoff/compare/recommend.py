@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +17,48 @@ from tuneoff.compare.candidates import (
     rank,
     score_of,
 )
-from tuneoff.compare.pairwise import pair_of
-from tuneoff.compare.sentences import nothing, sentences
+from tuneoff.compare.pairwise import Comparison, pair_of
+from tuneoff.compare.sentences import action, nothing, open_question, sentences
 from tuneoff.compare.uses import uses
 from tuneoff.record import QUALITY_METRICS, Metric, RunRecord, Status
 
 
 def recommend(
     rows: Sequence[Row],
-    pairwise: Mapping[str, Any],
+    comparison: Comparison,
     records: Sequence[RunRecord],
     *,
     limits: Mapping[str, float] | None = None,
     min_recall: Mapping[str, float] | None = None,
     folder: Path | None = None,
 ) -> dict[str, Any] | None:
-    """The cheapest method that keeps up with the best, within `limits` and `min_recall`.
+    """Return the cheapest method that keeps up with the best, within `limits` and `min_recall`.
 
-    A method *keeps up* that is shown to be equivalent or better, or that is not shown to be worse
-    and scored less than the margin below. One that scored further below stays behind even where
-    these runs cannot show it: too few seeds or rows are no evidence for a method, and its own score
-    is the best guess there is.
+    A method *keeps up* if it is shown to be equivalent or better, or if it is not ruled out as the
+    best and scored less than the margin below. One that scored further below does not, even where
+    these runs cannot rule it out: too few seeds or rows are no evidence for a method, and its own
+    score is the best guess there is.
 
-    `rows` are the summary's methods, `pairwise` its tests, `folder` that of the study, which the
-    command names. *Best* is the highest mean score (the lowest, of a loss) among the methods that
-    keep within the limits and are not at chance. *Cheapest* is the one that trains fastest: time
-    is paid anew with every run, and measured for every method in the same way, while memory and
-    storage either suffice or do not, which is what limits are for. Within 10 % of the least time
-    the least memory decides, then the least storage, then the score.
+    *Best* is the highest mean score (the lowest, of a loss) among the candidates: the methods that
+    keep within the limits and are not at chance. A candidate is *ruled out* if another one is shown
+    to be better, or at least as good by multiple comparisons with the best. *Cheapest* is the one
+    that trains fastest: time is paid anew with every run, and measured for every method in the same
+    way, while memory and storage either suffice or do not, which is what limits are for. Within
+    10 % of the least time the least memory decides, then the least storage, then the score.
 
-    None where fewer than two methods have a result. With nothing left to recommend, `name` is None
-    and `sentences` says why.
+    Args:
+        rows: The summary's methods.
+        comparison: The methods' pairs, and their bounds against the best.
+        records: The finished runs.
+        limits: Upper bounds of mean costs.
+        min_recall: Lower bounds of a label's mean recall on the test rows.
+        folder: The study's, which the command names.
+
+    Returns:
+        None where fewer than two methods have a result. With nothing left to recommend, `name` is
+        None and `sentences` says why.
     """
+    pairwise = comparison.plain
     metric = QUALITY_METRICS[pairwise["metric"]]
     measured = [row for row in rows if score_of(row, metric) is not None]
     if len(measured) < 2:
@@ -66,8 +76,12 @@ def recommend(
         "evidence": None,
         "runner_up": None,
         "cheaper": None,
+        "score": None,
         "costs": {},
+        "bounds": {},
         "not_worse": [],
+        "ruled_out": [],
+        "action": None,
         "uses": [],
         "worse": [name for name, pair in compared.items() if pair["answer"] == "worse"],
         "limits": {**(limits or {}), **({"min_recall": dict(min_recall)} if min_recall else {})},
@@ -76,7 +90,16 @@ def recommend(
     if best is None:
         return {**found, "sentences": [nothing(found)]}
     known = [row for row in eligible if row["name"] not in apart]
-    found |= _picked(best, known, compared, pairwise)
+    bounds = comparison.with_best([row["name"] for row in known])
+    found["bounds"] = {name: {"behind": b.behind, "ahead": b.ahead} for name, b in bounds.items()}
+    found["ruled_out"] = [
+        name
+        for name, pair in compared.items()
+        if pair["answer"] == "worse" or (bounds[name].ruled_out and pair["answer"] != "equivalent")
+    ]
+    found |= _picked(best, known, compared, pairwise, found["ruled_out"])
+    pair = open_question(found)
+    found["action"] = action(pair) if pair else None
     for named in (found, *found["uses"]):
         named["run_id"] = _run_to_use(named["name"], records, metric)
         named["command"] = _command(named["run_id"], folder)
@@ -100,15 +123,20 @@ def _with_best(
 
 
 def _picked(
-    best: Row, known: Sequence[Row], compared: Mapping[str, Any], pairwise: Mapping[str, Any]
+    best: Row,
+    known: Sequence[Row],
+    compared: Mapping[str, Any],
+    pairwise: Mapping[str, Any],
+    ruled_out: Collection[str],
 ) -> dict[str, Any]:
     """What is recommended of `known`: the best method, and all that are `compared` with it."""
     metric = QUALITY_METRICS[pairwise["metric"]]
-    fit = [row for row in known if row is best or compared[row["name"]]["answer"] != "worse"]
+    fit = [row for row in known if row["name"] not in ruled_out]
     near = [row for row in fit if row is best or _keeps_up(compared[row["name"]], pairwise)]
     winner = cheapest(near, metric)
     return {
         "name": winner["name"],
+        "score": score_of(winner, metric),
         "evidence": compared.get(winner["name"]),
         "costs": {key: cost_of(winner, key) for key in COSTS},
         "not_worse": [row["name"] for row in fit],
@@ -119,10 +147,10 @@ def _picked(
 
 
 def _keeps_up(pair: Mapping[str, Any], pairwise: Mapping[str, Any]) -> bool:
-    """Whether the first of a pair, which is not shown to be worse, keeps up with the second."""
+    """Whether the first of a pair, which is not ruled out, keeps up with the second, the best."""
     higher = QUALITY_METRICS[pairwise["metric"]].higher_is_better
     behind = -pair["difference"] if higher else pair["difference"]
-    return pair["answer"] != "not_resolved" or bool(behind < pairwise["margin"] + 1e-9)
+    return pair["answer"] in ("equivalent", "better") or bool(behind < pairwise["margin"] + 1e-9)
 
 
 def _runner_up(

@@ -1,47 +1,48 @@
-"""Does a difference between two methods count? Four answers, from runs on the same test rows.
+"""Does a difference between two methods count? Estimates, tests, and what would resolve it.
 
 A score differs for two reasons that have nothing to do with the method: other rows could have been
-in the test, and another seed would have given another model. Seeds are drawn anew for each method,
-rows are shared by all. That is the design of a reader study in radiology (readers nested in tests,
-cases shared by all), and its variance components serve here: the rows' part from a paired
-bootstrap, the seeds' part from the scores themselves, without counting twice what lies in both.
-Few seeds leave their part uncertain, so each part has its own interval by Student's t, and the two
-are added as their squares.
+in the test set, and another seed would have given another model. Seeds are drawn anew for each
+method, rows are shared by all. That is the design of a reader study in radiology (readers nested in
+tests, cases shared by all), and its variance components serve here: the rows' part comes from a
+paired bootstrap, the seeds' part from the scores of all methods together (`seed_variance`).
 
-- Obuchowski and Rockette 1995, Hypothesis testing of diagnostic accuracy for multiple readers and
-  multiple tests, Communications in Statistics - Simulation and Computation 24.
-- Hillis 2014, A marginal-mean ANOVA approach for analyzing multireader multicase radiological
-  imaging data, Statistics in Medicine 33: readers nested in tests.
-- Howe 1974, Approximate confidence limits on the mean of X + Y where X and Y are two tabled
-  independent random variables, Journal of the American Statistical Association 69.
+Both parts are drawn jointly for all methods (`method_means`): one draw is what the errors of all
+mean scores could have been. Every interval, test and simultaneous bound of the verdict is read off
+these draws, so that the correlation between pairs that share a method or test rows is kept.
 
-A bootstrap over seeds and rows together draws from three or five seeds as if they were all there
-are, and counts twice the rows on which seeds disagree; which error is larger depends on the study.
-One Satterthwaite approximation over all three parts raises up to 12 % false alarms at two seeds,
-when the seeds' part looks small by luck. `benchmarks/false_alarms.py` measures what is used.
+References:
+    Obuchowski and Rockette 1995, Hypothesis testing of diagnostic accuracy for multiple readers and
+    multiple tests, Communications in Statistics - Simulation and Computation 24.
+    Hillis 2014, A marginal-mean ANOVA approach for analyzing multireader multicase radiological
+    imaging data, Statistics in Medicine 33: readers nested in tests.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from tuneoff.compare.panel import COUNTED, Floats, Panel
+from tuneoff.compare.seed_variance import SeedVariance
 
 Answer = Literal["better", "worse", "equivalent", "not_resolved"]
 
 LEVEL = 0.05
 """Share of studies without any difference in which one may be claimed, over all their pairs."""
-POWER = 0.8
-"""With which the seeds or rows that are said to do would do."""
-MOST_SEEDS = 100
-MOST_ROWS = 10_000_000
-"""Nobody runs more: beyond these no number is named."""
+Z = 1.959963984540054
+"""Standard errors in half a 95 % interval."""
+REPEATS = 5
+"""Times that each bootstrap draw is used, each time with other seeds."""
+MOST_CELLS = 20_000_000
+"""Draws times pairs that are held at a time: 160 MB."""
+SMALLEST = 1e-12
+"""Least half-width: methods that agree on all rows have no error in their difference."""
 
 
 @dataclass(frozen=True)
@@ -56,131 +57,183 @@ class Side:
 
     @property
     def variance(self) -> float:
-        """Of the mean over the seeds."""
+        """Variance of the mean over the seeds."""
         return self.spread / self.seeds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Difference:
-    """The first method's mean score less the second's, and how surely it is known."""
+    """The first method's mean score minus the second's, and how far it may be off."""
 
     difference: float
+    errors: Floats
+    """(draws,) what the error of `difference` could have been."""
     first: Side
     second: Side
     rows: int
     shared: float
     """Variance of the difference from the rows, which more seeds would not remove."""
-    clusters: int | None = None
-    """Groups that the rows come in, each independent of the others; None: as many as rows."""
 
     @property
     def between_seeds(self) -> float:
-        """Variance of the difference from the seeds of either side."""
+        """Variance of the difference from the seeds of both methods."""
         return self.first.variance + self.second.variance
 
     @property
     def standard_error(self) -> float:
-        """Of the difference: seeds and rows."""
+        """Standard error of the difference: seeds and rows."""
         return math.sqrt(self.between_seeds + self.shared)
 
-    @property
-    def freedom(self) -> float:
-        """Degrees of freedom of the seeds' part, Satterthwaite's; at least 1."""
-        sides = (self.first, self.second)
-        doubt = sum(side.variance**2 / max(side.seeds - 1, 1) for side in sides)
-        return max(self.between_seeds**2 / doubt, 1.0) if doubt > 0 else 1.0
-
-    def reach(self, tail: float) -> float:
-        """The distance that the estimate exceeds by chance, on one side, with probability `tail`.
-
-        At most 0.5. Half the width of a 95 % interval is `reach(0.025)`.
-        """
-        from scipy.special import stdtrit
-
-        seeds = stdtrit(self.freedom, tail) ** 2 * self.between_seeds
-        independent = self.rows if self.clusters is None else self.clusters
-        rows = stdtrit(max(independent - 1, 1), tail) ** 2 * self.shared
-        return math.sqrt(seeds + rows)
+    @cached_property
+    def half_width(self) -> float:
+        """Half the width of the 95 % interval of this difference alone."""
+        return max(float(np.quantile(np.abs(self.errors), 1 - LEVEL)), SMALLEST)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of the difference, 95 %."""
-        half = self.reach(0.025)
-        return self.difference - half, self.difference + half
+        """95 % interval of this difference alone."""
+        return self.difference - self.half_width, self.difference + self.half_width
 
     @property
     def p_different(self) -> float:
-        """Of a difference at least this large, on either side, if there were none."""
+        """P value of the hypothesis that there is no difference, two-sided."""
         if self.difference == 0:
             return 1.0
-        return 2 * self._tail(abs(self.difference))
+        return share_of(np.abs(self.errors) >= abs(self.difference))
 
     def p_equivalent(self, margin: float) -> float:
-        """Of one this small if the methods were `margin` or more apart: two one-sided tests.
+        """P value of the hypothesis that the methods are `margin` or more apart.
 
-        Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15.
+        Two one-sided tests: Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15.
         """
-        gap = margin - abs(self.difference)
-        return self._tail(gap) if gap > 0 else 1 - self._tail(-gap)
+        return share_of(self.shortfall >= margin - abs(self.difference))
 
-    def _tail(self, distance: float) -> float:
-        """The `tail` for which `reach` is `distance`: at most 0.5, at least 1e-12."""
-        from scipy.optimize import brentq
-
-        if distance <= 0:
-            return 0.5
-        least = -12.0
-        if self.reach(10**least) <= distance:
-            return 10**least
-        exponent = brentq(lambda x: self.reach(10**x) - distance, least, math.log10(0.5))
-        return float(10**exponent)
+    @property
+    def shortfall(self) -> Floats:
+        """(draws,) how much smaller than the truth the absolute difference may have come out."""
+        return self.errors if self.difference < 0 else -self.errors
 
 
-def difference(panel: Panel, metric: str, points: Floats, draws: Floats, split: int) -> Difference:
-    """The first `split` runs of `panel` against the others, by one metric.
+def share_of(happened: npt.NDArray[np.bool_]) -> float:
+    """Return the share of draws in which something happened, never 0.
 
-    `points` (r,) are the runs' scores, `draws` (b, r) those of the paired bootstrap over rows.
+    Davison and Hinkley 1997, Bootstrap Methods and their Application, section 4.2.
     """
-    covariance = np.atleast_2d(np.cov(draws, rowvar=False))
-    one, other = covariance[:split, :split], covariance[split:, split:]
-    first, second = _side(points[:split], one), _side(points[split:], other)
-    shared = _between(one) + _between(other) - 2 * float(covariance[:split, split:].mean())
-    return Difference(
-        difference=float(points[:split].mean() - points[split:].mean()),
-        first=first,
-        second=second,
+    return float((1 + np.count_nonzero(happened)) / (1 + len(happened)))
+
+
+@dataclass(frozen=True, eq=False)
+class MethodMeans:
+    """The mean scores of `m` methods over their seeds, by one metric, and their errors."""
+
+    means: Floats
+    """(m,)"""
+    errors: Floats
+    """(draws, m) what the errors of the means could have been, all from the same test rows."""
+    sides: Sequence[Side]
+    sample: Floats
+    """(m,) sample variances of the runs' scores, before they are moderated; 0 with one run."""
+    half_widths: Floats
+    """(m,) half of the 95 % interval of each mean over other seeds on these rows; 0 where the
+    seeds cannot be known."""
+    between: Floats
+    """(m, m) covariance of two runs' scores from the rows: of two methods, or of two seeds."""
+    least: float
+    """Variance that is added to each mean, see `_least_variance`."""
+    rows: int
+
+    def difference(self, i: int, j: int) -> Difference:
+        """Method `i` minus method `j`."""
+        shared = self.between[i, i] + self.between[j, j] - 2 * self.between[i, j]
+        return Difference(
+            difference=float(self.means[i] - self.means[j]),
+            errors=self.errors[:, i] - self.errors[:, j],
+            first=self.sides[i],
+            second=self.sides[j],
+            rows=self.rows,
+            shared=max(float(shared), 0.0) + 2 * self.least,
+        )
+
+
+def method_means(
+    panel: Panel, metric: str, points: Floats, draws: Floats, columns: Sequence[Sequence[int]]
+) -> MethodMeans:
+    """Estimate the methods' mean scores and draw their errors.
+
+    An error has two parts. The bootstrap's row weights change the mean over a method's runs; that
+    holds what the rows do to all seeds alike and what single rows do to each seed. It is scaled by
+    a multivariate t distribution with one degree of freedom less than there are rows, or groups of
+    rows. The second part is what another seed would change in all rows alike: a normal variable
+    with a variance from `SeedVariance`, over the number of seeds.
+
+    Args:
+        panel: The runs' answers.
+        metric: Key of the metric.
+        points: (r,) the runs' scores.
+        draws: (b, r) their scores in the paired bootstrap over rows.
+        columns: The runs of each method.
+    """
+    pairs = len(columns) * (len(columns) - 1) // 2
+    repeats = max(1, min(REPEATS, MOST_CELLS // (len(draws) * max(pairs, 1))))
+    size = repeats * len(draws)
+    random = np.random.default_rng([*panel.digest, *metric.encode()])
+    sample, noise, between = _components(points, draws, columns)
+    seeds = np.array([len(runs) for runs in columns])
+    variance = SeedVariance(sample, seeds, noise, len(panel.labels))
+    added = variance.draw_added(size, random)
+    least = _least_variance(panel, metric)
+
+    rows_part = np.stack([draws[:, list(runs)].mean(1) for runs in columns], 1)
+    rows_part -= rows_part.mean(0)
+    freedom = max(panel.clusters - 1, 1)
+    errors = np.tile(rows_part, (repeats, 1))
+    errors += math.sqrt(least) * random.standard_normal(errors.shape)
+    errors *= np.sqrt(freedom / random.chisquare(freedom, size))[:, None]
+    errors += np.sqrt(added / seeds) * random.standard_normal(errors.shape)
+
+    half_widths = variance.half_widths()
+    return MethodMeans(
+        means=np.array([points[list(runs)].mean() for runs in columns]),
+        errors=errors,
+        sides=[
+            Side(int(k), float(max((half / Z) ** 2 * k, own)), float(own))
+            for k, half, own in zip(seeds, half_widths, noise, strict=True)
+        ],
+        sample=sample,
+        half_widths=half_widths,
+        between=between,
+        least=least,
         rows=len(panel.labels),
-        shared=max(shared, 0.0) + _least_variance(panel, metric),
-        clusters=None if panel.groups is None else panel.clusters,
     )
 
 
-def _side(points: Floats, covariance: Floats) -> Side:
-    """`covariance` (k, k) of the method's runs over draws of rows."""
-    seeds = len(points)
-    if seeds == 1:
-        return Side(1, 0.0, 0.0)
-    noise = max(float(np.diag(covariance).mean()) - _between(covariance), 0.0)
-    # Runs that disagree on rows differ in their score at least as those rows make them: two or
-    # three scores may agree by luck, the disagreements are counted over all rows.
-    return Side(seeds, max(float(points.var(ddof=1)), noise), noise)
-
-
-def _between(covariance: Floats) -> float:
-    """Mean covariance of two runs of a method: what the rows do to all of its seeds alike."""
-    seeds = len(covariance)
-    if seeds == 1:  # of the one model at hand
-        return float(covariance[0, 0])
-    return float((covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1)))
+def _components(
+    points: Floats, draws: Floats, columns: Sequence[Sequence[int]]
+) -> tuple[Floats, Floats, Floats]:
+    """(m,) sample variances, (m,) the part that single rows explain, (m, m) covariances of runs."""
+    covariance = np.atleast_2d(np.cov(draws, rowvar=False))
+    m = len(columns)
+    sample, noise, between = np.zeros(m), np.zeros(m), np.empty((m, m))
+    for i, runs in enumerate(columns):
+        k, own = len(runs), covariance[np.ix_(runs, runs)]
+        for j, others in enumerate(columns):
+            between[i, j] = covariance[np.ix_(runs, others)].mean()
+        if k > 1:
+            between[i, i] = (own.sum() - np.trace(own)) / (k * (k - 1))
+            sample[i] = points[list(runs)].var(ddof=1)
+            # rounding leaves about 1e-20 where all runs give the same answers
+            excess = float(np.diag(own).mean()) - between[i, i]
+            noise[i] = excess if excess > 1e-9 * max(own[0, 0], 1e-12) else 0.0
+    return sample, noise, between
 
 
 def _least_variance(panel: Panel, metric: str) -> float:
-    """As of two rows more on which the methods disagree, one for each.
+    """Return the variance that two more rows on which two methods disagree give each of them.
 
     Without it, models that agree on 20 rows of 20 would be equal beyond doubt. Bonett and Price
     2012, Adjusted Wald confidence interval for a difference of binomial proportions based on
     paired data, Journal of Educational and Behavioral Statistics 37. A row of a rare label moves a
-    macro average further than it moves the accuracy.
+    macro average further than it moves the accuracy. Where rows come in groups it is two groups.
     """
     if metric not in COUNTED:
         return 0.0
@@ -190,31 +243,13 @@ def _least_variance(panel: Panel, metric: str) -> float:
         counts = np.bincount(panel.labels, minlength=panel.label_count)
         counts = counts[counts > 0]
         swing = float((n / counts).sum()) / len(counts) ** 2
-    # two groups more, where rows come in groups
-    return 2 * max(swing, 1.0) / panel.clusters**2
-
-
-# -- over all pairs ------------------------------------------------------------------------------
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P values adjusted for their number.
-
-    Rejecting those below 0.05 rejects a true hypothesis in at most 5 % of studies, however many
-    there are. Holm 1979, A simple sequentially rejective multiple test procedure, Scandinavian
-    Journal of Statistics 6.
-    """
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min((len(p_values) - place) * p_values[index], 1.0))
-        adjusted[index] = highest
-    return adjusted
+    return max(swing, 1.0) / panel.clusters**2
 
 
 def answer(
     found: Difference, p_different: float, p_equivalent: float, *, higher_is_better: bool
 ) -> Answer:
-    """The first method beside the second, from adjusted p values.
+    """Return the first method's standing to the second, from adjusted P values.
 
     A difference that is shown to be smaller than the margin is no difference that matters, even
     where it is shown not to be 0: that is `equivalent`.
@@ -224,122 +259,3 @@ def answer(
     if p_different < LEVEL:
         return "better" if (found.difference > 0) == higher_is_better else "worse"
     return "not_resolved"
-
-
-@dataclass(frozen=True)
-class McNemar:
-    """Rows that only one of two methods gets right, in a typical pair of their models."""
-
-    only_first: float
-    """Mean over all pairs of a run of the first and one of the second."""
-    only_second: float
-    p: float
-
-
-def mcnemar(correct: npt.NDArray[np.bool_], split: int) -> McNemar:
-    """McNemar's test on the rows, exact at any count; `correct` is (r, n), `split` runs come first.
-
-    It speaks of the models at hand. With several seeds each pair of runs is tested, and p is twice
-    the median of the pairs' values, which is valid however they depend on each other (Rüger 1978;
-    DiCiccio, DiCiccio and Romano 2020, Exact tests via multiple data splitting, Statistics &
-    Probability Letters 166). Row weights do not count. Dietterich 1998, Approximate statistical
-    tests for comparing supervised classification learning algorithms, Neural Computation 10.
-    """
-    from scipy.stats import binom
-
-    one, other = correct[:split].astype(np.int64), correct[split:].astype(np.int64)
-    only_first, only_second = one @ (1 - other).T, (1 - one) @ other.T
-    fewer = np.minimum(only_first, only_second)
-    p = np.minimum(2 * binom.cdf(fewer, only_first + only_second, 0.5), 1.0)
-    return McNemar(
-        float(only_first.mean()),
-        float(only_second.mean()),
-        float(p.item() if p.size == 1 else min(2 * np.median(p), 1.0)),
-    )
-
-
-# -- what would resolve it -----------------------------------------------------------------------
-
-
-def seeds_needed(found: Difference, margin: float, pairs: int) -> int | None:
-    """Seeds per method on these rows with which a difference as found would be resolved.
-
-    In four of five repetitions, if difference and variances are as they were estimated. None where
-    no number would do (the rows alone leave it open), and where nothing is known about seeds.
-    """
-    if found.first.spread == found.second.spread == 0:
-        return None
-
-    def resolves(seeds: int) -> bool:
-        return _resolves(_with_seeds(found, seeds), margin, pairs)
-
-    return _least(resolves, max(found.first.seeds, found.second.seeds) + 1, MOST_SEEDS)
-
-
-def _with_seeds(found: Difference, seeds: int) -> Difference:
-    """What would be expected; a method that is the same with every seed stays as it is."""
-    first, second = (
-        replace(side, seeds=seeds) if side.spread else side for side in (found.first, found.second)
-    )
-    return replace(found, first=first, second=second)
-
-
-def rows_needed(found: Difference, margin: float, pairs: int) -> int | None:
-    """Test rows, with the seeds at hand, with which a difference as found would be resolved.
-
-    As `seeds_needed`; None where the seeds alone leave it open.
-    """
-
-    def resolves(rows: int) -> bool:
-        ratio = found.rows / rows
-
-        def longer(side: Side) -> Side:
-            noise = side.noise * ratio
-            return Side(side.seeds, side.spread - side.noise + noise, noise)
-
-        expected = Difference(
-            found.difference,
-            longer(found.first),
-            longer(found.second),
-            rows,
-            found.shared * ratio,
-            None if found.clusters is None else max(round(found.clusters / ratio), 2),
-        )
-        return _resolves(expected, margin, pairs)
-
-    return _least(resolves, found.rows + 1, MOST_ROWS)
-
-
-def both_needed(found: Difference, margin: float, pairs: int) -> tuple[int, int] | None:
-    """(seeds, rows) that together would resolve it, where neither would alone.
-
-    Of seeds doubled step by step, the first number with which some number of rows would do.
-    """
-    seeds = max(found.first.seeds, found.second.seeds, 2)
-    while (seeds := 2 * seeds) <= MOST_SEEDS:
-        rows = rows_needed(_with_seeds(found, seeds), margin, pairs)
-        if rows is not None:
-            return seeds, rows
-    return None
-
-
-def _resolves(expected: Difference, margin: float, pairs: int) -> bool:
-    """Whether one of the claims has its power, at the level that Holm starts from."""
-    size, level = abs(expected.difference), LEVEL / pairs
-    reserve = expected.reach(1 - POWER)
-    if size >= expected.reach(level / 2) + reserve:
-        return True
-    return margin - size >= expected.reach(level) + reserve
-
-
-def _least(holds: Callable[[int], bool], low: int, high: int) -> int | None:
-    """The least number in [low, high] from which on `holds` is true."""
-    above = low
-    while above < high and not holds(above):
-        low, above = above + 1, min(2 * above, high)
-    if not holds(above):
-        return None
-    while low < above:
-        middle = (low + above) // 2
-        low, above = (low, middle) if holds(middle) else (middle + 1, above)
-    return above

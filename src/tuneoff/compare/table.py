@@ -14,6 +14,7 @@ from tuneoff.record import QUALITY_METRICS, RunRecord, Scores, Status, TaskRecor
 from tuneoff.spec import StudySpec
 
 if TYPE_CHECKING:
+    from tuneoff.compare.pairwise import Comparison
     from tuneoff.compare.panel import RunPredictions
 
 SCHEMA = 1
@@ -42,9 +43,10 @@ def summarize(
     """The content of `summary.json`: one row per method of the study, in the study's order.
 
     A number over seeds is `{"mean", "std", "low", "high", "n"}`, `low` and `high` being the 95 %
-    interval of the mean by Student's t. One seed has neither `std` nor interval (`None`). A method
-    whose runs all failed keeps its row, with the `status` of its first failure; one without any
-    run has the `status` None.
+    interval of the mean: of a cost by Student's t, of a score with a variance that is moderated
+    over the methods (`compare.seed_variance`). One seed has neither `std` nor interval (`None`). A
+    method whose runs all failed keeps its row, with the `status` of its first failure; one without
+    any run has the `status` None.
 
     `predictions` are the runs' predictions on the test rows by run id: without them `pairwise`,
     `recommendation` and `front` are None. Runs that lack theirs are named under `pairwise`.
@@ -73,6 +75,8 @@ def summarize(
         "tuning": None,
         "environment": _distinct(record.environment for record in records if record.environment),
     }
+    for part in ("quality", "validation"):
+        _moderate_by_scores(summary["methods"], part)
     if predictions is not None:
         summary |= _verdict(summary, study, records, predictions, folder)
     return summary
@@ -86,9 +90,11 @@ def _verdict(
     folder: Path | None,
 ) -> dict[str, Any]:
     """The pairs and what to take."""
+    from tuneoff.compare.candidates import scores_of
     from tuneoff.compare.front import fronts
-    from tuneoff.compare.pairwise import pairwise
+    from tuneoff.compare.pairwise import compare_methods
     from tuneoff.compare.recommend import recommend
+    from tuneoff.scores import at_chance
 
     done = [r for r in records if r.status is Status.FINISHED]
     measured = [row for row in summary["methods"] if row["quality"]["accuracy"]["n"]]
@@ -100,7 +106,7 @@ def _verdict(
         )
         for row in measured
     }
-    found = pairwise(
+    compared = compare_methods(
         {
             row["name"]: [
                 predictions[r.run_id]
@@ -114,22 +120,24 @@ def _verdict(
         margin=study.margin,
         # a linear model has one optimum: every seed finds it
         deterministic=[row["name"] for row in measured if row["family"] == "classical"],
+        guessing=[row["name"] for row in measured if at_chance(scores_of(done, row["name"]))],
         data=data,
     )
+    _moderate_by_rows(measured, compared)
     return {
         "pairwise": {
-            **found,
+            **compared.plain,
             "without_predictions": [r.run_id for r in done if r.run_id not in predictions],
         },
         "recommendation": recommend(
             summary["methods"],
-            found,
+            compared,
             done,
             limits=study.limits,
             min_recall=study.min_recall,
             folder=folder,
         ),
-        "front": fronts(summary["methods"], found, done),
+        "front": fronts(summary["methods"], compared.plain, done),
     }
 
 
@@ -169,6 +177,31 @@ def statistic(values: Iterable[float | None]) -> dict[str, Any]:
             "high": result["mean"] + half,
         }
     return result
+
+
+def _moderate_by_scores(rows: Sequence[dict[str, Any]], part: str) -> None:
+    """Base the intervals of mean scores on the variances of all methods together."""
+    import numpy as np
+
+    from tuneoff.compare.seed_variance import SeedVariance
+
+    for key in QUALITY_METRICS:
+        stats = [row[part][key] for row in rows if row[part][key]["n"] > 1]
+        if len(stats) > 1:
+            variances = np.array([stat["std"] ** 2 for stat in stats])
+            seeds = np.array([stat["n"] for stat in stats])
+            halves = SeedVariance(variances, seeds).half_widths()
+            for stat, half in zip(stats, halves, strict=True):
+                stat |= {"low": stat["mean"] - half, "high": stat["mean"] + half}
+
+
+def _moderate_by_rows(rows: Sequence[dict[str, Any]], compared: Comparison) -> None:
+    """Base them on the rows on which seeds disagree, too, where the predictions are known."""
+    for row in rows:
+        for key, stat in row["quality"].items():
+            half = compared.half_width(row["name"], key)
+            if half is not None and stat["n"] > 1:
+                stat |= {"low": stat["mean"] - half, "high": stat["mean"] + half}
 
 
 def _method_row(name: str, method: str | None, records: list[RunRecord]) -> dict[str, Any]:

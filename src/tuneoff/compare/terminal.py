@@ -67,8 +67,11 @@ class _StudyTable:
             table = _table(self.summary, wide=False)
         if width(table) - folded > options.max_width:  # the time says the same
             table = _table(self.summary, wide=False, without="rows/s")
+        answer = [Text(sentence) for sentence in verdict(self.summary)]
+        if answer:
+            answer.append(Text())
         audit = audit_lines(self.summary["audit"])
-        yield Group(table, Text(), *_footer(self.summary), *audit)
+        yield Group(*answer, table, Text(), *_footer(self.summary), *audit)
 
 
 def _table(summary: dict[str, Any], wide: bool, without: str | None = None) -> Table:
@@ -158,8 +161,6 @@ def _short_share(share: float) -> str:
 
 
 def _footer(summary: dict[str, Any]) -> Iterator[Text]:
-    for sentence in verdict(summary):
-        yield Text(sentence)
     for line in notes(summary):
         yield Text(line, style="dim")
     for row in summary["methods"]:
@@ -175,7 +176,7 @@ def _footer(summary: dict[str, Any]) -> Iterator[Text]:
 
 
 def verdict(summary: dict[str, Any]) -> list[str]:
-    """Which method to take and why, in a few sentences; empty where nothing was compared."""
+    """Return the recommendation in a few sentences; empty where nothing was compared."""
     found = summary["recommendation"]
     if found is None:
         return []
@@ -183,7 +184,7 @@ def verdict(summary: dict[str, Any]) -> list[str]:
 
 
 def notes(summary: dict[str, Any]) -> list[str]:
-    """The lines below the table: what it was measured on, the reference, and what ± means."""
+    """Return the lines below the table: test rows and seeds, the reference, and what ± means."""
     rows, seeds = summary["rows"], _seeds(summary)
     lines = [
         f"{fmt.count(rows['test'])} test rows · {len(summary['labels'])} labels · "
@@ -198,9 +199,9 @@ def notes(summary: dict[str, Any]) -> list[str]:
     if summary["tuning"]:
         lines.append(f"Tuned: {budget_text(summary['tuning'])}")
     if seeds > 1:
-        lines.append("± half of the 95 % interval of the mean over the seeds (Student's t)")
+        lines.append("± half of the 95 % interval of the mean over the seeds (moderated variance)")
     else:
-        lines.append("One seed: nothing here says by how much another seed would differ")
+        lines.append("One seed: the variance between seeds is unknown")
     if any(r["failed"] and mean_of(r, "quality", "accuracy") is not None for r in _rows(summary)):
         lines.append("* the runs of this method that finished")
     return lines
@@ -216,9 +217,11 @@ def _seeds(summary: dict[str, Any]) -> int:
 
 
 def to_markdown(summary: dict[str, Any]) -> str:
-    """The table in Markdown, best method first, with its notes below."""
+    """The recommendation and the table in Markdown, best method first, with its notes below."""
     columns = _columns(summary["metric"])
-    lines = [
+    lines = [f"{_markdown_text(line)}  " for line in verdict(summary)]
+    lines += [""] if lines else []
+    lines += [
         "| " + " | ".join(["method", *(c.wide for c in columns)]) + " |",
         "|" + "|".join([":--", *("--:" for _ in columns)]) + "|",
     ]
@@ -229,8 +232,7 @@ def to_markdown(summary: dict[str, Any]) -> str:
             cells = [" ".join(column.cell(row, True).split()) for column in columns]
         name = row["name"] + ("*" if row["failed"] and row["status"] == "finished" else "")
         lines.append("| " + " | ".join(_markdown_text(c) for c in (name, *cells)) + " |")
-    lines += ["", *(f"{_markdown_text(line)}  " for line in verdict(summary))]
-    lines += [f"{_markdown_text(line)}.  " for line in notes(summary)]
+    lines += ["", *(f"{_markdown_text(line)}.  " for line in notes(summary))]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tuneoff.compare import format as fmt
 from tuneoff.compare.pairwise import pair_of
-from tuneoff.compare.sentences import interval, would_do
+from tuneoff.compare.sentences import interval, would_resolve
 from tuneoff.record import QUALITY_METRICS, Metric
 from tuneoff.report.figures.base import Material
 from tuneoff.report.tables import COST_COLUMNS, Cell, Table, grouped
@@ -29,7 +29,6 @@ class Meeting:
 class Verdict:
     """What the section shows."""
 
-    sentences: list[str]
     command: str | None
     costs: Table | None
     runner_up: str
@@ -61,7 +60,6 @@ def content(material: Material) -> Verdict | None:
     ]
     runner_up = (recommended or {}).get("runner_up")
     return Verdict(
-        sentences=recommended["sentences"] if recommended else [],
         command=recommended["command"] if recommended else None,
         costs=_costs(recommended) if runner_up else None,
         runner_up=_runner_up(recommended, metric) if runner_up else "",
@@ -93,7 +91,7 @@ def _meeting(found: Pair, first: str, second: str, metric: Metric) -> Meeting | 
         pair["answer"],
         word(pair["answer"]),
         fmt.difference(pair["difference"], metric.unit).partition(" ")[0],
-        f"{first} beside {second}: {interval(pair, metric)}{about}",
+        f"{first} compared with {second}: {interval(pair, metric)}{about}",
     )
 
 
@@ -103,11 +101,11 @@ def _legend(found: Pair, metric: Metric) -> str:
     again = "on other test rows, of these models" if single else "with other seeds and test rows"
     of = f" A point is 0.01 of {metric.title}." if metric.unit == "share" else ""
     return (
-        "Each cell says how the row’s method stands to the column’s, with the difference of their "
-        f"means below. Better and worse: a difference that would show again {again}; over all "
-        "pairs together, fewer than one study in twenty claims one that is not there. "
-        f"Equivalent: shown to be less than {margin} apart. Not resolved: these runs "
-        f"cannot tell; that is no sign of equality.{of}"
+        "Each cell says how the row’s method compares with the column’s; the difference of their "
+        f"means stands below. Better and worse: the difference would appear again {again}. In at "
+        "most 5 % of studies any such claim, over all pairs, is false. Equivalent: the methods are "
+        f"shown to be less than {margin} apart. Not resolved: these runs cannot tell, which is no "
+        f"sign of equality.{of}"
     )
 
 
@@ -117,11 +115,11 @@ def _pairs(pairs: list[Pair], metric: Metric) -> Table:
         "answer",
         "difference",
         "95 % interval",
-        "p, corrected",
+        "p, adjusted",
         "only the first right",
         "only the second right",
         "McNemar’s p",
-        "would settle it",
+        "would resolve it",
     ]
     rows = []
     for pair in pairs:
@@ -139,7 +137,7 @@ def _pairs(pairs: list[Pair], metric: Metric) -> Table:
                 Cell(_rows(counts["only_first"]), counts["only_first"]),
                 Cell(_rows(counts["only_second"]), counts["only_second"]),
                 Cell(probability(counts["p_adjusted"]), counts["p_adjusted"]),
-                Cell(would_do(pair) or fmt.MISSING),
+                Cell(would_resolve(pair) or fmt.MISSING),
             ]
         )
     return Table(heads, rows)
@@ -157,25 +155,32 @@ def _rows(mean: float) -> str:
 def _explained(found: Pair, pairs: list[Pair]) -> str:
     single = any(pair["scope"] == "models" for pair in pairs)
     seeds = (
-        " Where a method has one seed the answer is about the models at hand: other rows were "
-        "thought of, another seed was not."
+        " Where a method has one seed, the answer is about the models at hand: it takes other test "
+        "rows into account, but not other seeds."
         if single
         else ""
     )
     grouped_rows = next((pair["groups"] for pair in pairs if pair.get("groups")), None)
     together = (
-        f" The test rows come in {fmt.count(grouped_rows)} groups; the bootstrap draws whole "
-        "groups, while McNemar’s test counts rows."
+        f" The test rows come in {fmt.count(grouped_rows)} groups. The bootstrap draws whole "
+        "groups, and McNemar’s test exchanges the methods in whole groups."
         if grouped_rows
         else ""
     )
+    guessing = (
+        f" Pairs with a method that is no better than guessing ({', '.join(found['guessing'])}) "
+        "are adjusted by themselves, so that they do not weaken the others."
+        if found.get("guessing")
+        else ""
+    )
     return (
-        "p is how often a difference like this one would be seen if there were none, corrected "
-        "for the number of pairs (Holm). “Only the first right” counts the test rows that the "
-        "first method gets right and the second wrong, the mean over all pairs of their models; "
-        "McNemar’s test asks whether the two counts differ by more than chance. What would settle "
-        "it is an estimate: the seeds per method, or test rows, with which a difference as found "
-        f"would be resolved in four of five studies.{seeds}{together}"
+        "The interval is that of the pair alone. The adjusted p is the probability of a difference "
+        "as large in any of the pairs if there were none (step-down procedure of Romano and Wolf). "
+        "“Only the first right” counts the test rows that the first method gets right and the "
+        "second one wrong, the mean over all pairs of their models; McNemar’s test asks whether "
+        "the two counts differ by more than chance. What would resolve a pair is an estimate: the "
+        "seeds or test rows with which a difference as found would be resolved in four of five "
+        f"studies.{guessing}{seeds}{together}"
     )
 
 
@@ -224,7 +229,18 @@ def _evidence(use: Pair, metric: Metric) -> str:
     pair = use["evidence"]
     if pair is None:
         return fmt.MISSING
-    return f"{word(pair['answer'])} beside {pair['second']}: {interval(pair, metric)}"
+    return f"{compared(pair)}: {interval(pair, metric)}"
+
+
+def compared(pair: Pair) -> str:
+    """`no significant difference from full`, `better than full`, …"""
+    how = {
+        "better": "better than",
+        "worse": "worse than",
+        "equivalent": "equivalent to",
+        "not_resolved": "no significant difference from",
+    }
+    return f"{how[pair['answer']]} {pair['second']}"
 
 
 def _commands(found: list[Pair]) -> list[tuple[str, str]]:
@@ -237,6 +253,8 @@ def _runner_up(recommended: Pair, metric: Metric) -> str:
     if pair is None:
         return f"The runner-up is {other['name']}; the two were not compared."
     return (
-        f"The runner-up is {other['name']}. {name} beside it: {word(pair['answer'])} "
+        f"The runner-up is {other['name']}. {name} is {compared(pair)} ({interval(pair, metric)})."
+        if pair["answer"] != "not_resolved"
+        else f"The runner-up is {other['name']}. The difference of {name} from it is not resolved "
         f"({interval(pair, metric)})."
     )

@@ -32,7 +32,7 @@ def title(material: Material, model: str) -> str:
 
 
 def answer(material: Material) -> list[Markup]:
-    """One paragraph, a sentence each: who leads, how surely, at what cost, over which floor."""
+    """Return the answer in sentences: what to take, how sure that is, its cost, what is out."""
     metric = QUALITY_METRICS.get(material.summary["metric"])
     rows = [
         r for r in material.measured if metric and mean_of(r, "quality", metric.key) is not None
@@ -40,15 +40,17 @@ def answer(material: Material) -> list[Markup]:
     if metric is None or not rows:
         return [Markup("No run has finished with a result yet, so there is nothing to compare.")]
     best = rows[0]
-    sentences = [_lead(material, best, metric)]
     recommended = material.summary["recommendation"]
     if recommended:
         close = [row for row in rows[1:] if row["name"] in recommended["not_worse"]]
-        # the first one says what to take; the others stand in the verdict, with what carries them
-        sentences += [escape(sentence) for sentence in recommended["sentences"][:1]]
-        sentences.append(Markup("<a href='#verdict'>The evidence.</a>"))
+        sentences = [
+            Markup("<b>{}</b>").format(recommended["sentences"][0]),
+            *map(escape, recommended["sentences"][1:]),
+            Markup("<a href='#verdict'>The evidence.</a>"),
+        ]
     else:
         close = [row for row in rows[1:] if _overlap(best, row, metric)]
+        sentences = [_lead(material, best, metric)]
         sentences += [*_followers(rows, best, close, metric), *_cost(best, close)]
     sentences += _floor(material, best, close, metric)
     broken = [row["name"] for row in material.summary["methods"] if row["failed"]]
@@ -68,8 +70,8 @@ def _lead(material: Material, best: Row, metric: Metric) -> Markup:
     direction = "highest" if metric.higher_is_better else "lowest"
     if stat["low"] is None:
         return Markup(
-            "On the {} test rows <b>{}</b> has the {} {}, {}; that is one seed, so nothing says by "
-            "how much another would differ."
+            "On the {} test rows <b>{}</b> has the {} {}, {}, with one seed: the variance between "
+            "seeds is unknown."
         ).format(test, best["name"], direction, metric.title, fmt.score(stat["mean"]))
     return Markup(
         "On the {} test rows <b>{}</b> has the {} {}, {} on average over {} seeds "
@@ -163,8 +165,8 @@ def _floor(material: Material, best: Row, close: list[Row], metric: Metric) -> l
     level = [row for row in (best, *close) if row["family"] == "classical"]
     found = [
         Markup(
-            "<b>{}</b> uses no encoder at all and is not shown to be worse: these runs do not "
-            "show that fine-tuning pays here."
+            "<b>{}</b> uses no encoder and is not ruled out: these runs do not show that "
+            "fine-tuning helps here."
         ).format(row["name"])
         for row in level[:1]
         if close

@@ -6,6 +6,7 @@ from scipy.stats import binomtest, hypergeom
 
 from tuneoff.compare.errors.certainty import (
     adjusted,
+    design_effects,
     differs_from_rest,
     more_than_chance,
     wilson,
@@ -56,3 +57,26 @@ def test_the_correction_is_benjamini_and_hochbergs() -> None:
     # sorted 0.01 0.03 0.04 0.5, times 4/rank: 0.04 0.06 0.0533 0.5, then the least from the right
     assert adjusted(p) == pytest.approx(np.array([[0.04, 0.16 / 3], [0.16 / 3, 0.5]]))
     assert adjusted(np.empty((0, 2))).size == 0
+
+
+def test_rows_copied_into_groups_count_once() -> None:
+    """Five copies of a row are one row: counts over the design effect are those of the rows."""
+    rng = np.random.default_rng(0)
+    wrong, inside = rng.random((400, 2)) < 0.3, rng.integers(0, 2, (400, 3))
+    often = np.repeat(np.arange(400), 5)
+    effect = design_effects(inside[often], wrong[often], often)
+    assert effect == pytest.approx(np.full((3, 2), 5.0), rel=0.01)
+    assert design_effects(inside, wrong, None) == pytest.approx(np.ones((3, 2)))
+    # groups that have nothing to do with the errors change little
+    at_random = design_effects(inside, wrong, rng.integers(0, 100, 400))
+    assert (at_random >= 1).all()
+    assert at_random.max() < 1.7
+
+
+def test_a_subset_of_one_group_or_without_errors_has_a_design_effect() -> None:
+    often = np.repeat(np.arange(50), 4)
+    wrong = np.repeat(np.arange(50) % 5 == 0, 4)[:, None]
+    one_group, no_errors = often == 0, ~wrong[:, 0]
+    found = design_effects(np.stack([one_group, no_errors], 1), wrong, often)
+    assert found[0, 0] == 1
+    assert found[1, 0] == pytest.approx(4 * 50 / 49)  # that over all rows

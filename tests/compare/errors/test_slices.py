@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tuneoff.compare.errors.slices import slices
+from tuneoff.compare.errors.slices import Slice, slices
 
 
 def places(rows: Any, kind: str) -> list[int]:
@@ -85,3 +86,28 @@ def test_small_groups_are_not_looked_at(toy: Any) -> None:
     rows["group"] = [f"g{i // 19}" for i in range(len(rows))]
     found = slices(toy.evidence(rows, full=[toy.predictions(rows)])).methods["full"]
     assert {s.kind for s in found} == {"length", "label", "rare words"}
+
+
+def test_slices_of_rows_in_groups_are_judged_by_groups(toy: Any) -> None:
+    """Documents of 25 rows that are right or wrong as wholes make no length look guilty."""
+    rows = toy.rows()
+    test = rows["split"] == "test"
+    documents = np.arange(test.sum()) // 25
+    random = np.random.default_rng(2)
+    bad, long = random.random(100) < 0.2, random.integers(1, 5, 100)
+    rows.loc[test, "text"] = [" ".join(["word"] * int(9 * long[d])) for d in documents]
+    plain = toy.predictions(rows)
+    wrong = np.zeros(len(plain), bool)
+    wrong[(plain["split"] == "test").to_numpy()] = bad[documents]
+    table = toy.answered(plain, wrong)
+
+    def lengths(named: bool) -> list[Slice]:
+        groups = [f"d{d}" for d in documents] if named else [""] * len(documents)
+        rows.loc[test, "group"] = groups
+        found = slices(toy.evidence(rows, full=[table])).methods["full"]
+        return [part for part in found if part.kind == "length"]
+
+    assert any(part.sure for part in lengths(named=False))
+    assert not any(part.sure for part in lengths(named=True))
+    width = {named: max(p.high - p.low for p in lengths(named)) for named in (True, False)}
+    assert width[True] > 3 * width[False]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuneoff.compare.errors.certainty import wilson
+from tuneoff.compare.errors.certainty import design_effects, wilson
 from tuneoff.compare.errors.evidence import Evidence
 
 
@@ -76,10 +76,13 @@ def ambiguity(
         constant = len(np.unique(disorder)) == 1 or len(np.unique(wrong)) == 1
         correlation, p = (None, None) if constant else map(float, spearmanr(disorder, wrong))
         levels = []
-        for i in np.unique(level):
+        codes = evidence.group_codes
+        subsets = (level[:, None] == np.unique(level)).astype(np.int64)
+        effect = design_effects(subsets, wrong[:, None], None if codes is None else codes[places])
+        for place, i in enumerate(np.unique(level)):
             inside = level == i
             rows, errors = int(inside.sum()), int(wrong[inside].sum())
-            low, high = wilson(errors, rows)
+            low, high = wilson(errors / effect[place, 0], rows / effect[place, 0])
             levels.append(
                 AmbiguityLevel(
                     float(agreement[inside].min()), float(agreement[inside].max()),

@@ -12,12 +12,57 @@ from typing import Any
 
 import numpy as np
 
-from tuneoff.compare.errors.evidence import Bools, Floats
+from tuneoff.compare.errors.evidence import Bools, Floats, Ints
 
 SURE = 0.05
 """False discovery rate below which a finding is called sure."""
 Z = 1.959963984540054
 """Of a 95 % interval."""
+
+
+def design_effects(inside: Any, wrong: Any, groups: Ints | None) -> Floats:
+    """How many times larger the variance of an error rate is because rows come in groups.
+
+    Counts divided by their design effect can be judged like counts of independent rows: Rao and
+    Scott 1992, A simple method for the analysis of clustered binary data, Biometrics 48. The effect
+    is at least 1. A subset of one group has 1: it is about that group. Where a subset has no error,
+    or nothing else, the effect is that over all rows.
+
+    Args:
+        inside: (rows, subsets) ones where a row belongs to a subset; may be sparse.
+        wrong: (rows, methods) whether a method's answer is wrong.
+        groups: (rows,) the same number for rows that belong together; None: rows are independent.
+
+    Returns:
+        (subsets, methods)
+    """
+    from scipy.sparse import coo_array, csr_array, hstack
+
+    wrong = np.asarray(wrong, np.float64)
+    n, methods = wrong.shape
+    if groups is None:
+        return np.ones((inside.shape[1], methods))
+    every = csr_array(np.ones((n, 1)))
+    subsets = csr_array(hstack([csr_array(inside, dtype=np.float64), every]))
+    ones = (np.ones(n), (groups, np.arange(n)))
+    to_groups = csr_array(coo_array(ones, shape=(int(groups.max()) + 1, n)))
+    counts = to_groups @ subsets
+    rows, squares = np.asarray(subsets.sum(0)).ravel(), np.asarray((counts * counts).sum(0)).ravel()
+    clusters = np.asarray((counts > 0).sum(0)).ravel()
+    found = np.ones((len(rows), methods))
+    for j in range(methods):
+        hits = to_groups @ (subsets * wrong[:, [j]])
+        rate = np.asarray(hits.sum(0)).ravel() / np.maximum(rows, 1)
+        crossed, own = (np.asarray((hits * x).sum(0)).ravel() for x in (counts, hits))
+        between = own - 2 * rate * crossed + rate**2 * squares
+        independent = rows * rate * (1 - rate)
+        factor = clusters / np.maximum(clusters - 1, 1)
+        known = independent > 0
+        effect = np.full(len(rows), np.nan)
+        effect[known] = (factor * between)[known] / independent[known]
+        effect = np.where(known, effect, effect[-1] if known[-1] else 1.0)
+        found[:, j] = np.where(clusters > 1, np.maximum(effect, 1.0), 1.0)
+    return found[:-1]
 
 
 def wilson(hits: Any, rows: Any) -> tuple[Floats, Floats]:
@@ -36,7 +81,7 @@ def wilson(hits: Any, rows: Any) -> tuple[Floats, Floats]:
     return np.where(hits == 0, 0.0, low), np.where(hits == rows, 1.0, high)
 
 
-def more_than_chance(hits: Any, drawn: Any, marked: int, total: int) -> Floats:
+def more_than_chance(hits: Any, drawn: Any, marked: Any, total: Any) -> Floats:
     """P-values: so many `hits` or more among `drawn` rows, if `marked` of `total` lay at random.
 
     The upper tail of the hypergeometric distribution, Fisher's exact test with one side; 1 where
@@ -45,12 +90,13 @@ def more_than_chance(hits: Any, drawn: Any, marked: int, total: int) -> Floats:
     """
     from scipy.special import gammaln
 
-    hits, drawn = np.broadcast_arrays(np.asarray(hits, np.float64), np.asarray(drawn, np.float64))
+    counts = (np.asarray(x, np.float64) for x in (hits, drawn, marked, total))
+    hits, drawn, marked, total = np.broadcast_arrays(*counts)
     p = np.ones(hits.shape)
     look = hits * total > drawn * marked
     if not look.any():
         return p
-    k, n = hits[look], drawn[look]
+    k, n, marked, total = hits[look], drawn[look], marked[look], total[look]
 
     def choose(of: Any, some: Any) -> Any:
         return gammaln(of + 1) - gammaln(some + 1) - gammaln(of - some + 1)
@@ -68,10 +114,11 @@ def more_than_chance(hits: Any, drawn: Any, marked: int, total: int) -> Floats:
     return p
 
 
-def differs_from_rest(hits: Any, drawn: Any, marked: int, total: int) -> Floats:
+def differs_from_rest(hits: Any, drawn: Any, marked: Any, total: Any) -> Floats:
     """P-values with two sides: `hits` of `drawn` rows against the rest; twice the smaller tail."""
     more = more_than_chance(hits, drawn, marked, total)
-    fewer = more_than_chance(np.asarray(drawn) - np.asarray(hits), drawn, total - marked, total)
+    others = np.asarray(total) - np.asarray(marked)
+    fewer = more_than_chance(np.asarray(drawn) - np.asarray(hits), drawn, others, total)
     both: Floats = np.minimum(2 * np.minimum(more, fewer), 1.0)
     return both
 

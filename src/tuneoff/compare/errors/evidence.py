@@ -84,6 +84,14 @@ class Evidence:
         return {name: answer != self.true for name, answer in self.answers.items()}
 
     @cached_property
+    def group_codes(self) -> Ints | None:
+        """(rows,) the same number for rows of one group; None where every row is by itself."""
+        if not self.groups or not any(self.groups):
+            return None
+        known: dict[str | int, int] = {}
+        return np.array([known.setdefault(g or i, len(known)) for i, g in enumerate(self.groups)])
+
+    @cached_property
     def joined(self) -> list[str]:
         """(rows,) all text of a row: a pair's two texts on two lines."""
         texts = self.texts or []

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from tuneoff.compare import format as fmt
-from tuneoff.compare.errors.certainty import SURE, adjusted, differs_from_rest, wilson
+from tuneoff.compare.errors.certainty import (
+    SURE,
+    adjusted,
+    design_effects,
+    differs_from_rest,
+    wilson,
+)
 from tuneoff.compare.errors.evidence import Bools, Evidence, Floats
 from tuneoff.compare.errors.words import words_of
 
@@ -59,7 +65,8 @@ def slices(evidence: Evidence) -> Slices:
     """Error rates by length, true label, share of rare words, and group.
 
     Each slice against all other rows by an exact test with two sides (hypergeometric), corrected
-    over all slices of all methods by Benjamini and Hochberg.
+    over all slices of all methods by Benjamini and Hochberg. Where rows come in groups, all counts
+    are divided by their design effect first.
     """
     parts = [(kind, name, inside) for kind, name, inside in _parts(evidence) if inside.any()]
     total = len(evidence)
@@ -69,11 +76,10 @@ def slices(evidence: Evidence) -> Slices:
     inside = np.stack([part[2] for part in parts], 1).astype(np.int64)
     wrong = np.stack([evidence.wrong[m.name] for m in evidence.methods], 1).astype(np.int64)
     rows, hits, errors = inside.sum(0), inside.T @ wrong, wrong.sum(0)
-    p = np.stack(
-        [differs_from_rest(hits[:, i], rows, int(e), total) for i, e in enumerate(errors)], 1
-    )
+    effect = design_effects(inside, wrong, evidence.group_codes)
+    p = differs_from_rest(hits / effect, rows[:, None] / effect, errors / effect, total / effect)
     q = adjusted(p)
-    low, high = wilson(hits, rows[:, None])
+    low, high = wilson(hits / effect, rows[:, None] / effect)
     rest = (errors - hits) / (total - rows)[:, None]
     found: dict[str, list[Slice]] = {}
     for j, method in enumerate(evidence.methods):

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tuneoff.compare.errors.certainty import SURE, adjusted, more_than_chance, sure, wilson
+from tuneoff.compare.errors.certainty import (
+    SURE,
+    adjusted,
+    design_effects,
+    more_than_chance,
+    sure,
+    wilson,
+)
 from tuneoff.compare.errors.evidence import Evidence, Floats
 
 LEAST_ROWS = 5
@@ -102,7 +109,8 @@ def words(evidence: Evidence) -> Words | None:
 
     The two texts of a pair are looked at apart: one premise often comes with several hypotheses.
     A word's p-value is that of a one-sided exact test (hypergeometric) of its rows against all
-    test rows, corrected over all words of all methods by Benjamini and Hochberg.
+    test rows, corrected over all words of all methods by Benjamini and Hochberg. Where rows come in
+    groups, all counts are divided by their design effect first.
     """
     vocabulary, matrix = _counted(evidence)
     if not vocabulary:
@@ -111,10 +119,9 @@ def words(evidence: Evidence) -> Words | None:
     rows = np.asarray(matrix.sum(0)).ravel()
     wrong = np.stack([evidence.wrong[m.name] for m in evidence.methods], 1).astype(np.int64)
     errors, hits = wrong.sum(0), np.asarray(matrix.T @ wrong)
-    p = np.stack(
-        [more_than_chance(hits[:, j], rows, int(e), total) for j, e in enumerate(errors)], 1
-    )
-    counted = _Counted(vocabulary, rows, hits, p, adjusted(p), total)
+    effect = design_effects(matrix, wrong, evidence.group_codes)
+    p = more_than_chance(hits / effect, rows[:, None] / effect, errors / effect, total / effect)
+    counted = _Counted(vocabulary, rows, hits, effect, p, adjusted(p), total)
     found = {
         method.name: _of_method(counted, j, int(errors[j]))
         for j, method in enumerate(evidence.methods)
@@ -130,6 +137,8 @@ class _Counted:
     """(words,) test rows that hold it."""
     hits: npt.NDArray[np.int64]
     """(words, methods) those of them that are wrong."""
+    effect: Floats
+    """(words, methods) of the groups that rows come in."""
     p: Floats
     q: Floats
     """(words, methods)."""
@@ -161,7 +170,7 @@ def _counted(evidence: Evidence) -> tuple[list[tuple[str, str]], Any]:
 def _of_method(counted: _Counted, j: int, errors: int) -> MethodWords:
     names, rows, hits = counted.vocabulary, counted.rows, counted.hits[:, j]
     p, q, total = counted.p[:, j], counted.q[:, j], counted.total
-    low, high = wilson(hits, rows)
+    low, high = wilson(hits / counted.effect[:, j], rows / counted.effect[:, j])
     frequent = sorted(np.flatnonzero(hits), key=lambda i: (-hits[i], rows[i], names[i]))
     suspect = sorted(
         np.flatnonzero(hits * total > rows * errors), key=lambda i: (p[i], -low[i], names[i])
