@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.console import Console
 from tuneoff.compare import RunPredictions, render_table, summarize, to_frame, to_markdown
 from tuneoff.compare.pairwise import compare_methods
 from tuneoff.compare.recommend import recommend
-from tuneoff.record import RunRecord
+from tuneoff.record import Checks, Difference, RunRecord
 from tuneoff.spec import StudySpec
 
 Study = Callable[..., StudySpec]
@@ -160,6 +161,19 @@ def test_a_limit_on_latency_leaves_out_what_is_slower_or_unknown(judged: Any) ->
     assert "Left out: full takes 31.0 ms for a text by itself" in " ".join(
         rendered(summary).split()
     )
+
+
+def test_predictions_that_depend_on_other_rows_leave_out(judged: Any, record: Record) -> None:
+    summary = judged({"full": FULL, "lora": (0.9, {"train_seconds": 90.0})})
+    assert summary["recommendation"]["name"] == "lora"
+    records = [record(name, seed, 0.9) for name in ("full", "lora") for seed in (0, 1)]
+    checks = Checks([], [], alone=Difference(4, 2.5, 0.25))
+    records[-1] = replace(records[-1], checks=checks)
+    found = recommend(summary["methods"], summary["pairwise"], records)
+    assert found is not None
+    assert found["name"] == "full"
+    reason = "predicts a text differently depending on the other rows"
+    assert found["excluded"] == [{"name": "lora", "reason": reason}]
 
 
 def test_a_least_recall_leaves_out_what_misses_a_label(judged: Any) -> None:

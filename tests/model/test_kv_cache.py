@@ -50,11 +50,12 @@ def test_a_saved_prefix_opens_as_its_card_says(
     card = (made.folder.model / "README.md").read_text(encoding="utf-8")
     model = AutoPeftModelForSequenceClassification.from_pretrained(made.folder.model).eval()
     inputs = {"input_ids": torch.tensor([[5, 6, 7]]), "attention_mask": torch.ones(1, 3).long()}
-    if "**Opens with**: `tuneoff.load" in card:
+    needed = "**Opens with**: `tuneoff.load" in card
+    if needed:
         with pytest.raises(ValueError, match="past key values"):
             model(**inputs)
-        assert pass_prefix(model)
-    assert not pass_prefix(model)
+    assert pass_prefix(model) == needed
+    assert pass_prefix(model) == needed  # and nothing is renamed twice
     prefixed = model(**inputs).logits
     base = model.get_base_model()
     assert not torch.allclose(base(**inputs).logits, prefixed)
