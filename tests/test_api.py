@@ -127,7 +127,7 @@ def test_bad_options(
 
 def test_a_data_frame_that_cannot_be_written(tmp_path: Path) -> None:
     mixed = pd.DataFrame({"text": ["a", 1], "label": ["x", "y"]})
-    with pytest.raises(BadInput, match=r"the data frame for 'train' cannot be written"):
+    with pytest.raises(BadInput, match=r"the pandas.DataFrame for 'train' cannot be written"):
         package.compare(model="m", train=mixed, out=tmp_path)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,11 @@ from tuneoff.compare.elsewhere import read_runs
 from tuneoff.errors import BadInput, Fault, nearest
 from tuneoff.forecast import forecast_study
 from tuneoff.launch import launcher as open_launcher
+from tuneoff.objects import as_source, as_sources
 from tuneoff.record import QUALITY_METRICS, RunRecord, Status
 from tuneoff.report import build_report, summary_of, truth_of
 from tuneoff.spec import DataSpec, StudySpec, TrainSpec, file_name, read_study
-from tuneoff.store import RunFolder, StudyFolder, check_writable
+from tuneoff.store import RunFolder, StudyFolder
 from tuneoff.study import asked_study, train_one
 from tuneoff.tune import run_tuned, tune_study
 
@@ -59,16 +61,34 @@ class Run:
         """Labels and probabilities of the validation and test rows."""
         return self.folder.predictions()
 
-    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> pd.DataFrame:
-        """`prediction` and `probability_<label>` columns, a row per text.
+    def predict(
+        self, texts: str | Iterable[str], pairs: str | Iterable[str] | None = None
+    ) -> pd.DataFrame:
+        """Return columns `prediction` and `probability_<label>`, a row per text.
 
-        The model is loaded at the first call. Raises `BadInput` if the run did not finish.
+        The model is loaded at the first call.
+
+        Args:
+            texts: One text or several; the index of a `pandas.Series` becomes that of the result.
+            pairs: The second texts of a run that was trained on pairs, as many.
+
+        Raises:
+            BadInput: The run did not finish, or a text is missing or not a string.
+
+        Warns:
+            UserWarning: Rows have no text but white space.
         """
-        if self._predictor is None:
-            from tuneoff.ship import Predictor
+        from tuneoff.ship import Predictor, as_texts, blank_note
 
+        given = as_texts(texts)
+        seconds = None if pairs is None else as_texts(pairs, "second text")
+        if self._predictor is None:
             self._predictor = Predictor(self.folder)
-        return self._predictor.predict(texts, pairs)
+        found = self._predictor.predict(given, seconds)
+        if note := blank_note(given, seconds):
+            warnings.warn(note, stacklevel=2)
+        index = getattr(texts, "index", None)
+        return found if index is None or callable(index) else found.set_axis(index)
 
 
 class Study:
@@ -125,7 +145,7 @@ class Study:
         for name, given in predictions.items():
             for one in given if isinstance(given, list | tuple) else [given]:
                 place = f"{len(sources)}-{file_name(str(name))}.parquet"
-                kept = _as_source(one, self.path / "elsewhere" / place)
+                kept = as_source(one, self.path / "elsewhere" / place)
                 sources.append((str(name), Path(kept)))
         taken = [m.name for m in self.spec.methods]
         _, runs = read_runs(sources, truth_of(self.folder), taken=taken)
@@ -295,30 +315,12 @@ def _with_options(content: dict[str, Any], options: dict[str, Any], out: Path) -
     for key, value in options.items():
         # `train` and `test` are data: the training settings are options of their own.
         if key in _DATA:
-            data[key] = _as_source(value, out / "data" / f"{key}.parquet")
+            data[key] = value
         elif key in _TRAIN:
             train[key] = value
         else:
             top[key] = value if key in _PLAIN else str(value)
-    return {**content, **top, "data": data, "train": train}
-
-
-def _as_source(value: Any, file: Path) -> Any:
-    """Data frames are written beside the study, so that its file says what was trained on."""
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "to_parquet"):
-        check_writable(file.parent)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            value.to_parquet(file, index=False)
-        except (ValueError, TypeError) as error:  # pyarrow's are of these kinds
-            raise BadInput(
-                f"the data frame for {file.stem!r} cannot be written: {error}",
-                mend="Give each column values of one type, str say.",
-            ) from None
-        return str(file)
-    return value
+    return {**content, **top, "data": as_sources(data, out / "data"), "train": train}
 
 
 def _watcher(progress: bool) -> Any:

@@ -32,16 +32,19 @@ class Fault:
 
     message: str
     file: str | None = None
-    row: int | None = None
-    """Line of the file, counted from 1 with the header as line 1."""
+    line: int | None = None
+    """Line of a text file, counted from 1; a header is line 1."""
     column: str | None = None
     mend: str | None = None
+    row: int | None = None
+    """Row of a source without lines, counted from 0 as in `predictions.parquet`."""
 
     def __str__(self) -> str:
         place = ", ".join(
             part
             for part in (
                 self.file,
+                f"line {self.line}" if self.line is not None else None,
                 f"row {self.row}" if self.row is not None else None,
                 f"column {self.column!r}" if self.column is not None else None,
             )

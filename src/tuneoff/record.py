@@ -316,6 +316,12 @@ class SplitRecord:
     """Share of all tokens that cutting loses."""
     duplicate_rows: int
     """Rows whose text (pair) stood in this split before."""
+    groups: int | None = None
+    """Different groups; None without a group column."""
+    largest_group: int | None = None
+    """Rows of the largest group."""
+    ungrouped_rows: int | None = None
+    """Rows without a group."""
 
 
 @dataclass(frozen=True)
@@ -339,6 +345,8 @@ class TaskRecord:
     model_fingerprint: str
     model_type: str
     warnings: list[str] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)
+    """Names of the columns of text and label; empty in records of earlier versions."""
 
     def to_plain(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -266,8 +266,14 @@ def prepare(
 ) -> Prepared:
     """The task on disk; keeps the completed study's file. `BadInput` stops all."""
     prepared = check_and_prepare(study, folder, launcher, watch)
-    folder.write_spec(study)
+    folder.write_spec(with_columns(study, prepared))
     return prepared
+
+
+def with_columns(study: StudySpec, prepared: Prepared) -> StudySpec:
+    """Return the study with the names of the columns that were chosen for text and label."""
+    names: dict[str, Any] = prepared.task.columns
+    return replace(study, data=replace(study.data, **names))
 
 
 def check_and_prepare(

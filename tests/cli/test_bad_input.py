@@ -66,7 +66,7 @@ def test_a_misspelt_command_names_the_nearest(refused: Any) -> None:
     ("options", "said"),
     [
         ({"--train": "toi.csv"}, ["toi.csv: there is no such file", "'toy.csv'"]),
-        ({"--text": "txt"}, ["toy.csv, row 1", "no column 'txt'", "'text'", "--text"]),
+        ({"--text": "txt"}, ["toy.csv, line 1", "no column 'txt'", "'text'", "--text"]),
         ({"--label": "Label"}, ["no column 'Label'", "'label'"]),
         ({"--max-length": 999}, ["the model", "takes 128 tokens", "Set max_length to 128"]),
         ({"--model": "./missing"}, ["./missing: is not a model's folder"]),
@@ -109,10 +109,10 @@ def test_a_model_that_cannot_serve_hides_no_fault_of_the_data(
     train = ("--train", "toy.csv", "--out", "study") if command == "compare" else ("toy.csv",)
     text = refused(command, *train, *(x for pair in given.items() for x in pair))
     assert said in text
-    assert "test.csv, row 3, column 'label': the label is missing" in text
+    assert "test.csv, line 3, column 'label': the label is missing" in text
     (tmp_path / "toy.csv").write_text("text,label\na,x\nb,x\n")
     text = refused(command, *train, *(x for pair in given.items() for x in pair))
-    for part in (said, "all training rows have the label 'x'", "test.csv, row 3"):
+    for part in (said, "all training rows have the label 'x'", "test.csv, line 3"):
         assert part in text
 
 

@@ -98,7 +98,7 @@ def test_predict_writes_labels_by_name(tuneoff: Any, finished_study: Any, tmp_pa
     table = pd.read_csv(out)
     kept = pd.read_parquet(run / "predictions.parquet").query("split == 'test'")
     columns = [f"probability_{x}" for x in ("animals", "food", "weather")]
-    assert list(table.columns) == ["row", "prediction", *columns]
+    assert list(table.columns) == ["row", "line", "prediction", *columns]
     assert table["row"].tolist() == kept["row"].tolist()
     assert table["prediction"].tolist() == kept["prediction"].tolist()
     assert abs(table[columns].to_numpy() - kept[columns].to_numpy()).max() < 1e-6

@@ -165,7 +165,7 @@ def test_rows_of_another_file_are_refused(tuneoff: Any, written: Path, tmp_path:
     ended = tuneoff("report", written, "--predictions", f"x={file}")
     assert ended.code == 2
     assert "is no test row of the task" in ended.err
-    assert "row 2, column 'row'" in ended.err
+    assert "line 2, column 'row'" in ended.err
     assert (written / "report.html").read_bytes() == before
 
 
@@ -196,5 +196,5 @@ def test_annotators_are_compared_with_errors(tuneoff: Any, tmp_path: Path) -> No
     several.write_text('{"row": 1, "annotations": ["no"]}\n{"row": 1, "annotations": "no"}\n')
     ended = tuneoff(*arguments, "--annotations", several)
     assert ended.code == 2
-    assert "row 2, column 'annotations': no list of labels" in ended.err
-    assert "row 2, column 'row': 1 stands there twice" in ended.err
+    assert "line 2, column 'annotations': no list of labels" in ended.err
+    assert "line 2, column 'row': 1 stands there twice" in ended.err

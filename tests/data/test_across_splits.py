@@ -34,12 +34,12 @@ def test_label_in_the_test_only(write_csv: Callable[..., str]) -> None:
     test = write_csv("test.csv", HEADER, rows("abAcacccccc", "other"))
     with pytest.raises(BadInput) as caught:
         gather(DataSpec(train=train, test=test))
-    assert [(f.file, f.row, f.column) for f in caught.value.faults] == [
+    assert [(f.file, f.line, f.column) for f in caught.value.faults] == [
         (test, 4, "label"),
         (test, 5, "label"),
     ]
     assert "'A' stands in the test rows" in caught.value.faults[0].message
-    assert "(7 times: rows 5, 7, 8, 9, 10, …)" in caught.value.faults[1].message
+    assert "(7 times: lines 5, 7, 8, 9, 10, …)" in caught.value.faults[1].message
 
 
 def test_label_in_the_validation_only_names_the_nearest(write_csv: Callable[..., str]) -> None:
@@ -60,7 +60,7 @@ def test_label_with_one_row_cannot_be_split(write_csv: Callable[..., str]) -> No
     with pytest.raises(BadInput) as caught:
         gather(DataSpec(train=train))
     (fault,) = caught.value.faults
-    assert (fault.row, fault.column) == (6, "label")
+    assert (fault.line, fault.column) == (6, "label")
     assert fault.message == (
         "the label 'c' has one row; none can be held out for test (0.2) and validation (0.1)"
     )
@@ -135,7 +135,7 @@ def test_a_share_that_groups_make_impossible_is_a_warning(write_csv: Callable[..
     )
     validation = set(found.splits["validation"]["group"])
     assert len(validation) == 1
-    shared = "test rows whose group stands in train too: 1 of 2 (row 3)"
+    shared = "test rows whose group stands in train too: 1 of 2 (line 3)"
     assert (shared in found.warnings) == ("3" not in validation)
 
 
@@ -151,11 +151,11 @@ def test_warnings_of_the_splits() -> None:
         "labels that differ only in case or surrounding spaces are taken as different:"
         " 'b' (4 times), 'b ' (1 times)",
         "no test row has the label 'b ', 'c': it cannot be scored there",
-        "train rows that repeat the text of an earlier one: 2 of 7 (rows 3, 6)",
-        "test rows that repeat the text of an earlier one: 1 of 4 (row 4)",
-        "test rows whose text stands in train too: 1 of 4 (row 2)",
-        "train rows whose text also stands with another label: 3 of 7 (rows 2, 3, 6)",
-        "test rows whose text also stands with another label: 1 of 4 (row 2)",
+        "train rows that repeat the text of an earlier one: 2 of 7 (lines 3, 6)",
+        "test rows that repeat the text of an earlier one: 1 of 4 (line 4)",
+        "test rows whose text stands in train too: 1 of 4 (line 2)",
+        "train rows whose text also stands with another label: 3 of 7 (lines 2, 3, 6)",
+        "test rows whose text also stands with another label: 1 of 4 (line 2)",
     ]
     assert shared_counts({"train": train, "test": test}) == {"train/test": 1}
 
@@ -171,7 +171,7 @@ def test_a_shared_premise_is_a_warning() -> None:
     test["text_pair"] = pd.Series(["r", "s"], dtype="str")
     (warning,) = split_warnings({"train": train, "test": test})
     assert warning.startswith(
-        "test rows whose first text stands in train too: 1 of 2 (row 2); name"
+        "test rows whose first text stands in train too: 1 of 2 (line 2); name"
     )
 
 

@@ -89,7 +89,7 @@ def test_missing_column(
         frame.to_parquet(tmp_path / name)
     fault = only_fault(tmp_path / name, **asked)
     assert fault.message == f"there is no column {missing!r}"
-    assert fault.row == (1 if name == "a.csv" else None)
+    assert fault.line == (1 if name == "a.csv" else None)
     assert fault.mend is not None
     assert fault.mend.startswith("Columns there: 'Text', 'label'.")
     assert fault.mend.endswith(f"Name the right one with {option}.")
@@ -101,7 +101,7 @@ def test_column_twice_in_the_header_or_asked_for_twice(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label,text,x,x\none,a,two,1,1\n")
     fault = only_fault(path)
-    assert (fault.row, fault.column) == (1, "text")
+    assert (fault.line, fault.column) == (1, "text")
     assert "2 times in the header (fields 1, 3)" in fault.message
     path.write_text("text,label\none,a\ntwo,b\n")
     fault = only_fault(path, label="text")
@@ -121,7 +121,7 @@ def test_column_twice_in_the_header_or_asked_for_twice(tmp_path: Path) -> None:
 def test_wrong_separator(tmp_path: Path, name: str, separator: str, word: str, mend: str) -> None:
     (tmp_path / name).write_text(f"text{separator}label\none{separator}a\n")
     fault = only_fault(tmp_path / name)
-    assert fault.row == 1
+    assert fault.line == 1
     assert f"separated by {word}" in fault.message
     assert mend in (fault.mend or "")
 
@@ -132,7 +132,7 @@ def test_bytes_that_are_not_utf8(tmp_path: Path, pack: bool) -> None:
     path = tmp_path / ("a.csv.gz" if pack else "a.csv")
     path.write_bytes(gzip.compress(content) if pack else content)
     fault = only_fault(path)
-    assert fault.row == 3
+    assert fault.line == 3
     offset = content.index(b"\xe9,b")
     assert f"byte 0xe9, at byte offset {offset}" in fault.message
     assert "iconv -f cp1252 -t UTF-8 > a.utf8.csv" in (fault.mend or "")
@@ -142,7 +142,7 @@ def test_bytes_that_are_not_utf8_beyond_the_first_buffer(tmp_path: Path) -> None
     lines = [b"text,label", *[b"some words,a"] * 200_000, b"caf\xe9,b"]
     (tmp_path / "a.csv").write_bytes(b"\n".join(lines))
     fault = only_fault(tmp_path / "a.csv")
-    assert fault.row == 200_002
+    assert fault.line == 200_002
     assert f"offset {11 + 13 * 200_000 + 3}" in fault.message
 
 
@@ -150,7 +150,7 @@ def test_bytes_that_are_not_utf8_beyond_the_first_buffer(tmp_path: Path) -> None
 def test_utf16(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.csv").write_bytes("text,label\none,a\n".encode(encoding))
     fault = only_fault(tmp_path / "a.csv")
-    assert fault.row == 1
+    assert fault.line == 1
     assert "iconv -f UTF-16" in (fault.mend or "")
 
 
@@ -172,7 +172,7 @@ def test_ragged_rows_are_all_listed(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\n"two\nlines",a\nx,y,z\nfine,b\nalone\n')
     faults = faults_of(path)
-    assert [fault.row for fault in faults] == [4, 6]
+    assert [fault.line for fault in faults] == [4, 6]
     assert faults[0].message == "fields in the row: 3, in the header: 2"
     assert faults[1].message == "fields in the row: 1, in the header: 2"
 
@@ -189,7 +189,7 @@ def test_quote_never_closed(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\none,a\n"tw""o\nstill two",b\nthree,"b\nfour,a\n')
     fault = only_fault(path)
-    assert fault.row == 5
+    assert fault.line == 5
     assert fault.message == "the quote that opens in field 2 is never closed"
 
 
@@ -197,7 +197,7 @@ def test_quotes_written_twice_are_no_end(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\none,a\n"a ""quoted"" word\n""","b\nthree,a\n')
     fault = only_fault(path)
-    assert fault.row == 4
+    assert fault.line == 4
     assert fault.message == "the quote that opens in field 2 is never closed"
 
 
@@ -205,22 +205,22 @@ def test_quote_closed_by_that_of_a_later_row(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\none,a\n"two,b\nthree,a\n"four",b\n')
     fault = only_fault(path)
-    assert fault.row == 3
-    assert "field 1 is closed in row 5, but text goes on" in fault.message
+    assert fault.line == 3
+    assert "field 1 is closed in line 5, but text goes on" in fault.message
     assert "written twice" in (fault.mend or "")
 
 
 def test_faults_before_an_open_quote_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\nalone\nempty,\n"open,a\n')
-    assert [fault.row for fault in faults_of(path)] == [2, 4, 3]
+    assert [fault.line for fault in faults_of(path)] == [2, 4, 3]
 
 
 def test_missing_labels(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label\none,a\ntwo,\nthree, \n")
     faults = faults_of(path)
-    assert [(fault.row, fault.column) for fault in faults] == [(3, "label"), (4, "label")]
+    assert [(fault.line, fault.column) for fault in faults] == [(3, "label"), (4, "label")]
     assert {fault.message for fault in faults} == {"the label is missing"}
 
 
@@ -236,14 +236,16 @@ def test_values_in_jsonl_that_are_no_text_and_no_label(tmp_path: Path) -> None:
         {"text": "fine", "label": "a"},
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
-    assert [(f.row, f.column, f.message) for f in faults_of(path)] == [
+    assert [(f.line, f.column, f.message) for f in faults_of(path)] == [
         (1, "text", "holds a number, not text"),
         (2, "text", "holds nothing (null), not text"),
         (3, "text", "holds a list, not text"),
-        (4, "label", "holds a list, not a label"),
+        (4, "label", faults_of(path)[3].message),
         (6, "label", "holds an object, not a label"),
         (5, "label", "the label is missing"),
     ]
+    several = faults_of(path)[3].message
+    assert several.startswith("several labels in one cell, as a list (['a', 'b'] here, 1 rows")
 
 
 def test_broken_jsonl(tmp_path: Path) -> None:
@@ -254,19 +256,19 @@ def test_broken_jsonl(tmp_path: Path) -> None:
         '{"text": "\\ud83c\\udf88", "label": "a"}\n'
     )
     faults = faults_of(path)
-    assert [fault.row for fault in faults] == [3, 4, 5, 6]
+    assert [fault.line for fault in faults] == [3, 4, 5, 6]
     assert "not valid JSON: Expecting ',' delimiter at character 14" in faults[0].message
     assert "no JSON object" in faults[1].message
     assert "'text' stands twice" in faults[2].message
     assert faults[3].column == "label"
-    assert "the label '\\ud83d' holds half of a character" in faults[3].message
+    assert "the label '\\ud83d' contains an unpaired surrogate" in faults[3].message
 
 
 def test_jsonl_row_without_the_key_and_json_list(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "x", "label": "a"}\n{"text": "y"}\n')
     fault = only_fault(path)
-    assert (fault.row, fault.column) == (2, "label")
+    assert (fault.line, fault.column) == (2, "label")
     assert fault.message == "the row has no such key"
     path = tmp_path / "a.json"
     path.write_text('[\n{"text": "x", "label": "a"}\n]\n')
@@ -285,7 +287,7 @@ def test_null_text_and_label_in_parquet(tmp_path: Path) -> None:
     frame = pd.DataFrame({"text": ["x", None, "z"], "label": ["a", "b", None]})
     frame.to_parquet(tmp_path / "a.parquet")
     faults = faults_of(tmp_path / "a.parquet")
-    assert [(f.row, f.column) for f in faults] == [(2, "text"), (3, "label")]
+    assert [(f.line, f.row, f.column) for f in faults] == [(None, 1, "text"), (None, 2, "label")]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
@@ -298,7 +300,8 @@ def test_real_valued_labels(tmp_path: Path, name: str) -> None:
     else:
         frame.to_parquet(tmp_path / name)
     fault = only_fault(tmp_path / name)
-    assert (fault.row, fault.column) == (3 if name == "a.csv" else 2, "label")
+    place = {"a.csv": (3, None), "a.jsonl": (2, None), "a.parquet": (None, 1)}[name]
+    assert ((fault.line, fault.row), fault.column) == (place, "label")
     assert "0.37 here, 2 rows in all); tuneoff classifies" in fault.message
 
 
@@ -313,7 +316,7 @@ def test_weights(tmp_path: Path) -> None:
     rows = ["1", "-1", "nan", "inf", "", "heavy", "1e39", "0"]
     path.write_text("text,label,w\n" + "".join(f"x,a,{weight}\n" for weight in rows))
     faults = faults_of(path, weight="w")
-    assert [fault.row for fault in faults] == [3, 4, 5, 6, 7, 8]
+    assert [fault.line for fault in faults] == [3, 4, 5, 6, 7, 8]
     assert {fault.column for fault in faults} == {"w"}
     assert faults[4].message == "'heavy' is no weight"
     path.write_text("text,label,w\nx,a,0\ny,b,0.0\n")

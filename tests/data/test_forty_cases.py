@@ -72,71 +72,71 @@ ERRORS = [
     Case("header only", ["a header and no rows"], b"text,label\n"),
     Case(
         "missing column",
-        ["train.csv, row 1: there is no column 'label'", "'Label'", "--label"],
-        csv(GOOD, "text,Label"),
+        ["train.csv: there is no column 'label', and no", "Did you mean 'Label'?", "--label"],
+        csv([[text, str(i)] for i, (text, _) in enumerate(GOOD)], "text,Label"),
     ),
     Case(
         "duplicate column",
-        ["train.csv, row 1, column 'text'", "2 times", "Rename or remove"],
+        ["train.csv, line 1, column 'text'", "2 times", "Rename or remove"],
         csv([[a, b, a] for a, b in GOOD], "text,label,text"),
     ),
     Case(
         "ragged row",
-        ["train.csv, row 42: fields in the row: 3, in the header: 2", "Put quotes around"],
+        ["train.csv, line 42: fields in the row: 3, in the header: 2", "Put quotes around"],
         with_row(["a", "b", "c"]),
     ),
     Case(
         "unclosed quote",
-        ["train.csv, row 42: the quote that opens in field 1 is never closed", "Close it"],
+        ["train.csv, line 42: the quote that opens in field 1 is never closed", "Close it"],
         csv(GOOD) + b'"one,animals\ntwo,food\n',
     ),
     Case(
         "wrong delimiter",
-        ["train.csv, row 1", "'text;label'", "separated by a semicolon, not by a comma"],
+        ["train.csv, line 1", "'text;label'", "separated by a semicolon, not by a comma"],
         csv(GOOD).replace(b",", b";"),
     ),
     Case(
         "UTF-16",
-        ["train.csv, row 1: the file is not UTF-8", "byte offset 0", "iconv -f UTF-16"],
+        ["train.csv, line 1: the file is not UTF-8", "byte offset 0", "iconv -f UTF-16"],
         csv(GOOD).decode().encode("utf-16"),
     ),
     Case(
         "invalid UTF-8",
-        ["train.csv, row 42", "byte 0xe9", f"byte offset {len(csv(GOOD)) + 3}", "cp1252"],
+        ["train.csv, line 42", "byte 0xe9", f"byte offset {len(csv(GOOD)) + 3}", "cp1252"],
         csv(GOOD) + "café,food\n".encode("latin-1"),
     ),
     Case(
         "broken JSONL line",
-        ["train.jsonl, row 2: not valid JSON: Expecting ',' delimiter at character 14"],
+        ["train.jsonl, line 2: not valid JSON: Expecting ',' delimiter at character 14"],
         jsonl({"text": "x", "label": "a"}, '{"text": "x" "label": "a"}'),
         file="train.jsonl",
     ),
     Case(
         "text that is no string",
-        ["train.jsonl, row 2, column 'text': holds a number, not text", "Give a string"],
+        ["train.jsonl, line 2, column 'text': holds a number, not text", "Give a string"],
         jsonl({"text": "x", "label": "a"}, {"text": 7, "label": "b"}),
         file="train.jsonl",
     ),
     Case(
         "null text",
-        ["train.jsonl, row 2, column 'text': holds nothing (null), not text"],
+        ["train.jsonl, line 2, column 'text': holds nothing (null), not text"],
         jsonl({"text": "x", "label": "a"}, {"text": None, "label": "b"}),
         file="train.jsonl",
     ),
     Case(
         "training row without a label",
-        ["train.csv, row 42, column 'label': the label is missing", "Label the row"],
+        ["train.csv, line 42, column 'label': the label is missing", "Label the row"],
         with_row(["a cat", ""]),
     ),
     Case(
         "test row without a label",
-        ["test.csv, row 22, column 'label': the label is missing"],
+        ["test.csv, line 22, column 'label': the label is missing"],
         csv(GOOD),
         csv([*TEST, ["a cat", " "]]),
     ),
     Case(
         "label in the test only",
-        ["test.csv, row 22, column 'label': the label 'Foot\\x07'", "Did you mean 'food'?"],
+        ["test.csv, line 22, column 'label': the label 'Foot\\x07'", "Did you mean 'food'?"],
         csv(GOOD),
         csv([*TEST, ["a cat", "Foot\a"]]),
     ),
@@ -148,20 +148,20 @@ ERRORS = [
     ),
     Case(
         "class too small to split",
-        ["train.csv, row 42, column 'label': the label 'rare' has one row", "Add rows"],
+        ["train.csv, line 42, column 'label': the label 'rare' has one row", "Add rows"],
         with_row(["a cat", "rare"]),
     ),
     Case(
         "labels that are real numbers",
-        ["train.csv, row 2, column 'label': the labels are real numbers (0.5 here, 40 rows"],
+        ["train.csv, line 2, column 'label': the labels are real numbers (0.5 here, 40 rows"],
         csv([[text, f"{i}.5"] for i, (text, _) in enumerate(GOOD)]),
         csv([[text, f"{i}.5"] for i, (text, _) in enumerate(TEST)]),
     ),
     Case(
         "labels of mixed kinds",
         [
-            "train.jsonl, row 2, column 'label': the labels are of different kinds:",
-            '1 numbers (1 in row 1), 1 texts ("1" in row 2), 1 booleans (true in row 3)',
+            "train.jsonl, line 2, column 'label': the labels are of different kinds:",
+            '1 numbers (1 in line 1), 1 texts ("1" in line 2), 1 booleans (true in line 3)',
             "Write all of them as strings",
         ],
         jsonl(*({"text": f"t {label}", "label": label} for label in (1, "1", True))),
@@ -226,9 +226,9 @@ def test_all_faults_of_all_files_at_once(checked: Any) -> None:
     train = csv(GOOD) + b"a,b,c\nd,\n"
     code, _, err = checked(Case("", [], train, csv([*TEST, ["x", ""], ["y", ""]])))
     assert code == 2
-    for place in ("train.csv, row 42:", "train.csv, row 43, column", "test.csv, row 22, column"):
+    for place in ("train.csv, line 42:", "train.csv, line 43, column", "test.csv, line 22, column"):
         assert place in err
-    assert "test.csv, row 23, column 'label': the label is missing" in err
+    assert "test.csv, line 23, column 'label': the label is missing" in err
 
 
 LONG = "cat " * 33_000
@@ -241,12 +241,15 @@ WARNINGS = [
     ),
     Case(
         "NUL bytes",
-        ["train.csv: texts with NUL bytes: 6 of 46 (rows 42, 43, 44, 45, 46, …)"],
+        ["train.csv: texts with NUL bytes: 6 of 46 (lines 42, 43, 44, 45, 46, …)"],
         with_row(*([f"a\0 cat {i}", "animals"] for i in range(6))),
     ),
     Case(
         "lone surrogates",
-        ["train.jsonl: texts of column 'text' with half of a character", "now: 1 (row 41)"],
+        [
+            "train.jsonl: texts of column 'text' with an unpaired surrogate, replaced by U+FFFD:",
+            "1 (line 41)",
+        ],
         jsonl(
             *({"text": text, "label": label} for text, label in GOOD),
             '{"text": "a \\ud83d cat", "label": "animals"}',
@@ -255,24 +258,24 @@ WARNINGS = [
     ),
     Case(
         "fields over 131,072 characters",
-        ["train.csv: texts of more than 131,072 characters: 1 of 41 (row 42)"],
+        ["train.csv: texts of more than 131,072 characters: 1 of 41 (line 42)"],
         with_row([LONG + LONG, "animals"]),
     ),
     Case(
         "a line of 10 MB",
-        ["train.csv: texts of more than 131,072 characters: 1 of 41 (row 42)"],
+        ["train.csv: texts of more than 131,072 characters: 1 of 41 (line 42)"],
         with_row(["cat" * 3_333_333, "animals"]),
     ),
     Case(
         "CRLF and quoted line ends",
-        ["train.csv: texts with line ends in them", "whole file has CR LF: 1 (row 42)"],
+        ["train.csv: texts with line ends in them", "whole file has CR LF: 1 (line 42)"],
         csv([*GOOD, ["two\r\nlines", "food"], ["more", "food"]], end="\r\n"),
     ),
     Case(
         "rows without text",
         [
-            "train.csv: rows without any text, left out: 2 of 42 (rows 42, 43)",
-            "test.csv: rows without any text, kept and scored: 1 of 21 (row 22)",
+            "train.csv: rows without any text, left out: 2 of 42 (lines 42, 43)",
+            "test.csv: rows without any text, kept and scored: 1 of 21 (line 22)",
             "test: 21 rows",
         ],
         with_row(["", "food"], [" \t", "food"]),
@@ -280,7 +283,7 @@ WARNINGS = [
     ),
     Case(
         "texts without a known word",
-        ["train rows of which the tokenizer knows no word: ", "test rows of which", "(row 22)"],
+        ["train rows of which the tokenizer knows no word: ", "test rows of which", "(line 22)"],
         with_row(*([f"qqq{i} zzz", "food"] for i in range(20))),
         csv([*TEST, ["xyzzy", "food"]]),
     ),
@@ -307,25 +310,25 @@ WARNINGS = [
     ),
     Case(
         "duplicates",
-        ["test rows that repeat the text of an earlier one: 6 of 26 (rows 22, 23, 24, 25, 26, …)"],
+        ["test rows that repeat the text of an earlier one: 6 of 26 (lines 22, 23, 24, 25, 26, …)"],
         csv(GOOD),
         csv(TEST + TEST[:6]),
     ),
     Case(
         "the same text with different labels",
-        ["rows whose text also stands with another label: ", "(rows 22, 23)"],
+        ["rows whose text also stands with another label: ", "(lines 22, 23)"],
         with_row(["one cat", "animals"], ["two cats", "food"]),
         csv([*TEST, ["one cat", "food"], ["two cats", "animals"]]),
     ),
     Case(
         "test rows among the training rows",
-        ["test rows whose text stands in train too: ", "rows 22, 23, 24, 25, 26, …)"],
+        ["test rows whose text stands in train too: ", "lines 22, 23, 24, 25, 26, …)"],
         csv(GOOD),
         csv(TEST + GOOD),
     ),
     Case(
         "near-duplicates across the splits",
-        ["test rows whose text is nearly one of train (a few words differ", "(rows 22, 23, 24)"],
+        ["test rows whose text is nearly one of train (a few words differ", "(lines 22, 23, 24)"],
         with_row(
             ["The quick brown fox jumps over the lazy dog today", "animals"],
             ["a bowl of hot soup with bread and cheese for lunch", "food"],
@@ -343,14 +346,14 @@ WARNINGS = [
     ),
     Case(
         "over the maximum length",
-        ["test rows of more than 16 tokens, which are cut: 1 of 21 (row 22)"],
+        ["test rows of more than 16 tokens, which are cut: 1 of 21 (line 22)"],
         csv(GOOD),
         csv([*TEST, ["cat " * 30, "animals"]]),
         options=("--max-length", "16"),
     ),
     Case(
         "writing direction and emoji",
-        ["texts with control characters of the writing direction: 1 of 43 (row 42)"],
+        ["texts with control characters of the writing direction: 1 of 43 (line 42)"],
         with_row(["a \u202ecat\u202c", "animals"], ["🎈 חתול", "animals"], ["قط", "animals"]),
     ),
 ]
@@ -457,6 +460,6 @@ def test_warnings_stand_in_the_report(tuneoff: Any, tiny_model: Any, tmp_path: P
     command = ("compare", "--model", tiny_model("bert"), *files, "--methods", "tfidf")
     assert tuneoff(*command, "--seeds", 1, "--out", tmp_path / "study").code == 0
     page = (tmp_path / "study" / "report.html").read_text()
-    assert "rows without any text, left out: 1 of 42 (row 42)" in page
-    assert "texts with NUL bytes: 1 of 42 (row 43)" in page
-    assert "test rows whose text stands in train too: 7 of 27 (rows 22, 23, 24, 25, 26, …)" in page
+    assert "rows without any text, left out: 1 of 42 (line 42)" in page
+    assert "texts with NUL bytes: 1 of 42 (line 43)" in page
+    assert "test rows whose text stands in train too: 7 of 27 (lines 22, 23, 24, 25, 26, …)" in page

@@ -248,15 +248,15 @@ def test_check_file(data: DataSpec, write_csv: Callable[..., str], tokenizer_fol
     assert report.split.label_counts == {"maybe": 20, "no": 20, "yes": 20}
     assert list(report.lengths_by_label) == report.labels == ["maybe", "no", "yes"]
     assert list(report.warnings) == [
-        "rows of more than 12 tokens, which are cut: 32 of 60 (rows 6, 7, 8, 9, 10, …)"
+        "rows of more than 12 tokens, which are cut: 32 of 60 (lines 6, 7, 8, 9, 10, …)"
     ]
     rows = [["the cat", "a"], ["the cat", "a"], ["the dog", "b"]]
     few = write_csv("few.csv", ["text", "label"], rows)
     report = check_file(DataSpec(train=few), model_path=tokenizer_folder, max_length=12)
     assert list(report.warnings) == [
         "rows that are the only one of their label, of which none can be held out for a test:"
-        " 1 of 3 (row 4)",
-        "rows that repeat the text of an earlier one: 1 of 3 (row 3)",
+        " 1 of 3 (line 4)",
+        "rows that repeat the text of an earlier one: 1 of 3 (line 3)",
     ]
     single = write_csv("one.csv", ["text", "label"], rows[:2])
     with pytest.raises(BadInput, match="all training rows have the label 'a'"):

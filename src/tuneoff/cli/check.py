@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tuneoff.cli.options import HEADER, HEADER_HELP
+
 if TYPE_CHECKING:
     from tuneoff.model.source import ModelSource
     from tuneoff.spec import DataSpec
@@ -24,16 +26,29 @@ def check(
     test: Annotated[
         str | None, typer.Option(help="A test file, to look across both.", show_default=False)
     ] = None,
-    text: Annotated[str, typer.Option(help="Column of the text.")] = "text",
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of the text [text, or the only one that can be].", show_default=False
+        ),
+    ] = None,
     text_pair: Annotated[
         str | None, typer.Option(help="Column of the second text.", show_default=False)
     ] = None,
-    label: Annotated[str, typer.Option(help="Column of the label.")] = "label",
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of the label [label, or the only one that can be].", show_default=False
+        ),
+    ] = None,
     group: Annotated[
         str | None, typer.Option(help="Column that keeps rows together.", show_default=False)
     ] = None,
     weight: Annotated[
         str | None, typer.Option(help="Column with a weight per row.", show_default=False)
+    ] = None,
+    header: Annotated[
+        bool | None, typer.Option(HEADER, help=HEADER_HELP, show_default=False)
     ] = None,
     max_length: Annotated[
         int | None,
@@ -49,7 +64,13 @@ def check(
     from tuneoff.spec import DataSpec
 
     data = DataSpec(
-        train=file, text=text, text_pair=text_pair, label=label, group=group, weight=weight
+        train=file,
+        text=text,
+        text_pair=text_pair,
+        label=label,
+        group=group,
+        weight=weight,
+        header=header,
     )
     data = data if test is None else replace(data, test=test)
     found = FaultList()

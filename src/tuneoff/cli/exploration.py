@@ -47,6 +47,11 @@ def _split(name: str, split: SplitRecord, max_length: int) -> Iterable[Renderabl
         f" which loses {split.cut_tokens_share:.1%} of the tokens"
     )
     yield Text(f"duplicates: {split.duplicate_rows:,} rows have a text that stood before")
+    if split.groups is not None:
+        yield Text(
+            f"groups: {split.groups:,} different ones, {split.largest_group:,} rows in the"
+            f" largest; {split.ungrouped_rows:,} rows without a group"
+        )
 
 
 def _labels(split: SplitRecord) -> Table:

@@ -55,6 +55,13 @@ Strict = Annotated[
 ]
 """`--strict` of the commands that show an audit."""
 
+HEADER = "--header/--no-header"
+HEADER_HELP = (
+    "Whether CSV and TSV files start with the names of their columns; without, columns are numbered"
+    " from 1 [looks at each file]."
+)
+"""Of the commands that read a file of rows."""
+
 _DATA, _TRAIN, _VERDICT, _TUNE = "Data", "Training", "Verdict", "Tuning"
 # fmt: off
 _OPTIONS = (
@@ -62,11 +69,12 @@ _OPTIONS = (
     _Option("--train", "data.train", str, "Labelled rows: CSV, TSV, JSONL, Parquet, or hf:NAME.", _DATA),
     _Option("--test", "data.test", str, "Test rows: a file or a fraction [0.2].", _DATA),
     _Option("--validation", "data.validation", str, "Validation rows: a file or a fraction [0.1].", _DATA),
-    _Option("--text", "data.text", str, "Column of the text [text].", _DATA),
+    _Option("--text", "data.text", str, "Column of the text [text, or the only one that can be].", _DATA),
     _Option("--text-pair", "data.text_pair", str, "Column of the second text, for pairs.", _DATA),
-    _Option("--label", "data.label", str, "Column of the label [label].", _DATA),
+    _Option("--label", "data.label", str, "Column of the label [label, or the only one that can be].", _DATA),
     _Option("--weight", "data.weight", str, "Column with a weight per row.", _DATA),
     _Option("--group", "data.group", str, "Column whose values stay on one side of a split.", _DATA),
+    _Option(HEADER, "data.header", bool, HEADER_HELP, _DATA),
     _Option("--max-train", "data.max_train", int, "Take this many rows of the training file.", _DATA),
     _Option("--max-test", "data.max_test", int, "Take this many rows of the test file.", _DATA),
     _Option("--epochs", "train.epochs", int, "Passes over the training rows [3].", _TRAIN),
@@ -137,7 +145,7 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _name(option: _Option) -> str:
-    return "option_" + option.flag.strip("-").replace("-", "_")
+    return "option_" + option.flag.partition("/")[0].strip("-").replace("-", "_")
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:

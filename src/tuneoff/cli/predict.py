@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tuneoff.cli.options import HEADER, HEADER_HELP
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, studies/NAME/runs/ID say.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run, such as studies/NAME/runs/ID.")],
     file: Annotated[str, typer.Argument(help="Texts: CSV, TSV, JSONL, Parquet, or hf:NAME.")],
     out: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("predictions.csv"),
     text: Annotated[
-        str | None, typer.Option(help="Column of the text [as in training].", show_default=False)
+        str | None,
+        typer.Option(
+            help="Column of the text [as in training, or the only one that can be].",
+            show_default=False,
+        ),
     ] = None,
     text_pair: Annotated[
         str | None,
         typer.Option(help="Column of the second text [as in training].", show_default=False),
     ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns of FILE to copy into the result, separated by commas: id,text.",
+            show_default=False,
+        ),
+    ] = None,
+    header: Annotated[
+        bool | None, typer.Option(HEADER, help=HEADER_HELP, show_default=False)
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    """Write the label and the probability of each label for every row of FILE."""
+    """Write the label and the probability of each label for every row of FILE.
+
+    The result names rows as messages do: row counts them from 0, line is their line in a text file.
+    """
     from rich.progress import Progress
 
     from tuneoff.compare.console import Terminal
-    from tuneoff.data import Columns, read_table
+    from tuneoff.data import Columns, choose_columns, read_table
     from tuneoff.errors import BadInput, Fault, printable
     from tuneoff.store import RunFolder, check_writable, write_atomic
 
@@ -35,27 +58,57 @@ def predict(
         raise BadInput(Fault("is a folder", file=str(out), mend="Give --out a file to write."))
     check_writable(out.parent)
     trained_on = folder.study_data()
-    columns = Columns(
-        text=text or (trained_on.text if trained_on else "text"),
-        text_pair=text_pair or (trained_on.text_pair if trained_on else None),
+    usual = Columns.of(trained_on) if trained_on else Columns()
+    asked = Columns(
+        text=text,
+        text_pair=text_pair or usual.text_pair,
         label=None,
+        kept=_kept_names(keep),
+        header=header,
     )
-    table = read_table(file, columns, "test").frame
+    columns, notes = choose_columns(file, asked, "new", usual=usual)
+    table = read_table(file, columns, "new")
+    for note in [*notes, *table.warnings]:
+        typer.echo(printable(f"note: {note}"), err=True)
     from tuneoff.ship import Predictor  # after the input is known to be good: it loads the model
 
     predictor = Predictor(folder, device=device)
-    pairs = table["text_pair"].tolist() if "text_pair" in table else None
+    frame = table.frame
+    pairs = frame["text_pair"].tolist() if "text_pair" in frame else None
     with Progress(
         console=Terminal(stderr=True), transient=True, disable=not sys.stderr.isatty()
     ) as bar:
-        job = bar.add_task("predicting", total=len(table))
+        job = bar.add_task("predicting", total=len(frame))
         found = predictor.predict(
-            table["text"].tolist(), pairs, lambda done, rows: bar.update(job, completed=done)
+            frame["text"].tolist(), pairs, lambda done, rows: bar.update(job, completed=done)
         )
-    found["prediction"] = found["prediction"].map(_no_formula)
-    found.insert(0, "row", table["row"].to_numpy())
-    write_atomic(out, found.to_csv(index=False))
+    write_atomic(out, _result(frame, found, columns.kept).to_csv(index=False))
     typer.echo(printable(f"{len(found):,} rows: {out}"))
+
+
+def _kept_names(keep: str | None) -> tuple[str, ...]:
+    from tuneoff.errors import BadInput
+
+    names = [name.strip() for name in (keep or "").split(",") if name.strip()]
+    own = [n for n in names if n in ("row", "line", "prediction") or n.startswith("probability_")]
+    if own:
+        raise BadInput(
+            f"--keep {own[0]!r}: the result has a column of this name itself.",
+            mend="Rename the column in the file.",
+        )
+    return tuple(dict.fromkeys(names))
+
+
+def _result(frame: pd.DataFrame, found: pd.DataFrame, kept: Sequence[str]) -> pd.DataFrame:
+    """The rows as they are named in messages, the columns carried along, and the predictions."""
+    import pandas as pd
+
+    from tuneoff.data.columns import KEPT
+
+    found["prediction"] = found["prediction"].map(_no_formula)
+    places = frame[[name for name in ("row", "line") if name in frame]]
+    carried = frame[[KEPT + name for name in kept]].set_axis(list(kept), axis=1)
+    return pd.concat([places, carried, found], axis=1)
 
 
 def _no_formula(label: str) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tuneoff.data.columns import LISTED
 from tuneoff.data.near import near_rows
-from tuneoff.data.notes import SHOWN, missing_names, told_of
+from tuneoff.data.notes import SHOWN, missing_names, place_name, told_of
 from tuneoff.data.source import Table
 from tuneoff.data.split import text_codes
 from tuneoff.errors import Fault, nearest
@@ -76,37 +76,39 @@ def _too_small(data: DataSpec, train: Table, counts: pd.Series[int]) -> list[Fau
         if not isinstance(share := getattr(data, role), str)
     )
     small = sorted(str(label) for label in counts.index[counts < 2])
-    lines = train.frame.drop_duplicates("label").set_index("label")["line"]
+    word = place_name(train.frame)
+    places = train.frame.drop_duplicates("label").set_index("label")[word]
     return _capped(
         [
             Fault(
                 f"the label {label!r} has one row; none can be held out for {wanted}",
                 file=train.source,
-                row=int(lines[label]),
                 column=data.label,
                 mend="Add rows of this label, remove it, or give the splits as files.",
+                **{word: int(places[label])},
             )
             for label in small
         ]
     )
 
 
-def _unknown_labels(role: str, column: str, train: Table, other: Table) -> list[Fault]:
+def _unknown_labels(role: str, column: str | None, train: Table, other: Table) -> list[Fault]:
     known = set(train.frame["label"])
     strange = other.frame[~other.frame["label"].isin(known)]
     faults = []
+    word = place_name(other.frame)
     for label, rows in strange.groupby("label", sort=True):
-        lines = ", ".join(str(line) for line in rows["line"][:SHOWN])
+        places = ", ".join(str(place) for place in rows[word][:SHOWN])
         more = ", …" if len(rows) > SHOWN else ""
         faults.append(
             Fault(
                 f"the label {label!r} stands in the {role} rows and not in the training rows"
-                f" ({len(rows)} times: rows {lines}{more})",
+                f" ({len(rows)} times: {word}s {places}{more})",
                 file=other.source,
-                row=int(rows["line"].iloc[0]),
                 column=column,
                 mend=f"{nearest(str(label), known)[:200]} Or remove these rows, or add training"
                 " rows of this label.",
+                **{word: int(rows[word].iloc[0])},
             )
         )
     return _capped(faults)
@@ -122,7 +124,7 @@ def _capped(faults: list[Fault]) -> list[Fault]:
 def split_warnings(splits: Mapping[str, pd.DataFrame]) -> list[str]:
     """What is worth a look in the splits as they will be used; no text is quoted.
 
-    Rows are named by their `line` in the file that they come from.
+    Rows are named by their line in the file that they come from, or their number.
     """
     labels = pd.concat([frame["label"] for frame in splits.values()])
     return [

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneoff.data.columns import Columns, Faults, Raw, check_header
+from tuneoff.data.columns import KEPT, Columns, Faults, Raw, check_header
 from tuneoff.data.files import open_text
 from tuneoff.data.notes import told
 
@@ -19,6 +20,8 @@ FIELD_LIMIT = 1 << 24
 """Characters of one field; the csv module's own limit of 131,072 cuts off long documents."""
 
 _DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+"""By the kind of a file."""
 _RENAME = {"\t": "Name the file .tsv.", ",": "Name the file .csv."}
 
 
@@ -44,6 +47,7 @@ class _Lines:
 def read_delimited(path: Path, delimiter: str, columns: Columns, faults: Faults) -> Raw:
     """The columns asked for, as strings; faults of the file's form go into `faults`.
 
+    In a file without a header the columns are called 1, 2 and so on.
     Reading stops at a header that cannot be used and at a quote that is never closed. Raises
     `UnicodeDecodeError` where the file is not UTF-8.
     """
@@ -52,10 +56,15 @@ def read_delimited(path: Path, delimiter: str, columns: Columns, faults: Faults)
         lines = _Lines(iter(file))
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
-            header = next(filter(None, reader))
+            first = next(filter(None, reader))
+            header = first if columns.header else numbered(first)
             if _usable(header, delimiter, columns, faults, row=reader.line_num):
-                lines.record.clear()
-                _read_rows(reader, lines, header, columns, raw, faults)
+                rows: Iterator[list[str]] = reader
+                if columns.header:
+                    lines.record.clear()
+                else:
+                    rows = chain([first], reader)
+                _read_rows(rows, reader, lines, header, columns, raw, faults)
         except csv.Error as error:
             start = reader.line_num - len(lines.record) + 1
             _add_quote_fault(lines.record, start, delimiter, str(error), faults)
@@ -65,7 +74,25 @@ def read_delimited(path: Path, delimiter: str, columns: Columns, faults: Faults)
     return raw
 
 
+def read_first(path: Path, delimiter: str) -> list[str]:
+    """Return the fields of the first row, which may be a header; none if they cannot be read.
+
+    Raises `UnicodeDecodeError` where the file is not UTF-8.
+    """
+    with open_text(path, newline="") as file, _field_limit():
+        try:
+            return next(filter(None, csv.reader(file, delimiter=delimiter, strict=True)), [])
+        except csv.Error:  # `read_delimited` says where
+            return []
+
+
+def numbered(row: Sequence[str]) -> list[str]:
+    """Return the names of the columns of a file without a header, whose first row is `row`."""
+    return [str(place) for place in range(1, len(row) + 1)]
+
+
 def _read_rows(
+    rows: Iterator[list[str]],
     reader: Reader,
     lines: _Lines,
     header: list[str],
@@ -73,14 +100,15 @@ def _read_rows(
     raw: Raw,
     faults: Faults,
 ) -> None:
-    """Append the rows to `raw`; a ragged one is a fault and left out, an empty line is no row."""
+    """Append `rows`, which `reader` reads; a ragged one is a fault, an empty line is no row."""
     starts: list[int] = []
     raw.lines = starts
+    first = "header" if columns.header else "first row"
     places = []
     for role, name in columns.wanted().items():
         raw.values[role] = []
         places.append((raw.values[role].append, header.index(name)))
-    for fields in reader:
+    for fields in rows:
         start = reader.line_num - len(lines.record) + 1
         lines.record.clear()
         if len(fields) == len(header):
@@ -89,7 +117,7 @@ def _read_rows(
             starts.append(start)
         elif fields:
             faults.add(
-                f"fields in the row: {len(fields)}, in the header: {len(header)}",
+                f"fields in the row: {len(fields)}, in the {first}: {len(header)}",
                 row=start,
                 mend="Put quotes around a text that holds the separator; remove stray ones.",
             )
@@ -99,12 +127,13 @@ def _to_line_feeds(raw: Raw, windows: bool) -> None:
     """The texts of a file with CR LF throughout as they were before something put that there."""
     if not windows:
         return
-    for role in ("text", "text_pair"):
-        texts = raw.values.get(role, [])
+    for role, texts in raw.values.items():
+        if role not in ("text", "text_pair") and not role.startswith(KEPT):
+            continue
         places = [i for i, text in enumerate(texts) if "\r\n" in text]
         for i in places:
             texts[i] = texts[i].replace("\r\n", "\n")
-        if places:
+        if places and not role.startswith(KEPT):
             what = f"{role}s with line ends in them, read as LF where the whole file has CR LF"
             raw.notes.append(told(what, [raw.lines[i] for i in places]))
 
@@ -114,7 +143,7 @@ def _usable(
 ) -> bool:
     """Whether the header has the columns; a single one that holds separators is pointed out."""
     others = [other for other in _DELIMITERS if other != delimiter and other in header[0]]
-    if len(header) > 1 or not others:
+    if len(header) > 1 or not others or not columns.header:
         return check_header(header, columns, faults, row=row)
     other = max(others, key=header[0].count)
     faults.add(
@@ -146,7 +175,7 @@ def _add_quote_fault(
     row, field, end = _last_quote(record, start, delimiter)
     if end is not None:
         message = (
-            f"the quote that opens in field {field} is closed in row {end}, but text goes on"
+            f"the quote that opens in field {field} is closed in line {end}, but text goes on"
             " behind it: it is not closed where it should be, or holds a single quote"
         )
     elif "larger" in problem:

@@ -58,7 +58,20 @@ def split_record(
         cut_rows=int((over > 0).sum()),
         cut_tokens_share=float(over.sum() / tokens) if tokens else 0.0,
         duplicate_rows=duplicate_count(frame),
+        **_groups(frame),
     )
+
+
+def _groups(frame: pd.DataFrame) -> dict[str, int]:
+    """Return the counts of groups of a split; nothing without a group column."""
+    if "group" not in frame:
+        return {}
+    sizes = frame["group"][frame["group"] != ""].value_counts()
+    return {
+        "groups": len(sizes),
+        "largest_group": int(sizes.max()) if len(sizes) else 0,
+        "ungrouped_rows": len(frame) - int(sizes.sum()),
+    }
 
 
 def lengths_by_label(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from tuneoff.data.check import label_faults, same_files, split_warnings
+from tuneoff.data.choose import choose_columns
 from tuneoff.data.columns import Columns
 from tuneoff.data.source import Role, Table, read_table
 from tuneoff.data.split import Purpose, hold_out, label_order, subsample
@@ -25,6 +26,8 @@ class Gathered:
     splits: dict[str, pd.DataFrame]
     """In the order of `ROLES`; the columns of `Table.frame`."""
     warnings: list[str] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)
+    """Names of the columns of text and label in the training file."""
 
 
 def gather(data: DataSpec) -> Gathered:
@@ -34,13 +37,14 @@ def gather(data: DataSpec) -> Gathered:
     keeps so many of what remains; the fraction of validation rows is taken out of those. So
     `max_train` 3000 with a validation fraction means 3,000 rows for both together.
     """
-    tables, found = _read(data)
+    tables, columns, found, warnings = _read(data)
+    data = replace(data, text=columns.text, label=columns.label)
     if "train" in tables:
         found.faults += label_faults(data, tables)
         if data.max_train is not None:
             found.faults += _too_few(data.max_train, tables["train"], data)
     found.raise_any()
-    warnings = [warning for table in tables.values() for warning in table.warnings]
+    warnings += [warning for table in tables.values() for warning in table.warnings]
     train = tables["train"].frame
     labels = label_order(list(train["label"].unique()))
     splits = {role: table.frame for role, table in tables.items()}
@@ -62,19 +66,27 @@ def gather(data: DataSpec) -> Gathered:
     splits["train"] = train
     splits = {role: splits[role] for role in ROLES}
     _check_weights(data, splits)
-    return Gathered(labels, splits, [*warnings, *split_warnings(splits)])
+    chosen = {"text": str(columns.text), "label": str(columns.label)}
+    return Gathered(labels, splits, [*warnings, *split_warnings(splits)], chosen)
 
 
-def _read(data: DataSpec) -> tuple[dict[str, Table], FaultList]:
-    """The files that could be read, and the faults of the others."""
+def _read(data: DataSpec) -> tuple[dict[str, Table], Columns, FaultList, list[str]]:
+    """The files that could be read, their columns, the faults of the others, and notes.
+
+    The columns of the training file are those of all.
+    """
     found = FaultList(same_files(data))
     tables: dict[str, Table] = {}
+    columns, notes = Columns.of(data), []
     for role in ROLES:
         source = getattr(data, role)
         if isinstance(source, str):
             with found.collecting():
-                tables[role] = read_table(source, Columns.of(data), role)
-    return tables, found
+                own, said = choose_columns(source, columns, role)
+                notes += said
+                columns = replace(columns, text=own.text, label=own.label)
+                tables[role] = read_table(source, own, role)
+    return tables, columns, found, notes
 
 
 def _too_few(max_train: int, train: Table, data: DataSpec) -> list[Fault]:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff.data.columns import Columns, Faults, Raw, check_header
-from tuneoff.data.notes import told
-from tuneoff.data.records import read_arrow
+from tuneoff.data.records import name_classes, read_arrow
 from tuneoff.errors import BadInput, Fault
 
 PREFIX = "hf:"
@@ -20,14 +19,7 @@ def read_hub(source: str, columns: Columns, role: str, faults: Faults) -> Raw:
     stored as a number becomes its name; rows whose class is -1, which is how the hub writes "no
     label", are left out and counted in a warning. `BadInput` if the data set cannot be reached.
     """
-    import datasets
-
-    name, config = split_name(source)
-    try:
-        # datasets 4 and newer know no remote code; nothing has to be switched off.
-        splits = datasets.load_dataset(name, config)
-    except Exception as error:  # whatever the hub, the network or a builder may raise
-        raise BadInput(_unreachable(source, name, config, error)) from error
+    splits = _load(source)
     if role not in splits:
         faults.add(
             f"the data set has no split {role!r}",
@@ -40,8 +32,37 @@ def read_hub(source: str, columns: Columns, role: str, faults: Faults) -> Raw:
         return Raw()
     kept = split.select_columns(columns.names())
     raw = read_arrow(kept.with_format("arrow")[:], columns, faults)
-    _name_classes(raw, columns, split.features)
+    name_classes(raw, columns, _class_names(split.features), faults)
     return raw
+
+
+def _class_names(features: Any) -> dict[str, list[str]]:
+    """Return the names of the classes that are stored as numbers, by column."""
+    import datasets
+
+    return {
+        name: list(feature.names)
+        for name, feature in features.items()
+        if isinstance(feature, datasets.ClassLabel)
+    }
+
+
+def hub_names(source: str, role: str) -> list[str]:
+    """Return the names of the columns of the split `role`; none where there is no such split."""
+    splits = _load(source)
+    return list(splits[role].column_names) if role in splits else []
+
+
+def _load(source: str) -> Any:
+    """Return the splits of a data set; `BadInput` if it cannot be reached."""
+    import datasets
+
+    name, config = split_name(source)
+    try:
+        # datasets 4 and newer know no remote code; nothing has to be switched off.
+        return datasets.load_dataset(name, config)
+    except Exception as error:  # whatever the hub, the network or a builder may raise
+        raise BadInput(_unreachable(source, name, config, error)) from error
 
 
 def split_name(source: str) -> tuple[str, str | None]:
@@ -51,31 +72,6 @@ def split_name(source: str) -> tuple[str, str | None]:
         return rest, None
     name, _, config = rest.rpartition(":") if ":" in rest else (rest, "", "")
     return name, config or None
-
-
-def _name_classes(raw: Raw, columns: Columns, features: Any) -> None:
-    """Turn class numbers into names, in place; drop the rows of class -1, and note it."""
-    import datasets
-
-    named = {
-        role: features[name].names
-        for role, name in columns.wanted().items()
-        if raw.values and isinstance(features[name], datasets.ClassLabel)
-    }
-    for role, names in named.items():
-        raw.values[role] = [
-            names[i] if i is not None and i >= 0 else None for i in raw.values[role]
-        ]
-    if "label" not in named:
-        return
-    kept = [i for i, label in enumerate(raw.values["label"]) if label is not None]
-    dropped = [raw.lines[i] for i, label in enumerate(raw.values["label"]) if label is None]
-    if not dropped:
-        return
-    for role, values in raw.values.items():
-        raw.values[role] = [values[i] for i in kept]
-    raw.lines, raw.rows = [raw.lines[i] for i in kept], kept
-    raw.notes.append(told("rows without a label (class -1), left out", dropped))
 
 
 def _unreachable(source: str, name: str, config: str | None, error: Exception) -> Fault:

@@ -21,19 +21,29 @@ MISSING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "null", "none", "nil"})
 _DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
-def told(what: str, lines: Iterable[int], of: int | None = None) -> str:
-    """`what: 7 of 100 (rows 2, 3, 5, 7, 11, …)`; `lines` are those of the file, header line 1."""
+def told(what: str, lines: Iterable[int], of: int | None = None, word: str = "line") -> str:
+    """Return `what: 7 of 100 (lines 2, 3, 5, 7, 11, …)`; `word` is what `lines` count."""
     lines = list(lines)
     shown = ", ".join(str(line) for line in lines[:SHOWN])
     more = ", …" if len(lines) > SHOWN else ""
     total = "" if of is None else f" of {of}"
-    return f"{what}: {len(lines)}{total} ({'row' if len(lines) == 1 else 'rows'} {shown}{more})"
+    return f"{what}: {len(lines)}{total} ({word if len(lines) == 1 else word + 's'} {shown}{more})"
+
+
+def place_name(frame: pd.DataFrame) -> str:
+    """Return the column of `frame` that names its rows in messages.
+
+    `line` of a text file, the header being line 1; else `row`, counted from 0 as in the files that
+    tuneoff writes.
+    """
+    return "line" if "line" in frame else "row"
 
 
 def told_of(what: str, frame: pd.DataFrame, found: npt.NDArray[np.bool_]) -> list[str]:
     """`told` of the rows of `frame` where `found` (rows,) is true; nothing if there are none."""
-    lines = frame["line"].to_numpy()[found].tolist()
-    return [told(what, lines, len(frame))] if lines else []
+    word = place_name(frame)
+    places = frame[word].to_numpy()[found].tolist()
+    return [told(what, places, len(frame), word)] if places else []
 
 
 def text_notes(source: str, frame: pd.DataFrame) -> list[str]:

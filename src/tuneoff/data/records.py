@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.data.columns import LISTED, Columns, Faults, Raw, check_header
+from tuneoff.data.columns import KEPT, LISTED, Columns, Faults, Raw, check_header
 from tuneoff.data.files import Cap, open_bytes, open_text, unpacked_cap
+from tuneoff.data.notes import told
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +29,8 @@ def read_jsonl(path: Path, columns: Columns, faults: Faults) -> Raw:
     for line, record in _objects(path, faults):
         seen.update(dict.fromkeys(record))
         for role, name in wanted.items():
-            if name not in record and len(absent) <= LISTED:
+            optional = role.startswith(KEPT)
+            if name not in record and not optional and len(absent) <= LISTED:
                 absent.append((line, name))
             values[role].append(record.get(name, ""))
         lines.append(line)
@@ -44,6 +46,11 @@ def read_jsonl(path: Path, columns: Columns, faults: Faults) -> Raw:
             )
     known = not any(name not in seen for name in wanted.values())
     return Raw(values, lines) if known and not absent else Raw()
+
+
+def read_keys(path: Path) -> list[str]:
+    """Return the keys of the first object of a JSONL file; none if it cannot be read."""
+    return list(next((record for _, record in _objects(path, Faults(str(path)))), {}))
 
 
 def _objects(path: Path, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -115,7 +122,76 @@ def read_parquet(path: Path, columns: Columns, faults: Faults) -> Raw:
             raise
         faults.add(f"not a valid Parquet file: {(str(error).splitlines() or ['?'])[0][:200]}")
         return Raw()
-    return read_arrow(table, columns, faults)
+    raw = read_arrow(table, columns, faults)
+    name_classes(raw, columns, _class_names(file.schema_arrow), faults)
+    return raw
+
+
+def read_names(path: Path) -> list[str]:
+    """Return the names of the columns of a Parquet file; none if it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with open_bytes(path) as stream:
+            packed = path.suffix.lower() == ".gz"
+            names: list[str] = pq.read_schema(
+                pa.BufferReader(stream.read()) if packed else path
+            ).names
+            return names
+    except (pa.ArrowException, OSError):  # `read_parquet` says why
+        return []
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Return the class names of the columns that `datasets` wrote as numbers, by column."""
+    try:
+        written = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = written.get("info", {}).get("features", {})
+        return {
+            name: [str(one) for one in feature["names"]]
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return {}  # metadata that `datasets` did not write says nothing about the labels
+
+
+def name_classes(
+    raw: Raw, columns: Columns, classes: Mapping[str, list[str]], faults: Faults
+) -> None:
+    """Turn class numbers into names, in place; drop the rows of class -1, and note it.
+
+    `classes`: by column, the names of the classes in the order of their numbers.
+    """
+    named = {role: classes[name] for role, name in columns.wanted().items() if name in classes}
+    named = {role: names for role, names in named.items() if role in raw.values}
+    for role, names in named.items():
+        values = raw.values[role]
+        if beyond := [i for i, v in enumerate(values) if not _is_class(v, len(names))]:
+            faults.add(
+                f"{values[beyond[0]]!r} is no number of the {len(names)} classes that the file"
+                f" names ({len(beyond)} rows in all)",
+                row=raw.lines[beyond[0]],
+                column=columns.wanted()[role],
+                mend="Write the class names into the column as strings.",
+            )
+            return
+        raw.values[role] = [names[i] if i is not None and i >= 0 else None for i in values]
+    if "label" not in named:
+        return
+    kept = [i for i, label in enumerate(raw.values["label"]) if label is not None]
+    dropped = [raw.lines[i] for i, label in enumerate(raw.values["label"]) if label is None]
+    if not dropped:
+        return
+    for role, values in raw.values.items():
+        raw.values[role] = [values[i] for i in kept]
+    raw.lines, raw.rows = [raw.lines[i] for i in kept], kept
+    raw.notes.append(told("rows without a label (class -1), left out", dropped, word=raw.word))
+
+
+def _is_class(value: object, count: int) -> bool:
+    return value is None or (isinstance(value, int) and -1 <= value < count)
 
 
 def _plain_types(schema: pa.Schema, columns: Columns, faults: Faults) -> bool:
@@ -168,7 +244,8 @@ def read_arrow(table: pa.Table, columns: Columns, faults: Faults) -> Raw:
     """The columns of an Arrow table; a text column of another type is one fault, not one a row."""
     import pyarrow as pa
 
-    raw = Raw(lines=range(1, table.num_rows + 1))
+    faults.lined = False
+    raw = Raw(lines=range(table.num_rows), lined=False)
     for role, name in columns.wanted().items():
         column = table.column(name)
         if pa.types.is_dictionary(column.type):
@@ -182,6 +259,8 @@ def read_arrow(table: pa.Table, columns: Columns, faults: Faults) -> Raw:
                 column=name,
                 mend="Name a column of strings, or convert it.",
             )
+        if pa.types.is_float16(kind) or pa.types.is_float32(kind):
+            raw.exact[role] = 2**11 if pa.types.is_float16(kind) else 2**24
         try:
             raw.values[role] = column.to_pylist()
         except UnicodeDecodeError:
@@ -195,7 +274,7 @@ def _add_bad_bytes(column: pa.ChunkedArray, name: str, faults: Faults) -> None:
     """Note the strings of a column that are not UTF-8."""
     import pyarrow as pa
 
-    for row, value in enumerate(column.cast(pa.large_binary()).to_pylist(), 1):
+    for row, value in enumerate(column.cast(pa.large_binary()).to_pylist()):
         try:
             (value or b"").decode()
         except UnicodeDecodeError as error:

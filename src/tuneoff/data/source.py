@@ -9,14 +9,24 @@ from typing import Literal
 
 import pandas as pd
 
-from tuneoff.data.columns import Columns, Faults, Raw, assemble
-from tuneoff.data.delimited import read_delimited
+from tuneoff.data.columns import Columns, Faults, Raw
+from tuneoff.data.delimited import DELIMITERS, read_delimited, read_first
 from tuneoff.data.files import TooLarge, add_decode_fault, check_start, find_file, has_mark
-from tuneoff.data.hub import PREFIX, read_hub
+from tuneoff.data.hub import PREFIX, hub_names, read_hub
 from tuneoff.data.notes import blank_rows, text_notes, told_of
-from tuneoff.data.records import read_jsonl, read_parquet
+from tuneoff.data.records import read_jsonl, read_keys, read_names, read_parquet
+from tuneoff.data.values import assemble
 
-Role = Literal["train", "validation", "test"]
+Role = Literal["train", "validation", "test", "new"]
+"""What the rows are for; `new`: they have no labels and are predicted."""
+
+OUTCOMES: dict[Role, str] = {
+    "train": "left out",
+    "validation": "kept and scored",
+    "test": "kept and scored",
+    "new": "labelled all the same",
+}
+"""What becomes of a row without any text."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +36,8 @@ class Table:
     source: str
     frame: pd.DataFrame
     """`text`, `text_pair` (if asked for), `label` (str; if asked for), `weight` (float32),
-    `group` (str, "" for none; if asked for), `row` (0-based row of the source) and `line` (the
-    line of the file where the row starts, the header being 1; where there are no lines, row + 1).
+    `group` (str, "" for none; if asked for), a column `KEPT + name` for each one carried along,
+    `row` (0-based row of the source) and, of text files, `line` (where the row starts, from 1).
     """
     warnings: list[str] = field(default_factory=list)
 
@@ -40,19 +50,51 @@ def read_table(source: str, columns: Columns, role: Role = "train") -> Table:
     with all faults of the file, each with its row and column.
     """
     faults = Faults(source)
-    reader = read_hub if source.startswith(PREFIX) else _read_file
-    raw = reader(source, columns, role, faults)
-    frame = assemble(raw, columns, faults) if raw.values else pd.DataFrame()
+    raw = read_raw(source, columns, role, faults)
+    frame = pd.DataFrame()
+    if raw.values:
+        frame = assemble(raw, columns, faults, missing_texts=role == "new")
     faults.raise_any()
     warnings = [f"{source}: {note}" for note in raw.notes] + text_notes(source, frame)
-    blank, outcome = blank_rows(frame), "left out" if role == "train" else "kept and scored"
-    warnings += told_of(f"{source}: rows without any text, {outcome}", frame, blank)
+    blank = blank_rows(frame)
+    warnings += told_of(f"{source}: rows without any text, {OUTCOMES[role]}", frame, blank)
     if role == "train":
         frame = frame[~blank].reset_index(drop=True)
     if frame.empty:
-        faults.add("no row is left that has a text and a label")
+        what = "a text" if columns.label is None else "a text and a label"
+        faults.add(f"no row is left that has {what}")
         faults.raise_any()
     return Table(source, frame, warnings)
+
+
+def read_raw(source: str, columns: Columns, role: Role, faults: Faults) -> Raw:
+    """Return the columns as they stand in the source; what is wrong with its form is a fault."""
+    reader = read_hub if source.startswith(PREFIX) else _read_file
+    return reader(source, columns, role, faults)
+
+
+def is_delimited(source: str) -> bool:
+    """Whether `source` is a CSV or TSV file, which may lack a header; `BadInput` if it is none."""
+    return not source.startswith(PREFIX) and find_file(source)[1] in DELIMITERS
+
+
+def names_of(source: str, role: Role) -> list[str]:
+    """Return the first row of a CSV or TSV file, or the names of the columns of another source.
+
+    Of a JSONL file, those of its first object. Empty where the source cannot be read.
+    """
+    if source.startswith(PREFIX):
+        return hub_names(source, role)
+    path, kind = find_file(source)
+    faults = Faults(source)
+    try:
+        if not check_start(path, faults, text=kind != "parquet"):
+            return []
+        if kind == "parquet":
+            return read_names(path)
+        return read_keys(path) if kind == "jsonl" else read_first(path, DELIMITERS[kind])
+    except (UnicodeDecodeError, TooLarge, gzip.BadGzipFile, EOFError, zlib.error, OSError):
+        return []  # `read_raw` says why
 
 
 def _read_file(source: str, columns: Columns, role: Role, faults: Faults) -> Raw:
@@ -66,7 +108,7 @@ def _read_file(source: str, columns: Columns, role: Role, faults: Faults) -> Raw
         if kind == "jsonl":
             raw = read_jsonl(path, columns, faults)
         else:
-            raw = read_delimited(path, "\t" if kind == "tsv" else ",", columns, faults)
+            raw = read_delimited(path, DELIMITERS[kind], columns, faults)
         if has_mark(path):
             raw.notes.append("starts with a byte order mark, which is passed over")
     except UnicodeDecodeError:

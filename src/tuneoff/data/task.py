@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tuneoff.data.check import shared_counts, single_label, split_warnings
+from tuneoff.data.choose import choose_columns
 from tuneoff.data.columns import Columns
 from tuneoff.data.explore import lengths_by_label, split_record
 from tuneoff.data.fingerprint import rows_fingerprint, task_key
@@ -126,6 +127,7 @@ def prepare(
         "model": model,
         "model_fingerprint": model_fingerprint,
         "model_type": model_type,
+        "columns": found.columns,
     }
     if not _is_whole(folder / key):
         tokenizer = load_tokenizer(path)
@@ -211,10 +213,11 @@ def check_file(data: DataSpec, *, model_path: str | Path, max_length: int) -> Fi
 
 def read_alone(data: DataSpec) -> Table:
     """The rows of `data.train` as they are, without a role; `BadInput` as from `prepare`."""
-    table = read_table(data.train, Columns.of(data), "test")
-    if faults := single_label(data, table):
+    columns, notes = choose_columns(data.train, Columns.of(data))
+    table = read_table(data.train, columns, "test")
+    if faults := single_label(replace(data, label=columns.label), table):
         raise BadInput(faults)
-    return table
+    return replace(table, warnings=[*notes, *table.warnings])
 
 
 def open_task(path: str | Path, roles: Sequence[str] = ROLES) -> Task:

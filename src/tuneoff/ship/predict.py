@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tuneoff.model.hostile import check_saved
 from tuneoff.model.load import load_trained
 from tuneoff.model.precision import DTYPES, choose_device, choose_precision
 from tuneoff.record import Status
+from tuneoff.ship.texts import as_texts
 from tuneoff.store import RunFolder
 from tuneoff.train import classical
 from tuneoff.train.predict import predict
@@ -59,16 +60,25 @@ class Predictor:
 
     def predict(
         self,
-        texts: Sequence[str],
-        pairs: Sequence[str] | None = None,
+        texts: str | Iterable[str],
+        pairs: str | Iterable[str] | None = None,
         progress: Progress = lambda done, rows: None,
     ) -> pd.DataFrame:
-        """Columns `prediction` and `probability_<label>` for each label, a row per text."""
-        if pairs is not None and len(pairs) != len(texts):
-            raise BadInput(f"{len(texts)} texts and {len(pairs)} second texts do not pair up.")
-        probabilities = self._probabilities(
-            list(texts), None if pairs is None else list(pairs), progress
-        )
+        """Return columns `prediction` and `probability_<label>` for each label, a row per text.
+
+        Args:
+            texts: Texts, or a single one.
+            pairs: The second texts of a run that was trained on pairs, as many.
+            progress: Called with the rows done and all rows.
+
+        Raises:
+            BadInput: A text is missing or not a string, or texts and pairs differ in number.
+        """
+        given = as_texts(texts)
+        seconds = None if pairs is None else as_texts(pairs, "second text")
+        if seconds is not None and len(seconds) != len(given):
+            raise BadInput(f"{len(given)} texts and {len(seconds)} second texts do not pair up.")
+        probabilities = self._probabilities(given, seconds, progress)
         labels = np.array(self.labels, dtype=object)
         columns: dict[str, Any] = {"prediction": labels[probabilities.argmax(1)]}
         columns |= {f"probability_{x}": probabilities[:, i] for i, x in enumerate(self.labels)}

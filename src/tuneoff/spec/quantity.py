@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuneoff.errors import BadInput, Fault
+from tuneoff.label_names import label_name
 from tuneoff.spec.study import LIMITS
 
 _UNITS: dict[str, dict[str, float]] = {
@@ -37,7 +38,9 @@ def read_limits(value: Any, file: str | None) -> dict[str, Any]:
     return {
         "limits": {key: limit for key, limit in found.items() if limit is not None},
         # labels that YAML read as numbers are names
-        "min_recall": {str(label): recall for label, recall in recalls.items()},
+        "min_recall": {
+            label_name(label) or str(label): recall for label, recall in recalls.items()
+        },
     }
 
 

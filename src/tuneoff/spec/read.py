@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff.errors import BadInput, Fault, FaultList, nearest
+from tuneoff.label_names import label_name
 from tuneoff.spec.quantity import read_limits
 from tuneoff.spec.ranges import study_faults, train_faults
 from tuneoff.spec.study import LIMITS, METHOD_TRAIN_KEYS, DataSpec, StudySpec, TrainSpec
@@ -41,10 +42,10 @@ def read_study(path: str | Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
-        row = mark.line + 1 if mark else None
+        line = mark.line + 1 if mark else None
         problem = getattr(error, "problem", None) or str(error)
         mend = _not_a_study(path)
-        fault = Fault(f"not valid YAML: {problem}", file=str(path), row=row, mend=mend)
+        fault = Fault(f"not valid YAML: {problem}", file=str(path), line=line, mend=mend)
         raise BadInput(fault) from None
     if not isinstance(content, dict):
         fault = Fault("a study file is a mapping of keys to values", file=str(path))
@@ -207,7 +208,23 @@ def _train_values(train: Any) -> Any:
     weights = train.get("class_weights")
     if not isinstance(weights, Mapping):
         return train
-    return {**train, "class_weights": {str(label): w for label, w in weights.items()}}
+    named = {label_name(label) or str(label): weight for label, weight in weights.items()}
+    return {**train, "class_weights": named}
+
+
+_COLUMNS = ("text", "text_pair", "label", "weight", "group")
+
+
+def _with_named_columns(data: Any) -> Any:
+    """Numbers that name columns, as in a file without a header, become strings."""
+    if not isinstance(data, Mapping):
+        return data
+    numbers = {
+        key: str(data[key])
+        for key in _COLUMNS
+        if isinstance(data.get(key), int) and not isinstance(data[key], bool)
+    }
+    return {**data, **numbers}
 
 
 def _seeds(value: Any, file: str | None) -> list[int]:
@@ -227,6 +244,7 @@ def _seeds(value: Any, file: str | None) -> list[int]:
 
 
 _READ: dict[str, Callable[[Any, str | None], dict[str, Any]]] = {
+    "data": lambda value, file: {"data": _with_named_columns(value)},
     "seeds": lambda value, file: {"seeds": _seeds(value, file)},
     "train": lambda value, file: {"train": _train_values(value)},
     "limits": read_limits,

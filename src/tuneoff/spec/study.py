@@ -37,13 +37,18 @@ class DataSpec:
     """A file, or the fraction of the training file that is held out for the test."""
     validation: str | float = 0.1
     """A file, or the fraction of the training rows that picks the checkpoint."""
-    text: str = "text"
+    text: str | None = None
+    """None: `text`, or else the only column that can be the text."""
     text_pair: str | None = None
-    label: str = "label"
+    label: str | None = None
+    """None: `label`, or else the only column that can be the label."""
     weight: str | None = None
     """Column with a weight per row: of its loss in training, of its score in evaluation."""
     group: str | None = None
     """Column whose values never stand on both sides of a split."""
+    header: bool | None = None
+    """Whether CSV and TSV files start with the names of their columns; without, columns are
+    numbered from 1. None: each file is looked at."""
     max_train: int | None = None
     max_test: int | None = None
     split_seed: int = 0

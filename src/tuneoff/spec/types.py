@@ -41,11 +41,19 @@ def validated(
             else:
                 values[key] = e["input"]
                 wanted.setdefault(key, []).append(_wanted(e["type"], e["msg"], e.get("ctx")))
-        faults += [
-            Fault(f"{key} should be {' or '.join(dict.fromkeys(kinds))}, not {values[key]!r}", file)
-            for key, kinds in wanted.items()
-        ]
+        for key, kinds in wanted.items():
+            expected, shown = " or ".join(dict.fromkeys(kinds)), _shown(values[key])
+            faults.append(Fault(f"{key} should be {expected}, not {shown}", file))
         raise BadInput(faults) from None
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: a short one as it is, of others the beginning or the type alone."""
+    if value is None or isinstance(value, str | bool | int | float):
+        shown = repr(value)
+        return shown if len(shown) <= 80 else f"{shown[:80]}…"
+    shown = repr(value) if isinstance(value, list | tuple | dict) and len(value) < 10 else ""
+    return shown if 0 < len(shown) <= 80 else f"a {type(value).__name__}"
 
 
 @cache

@@ -20,6 +20,7 @@ from tuneoff.study import (
     prepare,
     run_one,
     run_study,
+    with_columns,
 )
 from tuneoff.tune.propose import floors, propose
 from tuneoff.tune.space import Settings, space_of, start_of, tuning_faults, with_settings
@@ -82,7 +83,8 @@ def tune_study(
         ]
         in_parallel(going_on, launcher)
         tuned = Tuned(study.tune, study.metric, [search.found for search in searches])
-        settled = replace(study, methods=tuned.methods, tune=None)
+        named = with_columns(study, prepared)
+        settled = replace(named, methods=tuned.methods, tune=None)
         folder.write_tuned(settled, tuned.to_plain())
     return tuned
 

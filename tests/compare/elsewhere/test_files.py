@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tuneoff.compare.elsewhere import parse_sources
+from tuneoff.compare.elsewhere.answers import read_answers
 from tuneoff.compare.elsewhere.files import read_columns
 from tuneoff.errors import BadInput
 
@@ -15,12 +16,12 @@ from tuneoff.errors import BadInput
     [
         ("x.csv", b"", "the file holds no rows"),
         ("x.csv", b"row,label\n", "the file holds no rows"),
-        ("x.csv", b"row,label\n1,a\n2,a,b\n", "row 3: fields in the row: 3, in the header: 2"),
-        ("x.csv", b"row,row\n1,2\n", "row 1, column 'row': the column stands twice"),
-        ("x.csv", b'row,label\n1,"a\n', "row 2: unexpected end of data"),
+        ("x.csv", b"row,label\n1,a\n2,a,b\n", "line 3: fields in the row: 3, in the header: 2"),
+        ("x.csv", b"row,row\n1,2\n", "line 1, column 'row': the column stands twice"),
+        ("x.csv", b'row,label\n1,"a\n', "line 2: unexpected end of data"),
         ("x.csv", b"row,label\n1,caf\xe9\n", "not UTF-8 (byte 0xe9)"),
-        ("x.jsonl", b'{"row": 1}\n\n{"row": 2\n', "row 3: not a JSON object"),
-        ("x.jsonl", b"[1, 2]\n", "row 1: not a JSON object"),
+        ("x.jsonl", b'{"row": 1}\n\n{"row": 2\n', "line 3: not a JSON object"),
+        ("x.jsonl", b"[1, 2]\n", "line 1: not a JSON object"),
         ("x.jsonl", b"\n", "the file holds no rows"),
         ("x.parquet", b"PAR1 and nothing else", "not a valid Parquet file"),
         ("x.xlsx", b"PK", "files that end in '.xlsx'"),
@@ -54,3 +55,16 @@ def test_an_option_is_a_name_and_a_file() -> None:
     for option in ("x.csv", "=x.csv", "name="):
         with pytest.raises(BadInput, match="Write NAME=FILE"):
             parse_sources([option])
+
+
+def test_labels_are_spelled_like_those_of_the_data(tmp_path: Path) -> None:
+    for kind in ("probability_", ""):
+        file = tmp_path / "x.csv"
+        file.write_text(f"row,label,{kind}True,{kind}False\n0,True,0.9,0.1\n1,False,0.2,0.8\n")
+        for labels, expected in (
+            (["false", "true"], ["true", "false"]),
+            (["False", "True"], ["True", "False"]),  # of a study of an earlier version
+        ):
+            answers = read_answers(read_columns(file), labels)
+            assert answers.labels == expected
+            assert sorted(answers.probable) == labels

@@ -112,24 +112,24 @@ def test_a_row_that_differs_from_the_task_is_named(files: Any, refused: Any) -> 
     rows = files.rows()
     rows[3]["label"] = "neg"
     text = refused(files.write("x.csv", rows), truth=files.truth())
-    assert "x.csv, row 5, column 'label': the label is 'neg' here and 'pos' in the task" in text
+    assert "x.csv, line 5, column 'label': the label is 'neg' here and 'pos' in the task" in text
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda rows: rows.pop(2), "1 test rows have no prediction: 4"),
-        (lambda rows: rows[0].update(row=1), "row 2, column 'row': 1 is no test row of the task"),
-        (lambda rows: rows[1].update(row=0), "row 3, column 'row': '0' stands in row 2 already"),
+        (lambda rows: rows[0].update(row=1), "line 2, column 'row': 1 is no test row of the task"),
+        (lambda rows: rows[1].update(row=0), "line 3, column 'row': '0' stands in line 2 already"),
         (lambda rows: rows[1].update(prediction="poss"),
-         "row 3, column 'prediction': 'poss' is no label of the task\n  Did you mean 'pos'?"),
-        (lambda rows: rows[4].update(prediction=""), "row 6, column 'prediction'"),
+         "line 3, column 'prediction': 'poss' is no label of the task\n  Did you mean 'pos'?"),
+        (lambda rows: rows[4].update(prediction=""), "line 6, column 'prediction'"),
         (lambda rows: rows[0].update(probability_pos=""),
-         "row 2, column 'probability_pos': '' is no finite number"),
+         "line 2, column 'probability_pos': '' is no finite number"),
         (lambda rows: rows[0].update(probability_pos="inf"), "'inf' is no finite number"),
         (lambda rows: rows[0].update(probability_pos=3.5), "Name the columns logit_LABEL"),
         (lambda rows: rows[5].update(probability_pos=0.1),
-         "row 7: the probabilities add up to 0.850, not to 1"),
+         "line 7: the probabilities add up to 0.850, not to 1"),
     ],
 )  # fmt: skip
 def test_faults_name_file_row_and_column(files: Any, refused: Any, change: Any, said: str) -> None:

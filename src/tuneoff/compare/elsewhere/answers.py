@@ -12,6 +12,7 @@ import numpy as np
 
 from tuneoff.compare.elsewhere.files import Columns
 from tuneoff.errors import BadInput, Fault, nearest
+from tuneoff.label_names import label_name
 
 LISTED = 10
 """Faults of one file that are listed one by one."""
@@ -102,8 +103,8 @@ def read_answers(columns: Columns, labels: Sequence[str] = ()) -> Answers:
         columns,
         _ids(columns, row_name, faults),
         _splits(columns, faults),
-        _names(columns, "label", faults),
-        _names(columns, "prediction", faults),
+        _names(columns, "label", labels, faults),
+        _names(columns, "prediction", labels, faults),
         _probabilities(columns, kind, by_label, faults) if by_label else {},
         {name: [str(v or "") for v in columns.values[name]] for name in TEXTS if name in names},
     )
@@ -123,11 +124,13 @@ def _probability_columns(
         faults.add("there are both probabilities and logits", mend="Remove one of the two.")
     if kinds:
         kind = kinds[0]
-        return kind, {x.removeprefix(kind): x for x in names if x.startswith(kind)}
+        named = [name for name in names if name.startswith(kind)]
+        return kind, {_label(name.removeprefix(kind), labels): name for name in named}
     others = [name for name in names if name not in _RESERVED]
-    here = [label for label in labels if label in others]
+    columns = {_label(name, labels): name for name in others}
+    here = [label for label in labels if label in columns]
     if len(labels) > 1 and len(here) == len(labels):
-        return _KINDS[0], {label: label for label in labels}
+        return _KINDS[0], {label: columns[label] for label in labels}
     if len(here) > 1:
         lacking = next(label for label in labels if label not in here)
         mend = "Give one for each label of the task."
@@ -163,7 +166,7 @@ def _ids(columns: Columns, name: str, faults: Faults) -> list[int | str]:
             faults.add("the row has no number or name", row=line, column=name)
         elif (value, part) in seen:
             faults.add(
-                f"{value!r} stands in row {seen[value, part]} already",
+                f"{value!r} stands in line {seen[value, part]} already",
                 row=line,
                 column=name,
                 mend="Give each row of the test one line.",
@@ -202,12 +205,12 @@ def _splits(columns: Columns, faults: Faults) -> list[str]:
     return [str(value) for value in columns.values["split"]]
 
 
-def _names(columns: Columns, name: str, faults: Faults) -> list[str] | None:
+def _names(columns: Columns, name: str, labels: Sequence[str], faults: Faults) -> list[str] | None:
     if name not in columns.values:
         return None
     names = []
     for value, line in zip(columns.values[name], columns.lines, strict=True):
-        label = _label(value)
+        label = _label(value, labels)
         if not label:
             faults.add(f"the {name} is missing or no name", row=line, column=name)
         names.append(label)
@@ -220,13 +223,9 @@ def labels_in(files: Sequence[Columns]) -> list[str]:
     return sorted(found - {""})
 
 
-def _label(value: Any) -> str:
-    """A label as the data read it: `1.0` is `1`, `True` is `true`."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return "" if math.isnan(value) else str(int(value)) if value.is_integer() else str(value)
-    return value if isinstance(value, str) else str(value) if isinstance(value, int) else ""
+def _label(value: Any, labels: Sequence[str] = ()) -> str:
+    """Return a label in the spelling of the data, or as it is where the task has it like that."""
+    return value if value in labels else label_name(value) or ""
 
 
 def _probabilities(

@@ -83,13 +83,13 @@ def _delimited(path: Path, delimiter: str) -> Columns:
                 if fields and len(fields) != len(header):
                     message = f"fields in the row: {len(fields)}, in the header: {len(header)}"
                     mend = "Put quotes around a text that holds the separator."
-                    raise BadInput(Fault(message, file=str(path), row=start, mend=mend))
+                    raise BadInput(Fault(message, file=str(path), line=start, mend=mend))
                 if fields:
                     rows.append(fields)
                     lines.append(start)
                 start = reader.line_num + 1
         except csv.Error as error:
-            raise BadInput(Fault(str(error), file=str(path), row=reader.line_num)) from None
+            raise BadInput(Fault(str(error), file=str(path), line=reader.line_num)) from None
     columns = map(list, zip(*rows, strict=True)) if rows else ([] for _ in header)
     return Columns(str(path), dict(zip(header, columns, strict=True)), lines)
 
@@ -98,7 +98,7 @@ def _check_header(header: list[str], file: str) -> None:
     twice = next((name for name in header if header.count(name) > 1), None)
     if twice is not None:
         raise BadInput(
-            Fault("the column stands twice", file=file, row=1, column=twice, mend="Remove one.")
+            Fault("the column stands twice", file=file, line=1, column=twice, mend="Remove one.")
         )
 
 
@@ -123,7 +123,7 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 record = None
             if not isinstance(record, dict):
                 mend = "Each line holds one whole JSON object."
-                raise BadInput(Fault("not a JSON object", file=str(path), row=line, mend=mend))
+                raise BadInput(Fault("not a JSON object", file=str(path), line=line, mend=mend))
             yield line, record
 
 
