@@ -24,7 +24,7 @@ def card() -> Iterator[Card]:
             return active.enter_context(CudaStandIn(capability, **options))
 
         AcceleratorState._reset_state(reset_partial_state=True)
-        attention._is_ampere.cache_clear()
+        attention.has_flash_attention.cache_clear()
         yield insert
     AcceleratorState._reset_state(reset_partial_state=True)
-    attention._is_ampere.cache_clear()
+    attention.has_flash_attention.cache_clear()

@@ -313,9 +313,7 @@ class _Kernels(TorchDispatchMode):
         if here:
             self._check(packet, here, tensors)
             self._count(func, packet, args, kwargs)
-        result = _large_product(func, args) if packet in _PRODUCTS else NotImplemented
-        if result is NotImplemented:
-            result = func(*args, **kwargs)
+        result = func(*args, **kwargs)
         self._mark(result, here, tensors)
         return result
 
@@ -435,18 +433,6 @@ _FREE = {
     aten._local_scalar_dense,
 }
 """Operations that launch nothing; a scalar is read by a copy."""
-
-_PRODUCTS = {aten.mm, aten.matmul}
-_LARGEST_PRODUCT = 4096**3
-
-
-def _large_product(func: Any, args: tuple[Any, ...]) -> Any:
-    """NaN in place of a product that takes a CPU minutes: only its time is asked for."""
-    a, b = args
-    if a.shape[0] * a.shape[1] * b.shape[1] < _LARGEST_PRODUCT:
-        return NotImplemented
-    return torch.full((), torch.nan, dtype=a.dtype).expand(a.shape[0], b.shape[1])
-
 
 class Event:
     """`torch.cuda.Event`, by the host's clock."""
