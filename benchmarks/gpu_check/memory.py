@@ -9,7 +9,7 @@ from check import Check
 from engine import Material, prepared, run_method
 from models import middle_model, toy_file
 
-from tuneoff.measure.memory import release_memory
+from tuneoff.model.out_of_memory import release_memory
 
 SETTINGS: dict[str, Any] = {"epochs": 1, "batch_size": 64, "precision": "bf16", "device": "cuda"}
 

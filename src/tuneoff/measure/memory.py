@@ -1,19 +1,18 @@
 """Peak memory: of the allocator on a GPU, of the resident set on a CPU.
 
-On a CPU the peak is the growth over the level before the model was loaded. Linux keeps the peak
+The peak is the growth over the level before the model was loaded. On a CPU, Linux keeps the peak
 itself and lets it be reset (`/proc/self/clear_refs`); elsewhere a thread samples the resident set.
 """
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import sys
 import threading
 from pathlib import Path
 
 import psutil
 import torch
+
+from tuneoff.model.out_of_memory import release_memory
 
 _SAMPLE_SECONDS = 0.01
 
@@ -26,7 +25,11 @@ class PeakMemory:
         self._process = psutil.Process()
         self._sampler: _Sampler | None = None
         release_memory()
-        self._level = self._process.memory_info().rss
+        self._level = (
+            torch.cuda.memory_allocated(device)
+            if device.type == "cuda"
+            else self._process.memory_info().rss
+        )
         self.reset()
 
     def reset(self) -> None:
@@ -43,8 +46,9 @@ class PeakMemory:
     def peak(self) -> int:
         """Most bytes since the last reset: allocated ones on a GPU, resident ones elsewhere."""
         if self._device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self._device)
-        peak = self._sampler.peak if self._sampler is not None else _resident_peak()
+            peak = torch.cuda.max_memory_allocated(self._device)
+        else:
+            peak = self._sampler.peak if self._sampler is not None else _resident_peak()
         return max(0, peak - self._level)
 
     def reserved(self) -> int | None:
@@ -81,29 +85,6 @@ def _resident_peak() -> int:
     status = Path("/proc/self/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
-
-
-def is_out_of_memory(problem: BaseException) -> bool:
-    """Whether `problem` says that memory ran out, on a GPU or beside it."""
-    if isinstance(problem, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(problem).lower()
-    return isinstance(problem, RuntimeError) and any(sign in text for sign in _OUT_OF_MEMORY)
-
-
-# What PyTorch's CPU allocator and CUDA's libraries say.
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "cannot allocate memory")
-
-
-def release_memory() -> None:
-    """Hand freed memory back, so that what a phase needs is not hidden by what came before it."""
-    gc.collect()
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
-        if trim is not None:
-            trim(0)
 
 
 def weight_bytes(model: torch.nn.Module) -> int:

@@ -14,10 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tuneoff.data.batches import batch
+from tuneoff.data.batches import batch, inference_tokens
 from tuneoff.data.task import Split
 from tuneoff.model.kv_cache import pass_prefix
 from tuneoff.model.load import REBUILT, Trainee, counted_parameters, load_trained, quantization
+from tuneoff.model.out_of_memory import PassSize
 from tuneoff.model.packed import Classifier, has_virtual_tokens, unwrapped
 from tuneoff.model.padding import TOLERANCE, padded_inputs
 from tuneoff.record import Difference
@@ -80,8 +81,12 @@ def sample_rows(split: Split) -> npt.NDArray[np.int64]:
 def sample_logits(classifier: Classifier, split: Split, device: torch.device) -> Tensor:
     """(rows, labels) of the sample, by the model in memory; on the CPU."""
     classifier.eval()
-    logits: Tensor = classifier(batch(split, sample_rows(split)).to(device))
-    return logits.cpu()
+    passes = PassSize(inference_tokens(device)).over(
+        split.tokens.lengths,
+        sample_rows(split),
+        lambda rows: classifier(batch(split, rows).to(device)).cpu(),
+    )
+    return torch.cat(list(passes))
 
 
 @torch.no_grad()
@@ -90,7 +95,7 @@ def alone_and_mixed(
 ) -> Difference:
     """How far a text's logits alone are from those that it has among texts of other lengths.
 
-    `logits` are those of the sample, which is one batch; a few of its rows are computed again.
+    `logits` are those of the sample, mixed as it was; a few of its rows are computed again.
     """
     rows = batch(split, sample_rows(split)).rows  # in the order of the logits
     places = np.linspace(0, len(rows) - 1, min(ALONE, len(rows))).astype(np.int64)

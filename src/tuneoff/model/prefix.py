@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tuneoff.data.batches import batch, by_tokens, inference_tokens
+from tuneoff.data.batches import batch, inference_tokens
 from tuneoff.data.states import StateStore, StateWriter
 from tuneoff.data.task import Split, Task
 from tuneoff.model.load import Trainee
+from tuneoff.model.out_of_memory import PassSize, Rows
 from tuneoff.model.packed import Classifier, unwrapped
 
 SHARE_OF_FREE_DISK = 0.25
@@ -60,22 +60,28 @@ def frozen_layers(trainee: Trainee) -> int:
 
 
 def store_prefix(
-    trainee: Trainee, task: Task, identity: str, device: torch.device, layers: int
+    trainee: Trainee,
+    task: Task,
+    identity: str,
+    device: torch.device,
+    layers: int,
+    size: PassSize | None = None,
 ) -> tuple[Task, Prefix | None]:
     """`task` with the states that the lowest `layers` layers give, read or computed and stored.
 
     `identity` names all that the states depend on beside the task: weights, types, quantisation.
+    `size` is halved where memory runs out; None: it starts at the device's usual one.
     Splits are taken in their order, the training rows first, as far as the disk allows; without the
     training rows there is nothing to gain, and the task comes back as it was, with None.
     """
+    size = size or PassSize(inference_tokens(device))
     depth = len(trainee.classifier.architecture.layers)
     folder = task.splits["train"].path.parent / "states"
     digest = hashlib.sha256(f"{identity} {layers}".encode()).hexdigest()[:12]
     stores: dict[str, StateStore] = {}
     for name in task.splits:
-        store = _stored(
-            trainee, task.splits[name], folder / f"{name}-{digest}", device, layers, layers == depth
-        )
+        split, file = task.splits[name], folder / f"{name}-{digest}"
+        store = _stored(trainee, split, file, device, layers, size, layers == depth)
         if store is None:
             break
         stores[name] = store
@@ -88,7 +94,13 @@ def store_prefix(
 
 
 def _stored(
-    trainee: Trainee, split: Split, file: Path, device: torch.device, layers: int, pooled: bool
+    trainee: Trainee,
+    split: Split,
+    file: Path,
+    device: torch.device,
+    layers: int,
+    size: PassSize,
+    pooled: bool,
 ) -> StateStore | None:
     classifier = trainee.classifier
     width = classifier.architecture.hidden_size
@@ -105,7 +117,7 @@ def _stored(
     writer = StateWriter(file, offsets, dtype, width)
     start = time.perf_counter()
     try:
-        for rows, states in _states(classifier, split, device, layers):
+        for rows, states in _states(classifier, split, device, layers, size):
             writer.write(rows, states)
     except BaseException:
         writer.give_up()
@@ -119,10 +131,14 @@ def _is_body(classifier: Classifier, name: str, parameter: Tensor) -> bool:
 
 
 @torch.inference_mode()
-def _states(classifier: Classifier, split: Split, device: torch.device, layers: int) -> Any:
+def _states(
+    classifier: Classifier, split: Split, device: torch.device, layers: int, size: PassSize
+) -> Any:
     """Rows, and their states on the CPU, piece by piece."""
     classifier.eval()
-    every: npt.NDArray[np.int64] = np.arange(len(split))
-    for piece in by_tokens(split.tokens.lengths, every, inference_tokens(device)):
+
+    def states(piece: Rows) -> tuple[Rows, Tensor]:
         inputs = batch(split, piece)
-        yield inputs.rows, classifier.states_below(inputs.to(device), layers).cpu()
+        return inputs.rows, classifier.states_below(inputs.to(device), layers).cpu()
+
+    yield from size.over(split.tokens.lengths, np.arange(len(split)), states)

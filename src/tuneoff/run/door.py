@@ -17,10 +17,10 @@ from tuneoff.data.share import with_rows
 from tuneoff.data.task import Task, open_task, tokenize_seconds
 from tuneoff.errors import Diverged, Interrupted, Pruned, TuneoffError
 from tuneoff.measure.environment import environment
-from tuneoff.measure.memory import is_out_of_memory
 from tuneoff.measure.trace import Trace
 from tuneoff.methods import config_to_plain, method, parse_config
 from tuneoff.model.contract import reopened
+from tuneoff.model.out_of_memory import is_out_of_memory
 from tuneoff.model.precision import choose_device, choose_precision, emulation_warning
 from tuneoff.model.source import hidden_size
 from tuneoff.record import (

@@ -23,6 +23,7 @@ from tuneoff.measure.meter import TrainMeter
 from tuneoff.measure.quality import score
 from tuneoff.measure.trace import Trace
 from tuneoff.model.load import Trainee
+from tuneoff.model.out_of_memory import PassSize
 from tuneoff.model.packed import Classifier, unwrapped
 from tuneoff.model.recompute import Recomputation
 from tuneoff.record import Scores
@@ -69,6 +70,7 @@ def train(
     device: torch.device,
     journal: Journal,
     memory: PeakMemory,
+    evaluation: PassSize,
     best: BestCheckpoint,
     checkpoints: Checkpoints,
     floors: Sequence[float] = (),
@@ -83,7 +85,7 @@ def train(
 
     `whole`: the training rows of which those of `task` are a few steps, for a forecast. They are
     taken as they stand, and whatever depends on all rows is as if they were there. `trace` is told
-    when a step is done.
+    when a step is done. `evaluation` is halved where validation runs out of memory.
     """
     classifier, masters, hook = trainee.classifier, trainee.masters, trainee.hook
     rows = task.splits["train"]
@@ -144,7 +146,7 @@ def train(
             optimizer.settle()
         with meter.evaluating():
             current, answers = _validate(
-                classifier, task, device, metric, at.epoch, at.step, journal
+                classifier, task, device, metric, at.epoch, at.step, journal, evaluation
             )
         with meter.saving():
             better = best.offer(at.epoch, getattr(current, metric), masters)
@@ -203,11 +205,12 @@ def _validate(
     epoch: int,
     step: int,
     journal: Journal,
+    size: PassSize,
 ) -> tuple[Scores, Probabilities]:
     """Scores on the validation split after `epoch`, written to the journal, and the answers."""
     journal.phase("validate")
     split = task.splits["validation"]
-    probabilities = predict(classifier, split, device, lambda *_: stop.check())
+    probabilities = predict(classifier, split, device, lambda *_: stop.check(), size)
     if not np.isfinite(probabilities).all():
         raise Diverged(f"the model's answers are no longer finite after epoch {epoch}")
     scores = score(split, probabilities, task.labels)

@@ -8,9 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tuneoff.data.batches import batch, by_tokens, inference_tokens
+from tuneoff.data.batches import batch, inference_tokens
 from tuneoff.data.task import Split
+from tuneoff.model.out_of_memory import PassSize
 from tuneoff.model.packed import Classifier
+
+Rows = npt.NDArray[np.int64]
 
 
 @torch.inference_mode()
@@ -19,19 +22,26 @@ def predict(
     split: Split,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda done, rows: None,
+    size: PassSize | None = None,
 ) -> npt.NDArray[np.float32]:
     """(rows, labels) probabilities in the order of the split's rows.
 
-    `progress` is told the rows done, and all.
+    `progress` is told the rows done, and all. `size` is halved where memory runs out; None: it
+    starts at the device's usual one.
     """
     classifier.eval()
+    size = size or PassSize(inference_tokens(device))
     rows = np.arange(len(split))
-    pieces: list[tuple[npt.NDArray[np.int64], torch.Tensor]] = []
+    pieces: list[tuple[Rows, torch.Tensor]] = []
     done = 0
-    for piece in by_tokens(split.tokens.lengths, rows, inference_tokens(device)):
+
+    def answers(piece: Rows) -> tuple[Rows, torch.Tensor]:
         inputs = batch(split, piece)
-        pieces.append((inputs.rows, classifier(inputs.to(device)).softmax(-1)))
-        done += len(piece)
+        return inputs.rows, classifier(inputs.to(device)).softmax(-1)
+
+    for order, probabilities in size.over(split.tokens.lengths, rows, answers):
+        pieces.append((order, probabilities))
+        done += len(order)
         progress(done, len(rows))
     result = np.empty((len(rows), pieces[0][1].shape[1]), np.float32)
     for order, probabilities in pieces:  # read at the end: a device is not waited for in between

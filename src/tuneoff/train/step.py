@@ -17,8 +17,8 @@ from torch import Tensor
 from tuneoff.data.batches import Batch, batch, by_tokens
 from tuneoff.data.task import Split
 from tuneoff.measure.laps import GRAPH, Laps
-from tuneoff.measure.memory import is_out_of_memory, release_memory
 from tuneoff.methods.base import Hook
+from tuneoff.model.out_of_memory import release_memory, retried
 from tuneoff.model.packed import Classifier
 from tuneoff.model.recompute import Recomputation
 from tuneoff.train.graphs import StepGraphs
@@ -69,27 +69,31 @@ class Steps:
         the layers keep less, if they may.
         """
         self.laps.start()
-        while True:
-            pieces = by_tokens(self.rows.tokens.lengths, chosen, fits)
-            try:
-                value = self._replayed(chosen, number) if len(pieces) == 1 else None
-                if value is not None:
-                    return value, fits
-                value = self._gradient(chosen, pieces)
-                break
-            except (RuntimeError, MemoryError) as problem:  # torch.OutOfMemoryError is the former
-                if not is_out_of_memory(problem):
-                    raise
-                if len(pieces) < len(chosen):
-                    fits = min(fits, int(self.rows.tokens.lengths[chosen].sum())) // 2
-                elif self.spare is None or self.spare.on:
-                    raise
-                else:
-                    self.spare.on = True
-            # Outside of the handler, whose traceback holds what filled the memory.
+        lengths = self.rows.tokens.lengths
+        is_done = False
+
+        def compute() -> Tensor:
+            nonlocal is_done
+            pieces = by_tokens(lengths, chosen, fits)
+            value = self._replayed(chosen, number) if len(pieces) == 1 else None
+            is_done = value is not None
+            return self._gradient(chosen, pieces) if value is None else value
+
+        def shrink() -> bool:
+            nonlocal fits
             self.graphs = None
             self.optimizer.forget()
-            release_memory()
+            if len(by_tokens(lengths, chosen, fits)) < len(chosen):
+                fits = min(fits, int(lengths[chosen].sum())) // 2
+            elif self.spare is None or self.spare.on:
+                return False
+            else:
+                self.spare.on = True
+            return True
+
+        value = retried(compute, shrink)
+        if is_done:
+            return value, fits
         self.optimizer.step()
         if self.hook.follows_steps and not (
             self.optimizer.may_skip_steps and self.optimizer.was_skipped()

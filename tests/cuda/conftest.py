@@ -1,0 +1,30 @@
+"""A CUDA card for tests, on any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from stand_in import CudaStandIn
+
+Card = Callable[..., CudaStandIn]
+
+
+@pytest.fixture
+def card() -> Iterator[Card]:
+    """`card(capability=(7, 5), memory=1 << 30)`: from here on there is such a card."""
+    from accelerate.state import AcceleratorState
+
+    from tuneoff.model import attention
+
+    with ExitStack() as active:
+
+        def insert(capability: tuple[int, int] = (8, 0), **options: int) -> CudaStandIn:
+            return active.enter_context(CudaStandIn(capability, **options))
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+        attention.has_flash_attention.cache_clear()
+        yield insert
+    AcceleratorState._reset_state(reset_partial_state=True)
+    attention.has_flash_attention.cache_clear()

@@ -1,0 +1,667 @@
+"""A CUDA card that no machine needs: the code takes every branch for CUDA, the CPU computes.
+
+Tensors are ordinary CPU tensors with their real values. Where a tensor lies is a mark on its
+storage, so that views, `.data`, gradients and saved tensors keep it. Two modes of PyTorch maintain
+the marks: `_Calls` sees what Python calls (devices that are asked for, `.to`, `.device`, `.numpy`),
+`_Kernels` sees every operation below autograd, those of the backward pass included.
+
+What a real card would do and this one does, too:
+
+- an operation on tensors of both devices raises, and so does `.numpy()` of a CUDA tensor;
+- the allocator has a limit, counts bytes and their peak, and raises `torch.OutOfMemoryError`;
+- compute capability decides about bf16 and about `varlen_attn`, whose conditions are enforced and
+  whose rows beyond the last offset are garbage (NaN, so that it shows).
+
+What a real card hides and this one counts, by line of tuneoff: `synchronisations`, where the host
+waits for the device; `staged_copies`, asynchronous copies from memory that is not pinned; and
+`operations`, each of which would be a kernel launch.
+
+It computes as a CPU does: it says nothing about speed, about rounding on a GPU, or about kernels
+that behave otherwise than documented. CUDA graphs cannot be captured (`torch.cuda.CUDAGraph` raises).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
+from typing import Any, Self
+
+import torch
+import torch.nn.attention.varlen
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+CUDA = torch.device("cuda", 0)
+CPU = torch.device("cpu")
+
+aten = torch.ops.aten
+
+
+class CudaStandIn:
+    """The card; a context manager, within which PyTorch has it.
+
+    Args:
+        capability: Compute capability. Below (8, 0) there is neither bf16 nor `varlen_attn`.
+        memory: Bytes that the allocator can hand out.
+    """
+
+    def __init__(self, capability: tuple[int, int] = (8, 0), memory: int = 80 << 30) -> None:
+        self.capability = capability
+        self.memory = memory
+        self.allocated = self.peak = 0
+        self.synchronisations: Counter[str] = Counter()
+        """Waits of the host for the device, by "what at file:line"."""
+        self.staged_copies: Counter[str] = Counter()
+        """Asynchronous copies from memory that is not pinned, likewise."""
+        self.operations: Counter[str] = Counter()
+        """Operations that would be kernel launches, by name."""
+        self._calls, self._kernels = _Calls(self), _Kernels(self)
+        self._active = ExitStack()
+
+    def __enter__(self) -> Self:
+        for place, name, value in _replacements(self):
+            self._active.enter_context(_replaced(place, name, value))
+        self._active.enter_context(self._modes())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._active.close()
+
+    @contextmanager
+    def _modes(self) -> Iterator[None]:
+        """Modes are a thread's own: each thread that starts meanwhile enters them, too."""
+        with self._kernels, self._calls:
+            yield
+
+    def clear(self) -> None:
+        """Forget what was counted."""
+        for counter in (self.synchronisations, self.staged_copies, self.operations):
+            counter.clear()
+
+    def waits(self, what: str) -> None:
+        """Count a synchronisation."""
+        self.synchronisations[f"{what} at {_line()}"] += 1
+
+    def allocate(self, storage: torch.UntypedStorage) -> None:
+        """Move a new `storage` to the card."""
+        size = storage.nbytes()
+        if self.allocated + size > self.memory:
+            raise torch.OutOfMemoryError(
+                f"CUDA out of memory. Tried to allocate {size} bytes. GPU 0 has a total capacity of"
+                f" {self.memory} bytes of which {self.memory - self.allocated} are free."
+            )
+        storage.allocation = _Allocation(self, size)  # type: ignore[attr-defined]
+        self.allocated += size
+        self.peak = max(self.peak, self.allocated)
+
+
+class _Allocation:
+    """The mark of a storage on the card; it dies with the storage."""
+
+    def __init__(self, card: CudaStandIn, size: int) -> None:
+        self._card, self._size = card, size
+
+    def __del__(self) -> None:
+        self._card.allocated -= self._size
+
+
+def on_card(tensor: Tensor) -> bool:
+    """Whether `tensor` lies on the card."""
+    with torch._C.DisableTorchFunction():
+        return getattr(tensor.untyped_storage(), "allocation", None) is not None
+
+
+def _is_neutral(tensor: Tensor) -> bool:
+    """Whether PyTorch itself made `tensor` without saying where, in a backward pass."""
+    with torch._C.DisableTorchFunction():
+        return getattr(tensor.untyped_storage(), "neutral", False)
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Those among the arguments of a call, in lists, too."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
+def _line() -> str:
+    """Where tuneoff, or else the test, is: `file:line`."""
+    frame, outside = sys._getframe(1), "?"
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if "/tuneoff/" in file and "/site-packages/" not in file:
+            return f"{file.rpartition('/tuneoff/')[2]}:{frame.f_lineno}"
+        if outside == "?" and "/torch/" not in file and file != __file__:
+            outside = f"{file.rpartition('/')[2]}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return outside
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call from Python: where its results lie."""
+
+    on_card: bool
+    asked: bool
+    """Whether the caller named the device; otherwise the inputs decide."""
+
+
+class _Calls(TorchFunctionMode):
+    """Answers what Python asks about devices, and notes which device it asks for."""
+
+    def __init__(self, card: CudaStandIn) -> None:
+        super().__init__()
+        self._card = card
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if (answer := _ANSWERS.get(func)) is not None:
+            return answer(func, *args)
+        if func in _MOVES:
+            return self._move(func, *args, **kwargs)
+        if func is Tensor.backward:  # custom functions in it are Python and need this mode
+            with self:
+                return torch.autograd.backward(*args, **kwargs)
+        if kwargs.pop("pin_memory", False):
+            return _pinned(func(*args, **kwargs))
+        if func in _FROM_HOST and kwargs.get("device") is not None:
+            device = torch.device(kwargs.pop("device"))
+            return self._move(Tensor.to, func(*args, **kwargs), device)
+        here = any(on_card(x) for x in _tensors((args, *kwargs.values())))
+        if here:
+            self._look_at(func, args)
+        call = _Call(here, asked=False)
+        if (device := kwargs.get("device")) is not None and _type(device) != "meta":
+            call = _Call(_type(device) == "cuda", asked=True)
+            kwargs["device"] = CPU
+        with _within(call):
+            result = func(*args, **kwargs)
+        if func is Tensor.__deepcopy__ and here and not on_card(result):
+            self._card.allocate(result.untyped_storage())
+        return result
+
+    def _look_at(self, func: Any, args: tuple[Any, ...]) -> None:
+        """Calls that read the device without an operation of their own."""
+        if func in (Tensor.numpy, Tensor.__array__):
+            raise TypeError(
+                "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the"
+                " tensor to host memory first."
+            )
+        if func is Tensor.tolist:
+            self._card.waits("tolist")
+        if func in (Tensor.__getitem__, Tensor.__setitem__):
+            indices = args[1] if isinstance(args[1], tuple) else (args[1],)
+            if any(isinstance(x, list) for x in indices):
+                self._card.waits("index from a list")
+        if func == Tensor.grad.__set__ and args[1] is not None and not on_card(args[1]):
+            raise RuntimeError("the gradient lies on the CPU, its tensor on the card")
+
+    def _move(self, func: Any, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """`Tensor.to`, `.cuda` and `.cpu`."""
+        device, dtype, non_blocking, copy = _parsed(func, args, kwargs)
+        was_here = on_card(tensor)
+        is_there = was_here if device is None else device.type == "cuda"
+        if device is not None and device.type == "meta":
+            return tensor.to(device, dtype)
+        dtype = dtype or tensor.dtype
+        crosses = was_here != is_there
+        if crosses and was_here:
+            self._card.waits("copy to the host")
+        elif crosses and not non_blocking:
+            self._card.waits("blocking copy to the device")
+        elif crosses and not _is_pinned(tensor):
+            self._card.staged_copies[f"copy at {_line()}"] += 1
+        with _within(_Call(is_there, asked=crosses)):
+            return tensor.to(dtype, copy=copy or crosses)
+
+
+def _parsed(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.device | None, torch.dtype | None, bool, bool]:
+    """Device, type, non_blocking and copy of a call of `Tensor.to`, `.cuda` or `.cpu`."""
+    kwargs = dict(kwargs)
+    kwargs.pop("memory_format", None)
+    copy = kwargs.pop("copy", False)
+    if func is not Tensor.to:
+        return (CUDA if func is Tensor.cuda else CPU), None, kwargs.get("non_blocking", False), copy
+    other = kwargs.pop("other", args[0] if args else None)
+    if isinstance(other, Tensor):
+        device = CUDA if on_card(other) else CPU
+        return device, other.dtype, kwargs.get("non_blocking", False), copy
+    device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
+    return device, dtype, non_blocking, copy
+
+
+def _type(device: Any) -> str:
+    """Of a device in any of the forms that PyTorch takes; a bare number is a card."""
+    return "cuda" if isinstance(device, int) else torch.device(device).type
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    tensor.untyped_storage().pinned = True  # type: ignore[attr-defined]
+    return tensor
+
+
+def _is_pinned(tensor: Tensor) -> bool:
+    return getattr(tensor.untyped_storage(), "pinned", False)
+
+
+_LOCAL = threading.local()
+
+
+@contextmanager
+def _within(call: _Call) -> Iterator[None]:
+    outer = getattr(_LOCAL, "call", None)
+    _LOCAL.call = call
+    try:
+        yield
+    finally:
+        _LOCAL.call = outer
+
+
+_MOVES = {Tensor.to, Tensor.cuda, Tensor.cpu}
+_FROM_HOST = {torch.tensor, torch.as_tensor, torch.asarray}
+
+_ANSWERS: dict[Any, Callable[..., Any]] = {
+    Tensor.device.__get__: lambda get, x, *_: CUDA if on_card(x) else get(x),
+    Tensor.is_cuda.__get__: lambda _, x, *__: on_card(x),
+    Tensor.is_cpu.__get__: lambda get, x, *_: not on_card(x) and get(x),
+    Tensor.get_device: lambda get, x: 0 if on_card(x) else get(x),
+    Tensor.is_pinned: lambda _, x, *__: _is_pinned(x),
+    Tensor.pin_memory: lambda _, x, *__: _pinned(x.clone()),
+    Tensor.record_stream: lambda *_: None,
+}
+
+
+class _Kernels(TorchDispatchMode):
+    """Keeps the marks, refuses to mix devices, and counts."""
+
+    def __init__(self, card: CudaStandIn) -> None:
+        super().__init__()
+        self._card = card
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here, and to say so would cost more than the rest of this class."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(_LOCAL, "inside_kernel", False):
+            return func(*args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            return self._computed(func, args, kwargs)
+
+    def _computed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        tensors = list(_tensors((args, *kwargs.values())))
+        here = [x for x in tensors if on_card(x)]
+        packet = func.overloadpacket
+        if here:
+            self._check(packet, here, tensors)
+            self._count(func, packet, args, kwargs)
+        result = func(*args, **kwargs)
+        self._mark(result, here, tensors)
+        return result
+
+    def _check(self, packet: Any, here: list[Tensor], tensors: list[Tensor]) -> None:
+        if packet in _CROSS:
+            return
+        away = [x for x in tensors if not on_card(x) and not _is_neutral(x)]
+        if packet in _INDEXING:  # indices may lie on the CPU, at the price of a copy
+            if any(x.dtype in (torch.int64, torch.bool) and x.ndim for x in away):
+                self._card.waits("index on the CPU")
+            away = [x for x in away if x.dtype not in (torch.int64, torch.bool)]
+        strict = packet in _NO_SCALARS
+        if wrong := [x for x in away if x.device.type != "meta" and (x.ndim > 0 or strict)]:
+            raise RuntimeError(
+                "Expected all tensors to be on the same device, but found at least two devices,"
+                f" cuda:0 and cpu! ({packet}: {tuple(here[0].shape)} on cuda:0 and"
+                f" {tuple(wrong[0].shape)} on cpu, at {_line()})"
+            )
+
+    def _count(self, func: Any, packet: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+        if packet in _WAITING:
+            self._card.waits(str(packet).removeprefix("aten."))
+        elif packet in _INDEXING and any(
+            x.dtype == torch.bool for x in _tensors(args[1:2])
+        ):
+            self._card.waits("index by a mask")
+        elif packet is aten.copy_ and on_card(args[0]) != on_card(args[1]):
+            self._copies(*args, **kwargs)
+        elif packet is aten._foreach_copy_:
+            for one, other in zip(args[0], args[1], strict=True):
+                if on_card(one) != on_card(other):
+                    self._copies(one, other, kwargs.get("non_blocking", False))
+        if func.namespace != "profiler" and not _is_view(func) and packet not in _FREE:
+            self._card.operations[str(packet)] += 1
+
+    def _copies(self, into: Tensor, source: Tensor, non_blocking: bool = False) -> None:
+        host = source if on_card(into) else into
+        if not non_blocking:
+            self._card.waits("blocking copy")
+        elif not _is_pinned(host):
+            self._card.staged_copies[f"copy at {_line()}"] += 1
+
+    def _mark(self, result: Any, here: list[Tensor], tensors: list[Tensor]) -> None:
+        """Results lie where the caller asked for them, or else with the inputs."""
+        call: _Call | None = getattr(_LOCAL, "call", None)
+        known = {x.untyped_storage() for x in tensors}
+        for x in _tensors((result,)):
+            if x.device.type == "meta":
+                continue
+            storage = x.untyped_storage()
+            if storage in known:  # a view, or in place
+                if here and getattr(storage, "neutral", False):
+                    storage.neutral = False  # type: ignore[attr-defined]
+                    self._card.allocate(storage)
+                continue
+            if call is not None and (call.asked or not tensors):
+                there = call.on_card
+            else:
+                there = bool(here)
+                if not there and not tensors and call is None:
+                    storage.neutral = True  # type: ignore[attr-defined]
+            if there and getattr(storage, "allocation", None) is None:
+                self._card.allocate(storage)
+
+
+@contextmanager
+def _one_kernel(card: CudaStandIn, name: str) -> Iterator[None]:
+    """What happens in here is a single kernel to the card."""
+    card.operations[name] += 1
+    _LOCAL.inside_kernel = True
+    try:
+        with torch._C.DisableTorchFunction():
+            yield
+    finally:
+        _LOCAL.inside_kernel = False
+
+
+@cache
+def _is_view(func: Any) -> bool:
+    """Whether `func` only looks at its input's memory."""
+    return any(
+        r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns
+    )
+
+
+_CROSS = {aten.copy_, aten._to_copy, aten._foreach_copy_, aten.set_, aten.resize_, aten.record_stream}
+_INDEXING = {aten.index, aten.index_put_, aten._index_put_impl_, aten.index_put, aten._unsafe_index}
+_NO_SCALARS = {
+    aten._fused_adamw_,
+    aten._fused_adam_,
+    aten._amp_foreach_non_finite_check_and_unscale_,
+    aten._amp_update_scale_,
+}
+"""Here even a tensor without dimensions must lie on the card."""
+_WAITING = {
+    aten._local_scalar_dense,
+    aten.is_nonzero,
+    aten.nonzero,
+    aten.masked_select,
+    aten.equal,
+    aten._unique2,
+    aten.unique_dim,
+    aten.unique_consecutive,
+    aten.bincount,
+    aten.repeat_interleave,
+}
+"""Operations whose result, or its size, the host must know."""
+_FREE = {
+    aten.empty,
+    aten.empty_like,
+    aten.empty_strided,
+    aten.new_empty,
+    aten.new_empty_strided,
+    aten._unsafe_view,
+    aten._reshape_alias,
+    aten.lift_fresh,
+    aten._local_scalar_dense,
+}
+"""Operations that launch nothing; a scalar is read by a copy."""
+
+class Event:
+    """`torch.cuda.Event`, by the host's clock."""
+
+    def __init__(self, card: CudaStandIn, **_: Any) -> None:
+        self._card = card
+        self._time: float | None = None
+
+    def record(self, stream: Any = None) -> None:
+        """The device, which is never behind, is here now."""
+        self._time = time.perf_counter()
+
+    def query(self) -> bool:
+        return True
+
+    def wait(self, stream: Any = None) -> None:
+        """Streams are never behind each other."""
+
+    def synchronize(self) -> None:
+        self._card.waits("Event.synchronize")
+
+    def elapsed_time(self, end: Event) -> float:
+        """Milliseconds."""
+        assert self._time is not None
+        assert end._time is not None
+        return (end._time - self._time) * 1000
+
+
+class Stream:
+    """`torch.cuda.Stream`, on which everything is done at once."""
+
+    def __init__(self, card: CudaStandIn, *_: Any, **__: Any) -> None:
+        self._card = card
+        self.device = CUDA
+
+    def wait_stream(self, stream: Stream) -> None:
+        """Streams are never behind each other."""
+
+    def wait_event(self, event: Event) -> None:
+        """Likewise."""
+
+    def record_event(self, event: Event | None = None) -> Event:
+        event = event or Event(self._card)
+        event.record()
+        return event
+
+    def query(self) -> bool:
+        return True
+
+    def synchronize(self) -> None:
+        self._card.waits("Stream.synchronize")
+
+
+class NoGraph:
+    """`torch.cuda.CUDAGraph` where nothing can be captured."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA graphs cannot be captured on this device")
+
+
+def _varlen(card: CudaStandIn) -> Callable[..., Tensor]:
+    """The reference for `torch.nn.attention.varlen.varlen_attn`, with the kernel's conditions."""
+
+    def varlen_attn(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        cu_seq_q: Tensor,
+        cu_seq_k: Tensor,
+        max_q: int,
+        max_k: int,
+        *,
+        scale: float | None = None,
+    ) -> Tensor:
+        if card.capability < (8, 0):
+            raise RuntimeError("FlashAttention only supports Ampere GPUs or newer.")
+        inputs = (query, key, value)
+        for x in (*inputs, cu_seq_q, cu_seq_k):
+            if not on_card(x):
+                raise RuntimeError("varlen_attn: all inputs must be on the GPU")
+        if {x.dtype for x in inputs} - {torch.float16, torch.bfloat16} or key.dtype != query.dtype:
+            raise RuntimeError("FlashAttention only support fp16 and bf16 data type")
+        if not cu_seq_q.dtype == cu_seq_k.dtype == torch.int32:
+            raise RuntimeError("cu_seqlens must have dtype int32")
+        if not (cu_seq_q.is_contiguous() and cu_seq_k.is_contiguous()):
+            raise RuntimeError("cu_seqlens must be contiguous")
+        if any(x.ndim != 3 or x.stride(-1) != 1 for x in inputs):
+            raise RuntimeError("Input tensor must have contiguous last dimension")
+        if query.shape[-1] % 8 or query.shape[-1] > 256:
+            raise RuntimeError("head_size should be a multiple of 8 and at most 256")
+        if not isinstance(max_q, int) or not isinstance(max_k, int):
+            raise TypeError("max_q and max_k are numbers of the host")
+        found: Tensor = _VarlenReference.apply(*inputs, cu_seq_q, cu_seq_k, max_q, max_k, scale, card)
+        return found
+
+    return varlen_attn
+
+
+class _VarlenReference(torch.autograd.Function):
+    """Attention text by text in float32; rows outside of all texts are NaN in every result."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *more: Any) -> Tensor:
+        cu_q, cu_k, max_q, max_k, scale, card = more
+        with _one_kernel(card, "varlen_attn"):
+            out = torch.full_like(q, torch.nan)
+            for rows, keys in _texts(cu_q, cu_k, max_q, max_k):
+                out[rows] = _attention(q[rows], k[keys], v[keys], scale)
+        card.allocate(out.untyped_storage())
+        ctx.save_for_backward(q, k, v, cu_q, cu_k)
+        ctx.more = max_q, max_k, scale, card
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, cu_q, cu_k = ctx.saved_tensors
+        max_q, max_k, scale, card = ctx.more
+        with _one_kernel(card, "varlen_attn_backward"):
+            results = [torch.full_like(x, torch.nan) for x in (q, k, v)]
+            for rows, keys in _texts(cu_q, cu_k, max_q, max_k):
+                with torch.enable_grad():
+                    parts = [x.detach().requires_grad_() for x in (q[rows], k[keys], v[keys])]
+                    out = _attention(*parts, scale)
+                found = torch.autograd.grad(out, parts, gradients[0][rows])
+                for result, place, gradient in zip(results, (rows, keys, keys), found, strict=True):
+                    result[place] = gradient
+        for result in results:
+            card.allocate(result.untyped_storage())
+        return *results, None, None, None, None, None, None
+
+
+def _texts(cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int) -> Iterator[tuple[slice, slice]]:
+    ends_q, ends_k = cu_q.tolist(), cu_k.tolist()
+    for i in range(len(ends_q) - 1):
+        rows, keys = slice(ends_q[i], ends_q[i + 1]), slice(ends_k[i], ends_k[i + 1])
+        if rows.stop - rows.start > max_q or keys.stop - keys.start > max_k:
+            raise RuntimeError("varlen_attn: a text is longer than max_q or max_k")
+        yield rows, keys
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+    """Of one text, (tokens, heads, size) each."""
+    by_head = [x.float().transpose(0, 1)[None] for x in (q, k, v)]
+    out = torch.nn.functional.scaled_dot_product_attention(*by_head, scale=scale)
+    return out[0].transpose(0, 1).to(q.dtype)
+
+
+def _replacements(card: CudaStandIn) -> Iterator[tuple[Any, str, Any]]:
+    """(module, name, value): what PyTorch says about CUDA and would fail at without a card."""
+    group = torch._C._group_tensors_by_device_and_dtype
+    run = threading.Thread.run
+    name = "NVIDIA stand-in"
+    answers = {
+        "is_available": True,
+        "is_initialized": True,
+        "device_count": 1,
+        "current_device": 0,
+        "set_device": None,
+        "get_device_capability": card.capability,
+        "get_device_name": name,
+        "get_device_properties": SimpleNamespace(
+            name=name,
+            major=card.capability[0],
+            minor=card.capability[1],
+            total_memory=card.memory,
+            multi_processor_count=108,
+        ),
+        "is_bf16_supported": card.capability >= (8, 0),
+        "empty_cache": None,
+        "is_current_stream_capturing": False,
+        "manual_seed": None,
+        "manual_seed_all": None,
+        "_lazy_init": None,
+        "mem_get_info": (card.memory, card.memory),
+    }
+    for key, value in answers.items():
+        yield torch.cuda, key, lambda *_, _value=value, **__: _value
+
+    def reset(*_: Any) -> None:
+        card.peak = card.allocated
+
+    def run_in_modes(thread: threading.Thread) -> None:
+        with card._modes():
+            run(thread)
+
+    def by_device(lists: Any, with_indices: bool = False) -> Any:
+        return _grouped(group, lists, with_indices)
+
+    stream = Stream(card)
+    yield torch.cuda, "synchronize", lambda *_, **__: card.waits("torch.cuda.synchronize")
+    yield torch.cuda, "memory_allocated", lambda *_: card.allocated
+    yield torch.cuda, "max_memory_allocated", lambda *_: card.peak
+    yield torch.cuda, "max_memory_reserved", lambda *_: card.peak
+    yield torch.cuda, "memory_reserved", lambda *_: card.allocated
+    yield torch.cuda, "reset_peak_memory_stats", reset
+    # One generator serves both devices, so that a state put back twice is the same state.
+    yield torch.cuda, "get_rng_state", lambda *_, **__: torch.get_rng_state()
+    yield torch.cuda, "set_rng_state", lambda state, *_, **__: torch.set_rng_state(state)
+    yield torch.cuda, "Event", lambda *_, **options: Event(card, **options)
+    yield torch.cuda, "Stream", lambda *given, **options: Stream(card, *given, **options)
+    yield torch.cuda, "stream", lambda *_: nullcontext()
+    yield torch.cuda, "current_stream", lambda *_: stream
+    yield torch.cuda, "default_stream", lambda *_: stream
+    yield torch.cuda, "CUDAGraph", NoGraph
+    yield torch.nn.attention.varlen, "varlen_attn", _varlen(card)
+    yield torch._C, "_group_tensors_by_device_and_dtype", by_device
+    yield threading.Thread, "run", run_in_modes
+
+
+def _grouped(group: Callable[..., Any], lists: list[list[Any]], with_indices: bool) -> Any:
+    """PyTorch groups by the device that it sees: here the tensors of one device come first."""
+    firsts = next(x for x in lists if any(isinstance(t, Tensor) for t in x))
+    found = {}
+    for here in (True, False):
+        places = [i for i, t in enumerate(firsts) if on_card(t) == here]
+        if not places:
+            continue
+        parts = [[x[i] for i in places] if x else x for x in lists]
+        for (device, dtype), (tensors, indices) in group(parts, with_indices).items():
+            device = CUDA if here else device
+            found[device, dtype] = (tensors, [places[i] for i in indices])
+    return found
+
+
+@contextmanager
+def _replaced(place: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(place, name)
+    setattr(place, name, value)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)

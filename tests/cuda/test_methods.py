@@ -1,0 +1,110 @@
+"""Every method and every architecture on a CUDA card, on a machine without one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from stand_in import CudaStandIn
+
+from tuneoff.methods import methods
+from tuneoff.train import stop
+
+Card = Callable[..., CudaStandIn]
+RunToy = Callable[..., Any]
+ToyTask = Callable[..., Any]
+
+METHODS = [name for name, m in methods().items() if m.apply is not None]
+CAPABILITIES = {(7, 5): "fp16", (8, 0): "bf16"}
+PACKED = ("distilbert", "roberta", "xlm-roberta", "electra", "albert")
+PADDED = ("mpnet", "deberta-v2", "modernbert", "mobilebert", "funnel", "llama")
+
+SMALL: dict[str, Any] = {"device": "cuda", "precision": "auto", "epochs": 1, "batch_size": 8}
+"""Three steps over the 21 training rows of 30."""
+
+
+@pytest.fixture(autouse=True)
+def _no_signal() -> Any:
+    yield
+    stop._asked.clear()
+
+
+def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a signal came in that step."""
+    done = [0]
+
+    def asked_to() -> bool:
+        done[0] += 1
+        if done[0] == step:
+            stop._asked.append(15)
+        return bool(stop._asked)
+
+    monkeypatch.setattr(stop, "asked_to", asked_to)
+
+
+def settings(name: str) -> dict[str, Any]:
+    return {"config": {"rank": 16} if name == "vera" else {}, **SMALL}
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_resumes_and_finishes(
+    card: Card,
+    run_toy: RunToy,
+    toy_task: ToyTask,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    capability: tuple[int, int],
+) -> None:
+    card(capability)
+    architecture = "llama" if name == "prefix" else "bert"  # BERT has no past keys
+    options = {"task": toy_task(architecture, rows=30), **settings(name)}
+    if methods()[name].learning_rate is not None:
+        with monkeypatch.context() as patched:
+            interrupt_at(2, patched)
+            broken = run_toy(name, architecture, **options)
+        assert broken.record.status == "interrupted", broken.record.error
+        stop._asked.clear()
+    record = run_toy(name, architecture, **options).record
+    assert record.status == "finished", record.error
+    assert record.train["device"] == "cuda"
+    assert record.train["precision"] == CAPABILITIES[capability]
+    assert record.checks.faults == []
+
+
+@pytest.mark.parametrize("architecture", [*PACKED, *PADDED])
+def test_an_architecture_finishes(
+    card: Card, run_toy: RunToy, toy_task: ToyTask, architecture: str
+) -> None:
+    card()
+    made = run_toy("full", architecture, task=toy_task(architecture, rows=30), **SMALL)
+    assert made.record.status == "finished", made.record.error
+    assert ("layout" in made.record.departures) == (architecture in PADDED)
+
+
+@pytest.mark.parametrize("name", ["full", "lora"])
+def test_a_resumed_run_is_the_one_that_was_not_interrupted(
+    card: Card,
+    run_toy: RunToy,
+    toy_task: ToyTask,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    card((7, 5))  # with a gradient scaler
+    options = {"task": toy_task("bert", rows=30), **SMALL}
+    whole = run_toy(name, **options)
+    expected = load_file(next(whole.folder.model.glob("*model.safetensors")))
+    shutil.rmtree(whole.folder.path)
+    whole.folder.path.mkdir()
+    with monkeypatch.context() as patched:
+        interrupt_at(2, patched)
+        run_toy(name, **options)
+    stop._asked.clear()
+    again = run_toy(name, **options)
+    found = load_file(next(again.folder.model.glob("*model.safetensors")))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in found)
