@@ -38,7 +38,7 @@ def refused(tuneoff: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
         (["--precision", "f16"], "train.precision should be 'auto', 'bf16', 'fp16' or 'fp32'"),
         (["--device", "gpu"], "train.device should be 'auto', 'cpu', 'cuda' or 'mps'"),
         (["--launcher", "locl"], "Did you mean 'local'?"),
-        (["--workers", "0"], "workers must be at least 1"),
+        (["--workers", "0"], "workers is 'auto' or a number from 1, not '0'"),
         (["--validation", "2"], "data.validation is a file, or a fraction in (0, 1)"),
         (["--methods", "lorra"], "Did you mean 'lora'?"),
         (["--methods", "full,full"], "two methods are named 'full'"),
