@@ -14,8 +14,6 @@ Card = Callable[..., CudaStandIn]
 @pytest.fixture
 def card() -> Iterator[Card]:
     """`card(capability=(7, 5), memory=1 << 30)`: from here on there is such a card."""
-    from accelerate.state import AcceleratorState
-
     from tuneoff.model import attention
 
     with ExitStack() as active:
@@ -23,8 +21,6 @@ def card() -> Iterator[Card]:
         def insert(capability: tuple[int, int] = (8, 0), **options: int) -> CudaStandIn:
             return active.enter_context(CudaStandIn(capability, **options))
 
-        AcceleratorState._reset_state(reset_partial_state=True)
         attention.has_flash_attention.cache_clear()
         yield insert
-    AcceleratorState._reset_state(reset_partial_state=True)
     attention.has_flash_attention.cache_clear()

@@ -17,24 +17,23 @@ waits for the device; `staged_copies`, asynchronous copies from memory that is n
 `operations`, each of which would be a kernel launch.
 
 It computes as a CPU does: it says nothing about speed, about rounding on a GPU, or about kernels
-that behave otherwise than documented. CUDA graphs cannot be captured (`torch.cuda.CUDAGraph` raises).
+that behave otherwise than documented. CUDA graphs cannot be captured: `torch.cuda.CUDAGraph`
+raises.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
-import torch.nn.attention.varlen
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -55,7 +54,7 @@ class CudaStandIn:
 
     def __init__(self, capability: tuple[int, int] = (8, 0), memory: int = 80 << 30) -> None:
         self.capability = capability
-        self.memory = memory
+        self.memory = self.limit = memory
         self.allocated = self.peak = 0
         self.synchronisations: Counter[str] = Counter()
         """Waits of the host for the device, by "what at file:line"."""
@@ -67,16 +66,18 @@ class CudaStandIn:
         self._active = ExitStack()
 
     def __enter__(self) -> Self:
-        for place, name, value in _replacements(self):
+        from cuda_api import replacements
+
+        for place, name, value in replacements(self):
             self._active.enter_context(_replaced(place, name, value))
-        self._active.enter_context(self._modes())
+        self._active.enter_context(self.modes())
         return self
 
     def __exit__(self, *_: object) -> None:
         self._active.close()
 
     @contextmanager
-    def _modes(self) -> Iterator[None]:
+    def modes(self) -> Iterator[None]:
         """Modes are a thread's own: each thread that starts meanwhile enters them, too."""
         with self._kernels, self._calls:
             yield
@@ -93,10 +94,10 @@ class CudaStandIn:
     def allocate(self, storage: torch.UntypedStorage) -> None:
         """Move a new `storage` to the card."""
         size = storage.nbytes()
-        if self.allocated + size > self.memory:
+        if self.allocated + size > self.limit:
             raise torch.OutOfMemoryError(
                 f"CUDA out of memory. Tried to allocate {size} bytes. GPU 0 has a total capacity of"
-                f" {self.memory} bytes of which {self.memory - self.allocated} are free."
+                f" {self.limit} bytes of which {self.limit - self.allocated} are free."
             )
         storage.allocation = _Allocation(self, size)  # type: ignore[attr-defined]
         self.allocated += size
@@ -134,6 +135,9 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
+_OWN_FILES = {"stand_in.py", "cuda_api.py", "varlen_reference.py", "contextlib.py"}
+
+
 def _line() -> str:
     """Where tuneoff, or else the test, is: `file:line`."""
     frame, outside = sys._getframe(1), "?"
@@ -141,8 +145,9 @@ def _line() -> str:
         file = frame.f_code.co_filename
         if "/tuneoff/" in file and "/site-packages/" not in file:
             return f"{file.rpartition('/tuneoff/')[2]}:{frame.f_lineno}"
-        if outside == "?" and "/torch/" not in file and file != __file__:
-            outside = f"{file.rpartition('/')[2]}:{frame.f_lineno}"
+        name = file.rpartition("/")[2]
+        if outside == "?" and "/torch/" not in file and name not in _OWN_FILES:
+            outside = f"{name}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return outside
 
@@ -171,9 +176,8 @@ class _Calls(TorchFunctionMode):
             return answer(func, *args)
         if func in _MOVES:
             return self._move(func, *args, **kwargs)
-        if func is Tensor.backward:  # custom functions in it are Python and need this mode
-            with self:
-                return torch.autograd.backward(*args, **kwargs)
+        if func is Tensor.backward:
+            return self._backward(*args, **kwargs)
         if kwargs.pop("pin_memory", False):
             return _pinned(func(*args, **kwargs))
         if func in _FROM_HOST and kwargs.get("device") is not None:
@@ -192,6 +196,13 @@ class _Calls(TorchFunctionMode):
             self._card.allocate(result.untyped_storage())
         return result
 
+    def _backward(
+        self, tensor: Tensor, gradient: Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        """`Tensor.backward`, with this mode inside: custom functions are Python."""
+        with self:
+            torch.autograd.backward(tensor, gradient, *args, **kwargs)
+
     def _look_at(self, func: Any, args: tuple[Any, ...]) -> None:
         """Calls that read the device without an operation of their own."""
         if func in (Tensor.numpy, Tensor.__array__):
@@ -201,10 +212,6 @@ class _Calls(TorchFunctionMode):
             )
         if func is Tensor.tolist:
             self._card.waits("tolist")
-        if func in (Tensor.__getitem__, Tensor.__setitem__):
-            indices = args[1] if isinstance(args[1], tuple) else (args[1],)
-            if any(isinstance(x, list) for x in indices):
-                self._card.waits("index from a list")
         if func == Tensor.grad.__set__ and args[1] is not None and not on_card(args[1]):
             raise RuntimeError("the gradient lies on the CPU, its tensor on the card")
 
@@ -313,6 +320,8 @@ class _Kernels(TorchDispatchMode):
         if here:
             self._check(packet, here, tensors)
             self._count(func, packet, args, kwargs)
+            if torch.are_deterministic_algorithms_enabled():
+                self._hold_deterministic(packet, here[0])
         result = func(*args, **kwargs)
         self._mark(result, here, tensors)
         return result
@@ -336,9 +345,7 @@ class _Kernels(TorchDispatchMode):
     def _count(self, func: Any, packet: Any, args: tuple[Any, ...], kwargs: Any) -> None:
         if packet in _WAITING:
             self._card.waits(str(packet).removeprefix("aten."))
-        elif packet in _INDEXING and any(
-            x.dtype == torch.bool for x in _tensors(args[1:2])
-        ):
+        elif packet in _INDEXING and any(x.dtype == torch.bool for x in _tensors(args[1:2])):
             self._card.waits("index by a mask")
         elif packet is aten.copy_ and on_card(args[0]) != on_card(args[1]):
             self._copies(*args, **kwargs)
@@ -348,6 +355,17 @@ class _Kernels(TorchDispatchMode):
                     self._copies(one, other, kwargs.get("non_blocking", False))
         if func.namespace != "profiler" and not _is_view(func) and packet not in _FREE:
             self._card.operations[str(packet)] += 1
+
+    def _hold_deterministic(self, packet: Any, first: Tensor) -> None:
+        """What PyTorch's deterministic mode refuses or pays for on a card."""
+        if packet in _PRODUCTS and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
+            raise RuntimeError(
+                "Deterministic behavior was enabled, but CuBLAS is not deterministic"
+            )
+        if packet in _UNDETERMINED or (packet is aten.cumsum and first.is_floating_point()):
+            raise RuntimeError(f"{packet} does not have a deterministic implementation")
+        if packet in _SORTING:
+            self._card.waits(f"deterministic {packet}")
 
     def _copies(self, into: Tensor, source: Tensor, non_blocking: bool = False) -> None:
         host = source if on_card(into) else into
@@ -380,7 +398,7 @@ class _Kernels(TorchDispatchMode):
 
 
 @contextmanager
-def _one_kernel(card: CudaStandIn, name: str) -> Iterator[None]:
+def one_kernel(card: CudaStandIn, name: str) -> Iterator[None]:
     """What happens in here is a single kernel to the card."""
     card.operations[name] += 1
     _LOCAL.inside_kernel = True
@@ -394,12 +412,17 @@ def _one_kernel(card: CudaStandIn, name: str) -> Iterator[None]:
 @cache
 def _is_view(func: Any) -> bool:
     """Whether `func` only looks at its input's memory."""
-    return any(
-        r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns
-    )
+    return any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
 
 
-_CROSS = {aten.copy_, aten._to_copy, aten._foreach_copy_, aten.set_, aten.resize_, aten.record_stream}
+_CROSS = {
+    aten.copy_,
+    aten._to_copy,
+    aten._foreach_copy_,
+    aten.set_,
+    aten.resize_,
+    aten.record_stream,
+}
 _INDEXING = {aten.index, aten.index_put_, aten._index_put_impl_, aten.index_put, aten._unsafe_index}
 _NO_SCALARS = {
     aten._fused_adamw_,
@@ -421,6 +444,17 @@ _WAITING = {
     aten.repeat_interleave,
 }
 """Operations whose result, or its size, the host must know."""
+_PRODUCTS = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm}
+_UNDETERMINED = {
+    aten.histc,
+    aten.kthvalue,
+    aten.put,
+    aten.put_,
+    aten.median,
+    aten.nll_loss2d_forward,
+}
+_SORTING = {aten.index_add, aten.index_add_, aten.index_copy, aten.index_copy_, aten.index_put_}
+"""Done by a sort whose indices the host checks first, in deterministic mode."""
 _FREE = {
     aten.empty,
     aten.empty_like,
@@ -433,228 +467,6 @@ _FREE = {
     aten._local_scalar_dense,
 }
 """Operations that launch nothing; a scalar is read by a copy."""
-
-class Event:
-    """`torch.cuda.Event`, by the host's clock."""
-
-    def __init__(self, card: CudaStandIn, **_: Any) -> None:
-        self._card = card
-        self._time: float | None = None
-
-    def record(self, stream: Any = None) -> None:
-        """The device, which is never behind, is here now."""
-        self._time = time.perf_counter()
-
-    def query(self) -> bool:
-        return True
-
-    def wait(self, stream: Any = None) -> None:
-        """Streams are never behind each other."""
-
-    def synchronize(self) -> None:
-        self._card.waits("Event.synchronize")
-
-    def elapsed_time(self, end: Event) -> float:
-        """Milliseconds."""
-        assert self._time is not None
-        assert end._time is not None
-        return (end._time - self._time) * 1000
-
-
-class Stream:
-    """`torch.cuda.Stream`, on which everything is done at once."""
-
-    def __init__(self, card: CudaStandIn, *_: Any, **__: Any) -> None:
-        self._card = card
-        self.device = CUDA
-
-    def wait_stream(self, stream: Stream) -> None:
-        """Streams are never behind each other."""
-
-    def wait_event(self, event: Event) -> None:
-        """Likewise."""
-
-    def record_event(self, event: Event | None = None) -> Event:
-        event = event or Event(self._card)
-        event.record()
-        return event
-
-    def query(self) -> bool:
-        return True
-
-    def synchronize(self) -> None:
-        self._card.waits("Stream.synchronize")
-
-
-class NoGraph:
-    """`torch.cuda.CUDAGraph` where nothing can be captured."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        raise RuntimeError("CUDA graphs cannot be captured on this device")
-
-
-def _varlen(card: CudaStandIn) -> Callable[..., Tensor]:
-    """The reference for `torch.nn.attention.varlen.varlen_attn`, with the kernel's conditions."""
-
-    def varlen_attn(
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        cu_seq_q: Tensor,
-        cu_seq_k: Tensor,
-        max_q: int,
-        max_k: int,
-        *,
-        scale: float | None = None,
-    ) -> Tensor:
-        if card.capability < (8, 0):
-            raise RuntimeError("FlashAttention only supports Ampere GPUs or newer.")
-        inputs = (query, key, value)
-        for x in (*inputs, cu_seq_q, cu_seq_k):
-            if not on_card(x):
-                raise RuntimeError("varlen_attn: all inputs must be on the GPU")
-        if {x.dtype for x in inputs} - {torch.float16, torch.bfloat16} or key.dtype != query.dtype:
-            raise RuntimeError("FlashAttention only support fp16 and bf16 data type")
-        if not cu_seq_q.dtype == cu_seq_k.dtype == torch.int32:
-            raise RuntimeError("cu_seqlens must have dtype int32")
-        if not (cu_seq_q.is_contiguous() and cu_seq_k.is_contiguous()):
-            raise RuntimeError("cu_seqlens must be contiguous")
-        if any(x.ndim != 3 or x.stride(-1) != 1 for x in inputs):
-            raise RuntimeError("Input tensor must have contiguous last dimension")
-        if query.shape[-1] % 8 or query.shape[-1] > 256:
-            raise RuntimeError("head_size should be a multiple of 8 and at most 256")
-        if not isinstance(max_q, int) or not isinstance(max_k, int):
-            raise TypeError("max_q and max_k are numbers of the host")
-        found: Tensor = _VarlenReference.apply(*inputs, cu_seq_q, cu_seq_k, max_q, max_k, scale, card)
-        return found
-
-    return varlen_attn
-
-
-class _VarlenReference(torch.autograd.Function):
-    """Attention text by text in float32; rows outside of all texts are NaN in every result."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *more: Any) -> Tensor:
-        cu_q, cu_k, max_q, max_k, scale, card = more
-        with _one_kernel(card, "varlen_attn"):
-            out = torch.full_like(q, torch.nan)
-            for rows, keys in _texts(cu_q, cu_k, max_q, max_k):
-                out[rows] = _attention(q[rows], k[keys], v[keys], scale)
-        card.allocate(out.untyped_storage())
-        ctx.save_for_backward(q, k, v, cu_q, cu_k)
-        ctx.more = max_q, max_k, scale, card
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, cu_q, cu_k = ctx.saved_tensors
-        max_q, max_k, scale, card = ctx.more
-        with _one_kernel(card, "varlen_attn_backward"):
-            results = [torch.full_like(x, torch.nan) for x in (q, k, v)]
-            for rows, keys in _texts(cu_q, cu_k, max_q, max_k):
-                with torch.enable_grad():
-                    parts = [x.detach().requires_grad_() for x in (q[rows], k[keys], v[keys])]
-                    out = _attention(*parts, scale)
-                found = torch.autograd.grad(out, parts, gradients[0][rows])
-                for result, place, gradient in zip(results, (rows, keys, keys), found, strict=True):
-                    result[place] = gradient
-        for result in results:
-            card.allocate(result.untyped_storage())
-        return *results, None, None, None, None, None, None
-
-
-def _texts(cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int) -> Iterator[tuple[slice, slice]]:
-    ends_q, ends_k = cu_q.tolist(), cu_k.tolist()
-    for i in range(len(ends_q) - 1):
-        rows, keys = slice(ends_q[i], ends_q[i + 1]), slice(ends_k[i], ends_k[i + 1])
-        if rows.stop - rows.start > max_q or keys.stop - keys.start > max_k:
-            raise RuntimeError("varlen_attn: a text is longer than max_q or max_k")
-        yield rows, keys
-
-
-def _attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
-    """Of one text, (tokens, heads, size) each."""
-    by_head = [x.float().transpose(0, 1)[None] for x in (q, k, v)]
-    out = torch.nn.functional.scaled_dot_product_attention(*by_head, scale=scale)
-    return out[0].transpose(0, 1).to(q.dtype)
-
-
-def _replacements(card: CudaStandIn) -> Iterator[tuple[Any, str, Any]]:
-    """(module, name, value): what PyTorch says about CUDA and would fail at without a card."""
-    group = torch._C._group_tensors_by_device_and_dtype
-    run = threading.Thread.run
-    name = "NVIDIA stand-in"
-    answers = {
-        "is_available": True,
-        "is_initialized": True,
-        "device_count": 1,
-        "current_device": 0,
-        "set_device": None,
-        "get_device_capability": card.capability,
-        "get_device_name": name,
-        "get_device_properties": SimpleNamespace(
-            name=name,
-            major=card.capability[0],
-            minor=card.capability[1],
-            total_memory=card.memory,
-            multi_processor_count=108,
-        ),
-        "is_bf16_supported": card.capability >= (8, 0),
-        "empty_cache": None,
-        "is_current_stream_capturing": False,
-        "manual_seed": None,
-        "manual_seed_all": None,
-        "_lazy_init": None,
-        "mem_get_info": (card.memory, card.memory),
-    }
-    for key, value in answers.items():
-        yield torch.cuda, key, lambda *_, _value=value, **__: _value
-
-    def reset(*_: Any) -> None:
-        card.peak = card.allocated
-
-    def run_in_modes(thread: threading.Thread) -> None:
-        with card._modes():
-            run(thread)
-
-    def by_device(lists: Any, with_indices: bool = False) -> Any:
-        return _grouped(group, lists, with_indices)
-
-    stream = Stream(card)
-    yield torch.cuda, "synchronize", lambda *_, **__: card.waits("torch.cuda.synchronize")
-    yield torch.cuda, "memory_allocated", lambda *_: card.allocated
-    yield torch.cuda, "max_memory_allocated", lambda *_: card.peak
-    yield torch.cuda, "max_memory_reserved", lambda *_: card.peak
-    yield torch.cuda, "memory_reserved", lambda *_: card.allocated
-    yield torch.cuda, "reset_peak_memory_stats", reset
-    # One generator serves both devices, so that a state put back twice is the same state.
-    yield torch.cuda, "get_rng_state", lambda *_, **__: torch.get_rng_state()
-    yield torch.cuda, "set_rng_state", lambda state, *_, **__: torch.set_rng_state(state)
-    yield torch.cuda, "Event", lambda *_, **options: Event(card, **options)
-    yield torch.cuda, "Stream", lambda *given, **options: Stream(card, *given, **options)
-    yield torch.cuda, "stream", lambda *_: nullcontext()
-    yield torch.cuda, "current_stream", lambda *_: stream
-    yield torch.cuda, "default_stream", lambda *_: stream
-    yield torch.cuda, "CUDAGraph", NoGraph
-    yield torch.nn.attention.varlen, "varlen_attn", _varlen(card)
-    yield torch._C, "_group_tensors_by_device_and_dtype", by_device
-    yield threading.Thread, "run", run_in_modes
-
-
-def _grouped(group: Callable[..., Any], lists: list[list[Any]], with_indices: bool) -> Any:
-    """PyTorch groups by the device that it sees: here the tensors of one device come first."""
-    firsts = next(x for x in lists if any(isinstance(t, Tensor) for t in x))
-    found = {}
-    for here in (True, False):
-        places = [i for i, t in enumerate(firsts) if on_card(t) == here]
-        if not places:
-            continue
-        parts = [[x[i] for i in places] if x else x for x in lists]
-        for (device, dtype), (tensors, indices) in group(parts, with_indices).items():
-            device = CUDA if here else device
-            found[device, dtype] = (tensors, [places[i] for i in indices])
-    return found
 
 
 @contextmanager

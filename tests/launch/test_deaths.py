@@ -177,7 +177,7 @@ def test_a_child_of_a_loaded_worker_computes(study: Any, tmp_path: Path) -> None
     worker, asked = Worker(load=True), study(LONG)
     try:
         request = {"do": "prepare", "model": asked.model, "data": asdict(asked.data)}
-        request |= {"max_length": 64, "device": "cpu", "folder": str(tmp_path)}
+        request |= {"max_length": 64, "device": "cpu", "precisions": [], "folder": str(tmp_path)}
         assert [e for e in worker.ask(request) if e["event"] == "prepared"]
     finally:
         worker.close()

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from tuneoff.measure.memory import PeakMemory
+from tuneoff.model.out_of_memory import PassSize
 from tuneoff.model.load import load_trained
 from tuneoff.spec import TrainSpec
 from tuneoff.train.checkpoint import BestCheckpoint, Checkpoints
@@ -237,6 +238,7 @@ def test_training_never_reads_the_test_split(
         device=torch.device("cpu"),
         journal=journal,
         memory=PeakMemory(torch.device("cpu")),
+        evaluation=PassSize(2_048),
         best=BestCheckpoint(tmp_path / "checkpoint", "macro_f1"),
         checkpoints=Checkpoints(tmp_path / "checkpoint", "this", 60.0),
     )

@@ -121,6 +121,7 @@ class LocalLauncher:
             "data": asdict(study.data),
             "max_length": study.train.max_length,
             "device": study.train.device,
+            "precisions": _named_precisions(study),
             "folder": str(folder.absolute()),
         }
         asked = study.train.precision
@@ -259,6 +260,12 @@ class LocalLauncher:
                 worker = Worker(gpu=worker.gpu)
                 self._all.append(worker)
             self._idle.put(worker)
+
+
+def _named_precisions(study: StudySpec) -> list[str]:
+    """The precisions that the study and its methods name; "auto" fits every device."""
+    found = {study.train.precision, *(m.train.get("precision", "auto") for m in study.methods)}
+    return sorted(found - {"auto"})
 
 
 def _system_kills() -> int:

@@ -53,6 +53,8 @@ def prepare(request: Request, send: Send) -> None:
     try:
         with found.collecting():
             device = choose_device(request["device"])
+            for precision in request["precisions"]:
+                choose_precision(precision, device)
         send({"event": "progress", "phase": "model"})
         with found.collecting():
             model = find_model(request["model"])

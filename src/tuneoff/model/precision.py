@@ -42,14 +42,38 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
 
     On a CPU it must be faster, too, which is measured in some 50 ms: with AMX products in bf16 take
     a fifth of the time of those in fp32, and on the same processor in a virtual machine that hides
-    AMX twice as long.
+    AMX twice as long. Raises `BadInput` for bf16 on a CUDA GPU without it.
     """
     if asked in DTYPES:
+        if asked == "bf16" and not has_bf16(device):
+            name, (major, minor) = _card(device)
+            raise BadInput(
+                f"precision bf16: {name} has compute capability {major}.{minor}, and bf16 needs 8.0"
+                " or higher.",
+                mend="Use precision fp16 or auto.",
+            )
         return asked
     if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+        return "bf16" if has_bf16(device) else "fp16"
     native = device.type == "cpu" and _cpu_multiplies("bf16")
     return "bf16" if native and is_faster(torch.bfloat16, torch.float32) else "fp32"
+
+
+def rounding(precision: Precision, tf32: bool | None) -> Precision:
+    """The precision whose rounding explains differences of logits between two computations.
+
+    TF32, which `tf32` says was used for float32, has as many bits of mantissa as fp16.
+    """
+    return "fp16" if precision == "fp32" and tf32 else precision
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether `device` computes in bf16 at all: every CUDA GPU from capability 8.0 on does."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def _card(device: torch.device) -> tuple[str, tuple[int, int]]:
+    return torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
 
 
 def emulation_warning(precision: Precision, device: torch.device) -> str | None:

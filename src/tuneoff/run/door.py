@@ -19,9 +19,15 @@ from tuneoff.errors import Diverged, Interrupted, Pruned, TuneoffError
 from tuneoff.measure.environment import environment
 from tuneoff.measure.trace import Trace
 from tuneoff.methods import config_to_plain, method, parse_config
+from tuneoff.model.arithmetic import arithmetic, has_tf32
 from tuneoff.model.contract import reopened
 from tuneoff.model.out_of_memory import is_out_of_memory
-from tuneoff.model.precision import choose_device, choose_precision, emulation_warning
+from tuneoff.model.precision import (
+    choose_device,
+    choose_precision,
+    emulation_warning,
+    rounding,
+)
 from tuneoff.model.source import hidden_size
 from tuneoff.record import (
     MethodInfo,
@@ -124,7 +130,9 @@ def _attempted(
                 job = replace(job, whole=open_task(whole, ["train"]).splits["train"])
             if profile:
                 job = replace(job, trace=Trace(folder.profile, job.device))
-            with compute_stream(job.device):
+            train = job.spec.train
+            exact = arithmetic(job.device, tf32=train.tf32, deterministic=train.deterministic)
+            with exact, compute_stream(job.device):
                 run_encoder(job, outcome, journal)
     except Exception as problem:
         status = _status(problem)
@@ -182,7 +190,7 @@ def check_saved(folder: RunFolder, task_path: Path) -> None:
         folder.model,
         open_task(task_path).splits["validation"],
         load_file(folder.sample_file)["logits"],
-        precision=record.train["precision"],
+        precision=rounding(record.train["precision"], record.train.get("tf32")),
         quantized=method(record.method.method).quantized,
     )
     checks = replace(record.checks, reopened=again, merged=merged)
@@ -192,6 +200,7 @@ def check_saved(folder: RunFolder, task_path: Path) -> None:
 
 
 _OF_ENCODERS = ("max_length", "attention_dropout", "threads")
+_OF_GPUS = ("cuda_graphs", "deterministic")
 _OF_ALL = ("class_weights",)
 
 
@@ -202,7 +211,10 @@ def _used(job: Job) -> dict[str, Any]:
     if chosen.learning_rate is None:  # nothing is trained by gradient descent
         kept = _OF_ALL if chosen.apply is None else _OF_ALL + _OF_ENCODERS
         used = {key: value if key in kept else None for key, value in used.items()}
+    if job.device.type != "cuda":
+        used |= dict.fromkeys(_OF_GPUS)
     return used | {
+        "tf32": asked.tf32 if has_tf32(job.device) else None,
         "learning_rate": rate,
         "precision": job.precision if chosen.apply is not None else None,
         "micro_batch_tokens": None if rate is None else micro_batch_tokens(asked, job.device),

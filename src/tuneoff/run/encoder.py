@@ -5,16 +5,19 @@ from __future__ import annotations
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tuneoff.data.batches import inference_tokens
 from tuneoff.data.task import Task
 from tuneoff.measure.compute import product_rate, training_flops
 from tuneoff.measure.latency import latency_seconds
 from tuneoff.measure.memory import PeakMemory, weight_bytes
 from tuneoff.measure.parameters import count_parameters
 from tuneoff.measure.storage import storage_bytes
+from tuneoff.model.arithmetic import has_tf32
 from tuneoff.model.contract import WeightsWatch, alone_and_mixed, sample_logits
 from tuneoff.model.load import Trainee, load_classifier
+from tuneoff.model.out_of_memory import PassSize
 from tuneoff.model.packed import Classifier
-from tuneoff.model.precision import DTYPES
+from tuneoff.model.precision import DTYPES, Precision, rounding
 from tuneoff.model.prefix import Prefix, frozen_layers, store_prefix
 from tuneoff.model.save import save_classifier
 from tuneoff.record import (
@@ -39,6 +42,7 @@ LAYOUTS = {
 def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
     """Load, train, evaluate once on the test split, save."""
     memory = PeakMemory(job.device)
+    size = PassSize(inference_tokens(job.device))
     journal.phase("load")
     with outcome.timed("load"):
         trainee = load_classifier(
@@ -54,13 +58,20 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
     classifier = trainee.classifier
     outcome.parameters = count_parameters(classifier.model, classifier.architecture)
     outcome.departures = _departures(job, classifier)
-    task, prefix = _below_the_first_trained(job, trainee, outcome)
+    task, prefix = _below_the_first_trained(job, trainee, outcome, size)
     weights = weight_bytes(classifier.model)
     watch = WeightsWatch(trainee)
-    trained = _trained(job, trainee, task, outcome, journal, memory) if trainee.masters else None
+    trained = None
+    if trainee.masters:
+        trained = _trained(job, trainee, task, outcome, journal, memory, size)
     memory.reset()
     validated = trained.validated if trained else None
-    answers = _evaluate(job, task, classifier, outcome, journal, validated)
+    answers = _evaluate(job, task, classifier, outcome, journal, validated, size)
+    if size.tokens < size.planned:
+        outcome.warnings.append(
+            f"memory ran out: texts were evaluated {size.tokens:,} tokens at a time instead of"
+            f" {size.planned:,} (the same result)"
+        )
     evaluate_peak = max(memory.peak(), trained.meter.evaluate_peak_bytes if trained else 0)
     latency = _latency(job, classifier, outcome)
     share = trained.best_epoch / job.spec.train.epochs if trained else 1.0
@@ -69,7 +80,7 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
     outcome.checks = Checks(
         watch.unchanged(trainee, share),
         watch.changed(trainee),
-        alone=alone_and_mixed(classifier, validation, logits, job.device, job.precision),
+        alone=alone_and_mixed(classifier, validation, logits, job.device, _rounding(job)),
     )
     stored: int | None = None
     if job.spec.trial is None:
@@ -93,7 +104,7 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
 
 
 def _below_the_first_trained(
-    job: Job, trainee: Trainee, outcome: Outcome
+    job: Job, trainee: Trainee, outcome: Outcome, size: PassSize
 ) -> tuple[Task, Prefix | None]:
     """The task with the states of the frozen layers in place of the tokens, where they are kept."""
     settings = job.spec.train
@@ -103,7 +114,7 @@ def _below_the_first_trained(
         trainee.classifier.freeze_below(frozen)
     if frozen and settings.frozen_prefix == "stored":
         with outcome.timed("prefix"):
-            task, prefix = store_prefix(trainee, task, job.identity, job.device, frozen)
+            task, prefix = store_prefix(trainee, task, job.identity, job.device, frozen, size)
     outcome.departures |= _prefix_departures(frozen, prefix)
     return task, prefix
 
@@ -115,6 +126,7 @@ def _trained(
     outcome: Outcome,
     journal: Journal,
     memory: PeakMemory,
+    size: PassSize,
 ) -> Trained:
     settings = job.spec.train
     assert job.learning_rate is not None
@@ -128,6 +140,7 @@ def _trained(
         device=job.device,
         journal=journal,
         memory=memory,
+        evaluation=size,
         best=BestCheckpoint(job.folder.checkpoint, job.spec.metric),
         checkpoints=Checkpoints(
             job.folder.checkpoint, job.spec.run_id, settings.checkpoint_seconds
@@ -164,10 +177,12 @@ def _evaluate(
     outcome: Outcome,
     journal: Journal,
     validated: Probabilities | None,
+    size: PassSize,
 ) -> Answers:
     """Scores at the chosen checkpoint; the only place where the test split is read.
 
-    `validated`: what it answers on the validation rows, if the training has it at hand.
+    `validated`: what it answers on the validation rows, if the training has it at hand. `size` is
+    halved where memory runs out.
     """
     splits = task.splits
     answers: Answers = {}
@@ -178,11 +193,11 @@ def _evaluate(
 
     if validated is None:
         with outcome.timed("validate"):
-            validated = predict(classifier, splits["validation"], job.device)
+            validated = predict(classifier, splits["validation"], job.device, size=size)
     answers["validation"] = validated
     if "test" in splits:
         with outcome.timed("evaluate"):
-            answers["test"] = predict(classifier, splits["test"], job.device, progress)
+            answers["test"] = predict(classifier, splits["test"], job.device, progress, size)
     outcome.quality = scored(job.task, answers)
     return answers
 
@@ -268,6 +283,14 @@ def _prefix_departures(layers: int, prefix: Prefix | None) -> dict[str, str]:
     return {"frozen_prefix": text + " (frozen_prefix: dropout restores the plain recipe)"}
 
 
+def _uses_tf32(job: Job) -> bool:
+    return job.spec.train.tf32 and has_tf32(job.device)
+
+
+def _rounding(job: Job) -> Precision:
+    return rounding(job.precision, _uses_tf32(job))
+
+
 def _departures(job: Job, classifier: Classifier) -> dict[str, str]:
     """Where the engine departs from the plain recipe."""
     found = {}
@@ -278,6 +301,11 @@ def _departures(job: Job, classifier: Classifier) -> dict[str, str]:
         )
     if job.device.type == "cpu":
         found["dropout"] = "rates are multiples of 1/256 on a CPU (0.1 is 26/256)"
+    if _uses_tf32(job):
+        found["tf32"] = (
+            "products of what stays in float32 use TF32, 10 bits of mantissa (tf32: false restores"
+            " float32)"
+        )
     if job.precision != "fp32":
         found["precision"] = f"the body computes in {job.precision}, the head in fp32"
     if not classifier.packs:

@@ -53,7 +53,9 @@ class Job:
     def identity(self) -> str:
         """What frozen states depend on beside the task and the number of layers."""
         kind = "nf4" if self.method.quantized else "whole"
-        return f"{self.spec.model_fingerprint} {kind} {self.precision} {self.device.type}"
+        tf32 = "tf32" if self.device.type == "cuda" and self.spec.train.tf32 else "ieee"
+        how = f"{self.precision} {tf32} {self.device.type}"
+        return f"{self.spec.model_fingerprint} {kind} {how}"
 
 
 @dataclass

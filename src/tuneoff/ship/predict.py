@@ -19,7 +19,7 @@ from tuneoff.errors import BadInput, Fault
 from tuneoff.methods import method
 from tuneoff.model.hostile import check_saved
 from tuneoff.model.load import load_trained
-from tuneoff.model.precision import DTYPES, choose_device, choose_precision
+from tuneoff.model.precision import DTYPES, choose_device, choose_precision, has_bf16
 from tuneoff.record import Status
 from tuneoff.ship.texts import as_texts
 from tuneoff.store import RunFolder
@@ -48,6 +48,8 @@ class Predictor:
         self._device = choose_device(device)
         asked = record.train["precision"] or "auto"
         known = self._device.type == record.train["device"]
+        if asked == "bf16" and not has_bf16(self._device):  # trained on a newer GPU
+            known = False
         precision = choose_precision(asked if known else "auto", self._device)
         self._max_length = int(record.train["max_length"])
         self._tokenizer = load_tokenizer(folder.model)

@@ -91,6 +91,12 @@ class TrainSpec:
     third more time, the same result. "auto": once a single example does not fit without."""
     cuda_graphs: bool = True
     """On a GPU, replay steps of one size as a CUDA graph: fewer launches, the same result."""
+    tf32: bool = True
+    """On a GPU of capability 8.0 or higher, products of what stays in float32 round their inputs to
+    TF32 (10 bits of mantissa): with precision fp32 several times as fast."""
+    deterministic: bool = False
+    """On a GPU, use algorithms that give the same bits each time: slower, and without CUDA graphs.
+    On a CPU every run does."""
     frozen_prefix: Literal["stored", "recomputed", "dropout"] = "stored"
     """Layers below the first trained one give the same in each epoch: "stored" keeps their states
     on disk, once per study, "recomputed" does not. "dropout" leaves their dropout on, as the plain

@@ -167,9 +167,9 @@ class StepGraphs:
             inputs = replace(inputs, states=states)
         # The graph serves every batch that fits, whatever the lengths of its texts.
         inputs = replace(inputs, bound=layout.places)
-        graph = torch.cuda.CUDAGraph()
         on_default = stream == torch.cuda.default_stream(self._device)
         try:
+            graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, self._pool, None if on_default else stream):
                 value = self._compute(inputs)
         except RuntimeError as problem:

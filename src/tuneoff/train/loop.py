@@ -117,7 +117,8 @@ def train(
     spare = layers if settings.gradient_checkpointing == "auto" else None
     size = settings.batch_size
     step = Steps(classifier, rows, loss, optimizer, hook, masters, meter.laps, device, size, spare)
-    if settings.cuda_graphs and not layers.on and trace is None:
+    # Deterministic algorithms wait for the device at times, which no graph can hold.
+    if settings.cuda_graphs and not (settings.deterministic or layers.on or trace is not None):
         step.capture(total)
     log = LossLog(journal, every=max(1, total // 100), total=total)
     resumable = Resumable(checkpoints, trainee, optimizer, order, meter, log, best, journal)
