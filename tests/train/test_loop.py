@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 
 from tuneoff.measure.memory import PeakMemory
-from tuneoff.model.out_of_memory import PassSize
 from tuneoff.model.load import load_trained
+from tuneoff.model.out_of_memory import PassSize
 from tuneoff.spec import TrainSpec
 from tuneoff.train.checkpoint import BestCheckpoint, Checkpoints
 from tuneoff.train.journal import Journal
