@@ -61,7 +61,7 @@ def test_agrees_with_transformers(
     model, described = pretrained(
         path, LABELS, quantized=False, dtype=torch.float32, device=torch.device("cpu")
     )
-    assert choose_padding(model, described, quantized=False) == PADDING[architecture]
+    assert choose_padding(model, described) == PADDING[architecture]
 
 
 @pytest.mark.parametrize("architecture", ["nystromformer"])

@@ -91,7 +91,13 @@ def sample_logits(classifier: Classifier, split: Split, device: torch.device) ->
 
 @torch.no_grad()
 def alone_and_mixed(
-    classifier: Classifier, split: Split, logits: Tensor, device: torch.device, precision: str
+    classifier: Classifier,
+    split: Split,
+    logits: Tensor,
+    device: torch.device,
+    *,
+    precision: str,
+    quantized: bool,
 ) -> Difference:
     """How far a text's logits alone are from those that it has among texts of other lengths.
 
@@ -101,7 +107,13 @@ def alone_and_mixed(
     places = np.linspace(0, len(rows) - 1, min(ALONE, len(rows))).astype(np.int64)
     classifier.eval()
     alone = [classifier(batch(split, rows[[i]]).to(device)).cpu() for i in places]
-    return Difference.between(torch.cat(alone), logits[places], TOLERANCE[precision])
+    tolerance = _tolerance(precision, quantized)
+    return Difference.between(torch.cat(alone), logits[places], tolerance)
+
+
+def _tolerance(precision: str, quantized: bool) -> float:
+    """Kernels for 4 bits multiply in bf16 whatever the precision around them."""
+    return TOLERANCE["bf16" if quantized else precision]
 
 
 def reopened(
@@ -119,8 +131,7 @@ def reopened(
         return Difference.between(found, logits, TOLERANCE[precision]), None
     model: Any = open_saved(folder, quantized=quantized)
     found = plain_logits(model, split, sample_rows(split))
-    # Kernels for 4 bits multiply in bf16 whatever the precision around them.
-    again = Difference.between(found, logits, TOLERANCE["bf16" if quantized else precision])
+    again = Difference.between(found, logits, _tolerance(precision, quantized))
     if not hasattr(model, "peft_config") or has_virtual_tokens(model):
         return again, None
     if quantized:  # merged into the base as it was before it was rounded to 4 bits

@@ -69,7 +69,9 @@ def check_model(
         rows = _rows(split)
         # First Transformers alone, because the classifier changes the model.
         plain = plain_logits(model.eval(), split, rows, _zeros(model, tokenizer))
-        padding = choose_padding(model, architecture, quantized=quantized)
+        padding = choose_padding(
+            model, architecture, DTYPES[precision] if quantized else torch.float32
+        )
         classifier = Classifier(model, architecture, padding).eval()
         inputs = batch(split, rows).to(model.device)
         tolerance = TOLERANCE["bf16" if quantized else "fp32"]

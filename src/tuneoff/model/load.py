@@ -76,7 +76,7 @@ def load_classifier(
     trained = method.apply(model, architecture, config)
     _set_head(trained, architecture, method.trains_head)
     hook = method.hook(trained, config) if method.hook else Hook()
-    padding = choose_padding(trained, architecture, quantized=method.quantized)
+    padding = choose_padding(trained, architecture, dtype if method.quantized else torch.float32)
     masters = lower(trained, architecture, dtype)
     if not method.quantized:  # lowered first: the device never holds the body in float32
         trained.to(device)
@@ -344,7 +344,7 @@ def load_trained(
         import peft
 
         model = peft.PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
-    padding = choose_padding(model, architecture, quantized=quantized)
+    padding = choose_padding(model, architecture, dtype if quantized else torch.float32)
     if not quantized:
         model.to(device)
     model.requires_grad_(False)

@@ -20,7 +20,7 @@ from tuneoff.model.architecture import EncoderArchitecture
 from tuneoff.model.attention import packed_attention
 from tuneoff.model.kv_cache import pass_prefix
 from tuneoff.model.packing import Packing
-from tuneoff.model.padding import SAME, TOLERANCE, Padding, find_padding, padded_inputs
+from tuneoff.model.padding import SAME, Padding, find_padding, padded_inputs
 
 if TYPE_CHECKING:
     from tuneoff.data.batches import Batch
@@ -41,20 +41,20 @@ def _no_mask(*_: Any, **__: Any) -> None:
 
 
 def choose_padding(
-    model: nn.Module, architecture: EncoderArchitecture, *, quantized: bool
+    model: nn.Module, architecture: EncoderArchitecture, computes_in: torch.dtype = torch.float32
 ) -> Padding | None:
     """Return how the texts of a batch are joined: without padding (None), or with which.
 
     Args:
         model: The model with what a method added, before its weights are rounded.
         architecture: Description of the model.
-        quantized: Whether its body is in 4 bits, for which kernels multiply in bf16.
+        computes_in: Type of the products, other than float32 for a quantised model alone.
     """
     # PEFT puts virtual tokens before a padded batch; a packed row never meets its code.
     if architecture.packed_head is not None and not has_virtual_tokens(model):
         return None
     pass_prefix(model)
-    return find_padding(model, unwrapped(model), TOLERANCE["bf16"] if quantized else SAME)
+    return find_padding(model, unwrapped(model), SAME[computes_in])
 
 
 class Classifier(nn.Module):

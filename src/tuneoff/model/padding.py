@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 Padding = Literal["right", "left", "none"]
 """Side of the padding; "none": only texts of equal length share a batch."""
 
-SAME = 1e-4
-"""Difference up to which float32 logits count as the same where the padding is chosen: a hundred
-times what rounding explains, and still little, because training may amplify a dependence."""
+SAME = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 0.1}
+"""Difference up to which logits count as the same where the padding is chosen, as a share of their
+spread. In float32 a hundred times what rounding explains, and still little, because training may
+amplify a dependence."""
 
 TOLERANCE = {"fp32": 2e-3, "fp16": 3e-2, "bf16": 0.25}
 """Largest difference of two logits, over the standard deviation of all logits, that rounding in

@@ -80,7 +80,14 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
     outcome.checks = Checks(
         watch.unchanged(trainee, share),
         watch.changed(trainee),
-        alone=alone_and_mixed(classifier, validation, logits, job.device, _rounding(job)),
+        alone=alone_and_mixed(
+            classifier,
+            validation,
+            logits,
+            job.device,
+            precision=_rounding(job),
+            quantized=job.method.quantized,
+        ),
     )
     stored: int | None = None
     if job.spec.trial is None:
