@@ -149,7 +149,9 @@ def test_a_diverging_run_is_a_record(run_toy: RunToy) -> None:
 
 def test_a_run_that_diverges_after_an_epoch_leaves_no_checkpoint(run_toy: RunToy) -> None:
     made = run_toy("head", epochs=3, batch_size=1000, learning_rate=1e36, warmup_ratio=0.0)
-    assert [r["kind"] for r in made.folder.history()] == ["train", "validation"]
+    kinds = [r["kind"] for r in made.folder.history()]
+    assert kinds[:2] == ["train", "validation"]
+    assert kinds.count("validation") == 1
     assert made.record.status == "diverged"
     assert not (made.folder.path / "checkpoint").exists()
 

@@ -195,7 +195,7 @@ def test_the_command_says_so_and_goes_on(
         *("compare", "--methods", "full", "--model", tiny_model("bert"), "--train", toy_csv(30)),
         *("--seeds", 1, "--epochs", 2, "--precision", "fp32", "--out"),
     )
-    forks = 2  # that prepare the data and try the method
+    forks = 3  # that prepare the data, try whether forks can use CUDA, and try the method
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LD_PRELOAD", str(shim))
         patch.setenv("TUNEOFF_FAULT", str(bench.fault))

@@ -51,7 +51,7 @@ def test_files_and_columns_are_read_whatever_they_are_called(
         assert (
             f"{data.train}: starts with a byte order mark, which is passed over" in found.warnings
         )
-        assert any(f"column {text!r} with half" in warning for warning in found.warnings)
+        assert any(f"column {text!r} with an unpaired" in warning for warning in found.warnings)
         asked = replace(folder.spec(), data=data)
         folder.write_spec(asked)
         assert folder.spec() == asked

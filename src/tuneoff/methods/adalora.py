@@ -82,8 +82,6 @@ class _Weights:
 class _Allocation(Hook):
     """Moves ranks by PEFT's allocator, on the float32 weights and their gradients."""
 
-    follows_steps = True
-
     def __init__(self, model: Any, config: AdaloraConfig) -> None:
         self._peft = model.peft_config["default"]
         self._allocator = model.base_model.rankallocator

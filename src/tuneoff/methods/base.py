@@ -90,9 +90,12 @@ class Hook:
     `weights` are the float32 values of what trains, by name, with the step's gradient in `.grad`.
     """
 
-    follows_steps = False
-    """Whether `after_step` or `penalty` do anything: the loop then asks after each step whether it
-    changed the weights, and steps cannot be replayed as CUDA graphs."""
+    @property
+    def follows_steps(self) -> bool:
+        """Whether `after_step` or `penalty` is overridden; such steps are not replayed as CUDA
+        graphs."""
+        own = type(self)
+        return own.after_step is not Hook.after_step or own.penalty is not Hook.penalty
 
     def begin(self, steps: int) -> None:
         """The training is about to take so many optimizer steps."""
