@@ -163,13 +163,17 @@ def test_a_limit_on_latency_leaves_out_what_is_slower_or_unknown(judged: Any) ->
     )
 
 
-def test_predictions_that_depend_on_other_rows_leave_out(judged: Any, record: Record) -> None:
+def test_predictions_that_depend_on_other_rows_leave_out(
+    judged: Any, record: Record, answers: Answers
+) -> None:
     summary = judged({"full": FULL, "lora": (0.9, {"train_seconds": 90.0})})
     assert summary["recommendation"]["name"] == "lora"
     records = [record(name, seed, 0.9) for name in ("full", "lora") for seed in (0, 1)]
     checks = Checks([], [], alone=Difference(4, 2.5, 0.25))
     records[-1] = replace(records[-1], checks=checks)
-    found = recommend(summary["methods"], summary["pairwise"], records)
+    runs = {"full": [answers(0.9, 0)], "lora": [answers(0.9, 1)]}
+    compared = compare_methods(runs, "accuracy", labels=2)
+    found = recommend(summary["methods"], compared, records)
     assert found is not None
     assert found["name"] == "full"
     reason = "predicts a text differently depending on the other rows"
