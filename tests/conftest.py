@@ -265,6 +265,7 @@ def load_tiny(tiny_model: TinyModel) -> LoadTiny:
         /,
         *,
         dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
         **config: Any,
     ) -> Trainee:
         chosen = method(name)
@@ -274,7 +275,7 @@ def load_tiny(tiny_model: TinyModel) -> LoadTiny:
             chosen,
             parse_config(chosen, config),
             dtype=dtype,
-            device=torch.device("cpu"),
+            device=device or torch.device("cpu"),
             attention_dropout=0.0,
             seed=0,
         )

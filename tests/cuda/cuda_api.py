@@ -19,8 +19,9 @@ from varlen_reference import varlen
 class Event:
     """`torch.cuda.Event`, by the host's clock."""
 
-    def __init__(self, card: CudaStandIn, **_: Any) -> None:
-        self._card = card
+    card: CudaStandIn
+
+    def __init__(self, **_: Any) -> None:
         self._time: float | None = None
 
     def record(self, stream: Any = None) -> None:
@@ -34,7 +35,7 @@ class Event:
         """Streams are never behind each other."""
 
     def synchronize(self) -> None:
-        self._card.waits("Event.synchronize")
+        self.card.waits("Event.synchronize")
 
     def elapsed_time(self, end: Event) -> float:
         """Milliseconds."""
@@ -46,8 +47,9 @@ class Event:
 class Stream:
     """`torch.cuda.Stream`, on which everything is done at once."""
 
-    def __init__(self, card: CudaStandIn, *_: Any, **__: Any) -> None:
-        self._card = card
+    card: CudaStandIn
+
+    def __init__(self, *_: Any, **__: Any) -> None:
         self.device = CUDA
 
     def wait_stream(self, stream: Stream) -> None:
@@ -57,7 +59,7 @@ class Stream:
         """Likewise."""
 
     def record_event(self, event: Event | None = None) -> Event:
-        event = event or Event(self._card)
+        event = event or torch.cuda.Event()
         event.record()
         return event
 
@@ -65,7 +67,7 @@ class Stream:
         return True
 
     def synchronize(self) -> None:
-        self._card.waits("Stream.synchronize")
+        self.card.waits("Stream.synchronize")
 
 
 class NoGraph:
@@ -120,7 +122,8 @@ def replacements(card: CudaStandIn) -> Iterator[tuple[Any, str, Any]]:
     def by_device(lists: Any, with_indices: bool = False) -> Any:
         return _grouped(group, lists, with_indices)
 
-    stream = Stream(card)
+    kinds = {kind: type(kind.__name__, (kind,), {"card": card}) for kind in (Event, Stream)}
+    stream = kinds[Stream]()
     yield torch.cuda, "synchronize", lambda *_, **__: card.waits("torch.cuda.synchronize")
     yield torch.cuda, "memory_allocated", lambda *_: card.allocated
     yield torch.cuda, "max_memory_allocated", lambda *_: card.peak
@@ -131,8 +134,8 @@ def replacements(card: CudaStandIn) -> Iterator[tuple[Any, str, Any]]:
     # One generator serves both devices, so that a state put back twice is the same state.
     yield torch.cuda, "get_rng_state", lambda *_, **__: torch.get_rng_state()
     yield torch.cuda, "set_rng_state", lambda state, *_, **__: torch.set_rng_state(state)
-    yield torch.cuda, "Event", lambda *_, **options: Event(card, **options)
-    yield torch.cuda, "Stream", lambda *given, **options: Stream(card, *given, **options)
+    yield torch.cuda, "Event", kinds[Event]
+    yield torch.cuda, "Stream", kinds[Stream]
     yield torch.cuda, "stream", lambda *_: nullcontext()
     yield torch.cuda, "current_stream", lambda *_: stream
     yield torch.cuda, "default_stream", lambda *_: stream

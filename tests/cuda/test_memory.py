@@ -1,0 +1,163 @@
+"""Running out of memory on a CUDA card, in every phase of a run, and what is measured of it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stand_in import CudaStandIn
+
+from tuneoff.measure.memory import PeakMemory
+from tuneoff.model.out_of_memory import PassSize, is_out_of_memory, retried
+from tuneoff.model.prefix import frozen_layers, store_prefix
+from tuneoff.train.predict import answer_one, predict
+
+Card = Callable[..., CudaStandIn]
+RunToy = Callable[..., Any]
+ToyTask = Callable[..., Any]
+LoadTiny = Callable[..., Any]
+
+CUDA = torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("cusparse error: CUSPARSE_STATUS_ALLOC_FAILED", True),
+        ("CUDA error: out of memory", True),
+        ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes", True),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED", False),
+        ("CUDA error: an illegal memory access was encountered", False),
+        ("Expected all tensors to be on the same device", False),
+    ],
+)
+def test_what_out_of_memory_looks_like(text: str, expected: bool) -> None:
+    assert is_out_of_memory(RuntimeError(text)) == expected
+    assert not is_out_of_memory(ValueError(text))
+
+
+def test_another_error_is_not_tried_again() -> None:
+    calls: list[int] = []
+
+    def compute() -> None:
+        calls.append(1)
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        retried(compute, lambda: True)
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("room", [1, 7, 20, 64, 1000])
+def test_passes_shrink_until_they_fit(room: int) -> None:
+    lengths = np.array([3, 9, 1, 14, 7, 7, 2, 20])
+    size, computed = PassSize(64), []
+
+    def compute(rows: np.ndarray) -> np.ndarray:
+        if len(rows) > 1 and lengths[rows].sum() > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return rows
+
+    for rows in size.over(lengths, np.arange(8), compute):
+        computed += rows.tolist()
+    assert sorted(computed) == list(range(8))
+    assert (size.tokens < size.planned) == (room < lengths.sum())
+
+
+def test_a_single_row_that_does_not_fit_is_the_end() -> None:
+    def compute(rows: np.ndarray) -> None:
+        if 30 in rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        list(PassSize(64).over(np.full(40, 5), np.arange(40), compute))
+
+
+def test_the_peak_is_over_the_level_before_the_model(card: Card) -> None:
+    card()
+    other = torch.zeros(1000, device="cuda")  # of another run in this process, say
+    found = PeakMemory(CUDA)
+    assert found.peak() == 0
+    weights = torch.zeros(50, device="cuda")
+    del (activations := [torch.zeros(100, device="cuda")])[:]
+    gc.collect()
+    assert found.peak() == 600
+    found.reset()
+    assert found.peak() == weights.nbytes
+    assert torch.cuda.max_memory_allocated() == other.nbytes + weights.nbytes
+    assert activations == []
+
+
+@pytest.mark.parametrize("name", ["full", "head"])
+@pytest.mark.parametrize("capability", [(8, 0), (7, 5)])
+def test_every_phase_without_training_takes_smaller_passes(
+    card: Card,
+    load_tiny: LoadTiny,
+    toy_task: ToyTask,
+    name: str,
+    capability: tuple[int, int],
+) -> None:
+    """Prediction, states of frozen layers and a single text, in the memory of one long text."""
+    found = card(capability)
+    task = toy_task("bert", rows=60)
+    split = task.splits["train"]
+    dtype = torch.float16 if capability < (8, 0) else torch.bfloat16
+    trainee = load_tiny(name, dtype=dtype, device=CUDA)
+    level = found.allocated
+    torch.cuda.reset_peak_memory_stats()
+    expected = predict(trainee.classifier, split, CUDA)
+    needed = found.peak - level
+    found.limit = level + needed // 4
+    size = PassSize(65_536)
+    answers = predict(trainee.classifier, split, CUDA, size=size)
+    assert size.tokens < split.tokens.lengths.sum()
+    assert np.abs(answers - expected).max() < 0.02
+    fits = size.tokens
+    predict(trainee.classifier, split, CUDA, size=size)
+    assert size.tokens == fits  # it is not found out again
+    longest = int(split.tokens.lengths.argmax())
+    alone = answer_one(trainee.classifier, split, longest, CUDA)
+    assert np.abs(alone - expected[longest]).max() < 0.02
+    if layers := frozen_layers(trainee):
+        size = PassSize(65_536)
+        stored, _ = store_prefix(trainee, task, "this model", CUDA, layers, size)
+        assert size.tokens < split.tokens.lengths.sum()
+        given = predict(trainee.classifier, stored.splits["train"], CUDA, size=size)
+        assert np.abs(given - expected).max() < 0.02
+
+
+def out_of_memory(made: Any) -> list[str]:
+    return [text for text in made.record.warnings if "memory ran out" in text]
+
+
+@pytest.mark.parametrize("name", ["full", "lora", "head"])
+def test_a_run_finishes_where_evaluation_does_not_fit_at_once(
+    card: Card, run_toy: RunToy, toy_task: ToyTask, name: str
+) -> None:
+    found = card()
+    task = toy_task("bert", rows=150, data={"test": 0.6})
+    options = {"task": task, "device": "cuda", "precision": "bf16", "batch_size": 2, "epochs": 1}
+    plenty = run_toy(name, **options)
+    parts = plenty.record.cost.memory
+    assert out_of_memory(plenty) == []
+    assert parts["evaluate_peak"] > parts["train_peak"]
+    gc.collect()
+    found.limit = found.allocated + (parts["train_peak"] + parts["evaluate_peak"]) // 2
+    made = run_toy(name, seed=1, **options)
+    assert made.record.status == "finished", made.record.error
+    (warning,) = out_of_memory(made)
+    assert "texts were evaluated" in warning
+    assert made.record.cost.memory["evaluate_peak"] <= found.limit
+
+
+def test_a_run_that_does_not_fit_is_a_record(card: Card, run_toy: RunToy) -> None:
+    card(memory=100_000)
+    record = run_toy("full", device="cuda", precision="bf16", epochs=1).record
+    assert record.status == "out_of_memory"
+    assert "CUDA out of memory" in record.error
