@@ -39,7 +39,7 @@ def test_the_cheapest_of_equals_is_taken(judged: Any) -> None:
         "candidate."
     )
     assert found["sentences"][2] == (
-        "It costs 1m 30s of training per seed, 812 MB of memory and 90.9 MB of storage."
+        "lora costs 1m 30s of training per seed, 812 MB of memory and 90.9 MB of storage."
     )
     assert (found["ruled_out"], found["action"]) == ([], None)
     assert found["runner_up"]["name"] == "full"
@@ -104,16 +104,16 @@ def test_too_few_rows_speak_for_no_method_that_scored_lower(judged: Any) -> None
     found = judged(methods, rows=200)["recommendation"]
     assert (found["name"], found["worse"]) == ("full", [])
     assert found["cheaper"]["name"] == "lora"
-    first, sure, cheaper, price, out, action = found["sentences"]
+    first, sure, price, out, cheaper, action = found["sentences"]
     assert first == (
         "Take full: it has the highest accuracy, 0.901, but a cheaper method may be as good."
     )
     assert sure.startswith("With 95 % confidence, it is at most ")
     assert cheaper.startswith(
-        "lora, at 37.5 % of its training time, scored lower, but the difference is not resolved "
-        "(−3.0 points of accuracy, 95 % interval "
+        "Cheaper: lora, at 37.5 % of the training time of full, scored lower, but the difference "
+        "is not resolved (−3.0 points of accuracy, 95 % interval "
     )
-    assert price.startswith("It costs 4m 00s of training per seed")
+    assert price.startswith("full costs 4m 00s of training per seed")
     assert out == "Ruled out as the best: head."
     assert found["action"]["kind"] == "rows"
     rows = found["action"]["rows"]

@@ -21,9 +21,9 @@ def sentences(found: Mapping[str, Any], pairwise: Mapping[str, Any]) -> list[str
     said = [
         _take(found, pairwise, metric),
         _how_sure(found, pairwise, metric),
-        _tempting(found, metric),
         _price(found),
         _ruled_out(found),
+        _tempting(found, metric),
         _action(found),
         _about_models(found, pairwise),
     ]
@@ -90,8 +90,8 @@ def _tempting(found: Mapping[str, Any], metric: Metric) -> str:
         return ""
     part = _part_of_time(cheaper["costs"], found["costs"])
     return (
-        f"{cheaper['name']}, at {part} of its training time, scored lower, but the difference is "
-        f"not resolved ({interval(cheaper['evidence'], metric)})."
+        f"Cheaper: {cheaper['name']}, at {part} of the training time of {found['name']}, scored "
+        f"lower, but the difference is not resolved ({interval(cheaper['evidence'], metric)})."
     )
 
 
@@ -106,7 +106,7 @@ def _price(found: Mapping[str, Any]) -> str:
         )
         if costs.get(key)
     ]
-    return f"It costs {joined(parts)}." if parts else ""
+    return f"{found['name']} costs {joined(parts)}." if parts else ""
 
 
 def _ruled_out(found: Mapping[str, Any]) -> str:
