@@ -36,7 +36,7 @@ def test_models_that_read_a_cache(tiny_model: TinyModel, architecture: str, read
 
 @pytest.mark.parametrize("architecture", ["flaubert", "xlm"])
 def test_an_argument_of_that_name_with_another_purpose(architecture: str) -> None:
-    """These models have a `cache` that is a dictionary of tensors."""
+    """These models have a `cache`, whose tokens they leave out of the input."""
     config = AutoConfig.for_model(architecture, emb_dim=64, n_layers=2, n_heads=4, vocab_size=40)
     assert cache_argument(outline(config)) is None
 

@@ -32,10 +32,10 @@ def environment(device: torch.device) -> dict[str, Any]:
         "preload": os.environ.get("LD_PRELOAD") or "nothing",
         "memory_bytes": psutil.virtual_memory().total,
         **(_gpu(device) if device.type == "cuda" else {"device": device.type}),
+        "torch": str(torch.__version__),  # the build included, which not every package's name has
         **{
             name: _version(name)
             for name in (
-                "torch",
                 "transformers",
                 "peft",
                 "accelerate",

@@ -14,10 +14,10 @@ from inspect import Parameter, signature
 from typing import Any
 
 import torch
+from torch import Tensor
 
 _PEFT_ARGUMENT = "past_key_values"
 _CANDIDATES = re.compile(r"past|cache")
-_TOKENS = 2
 _RENAMED = "renamed_argument"
 """Attribute of a `forward` that this module put in place of a model's own."""
 
@@ -25,19 +25,27 @@ _RENAMED = "renamed_argument"
 def cache_argument(model: Any) -> str | None:
     """Name of the argument of the body of `model` through which all layers read a cache.
 
-    Each candidate is tried in a forward pass without weights, on the meta device, which takes about
-    0.1 s. `model` is a `…ForSequenceClassification` model without an adapter. None: no layer, or
-    not every layer, reads a cache.
+    Each candidate is tried in a forward pass of a copy with arbitrary weights, which takes about
+    0.1 s. `model` is a `…ForSequenceClassification` model without an adapter, on any device. None:
+    no layer, or not every layer, reads a cache.
     """
     with torch.device("meta"):
-        body = type(model)(model.config).get_submodule(model.base_model_prefix).eval()
-        candidates = filter(_CANDIDATES.search, signature(body.forward).parameters)
-        return next((name for name in candidates if _reads_cache(body, name)), None)
+        body = type(model)(model.config).get_submodule(model.base_model_prefix)
+    candidates = list(filter(_CANDIDATES.search, signature(body.forward).parameters))
+    if not candidates:
+        return None
+    body.to_empty(device="cpu").eval()
+    for buffer in body.buffers():  # some are indices
+        buffer.zero_()
+    return next((name for name in candidates if _reads_cache(body, name)), None)
 
 
 @torch.no_grad()
 def _reads_cache(body: Any, argument: str) -> bool:
-    """Whether every layer adds its keys and values to a cache that is passed as `argument`."""
+    """Whether every layer of `body` continues a cache of three tokens that is passed as `argument`.
+
+    XLM and FlauBERT do not: for them the tokens in the cache are a part of the input.
+    """
     from transformers import DynamicCache
 
     used: set[int] = set()
@@ -49,17 +57,15 @@ def _reads_cache(body: Any, argument: str) -> bool:
             used.add(layer_idx)
             return super().update(key_states, value_states, layer_idx, *rest, **more)
 
-    width = body.get_input_embeddings().embedding_dim
+    cache = Observed(config=body.config)
     try:
-        body(
-            inputs_embeds=torch.zeros(1, _TOKENS, width),
-            # A complete mask: building one from a row of ones would need its values.
-            attention_mask=torch.zeros(1, 1, _TOKENS, _TOKENS),
-            **{argument: Observed(config=body.config)},
-        )
+        body(**_inputs(3), **{argument: cache})
+        used.clear()
+        states = body(**_inputs(2, cached=3), **{argument: cache})[0]
     except Exception:  # a model fails in its own way at an argument that it does not understand
         return False
-    return used == set(range(body.config.num_hidden_layers))
+    every = set(range(body.config.num_hidden_layers))
+    return used == every and states.shape[1] == 2 and cache.get_seq_length() == 5
 
 
 def pass_prefix(model: Any) -> bool:
@@ -80,7 +86,7 @@ def pass_prefix(model: Any) -> bool:
     if _runs(model):
         return False
     argument = cache_argument(base)
-    if argument is None:  # PEFT fails for another reason, which its own message gives
+    if argument in (None, _PEFT_ARGUMENT):  # PEFT fails for another reason, and will say so
         return False
     for module in modules:
         if argument in signature(module.forward).parameters:
@@ -91,18 +97,23 @@ def pass_prefix(model: Any) -> bool:
 @torch.no_grad()
 def _runs(model: Any) -> bool:
     """Whether PEFT can compute the logits of two tokens."""
-    training, weight = model.training, model.get_input_embeddings().weight
+    training = model.training
     model.eval()
     try:
-        model(
-            inputs_embeds=weight.new_zeros(1, _TOKENS, weight.shape[1]),
-            attention_mask=weight.new_ones(1, _TOKENS, dtype=torch.long),
-        )
+        model(**_inputs(2, device=model.device))
     except (TypeError, ValueError):  # PEFT: "Model does not support past key values"
         return False
     finally:
         model.train(training)
     return True
+
+
+def _inputs(
+    tokens: int, *, cached: int = 0, device: str | torch.device = "cpu"
+) -> dict[str, Tensor]:
+    """One text of so many tokens, with attention to those in the cache."""
+    mask = torch.ones(1, cached + tokens, dtype=torch.long, device=device)
+    return {"input_ids": mask[:, :tokens], "attention_mask": mask}
 
 
 def _renamed(forward: Callable[..., Any], argument: str) -> Callable[..., Any]:
