@@ -14,13 +14,10 @@ Card = Callable[..., CudaStandIn]
 @pytest.fixture
 def card() -> Iterator[Card]:
     """`card(capability=(7, 5), memory=1 << 30)`: from here on there is such a card."""
-    from tuneoff.model import attention
 
     with ExitStack() as active:
 
         def insert(capability: tuple[int, int] = (8, 0), **options: int) -> CudaStandIn:
             return active.enter_context(CudaStandIn(capability, **options))
 
-        attention.has_flash_attention.cache_clear()
         yield insert
-    attention.has_flash_attention.cache_clear()
