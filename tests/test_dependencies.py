@@ -46,6 +46,12 @@ def test_a_range_has_both_ends_and_the_lock_is_inside(asked: Requirement) -> Non
     assert asked.specifier.contains(pins()[canonicalize_name(asked.name)]), "run `make lock`"
 
 
+def test_make_installs_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (extras,) = re.findall(r"^EXTRAS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(extras.split(",")) == project["optional-dependencies"].keys()
+
+
 def test_the_lock_pins_everything_that_is_installed() -> None:
     locked = pins()
     for asked in requirements():
