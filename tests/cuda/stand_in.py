@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Self
 
+import cuda_operations as operations
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -327,14 +328,14 @@ class _Kernels(TorchDispatchMode):
         return result
 
     def _check(self, packet: Any, here: list[Tensor], tensors: list[Tensor]) -> None:
-        if packet in _CROSS:
+        if packet in operations.CROSS:
             return
         away = [x for x in tensors if not on_card(x) and not _is_neutral(x)]
-        if packet in _INDEXING:  # indices may lie on the CPU, at the price of a copy
+        if packet in operations.INDEXING:  # indices may lie on the CPU, at the price of a copy
             if any(x.dtype in (torch.int64, torch.bool) and x.ndim for x in away):
                 self._card.waits("index on the CPU")
             away = [x for x in away if x.dtype not in (torch.int64, torch.bool)]
-        strict = packet in _NO_SCALARS
+        strict = packet in operations.NO_SCALARS
         if wrong := [x for x in away if x.device.type != "meta" and (x.ndim > 0 or strict)]:
             raise RuntimeError(
                 "Expected all tensors to be on the same device, but found at least two devices,"
@@ -343,9 +344,11 @@ class _Kernels(TorchDispatchMode):
             )
 
     def _count(self, func: Any, packet: Any, args: tuple[Any, ...], kwargs: Any) -> None:
-        if packet in _WAITING:
+        if packet in operations.WAITING:
             self._card.waits(str(packet).removeprefix("aten."))
-        elif packet in _INDEXING and any(x.dtype == torch.bool for x in _tensors(args[1:2])):
+        elif packet in operations.INDEXING and any(
+            x.dtype == torch.bool for x in _tensors(args[1:2])
+        ):
             self._card.waits("index by a mask")
         elif packet is aten.copy_ and on_card(args[0]) != on_card(args[1]):
             self._copies(*args, **kwargs)
@@ -353,18 +356,20 @@ class _Kernels(TorchDispatchMode):
             for one, other in zip(args[0], args[1], strict=True):
                 if on_card(one) != on_card(other):
                     self._copies(one, other, kwargs.get("non_blocking", False))
-        if func.namespace != "profiler" and not _is_view(func) and packet not in _FREE:
+        if func.namespace != "profiler" and not _is_view(func) and packet not in operations.FREE:
             self._card.operations[str(packet)] += 1
 
     def _hold_deterministic(self, packet: Any, first: Tensor) -> None:
         """What PyTorch's deterministic mode refuses or pays for on a card."""
-        if packet in _PRODUCTS and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
+        if packet in operations.PRODUCTS and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
             raise RuntimeError(
                 "Deterministic behavior was enabled, but CuBLAS is not deterministic"
             )
-        if packet in _UNDETERMINED or (packet is aten.cumsum and first.is_floating_point()):
+        if packet in operations.UNDETERMINED or (
+            packet is aten.cumsum and first.is_floating_point()
+        ):
             raise RuntimeError(f"{packet} does not have a deterministic implementation")
-        if packet in _SORTING:
+        if packet in operations.SORTING:
             self._card.waits(f"deterministic {packet}")
 
     def _copies(self, into: Tensor, source: Tensor, non_blocking: bool = False) -> None:
@@ -409,64 +414,15 @@ def one_kernel(card: CudaStandIn, name: str) -> Iterator[None]:
         _LOCAL.inside_kernel = False
 
 
+def _has_mask(args: tuple[Any, ...]) -> bool:
+    """Whether an operation on (tensor, indices, …) indexes by a mask: the host needs its count."""
+    return any(x.dtype == torch.bool for x in _tensors(args[1:2]))
+
+
 @cache
 def _is_view(func: Any) -> bool:
     """Whether `func` only looks at its input's memory."""
     return any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
-
-
-_CROSS = {
-    aten.copy_,
-    aten._to_copy,
-    aten._foreach_copy_,
-    aten.set_,
-    aten.resize_,
-    aten.record_stream,
-}
-_INDEXING = {aten.index, aten.index_put_, aten._index_put_impl_, aten.index_put, aten._unsafe_index}
-_NO_SCALARS = {
-    aten._fused_adamw_,
-    aten._fused_adam_,
-    aten._amp_foreach_non_finite_check_and_unscale_,
-    aten._amp_update_scale_,
-}
-"""Here even a tensor without dimensions must lie on the card."""
-_WAITING = {
-    aten._local_scalar_dense,
-    aten.is_nonzero,
-    aten.nonzero,
-    aten.masked_select,
-    aten.equal,
-    aten._unique2,
-    aten.unique_dim,
-    aten.unique_consecutive,
-    aten.bincount,
-    aten.repeat_interleave,
-}
-"""Operations whose result, or its size, the host must know."""
-_PRODUCTS = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm}
-_UNDETERMINED = {
-    aten.histc,
-    aten.kthvalue,
-    aten.put,
-    aten.put_,
-    aten.median,
-    aten.nll_loss2d_forward,
-}
-_SORTING = {aten.index_add, aten.index_add_, aten.index_copy, aten.index_copy_, aten.index_put_}
-"""Done by a sort whose indices the host checks first, in deterministic mode."""
-_FREE = {
-    aten.empty,
-    aten.empty_like,
-    aten.empty_strided,
-    aten.new_empty,
-    aten.new_empty_strided,
-    aten._unsafe_view,
-    aten._reshape_alias,
-    aten.lift_fresh,
-    aten._local_scalar_dense,
-}
-"""Operations that launch nothing; a scalar is read by a copy."""
 
 
 @contextmanager
