@@ -3,8 +3,8 @@
     python benchmarks/gpu_check [--out FOLDER] [--results FOLDER] [--blocks a,b] [--budget SECONDS]
                                 [--device cuda|cpu]
 
-Each block runs in a forked process of its own with a timeout of its own, and a block that fails
-stops no other. Its result is FOLDER/<block>.json as soon as it ends, its output FOLDER/<block>.log.
+Each block runs in its own forked process with its own timeout, and a block that fails does not stop
+the others. Its result is FOLDER/<block>.json as soon as it ends, its output FOLDER/<block>.log.
 All results together are <card>-<date>.json, in the folder of `--results`. With `--device cpu` the
 check is a dry run with tiny sizes, in which blocks that need a GPU say so.
 
@@ -111,7 +111,7 @@ def _names() -> str:
 
 
 def _groups(blocks: list[Block]) -> Iterator[list[Block]]:
-    """Neighbours that may run at the same time; a block that measures speed by itself."""
+    """Group neighbouring blocks that may run at the same time; speed is measured alone."""
     for alone, group in groupby(blocks, key=lambda block: block.alone):
         if alone:
             yield from ([block] for block in group)

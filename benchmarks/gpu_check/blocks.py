@@ -1,4 +1,4 @@
-"""The blocks in order of importance: what each runs, for how long at most, and beside what."""
+"""The blocks of the check in order of importance, with their time limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from check import Check
 
 @dataclass(frozen=True)
 class Block:
-    """One isolated part of the check, run in a process of its own."""
+    """One part of the check, run in its own process."""
 
     name: str
     where: str

@@ -276,3 +276,29 @@ def test_virtual_tokens_leave_room_for_the_texts(tiny_model: TinyModel) -> None:
     ):
         check_fits(path, "prompt", {"tokens": 20}, ["a", "b"], longest=109)
     check_fits(tiny_model("llama"), "prompt", {"tokens": 20}, ["a", "b"], longest=500)
+
+
+@pytest.mark.parametrize("skipped", [(), (6,), (6, 7)])
+def test_adalora_cuts_its_ranks_even_if_the_step_of_the_cut_is_skipped(
+    load_tiny: Any, skipped: tuple[int, ...]
+) -> None:
+    """A step that overflows in fp16 is not passed on to the hook; the sixth of ten cuts."""
+    trainee = load_tiny(
+        "adalora", rank=1, init_rank=2, warmup=0.1, settle=0.4, interval=1, orthogonal=0.0
+    )
+    hook, masters = trainee.hook, trainee.masters
+    hook.begin(10)
+    draw = torch.Generator().manual_seed(0)
+    vectors = [w for name, w in masters.items() if ".lora_E." in name]
+    kept = []
+    for step in range(1, 11):
+        for name, weight in masters.items():
+            if ".lora_" in name:
+                weight.data.copy_(torch.randn(weight.shape, generator=draw))
+                weight.grad = torch.randn(weight.shape, generator=draw)
+        if step not in skipped:
+            hook.after_step(step, masters)
+            kept.append(torch.cat([vector != 0 for vector in vectors]).flatten().tolist())
+    assert 0 < sum(kept[-1]) <= len(vectors)  # a rank of 1 in the mean
+    after = kept[5:]  # the cut, and what follows it
+    assert all(ranks == after[0] for ranks in after)  # the same ranks from the cut on

@@ -200,3 +200,30 @@ def test_a_weight_of_its_own_pace_trains_at_its_rate_and_from_its_start() -> Non
         assert model["plain"][0, 0].item() == pytest.approx(1 - 0.1 * step, abs=1e-5)
         assert model["fast"][0, 0].item() == pytest.approx(1 - 0.3 * step, abs=1e-5)
     assert model["late"][0, 0].item() == pytest.approx(0.9, abs=1e-5)
+
+
+def test_a_step_that_overflows_in_fp16_does_not_count() -> None:
+    model = nn.Linear(2, 2).half()
+    masters = {name: w.detach().float() for name, w in model.named_parameters()}
+    found = optimizer_of(model, masters, warmup_ratio=0.1, lr_scheduler_type="linear")
+    before, first_rate = masters["weight"].clone(), found.learning_rate
+
+    def step(factor: float) -> bool:
+        found.backward(model(torch.ones(1, 2, dtype=torch.float16)).float().sum() * factor)
+        found.step()
+        skipped = found.was_skipped()
+        found.renew()
+        return skipped
+
+    assert step(1e6)  # the gradient is infinite in fp16
+    assert torch.equal(masters["weight"], before)
+    assert (found.steps_done(), found.learning_rate) == (0, first_rate)
+    found._scaler.update(1.0)
+    assert not step(1.0)
+    assert not torch.equal(masters["weight"], before)
+    assert found.steps_done() == 1
+    assert found.learning_rate == pytest.approx(0.1)
+    tensors, plain = found.state()
+    again = optimizer_of(model, masters, warmup_ratio=0.1, lr_scheduler_type="linear")
+    again.restore(tensors, plain)
+    assert (again.steps_done(), again.learning_rate) == (1, found.learning_rate)

@@ -43,9 +43,9 @@ Compute = Callable[[Batch], Tensor]
 
 @contextmanager
 def compute_stream(device: torch.device) -> Iterator[None]:
-    """Work on a stream of its own on a CUDA `device`, since the default one cannot be captured.
+    """Use a new stream on a CUDA `device`, because the default stream cannot be captured.
 
-    Everything of a run shares it: cuBLAS keeps 32 MB or more for each stream that it works on.
+    The whole run uses it: cuBLAS keeps 32 MB or more for each stream that it works on.
     """
     if device.type != "cuda":
         yield
@@ -107,10 +107,10 @@ class StepGraphs:
     def can_hold(
         classifier: Classifier, optimizer: Optimizer, hook: Hook, device: torch.device
     ) -> bool:
-        """Whether steps leave nothing to the host.
+        """Whether no part of a step has to run on the host.
 
         Families that pad, methods with work between steps (AdaLoRA) and fp16, whose loss scale is
-        the host's business, take their steps kernel by kernel.
+        updated by the host, launch their kernels one by one.
         """
         return (
             device.type == "cuda"

@@ -222,9 +222,15 @@ def under_trained(evidence: Evidence) -> Finding | None:
         return None
     concerned = [r for r in evidence.trained if r.method.name in rising]
     most = max(rising, key=lambda name: rising[name])
+    points = f"{100 * rising[most]:.1f} points"
+    gained = f"{most} still gained {points} on validation over the last epoch."
+    if len(rising) > 1:
+        names = joined(list(rising))
+        gained = (
+            f"{names} still gained on validation over the last epoch, {most} most with {points}."
+        )
     return UNDER_TRAINED.found(
-        f"{joined(list(rising))} still gained on validation over the last epoch, {most} most with"
-        f" {100 * rising[most]:.1f} points.",
+        gained,
         "Train for more epochs (--epochs), the same number for all methods.",
         run_ids(concerned),
         severity="warning",
