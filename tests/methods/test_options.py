@@ -284,7 +284,7 @@ def test_adalora_cuts_its_ranks_even_if_the_step_of_the_cut_is_skipped(
 ) -> None:
     """A step that overflows in fp16 is not passed on to the hook; the sixth of ten cuts."""
     trainee = load_tiny(
-        "adalora", rank=1, init_rank=2, warmup=0.1, settle=0.4, interval=1, orthogonal=0.0
+        "adalora", rank=1, init_rank=8, warmup=0.1, settle=0.4, interval=3, orthogonal=0.0
     )
     hook, masters = trainee.hook, trainee.masters
     hook.begin(10)
@@ -300,5 +300,5 @@ def test_adalora_cuts_its_ranks_even_if_the_step_of_the_cut_is_skipped(
             hook.after_step(step, masters)
             kept.append(torch.cat([vector != 0 for vector in vectors]).flatten().tolist())
     assert 0 < sum(kept[-1]) <= len(vectors)  # a rank of 1 in the mean
-    after = kept[5:]  # the cut, and what follows it
+    after = kept[5:]  # the cut and the steps after it
     assert all(ranks == after[0] for ranks in after)  # the same ranks from the cut on
