@@ -81,6 +81,22 @@ class World:
         return replace(self, confusion=(errors + np.diag(hits - lost)).tolist())
 
 
+def worlds_of(
+    world: World,
+    losses: Sequence[float],
+    random: np.random.Generator,
+    spread: float = 0.0,
+    outlier: float = 1.0,
+) -> list[World]:
+    """One study's methods; `spread` and `outlier` as in `simulate`."""
+    factors = np.exp(2 * spread * random.normal(size=len(losses)))
+    factors[-1] *= outlier**2
+    return [
+        replace(world.with_loss(loss) if loss else world, shift=min(world.shift * factor, 0.2))
+        for loss, factor in zip(losses, factors, strict=True)
+    ]
+
+
 def answers(
     random: np.random.Generator,
     worlds: Sequence[World],
@@ -180,12 +196,7 @@ def simulate(
     count: Counter[str] = Counter()
     disagreement, deviation = [], []
     for _ in range(studies):
-        factors = np.exp(2 * spread * random.normal(size=len(losses)))
-        factors[-1] *= outlier**2
-        worlds = [
-            replace(world.with_loss(loss) if loss else world, shift=min(world.shift * factor, 0.2))
-            for loss, factor in zip(losses, factors, strict=True)
-        ]
+        worlds = worlds_of(world, losses, random, spread, outlier)
         found = answers(random, worlds, rows, seeds, group_rows, named)
         compared = compare_methods(
             found, metric, labels=len(world.confusion), also=also, draws=draws
@@ -193,7 +204,7 @@ def simulate(
         count.update(_judged(compared, losses))
         if former:
             claims = former_claims(compared.means[metric], rows)
-            count.update({f"former_{k}": v for k, v in _claimed(claims, losses).items()})
+            count.update({f"former_{k}": v for k, v in claimed(claims, losses).items()})
         if len(losses) == 2:
             count["naive"] += _naive_claims(found, draws, random)
         first = np.array([run.predictions == run.labels for run in found["m0"]])
@@ -229,7 +240,7 @@ def _judged(compared: Comparison, losses: Sequence[float]) -> dict[str, float]:
     truths = [losses[int(p["second"][1:])] - losses[int(p["first"][1:])] for p in pairs]
     tested = [p["also"].get("accuracy", p) for p in pairs]
     claims = {(p["first"], p["second"]): p["answer"] for p in pairs}
-    judged = _claimed(claims, losses)
+    judged = claimed(claims, losses)
     judged["covered"] = float(
         np.mean([t["low"] <= x <= t["high"] for t, x in zip(tested, truths, strict=True)])
     )
@@ -250,7 +261,7 @@ def _judged(compared: Comparison, losses: Sequence[float]) -> dict[str, float]:
     return judged
 
 
-def _claimed(claims: Mapping[tuple[str, str], str], losses: Sequence[float]) -> dict[str, float]:
+def claimed(claims: Mapping[tuple[str, str], str], losses: Sequence[float]) -> dict[str, float]:
     """`false`, `found_3` and `found_10` of claims about pairs."""
     false, found = False, {0.03: [], 0.1: []}
     for (first, second), claim in claims.items():

@@ -205,7 +205,16 @@ def test_a_setting_of_the_whole_study_is_refused_in_an_entry(key: str) -> None:
         ({"seeds": []}, "seeds must name at least one seed"),
         ({"seeds": [1, 1]}, "each once"),
         ({"seeds": [-1]}, "a seed lies in [0, 2^32), not -1"),
-        ({"seeds": "three"}, "seeds is a number of seeds or a list of them, not 'three'"),
+        (
+            {"seeds": "three"},
+            "seeds is a number (3), a range (2:8) or a list of seeds, not 'three'",
+        ),
+        ({"seeds": 10**9}, "seeds is at most 1000, not 1000000000"),
+        ({"seeds": "2:1001"}, "seeds is at most 1000, not 1001"),
+        ({"seeds": "5:2"}, "seeds 5:2 ends before it starts"),
+        ({"seeds": "0:2"}, "seeds must name at least one seed"),
+        ({"seeds": "2:8", "max_study_seconds": "soon"}, "max_study_seconds should be 10m,"),
+        ({"max_study_seconds": "2h"}, "max_study_seconds bounds further seeds: give seeds a range"),
         ({"seeds": ["a"]}, "seeds.0 should be a whole number, not 'a'"),
     ],
 )
@@ -395,3 +404,30 @@ def test_a_data_file_in_the_place_of_a_study_file_is_told(tmp_path: Path, conten
     (tmp_path / "train.csv").write_text(content)
     with pytest.raises(BadInput, match=r"Give data with --train .*train\.csv"):
         read_study(tmp_path / "train.csv")
+
+
+@pytest.mark.parametrize("written", ["2:5", "'2:5'"])
+def test_seeds_may_be_a_range(tmp_path: Path, written: str) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(f"model: m\ndata: {{train: t.csv}}\nseeds: {written}\nmax_study_seconds: 2h\n")
+    study = parse_study(read_study(file))
+    assert (study.seeds, study.more_seeds) == ((0, 1), (2, 3, 4))
+    assert study.max_study_seconds == 7200
+    assert to_plain(study)["seeds"] == "2:5"
+    assert parse_study(to_plain(study)) == study
+    assert parse_study({**LEAST, "seeds": "3"}).seeds == (0, 1, 2)
+    assert parse_study({**LEAST, "seeds": "3:3"}).more_seeds == ()
+
+
+def test_numbers_in_a_study_file_are_decimal(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("a: 1:30\nb: 12:30:45.5\nc: -12\nd: 1.5e-3\ne: 0x10\nf: .5\ng: 1_000\n")
+    assert read_study(file) == {
+        "a": "1:30",
+        "b": "12:30:45.5",
+        "c": -12,
+        "d": 0.0015,
+        "e": 16,
+        "f": 0.5,
+        "g": 1000,
+    }

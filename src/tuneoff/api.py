@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from tuneoff.forecast import forecast_study
 from tuneoff.launch import launcher as open_launcher
 from tuneoff.objects import as_source, as_sources
 from tuneoff.record import QUALITY_METRICS, RunRecord, Status
-from tuneoff.report import build_report, summary_of, truth_of
+from tuneoff.report import build_report, summary_of, truth_of, undecided
 from tuneoff.spec import DataSpec, StudySpec, TrainSpec, file_name, read_study
 from tuneoff.store import RunFolder, StudyFolder
 from tuneoff.study import asked_study, train_one
@@ -177,7 +178,7 @@ def compare(
     *,
     out: str | Path = "studies/study",
     methods: Sequence[str | Mapping[str, Any]] | None = None,
-    seeds: int | Sequence[int] | None = None,
+    seeds: int | str | Sequence[int] | None = None,
     workers: int | str = "auto",
     launcher: str = "local",
     fresh: bool = False,
@@ -188,8 +189,11 @@ def compare(
 
     `study` is a study file or its content; `options` go over it by the names of the study file's
     keys, whatever their section: `model`, `metric`, `margin`, `limits`, `tune` (a number of trials,
-    or a mapping), those of `data` (`train`, `test`, `text`, …; data frames may stand in place of
-    files) and those of `train` (`epochs`, …).
+    or a mapping), `max_study_seconds`, those of `data` (`train`, `test`, `text`, …; data frames may
+    stand in place of files) and those of `train` (`epochs`, …).
+
+    `seeds` is a number, a list, or a range such as "2:8": two seeds of each method, and then up to
+    eight of those that may still be the recommendation.
 
     `workers` is the number of runs at the same time; "auto" is one per GPU, and on a CPU the
     fastest number of runs.
@@ -202,7 +206,14 @@ def compare(
     asked = asked_study(content)
     folder = StudyFolder(out)
     with open_launcher(launcher, workers) as launch, _watcher(progress) as watch:
-        _, records = run_tuned(asked, folder, launcher=launch, watch=watch, fresh=fresh)
+        _, records = run_tuned(
+            asked,
+            folder,
+            launcher=launch,
+            watch=watch,
+            fresh=fresh,
+            undecided=partial(undecided, folder),
+        )
     build_report(folder, "tuneoff.compare(…)", run_ids=[r.run_id for r in records])
     return Study(out)
 
@@ -237,7 +248,7 @@ def forecast(
     *,
     out: str | Path | None = None,
     methods: Sequence[str | Mapping[str, Any]] | None = None,
-    seeds: int | Sequence[int] | None = None,
+    seeds: int | str | Sequence[int] | None = None,
     workers: int | str = "auto",
     launcher: str = "local",
     progress: bool = True,
@@ -290,7 +301,7 @@ def load(path: str | Path) -> Study | Run:
 
 _DATA = {f.name for f in fields(DataSpec)}
 _TRAIN = {f.name for f in fields(TrainSpec)}
-_PLAIN = ("margin", "limits", "tune")
+_PLAIN = ("margin", "limits", "tune", "max_study_seconds")
 _OWN = {"methods", "seeds", "workers", "out", "launcher", "fresh", "progress"}
 
 

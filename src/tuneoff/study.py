@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
 from tuneoff.errors import BadInput, Fault, FaultList, nearest
@@ -43,6 +44,10 @@ PATIENCE = 3
 
 DEFAULT_METHODS = ("tfidf", "head", "partial", "full", "lora")
 """Of a study that names none."""
+
+
+Undecided = Callable[[Collection[str]], Collection[str]]
+"""Names the methods that a further seed is worth running for, after the runs with these ids."""
 
 
 class Watcher(Protocol):
@@ -153,8 +158,19 @@ def plan(study: StudySpec, prepared: Prepared) -> list[RunSpec]:
         )
         for place, seed in enumerate(study.seeds)
         for entry, train in zip(study.methods, trains, strict=True)
-        if place == 0 or method(entry.method).family != "classical"
+        if place == 0 or varies_with_seed(entry)
     ]
+
+
+def plan_seed(study: StudySpec, prepared: Prepared, seed: int) -> list[RunSpec]:
+    """The runs of one further seed."""
+    methods = tuple(entry for entry in study.methods if varies_with_seed(entry))
+    return plan(replace(study, methods=methods, seeds=(seed,)), prepared)
+
+
+def varies_with_seed(entry: MethodSpec) -> bool:
+    """Whether another seed gives another model."""
+    return method(entry.method).family != "classical"
 
 
 def run_study(
@@ -165,12 +181,22 @@ def run_study(
     watch: Watcher,
     fresh: bool = False,
     settings: Sequence[MethodSpec] | None = None,
+    undecided: Undecided | None = None,
 ) -> tuple[TaskRecord, list[RunRecord]]:
     """Run what of `study` is not finished yet; the task and the records of all its runs.
 
-    `fresh`: run everything anew. `settings`: the study's methods with the settings that a search
-    has found. A run that fails is a record like any other, and the rest goes on. Raises `BadInput`
-    before anything is run.
+    A run that fails is a record like any other, and the rest goes on. Raises `BadInput` before
+    anything is run.
+
+    Args:
+        study: What is asked.
+        folder: Where it lies.
+        launcher: Runs the runs.
+        watch: Is told how far they are.
+        fresh: Run everything anew.
+        settings: The study's methods with the settings that a search has found.
+        undecided: Says which methods each of the study's `more_seeds` is run for; without it none
+            is. A study that is resumed asks it again after the same runs, and so goes the same way.
     """
     study = complete(study)
     if folder.is_run:
@@ -178,8 +204,40 @@ def run_study(
     check_writable(folder.path)
     with alone_in(folder.path):
         prepared = prepare(study, folder, launcher, watch)
-        specs = plan(replace(study, methods=tuple(settings or study.methods)), prepared)
-        return prepared.task, _run_all(specs, prepared, folder, launcher, watch, fresh)
+        study = replace(study, methods=tuple(settings or study.methods))
+        run_all = partial(
+            _run_all,
+            prepared=prepared,
+            folder=folder,
+            launcher=launcher,
+            watch=watch,
+            fresh=fresh,
+        )
+        records = run_all(plan(study, prepared))
+        for seed in study.more_seeds:
+            if undecided is None:
+                break
+            names = undecided([record.run_id for record in records])
+            specs = [spec for spec in plan_seed(study, prepared, seed) if spec.name in names]
+            if not specs or _too_long(study, specs, records, launcher.workers):
+                break
+            records += run_all(specs)
+        return prepared.task, records
+
+
+def _too_long(
+    study: StudySpec, specs: Sequence[RunSpec], records: Sequence[RunRecord], workers: int
+) -> bool:
+    """Whether the study would take longer than it may, if runs take as long as those before.
+
+    Its time is that of its runs, so that it does not matter how often it was interrupted.
+    """
+    if study.max_study_seconds is None:
+        return False
+    known = [(r.method.name, t) for r in records if (t := r.cost.total_seconds) is not None]
+    expected = [fmean([t for name, t in known if name == s.name] or [0.0]) for s in specs]
+    spent = sum(t for _, t in known)
+    return (spent + sum(expected)) / workers > study.max_study_seconds
 
 
 def _run_all(

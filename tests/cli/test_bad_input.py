@@ -30,7 +30,7 @@ def refused(tuneoff: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
     [
         (["--metric", "f1"], "unknown metric 'f1'"),
         (["--seeds", "0"], "seeds must name at least one seed"),
-        (["--seeds", "x"], "Invalid value for '--seeds'"),
+        (["--seeds", "x"], "seeds is a number (3), a range (2:8) or a list of seeds, not 'x'"),
         (["--epochs", "0"], "train.epochs must be at least 1"),
         (["--batch-size", "-1"], "train.batch_size must be at least 1"),
         (["--learning-rate", "fast"], "train.learning_rate should be a number or 'auto'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,7 +116,7 @@ def run_and_show(
     from tuneoff.launch import launcher
     from tuneoff.progress import watcher
     from tuneoff.record import Status
-    from tuneoff.report import build_report
+    from tuneoff.report import build_report, undecided
     from tuneoff.store import StudyFolder
     from tuneoff.study import asked_study
     from tuneoff.tune import run_tuned
@@ -123,7 +124,14 @@ def run_and_show(
     study = asked_study(content, file=file)
     folder = StudyFolder(out)
     with launcher(launcher_name, workers) as launch, watcher(quiet=as_json) as watch:
-        _, records = run_tuned(study, folder, launcher=launch, watch=watch, fresh=fresh)
+        _, records = run_tuned(
+            study,
+            folder,
+            launcher=launch,
+            watch=watch,
+            fresh=fresh,
+            undecided=partial(undecided, folder),
+        )
     report = build_report(
         folder, shlex.join(["tuneoff", *sys.argv[1:]]), run_ids=[r.run_id for r in records]
     )

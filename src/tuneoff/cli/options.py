@@ -36,8 +36,12 @@ Methods = Annotated[
 ]
 """`--methods`, not yet taken apart."""
 Seeds = Annotated[
-    int | None,
-    typer.Option(help="How many seeds each method is run with [3].", show_default=False),
+    str | None,
+    typer.Option(
+        metavar="N|N:M",
+        help="Seeds of each method [3]. N:M: at least N, and up to M where the answer needs them.",
+        show_default=False,
+    ),
 ]
 """`--seeds`; None: as the study says."""
 Launcher = Annotated[str, typer.Option(help="Where runs execute: local.")]
@@ -90,6 +94,7 @@ _OPTIONS = (
     _Option("--metric", "metric", str, "What picks the checkpoint and orders the table [macro_f1].", _TRAIN),
 )
 _FOR_VERDICT = (
+    _Option("--max-study-time", "max_study_seconds", str, "With --seeds N:M: no further seed after 2h.", _VERDICT),
     _Option("--margin", "margin", float, "Difference of the metric that does not matter [0.01].", _VERDICT),
     _Option("--max-memory", "limits.peak_memory_bytes", str, "Recommend no method that takes more: 2GB.", _VERDICT),
     _Option("--max-storage", "limits.storage_bytes", str, "Nor one that keeps more beside the base model: 10MB.", _VERDICT),

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from tuneoff.compare.looks import Looks
 from tuneoff.compare.mcnemar import mcnemar
 from tuneoff.compare.panel import Panel, RunPredictions
-from tuneoff.compare.resolution import Threshold, needed
+from tuneoff.compare.resolution import Threshold, chance, needed
 from tuneoff.compare.simultaneous import (
     Bounds,
     adjusted_different,
@@ -128,6 +129,7 @@ def compare_methods(
     data: Mapping[str, str] | None = None,
     also: Sequence[str] = ALWAYS,
     draws: int = DRAWS,
+    looks: Looks | None = None,
 ) -> Comparison:
     """Compare every two of `methods` on the test rows that all runs of both answered.
 
@@ -150,13 +152,17 @@ def compare_methods(
         data: Fingerprint of each method's data; methods of different data are not compared.
         also: Metrics that are tested in addition, each by itself.
         draws: Bootstrap draws of the test rows.
+        looks: Of a study that adds seeds until its question is answered: the intervals hold at all
+            of its looks together.
     """
     wanted = list(dict.fromkeys([metric, *also]))
-    pairs, skipped, whole = _compared(methods, wanted, labels, draws, data or {})
+    pairs, skipped, whole = _compared(methods, wanted, labels, draws, data or {}, looks)
     joint = whole is not None
     families = [bool({pair.first, pair.second} & set(guessing)) for pair in pairs]
     tests = {
-        key: _tests([pair.found.get(key) for pair in pairs], families, key, margin, joint=joint)
+        key: _tests(
+            [pair.found.get(key) for pair in pairs], families, key, margin, joint=joint, looks=looks
+        )
         for key in wanted
     }
     adjusted = holm([pair.mcnemar["p"] for pair in pairs])
@@ -187,6 +193,7 @@ def compare_methods(
         "margin": margin,
         "level": LEVEL,
         "draws": draws,
+        "looks": None if looks is None else {"first": looks.first, "last": looks.last},
         "guessing": [name for name in methods if name in set(guessing)],
         "pairs": lines,
         "skipped": skipped,
@@ -210,6 +217,7 @@ def _compared(
     labels: int,
     draws: int,
     data: Mapping[str, str],
+    looks: Looks | None,
 ) -> tuple[list[_Pair], list[dict[str, str]], _Resampled | None]:
     """All pairs, what was skipped, and the panel of all methods.
 
@@ -221,7 +229,7 @@ def _compared(
     if len({run.rows.tobytes() for name in known for run in methods[name]}) == 1:
         # true labels that differ are found pair by pair, which says between whom
         with suppress(ValueError):
-            whole = _resampled(methods, known, wanted, labels, draws)
+            whole = _resampled(methods, known, wanted, labels, draws, looks)
     pairs, skipped = [], []
     for first, second in combinations(methods, 2):
         try:
@@ -229,7 +237,7 @@ def _compared(
                 raise ValueError("they were run on different data")
             if missing := [name for name in (first, second) if not methods[name]]:
                 raise ValueError(f"no run of {missing[0]} has kept its predictions")
-            found = whole or _resampled(methods, [first, second], wanted, labels, draws)
+            found = whole or _resampled(methods, [first, second], wanted, labels, draws, looks)
             pairs.append(found.pair(first, second))
         except ValueError as error:
             skipped.append({"first": first, "second": second, "reason": str(error)})
@@ -242,6 +250,7 @@ def _resampled(
     wanted: Sequence[str],
     labels: int,
     draws: int,
+    looks: Looks | None,
 ) -> _Resampled:
     """Raises `ValueError`, saying why, for methods that cannot be compared."""
     runs: list[RunPredictions] = []
@@ -257,7 +266,9 @@ def _resampled(
     metrics = panel.metrics(wanted)
     points, drawn = panel.scores(metrics), panel.bootstrap(metrics, draws)
     places = list(columns.values())
-    means = {key: method_means(panel, key, points[key], drawn[key], places) for key in metrics}
+    means = {
+        key: method_means(panel, key, points[key], drawn[key], places, looks) for key in metrics
+    }
     return _Resampled(panel, means, columns)
 
 
@@ -268,6 +279,7 @@ def _tests(
     margin: float,
     *,
     joint: bool,
+    looks: Looks | None,
 ) -> list[dict[str, Any] | None]:
     """What each pair's difference by one metric says, corrected for the pairs of its family."""
     lines: list[dict[str, Any] | None] = [None] * len(found)
@@ -280,7 +292,9 @@ def _tests(
         equivalent = adjusted_equivalent(known, margin, joint=joint)
         threshold = thresholds(known, joint=joint)
         for i, f, p, q in zip(places, known, different, equivalent, strict=True):
-            lines[i] = _plain(f, metric, margin, p, q, threshold)
+            lines[i] = line = _plain(f, metric, margin, p, q, threshold)
+            if looks is not None:
+                line["chance"] = chance(f, margin, threshold, looks.last)
     return lines
 
 

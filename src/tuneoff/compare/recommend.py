@@ -17,8 +17,10 @@ from tuneoff.compare.candidates import (
     rank,
     score_of,
 )
+from tuneoff.compare.next_seeds import worth_another_seed
 from tuneoff.compare.pairwise import Comparison, pair_of
 from tuneoff.compare.sentences import action, nothing, open_question, sentences
+from tuneoff.compare.simultaneous import Bounds
 from tuneoff.compare.uses import uses
 from tuneoff.record import QUALITY_METRICS, Metric, RunRecord, Status
 
@@ -81,6 +83,8 @@ def recommend(
         "bounds": {},
         "not_worse": [],
         "ruled_out": [],
+        "open": [],
+        "undecided": [],
         "action": None,
         "uses": [],
         "worse": [name for name, pair in compared.items() if pair["answer"] == "worse"],
@@ -92,18 +96,36 @@ def recommend(
     known = [row for row in eligible if row["name"] not in apart]
     bounds = comparison.with_best([row["name"] for row in known])
     found["bounds"] = {name: {"behind": b.behind, "ahead": b.ahead} for name, b in bounds.items()}
-    found["ruled_out"] = [
+    found["ruled_out"] = not_the_best(compared, bounds)
+    found["undecided"] = worth_another_seed(best["name"], compared, found["ruled_out"])
+    found |= _picked(best, known, compared, pairwise, found["ruled_out"])
+    found["open"] = [
         name
         for name, pair in compared.items()
-        if pair["answer"] == "worse" or (bounds[name].ruled_out and pair["answer"] != "equivalent")
+        if name not in found["ruled_out"] and pair["answer"] == "not_resolved"
     ]
-    found |= _picked(best, known, compared, pairwise, found["ruled_out"])
     pair = open_question(found)
     found["action"] = action(pair) if pair else None
     for named in (found, *found["uses"]):
         named["run_id"] = _run_to_use(named["name"], records, metric)
         named["command"] = _command(named["run_id"], folder)
     return {**found, "sentences": sentences(found, pairwise)}
+
+
+def not_the_best(
+    compared: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, Bounds]
+) -> list[str]:
+    """The methods that are shown to be worse than the best, or not the only best one.
+
+    Args:
+        compared: By name, the pairs with the method whose mean score is the best.
+        bounds: Of all candidates.
+    """
+    return [
+        name
+        for name, pair in compared.items()
+        if pair["answer"] == "worse" or (bounds[name].ruled_out and pair["answer"] != "equivalent")
+    ]
 
 
 def _with_best(

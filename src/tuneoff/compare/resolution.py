@@ -96,6 +96,27 @@ def both_needed(found: Difference, margin: float, threshold: Threshold) -> tuple
     return None
 
 
+def chance(found: Difference, margin: float, threshold: Threshold, seeds: int) -> float:
+    """Probability that it is resolved with so many seeds of each method, given what is known now.
+
+    The predictive probability of conditional power, with a flat prior: Spiegelhalter, Freedman and
+    Blackburn 1986, Monitoring clinical trials: conditional or predictive power?, Controlled
+    Clinical Trials 7. One-sided thresholds serve, which suffice to rule a method out as the best.
+    """
+
+    def more(side: Side) -> Side:
+        return replace(side, seeds=max(side.seeds, seeds))
+
+    then = replace(found, first=more(found.first), second=more(found.second))
+    moves = math.sqrt(max(found.standard_error**2 - then.standard_error**2, 0.0))
+    at_least = threshold.equivalent * then.standard_error
+    size = NormalDist(abs(found.difference), max(moves, 1e-12))
+    different = 1 - size.cdf(at_least) + size.cdf(-at_least)
+    within = margin - at_least
+    equivalent = size.cdf(within) - size.cdf(-within) if within > 0 else 0.0
+    return min(different + equivalent, 1.0)
+
+
 def _largest_variance(found: Difference, margin: float, threshold: Threshold) -> float:
     """Variance of the difference up to which one of the claims has its power."""
     size, reserve = abs(found.difference), NormalDist().inv_cdf(POWER)

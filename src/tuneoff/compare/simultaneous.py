@@ -15,7 +15,7 @@ import numpy as np
 
 from tuneoff.compare.panel import Floats
 from tuneoff.compare.resolution import Threshold
-from tuneoff.compare.statistics import LEVEL, Difference, Z, share_of
+from tuneoff.compare.statistics import LEVEL, SMALLEST, Difference, share_of
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -79,10 +79,11 @@ def adjusted_equivalent(found: Sequence[Difference], margin: float, *, joint: bo
 def thresholds(found: Sequence[Difference], *, joint: bool) -> Threshold:
     """Return the standard errors that a claim about one of several differences takes."""
     if joint:
-        sizes = np.max([np.abs(f.errors) / f.half_width for f in found], 0)
-        shortfalls = np.max([f.shortfall / f.half_width for f in found], 0)
+        units = [max(f.standard_error, SMALLEST) for f in found]
+        sizes = np.max([np.abs(f.errors) / u for f, u in zip(found, units, strict=True)], 0)
+        shortfalls = np.max([f.shortfall / u for f, u in zip(found, units, strict=True)], 0)
         one, two = (float(np.quantile(x, 1 - LEVEL)) for x in (shortfalls, sizes))
-        return Threshold(different=Z * two, equivalent=Z * one)
+        return Threshold(different=two, equivalent=one)
     tail = LEVEL / max(len(found), 1)
     return Threshold(
         different=NormalDist().inv_cdf(1 - tail / 2), equivalent=NormalDist().inv_cdf(1 - tail)

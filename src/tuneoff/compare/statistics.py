@@ -28,6 +28,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from tuneoff.compare.looks import Looks, widening
 from tuneoff.compare.panel import COUNTED, Floats, Panel
 from tuneoff.compare.seed_variance import SeedVariance
 
@@ -141,6 +142,8 @@ class MethodMeans:
     least: float
     """Variance that is added to each mean, see `_least_variance`."""
     rows: int
+    wider: float = 1.0
+    """Factor that `errors` include for the looks of the study, see `compare.looks`."""
 
     def difference(self, i: int, j: int) -> Difference:
         """Method `i` minus method `j`."""
@@ -156,7 +159,12 @@ class MethodMeans:
 
 
 def method_means(
-    panel: Panel, metric: str, points: Floats, draws: Floats, columns: Sequence[Sequence[int]]
+    panel: Panel,
+    metric: str,
+    points: Floats,
+    draws: Floats,
+    columns: Sequence[Sequence[int]],
+    looks: Looks | None = None,
 ) -> MethodMeans:
     """Estimate the methods' mean scores and draw their errors.
 
@@ -172,6 +180,8 @@ def method_means(
         points: (r,) the runs' scores.
         draws: (b, r) their scores in the paired bootstrap over rows.
         columns: The runs of each method.
+        looks: Those of a study that may look at its result several times; the errors are then wide
+            enough for all of them.
     """
     pairs = len(columns) * (len(columns) - 1) // 2
     repeats = max(1, min(REPEATS, MOST_CELLS // (len(draws) * max(pairs, 1))))
@@ -192,18 +202,24 @@ def method_means(
     errors += np.sqrt(added / seeds) * random.standard_normal(errors.shape)
 
     half_widths = variance.half_widths()
+    sides = [
+        Side(int(k), float(max((half / Z) ** 2 * k, own)), float(own))
+        for k, half, own in zip(seeds, half_widths, noise, strict=True)
+    ]
+    wider = 1.0
+    if looks is not None:
+        rows = between + least * np.eye(len(columns))
+        wider = widening(looks, sides, rows, [*panel.digest, *metric.encode()])
     return MethodMeans(
         means=np.array([points[list(runs)].mean() for runs in columns]),
-        errors=errors,
-        sides=[
-            Side(int(k), float(max((half / Z) ** 2 * k, own)), float(own))
-            for k, half, own in zip(seeds, half_widths, noise, strict=True)
-        ],
+        errors=wider * errors,
+        sides=sides,
         sample=sample,
         half_widths=half_widths,
         between=between,
         least=least,
         rows=len(panel.labels),
+        wider=wider,
     )
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from tuneoff.compare.next_seeds import seeds_used
 from tuneoff.record import QUALITY_METRICS, RunRecord, Scores, Status, TaskRecord
 from tuneoff.spec import StudySpec
 
 if TYPE_CHECKING:
+    from tuneoff.compare.looks import Looks
     from tuneoff.compare.pairwise import Comparison
     from tuneoff.compare.panel import RunPredictions
 
@@ -67,6 +69,7 @@ def summarize(
             for name in names
         ],
         "reference": {"majority": _majority(task)},
+        "seeds": None,
         "pairwise": None,
         "audit": None,
         "recommendation": None,
@@ -79,6 +82,8 @@ def summarize(
         _moderate_by_scores(summary["methods"], part)
     if predictions is not None:
         summary |= _verdict(summary, study, records, predictions, folder)
+    if study.more_seeds:
+        summary["seeds"] = seeds_used(study, summary["methods"], summary["recommendation"])
     return summary
 
 
@@ -122,6 +127,7 @@ def _verdict(
         deterministic=[row["name"] for row in measured if row["family"] == "classical"],
         guessing=[row["name"] for row in measured if at_chance(scores_of(done, row["name"]))],
         data=data,
+        looks=_looks(study),
     )
     _moderate_by_rows(measured, compared)
     return {
@@ -139,6 +145,14 @@ def _verdict(
         ),
         "front": fronts(summary["methods"], compared.plain, done),
     }
+
+
+def _looks(study: StudySpec) -> Looks | None:
+    from tuneoff.compare.looks import Looks
+
+    if not study.more_seeds:
+        return None
+    return Looks(len(study.seeds), len(study.seeds) + len(study.more_seeds))
 
 
 def display_order(summary: dict[str, Any]) -> list[dict[str, Any]]:

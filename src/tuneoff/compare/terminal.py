@@ -15,6 +15,7 @@ from rich.text import Text
 
 from tuneoff.compare import format as fmt
 from tuneoff.compare.audit import audit_lines
+from tuneoff.compare.next_seeds import seeds_line
 from tuneoff.compare.pairwise import pair_of
 from tuneoff.compare.sentences import left_out
 from tuneoff.compare.table import display_order, mean_of
@@ -186,10 +187,12 @@ def verdict(summary: dict[str, Any]) -> list[str]:
 def notes(summary: dict[str, Any]) -> list[str]:
     """Return the lines below the table: test rows and seeds, the reference, and what ± means."""
     rows, seeds = summary["rows"], _seeds(summary)
-    lines = [
-        f"{fmt.count(rows['test'])} test rows · {len(summary['labels'])} labels · "
-        + ("1 seed" if seeds == 1 else f"means over {seeds} seeds")
-    ]
+    over = "1 seed" if seeds == 1 else f"means over {seeds} seeds"
+    if used := summary.get("seeds"):
+        over = f"means over {used['first']} to {used['last']} seeds"
+    lines = [f"{fmt.count(rows['test'])} test rows · {len(summary['labels'])} labels · {over}"]
+    if used:
+        lines.append(seeds_line(used))
     majority = summary["reference"]["majority"]
     if majority:
         lines.append(

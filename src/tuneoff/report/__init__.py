@@ -1,6 +1,19 @@
 """`report.html`: one self-contained page about a study, made from its folder."""
 
-from tuneoff.report.build import build_report, report_predictions, summary_of, truth_of
+from tuneoff.report.build import (
+    build_report,
+    report_predictions,
+    summary_of,
+    truth_of,
+    undecided,
+)
 from tuneoff.report.html import write_report
 
-__all__ = ["build_report", "report_predictions", "summary_of", "truth_of", "write_report"]
+__all__ = [
+    "build_report",
+    "report_predictions",
+    "summary_of",
+    "truth_of",
+    "undecided",
+    "write_report",
+]

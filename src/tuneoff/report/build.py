@@ -98,9 +98,18 @@ def report_predictions(
     return write_report(folder, summary, records, {}, None, command, errors=errors)
 
 
-def summary_of(folder: StudyFolder) -> dict[str, Any]:
-    """The table and the verdict of a study without a `summary.json`; nothing is written."""
-    study, records = folder.spec(), _records(folder, None)
+def undecided(folder: StudyFolder, run_ids: Collection[str]) -> list[str]:
+    """The methods of a study that a further seed is worth running for, after these runs."""
+    recommendation = summary_of(folder, run_ids)["recommendation"]
+    return recommendation["undecided"] if recommendation else []
+
+
+def summary_of(folder: StudyFolder, run_ids: Collection[str] | None = None) -> dict[str, Any]:
+    """The table and the verdict of a study, without its audit and errors; nothing is written.
+
+    `run_ids`: as in `build_report`.
+    """
+    study, records = folder.spec(), _records(folder, run_ids)
     task = folder.task(records[0].data.fingerprint) if records else folder.task()
     groups = groups_of(folder.rows(task) if task else None)
     answers = _Answers.of(records, _predictions(folder, records), groups)
@@ -231,7 +240,7 @@ def _records(folder: StudyFolder, run_ids: Collection[str] | None) -> list[RunRe
         if record is None or (run_ids is not None and record.run_id not in run_ids):
             continue
         key = (record.method.name, record.seed)
-        if names and (key[0] not in names or record.seed not in study.seeds):
+        if names and (key[0] not in names or record.seed not in study.seeds + study.more_seeds):
             continue
         written = run.record_file.stat().st_mtime
         if key not in found or written > found[key][0]:

@@ -27,6 +27,7 @@ from tuneoff.compare import display_order
 from tuneoff.compare import format as fmt
 from tuneoff.compare.audit import count_line
 from tuneoff.compare.errors import ErrorAnalysis
+from tuneoff.compare.next_seeds import seeds_line
 from tuneoff.compare.tuning import budget_text
 from tuneoff.record import QUALITY_METRICS, RunRecord, TaskRecord
 from tuneoff.report import costs, palette, tables, verdict, words
@@ -154,7 +155,8 @@ def _content(material: Material) -> dict[str, Any]:
         "methods": [(row["name"], material.looks[row["name"]]) for row in material.rows],
         "heads": tables.result_heads(material),
         "results": tables.result_rows(material),
-        "seeds": max((len(row["runs"]) for row in summary["methods"]), default=0),
+        "seeds": _seeds(summary),
+        "seeds_line": seeds_line(summary["seeds"]) if summary.get("seeds") else None,
         "majority": summary["reference"]["majority"],
         "measured": measured,
         "pairs": {
@@ -194,6 +196,15 @@ _SYMBOLS = {
     "square-open": "M1 1h10v10H1zM2.8 2.8v6.4h6.4V2.8z",
 }
 """Plotly's markers as paths in a box of 12 x 12, for the legends outside of its plots."""
+
+
+def _seeds(summary: Mapping[str, Any]) -> str:
+    """`2 seeds`, or `2 to 5 seeds` where methods have different numbers."""
+    counts = [len(row["runs"]) for row in summary["methods"]] or [0]
+    if used := summary.get("seeds"):
+        counts = list(used["of"].values()) or counts
+    low, high = (min(counts), max(counts)) if used else (max(counts),) * 2
+    return f"{low} to {high} seeds" if low < high else f"{high} seed{'' if high == 1 else 's'}"
 
 
 def _breakable(text: str) -> Markup:

@@ -167,6 +167,14 @@ def _explained(found: Pair, pairs: list[Pair]) -> str:
         if grouped_rows
         else ""
     )
+    looks = found.get("looks")
+    again = (
+        f" The study looked at its result after {looks['first']} seeds, and after each further one."
+        " All intervals are widened so that they hold at all looks together (repeated confidence"
+        " intervals, Jennison and Turnbull)."
+        if looks
+        else ""
+    )
     guessing = (
         f" Pairs with a method that is no better than guessing ({', '.join(found['guessing'])}) "
         "are adjusted by themselves, so that they do not weaken the others."
@@ -180,7 +188,7 @@ def _explained(found: Pair, pairs: list[Pair]) -> str:
         "second one wrong, the mean over all pairs of their models; McNemar’s test asks whether "
         "the two counts differ by more than chance. What would resolve a pair is an estimate: the "
         "seeds or test rows with which a difference as found would be resolved in four of five "
-        f"studies.{guessing}{seeds}{together}"
+        f"studies.{again}{guessing}{seeds}{together}"
     )
 
 

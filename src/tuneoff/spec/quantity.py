@@ -44,6 +44,14 @@ def read_limits(value: Any, file: str | None) -> dict[str, Any]:
     }
 
 
+def read_seconds(value: Any, key: str, file: str | None) -> float:
+    """`2h` to 7200; `BadInput`, naming the `key`, for what is no duration."""
+    seconds = quantity(value, "seconds")
+    if seconds is None or not 0 < seconds < math.inf:
+        raise BadInput(Fault(f"{key} should be {_EXAMPLES['seconds']}, not {value!r}", file=file))
+    return seconds
+
+
 def quantity(value: Any, unit: str) -> float | None:
     """A number of `bytes` or `seconds` from what people write; None if it is neither.
 

@@ -56,13 +56,19 @@ def study_faults(study: StudySpec, file: str | None) -> list[Fault]:
         (data.max_test is None or data.max_test >= 1, "data.max_test must be at least 1"),
         (data.split_seed >= 0, "data.split_seed must not be negative"),
         (0 <= study.margin < 1, "margin must lie in [0, 1)"),
+        (
+            study.max_study_seconds is None or bool(study.more_seeds),
+            "max_study_seconds bounds further seeds: give seeds a range, such as 2:8",
+        ),
         *(
             (0 <= least <= 1, f"limits.min_recall: {label!r} must lie in [0, 1]")
             for label, least in study.min_recall.items()
         ),
     ]
     texts = train_faults(study.train, "train.") + [text for holds, text in rules if not holds]
-    texts += tune_faults(study.tune, study.seeds) if study.tune is not None else []
+    texts += (
+        tune_faults(study.tune, study.seeds + study.more_seeds) if study.tune is not None else []
+    )
     faults = [Fault(text, file=file) for text in texts]
     names = [m.name for m in study.methods]
     return faults + [

@@ -11,7 +11,7 @@ from typing import Any
 
 from tuneoff.errors import BadInput, Fault, FaultList, nearest
 from tuneoff.label_names import label_name
-from tuneoff.spec.quantity import read_limits
+from tuneoff.spec.quantity import read_limits, read_seconds
 from tuneoff.spec.ranges import study_faults, train_faults
 from tuneoff.spec.study import LIMITS, METHOD_TRAIN_KEYS, DataSpec, StudySpec, TrainSpec
 from tuneoff.spec.tune import TuneSpec, plain_tune
@@ -19,7 +19,10 @@ from tuneoff.spec.types import DATA_MEND, validated
 from tuneoff.spec.values import read_values
 
 _TRAIN_KEYS = {f.name for f in fields(TrainSpec)}
-_STUDY_KEYS = {f.name for f in fields(StudySpec)} - {"min_recall"}
+_STUDY_KEYS = {f.name for f in fields(StudySpec)} - {"min_recall", "more_seeds"}
+
+MOST_SEEDS = 1000
+"""Of a study that gives their number."""
 
 _MODEL_MEND = "Name a hub id or a local folder (on the command line: --model)."
 
@@ -39,7 +42,7 @@ def read_study(path: str | Path) -> dict[str, Any]:
             )
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _loader())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
@@ -51,6 +54,25 @@ def read_study(path: str | Path) -> dict[str, Any]:
         fault = Fault("a study file is a mapping of keys to values", file=str(path))
         raise BadInput(replace(fault, mend=_not_a_study(path)))
     return content
+
+
+def _loader() -> Any:
+    """PyYAML's safe loader, for which `2:8` is no number to the base of 60 (as in YAML 1.2)."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Numbers are those of the base of ten, and of the prefixes `0x`, `0o` and `0b`."""
+
+    Loader.yaml_implicit_resolvers = {
+        first: [
+            (tag, re.compile(r"(?![-+]?[0-9][0-9_]*:)(?:" + pattern.pattern + ")", pattern.flags))
+            if tag.rpartition(":")[2] in ("int", "float")
+            else (tag, pattern)
+            for tag, pattern in resolvers
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    return Loader
 
 
 def _not_a_study(path: Path) -> str | None:
@@ -227,12 +249,27 @@ def _with_named_columns(data: Any) -> Any:
     return {**data, **numbers}
 
 
-def _seeds(value: Any, file: str | None) -> list[int]:
-    """`3` means the seeds 0, 1, 2; a list names them."""
+def _seeds(value: Any, file: str | None) -> dict[str, list[int]]:
+    """`3` means the seeds 0, 1, 2, and `2:8` further ones where they are needed; a list names them.
+
+    The fields `seeds` and `more_seeds`.
+    """
+    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*(:\s*\d{1,9}\s*)?", value):
+        low, _, high = value.partition(":")
+        first, last = int(low), int(high or low)
+        if last < first:
+            raise BadInput(Fault(f"seeds {value.strip()} ends before it starts", file=file))
+        further = _checked_seeds(last, file)[first:]
+        return {"seeds": _checked_seeds(first, file), "more_seeds": further}
     if isinstance(value, bool) or not isinstance(value, int | list | tuple):
-        raise BadInput(
-            Fault(f"seeds is a number of seeds or a list of them, not {value!r}", file=file)
-        )
+        rule = "seeds is a number (3), a range (2:8) or a list of seeds"
+        raise BadInput(Fault(f"{rule}, not {value!r}", file=file))
+    return {"seeds": _checked_seeds(value, file), "more_seeds": []}
+
+
+def _checked_seeds(value: int | list[Any] | tuple[Any, ...], file: str | None) -> list[int]:
+    if isinstance(value, int) and value > MOST_SEEDS:
+        raise BadInput(Fault(f"seeds is at most {MOST_SEEDS}, not {value}", file=file))
     seeds = list(range(value)) if isinstance(value, int) else list(value)
     if not seeds or len(set(map(repr, seeds))) < len(seeds):
         rule = "seeds must name at least one seed: a number from 1, or a list with each once"
@@ -245,7 +282,10 @@ def _seeds(value: Any, file: str | None) -> list[int]:
 
 _READ: dict[str, Callable[[Any, str | None], dict[str, Any]]] = {
     "data": lambda value, file: {"data": _with_named_columns(value)},
-    "seeds": lambda value, file: {"seeds": _seeds(value, file)},
+    "seeds": _seeds,
+    "max_study_seconds": lambda value, file: {
+        "max_study_seconds": read_seconds(value, "max_study_seconds", file)
+    },
     "train": lambda value, file: {"train": _train_values(value)},
     "limits": read_limits,
     "tune": lambda value, file: {"tune": plain_tune(value)},
@@ -274,6 +314,8 @@ def to_plain(study: StudySpec) -> dict[str, Any]:
     if recalls := plain.pop("min_recall"):
         plain["limits"] |= {"min_recall": recalls}
     plain["seeds"] = list(study.seeds)
+    if further := plain.pop("more_seeds"):
+        plain["seeds"] = f"{len(study.seeds)}:{len(study.seeds) + len(further)}"
     if study.tune is not None:
         plain["tune"] |= {
             "over": list(study.tune.over),

@@ -137,6 +137,12 @@ class StudySpec:
     methods: tuple[MethodSpec, ...] = ()
     train: TrainSpec = TrainSpec()
     seeds: tuple[int, ...] = (0, 1, 2)
+    """Those of all methods."""
+    more_seeds: tuple[int, ...] = ()
+    """Further ones, one after another, each for the methods that may still be the recommendation,
+    until that is settled; `seeds: 2:8` in a file: from two to eight."""
+    max_study_seconds: float | None = None
+    """Seconds after which no further seed is started; None: there is no such limit."""
     metric: str = "macro_f1"
     margin: float = 0.01
     """Difference of the metric that does not matter: methods shown to be closer are equivalent."""

@@ -12,6 +12,7 @@ from tuneoff.record import RunRecord, Status, TaskRecord
 from tuneoff.spec import RunSpec, StudySpec, Trial, TuneSpec
 from tuneoff.store import StudyFolder, alone_in, check_inside, check_writable
 from tuneoff.study import (
+    Undecided,
     Watcher,
     complete,
     in_parallel,
@@ -34,6 +35,7 @@ def run_tuned(
     launcher: LocalLauncher,
     watch: Watcher,
     fresh: bool = False,
+    undecided: Undecided | None = None,
 ) -> tuple[TaskRecord, list[RunRecord]]:
     """As `run_study`, with the settings that `tune_study` finds where the study asks for it.
 
@@ -42,7 +44,15 @@ def run_tuned(
     settings = None
     if study.tune is not None:
         settings = tune_study(study, folder, launcher=launcher, watch=watch, fresh=fresh).methods
-    return run_study(study, folder, launcher=launcher, watch=watch, fresh=fresh, settings=settings)
+    return run_study(
+        study,
+        folder,
+        launcher=launcher,
+        watch=watch,
+        fresh=fresh,
+        settings=settings,
+        undecided=undecided,
+    )
 
 
 def tune_study(
