@@ -60,6 +60,39 @@ def test_compare_takes_data_frames(
     assert study.best().path == best.path
 
 
+def test_seeds_in_a_range(
+    tiny_model: Any, frame: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def compare() -> Any:
+        return package.compare(
+            model=tiny_model("bert"),
+            train=frame,
+            methods=["tfidf", {"method": "head", "epochs": 1}, {"method": "full", "epochs": 1}],
+            seeds="1:3",
+            threads=1,
+            out=tmp_path / "study",
+            progress=False,
+        )
+
+    study = compare()
+    used, recommended = study.summary["seeds"], study.summary["recommendation"]
+    assert used["first"] == 1
+    assert used["most"] == 1 + 3 + 3
+    assert study.summary["pairwise"]["looks"] == {"first": 1, "last": 3}
+    assert used["runs"] == len(study.runs)
+    assert (used["stopped"] == "settled") == (not recommended["open"])
+    assert set(used["of"]) == {"head", "full"}
+    report = (study.path / "report.html").read_text()
+    assert f"{used['runs']} of at most 7 runs" in report
+    assert "repeated confidence" in report
+    assert study.spec.more_seeds == (1, 2)
+
+    made = {run.path: run.folder.record_file.stat().st_mtime for run in study.runs}
+    again = compare()  # goes the same way, and finds it done
+    assert {run.path: run.folder.record_file.stat().st_mtime for run in again.runs} == made
+    assert again.summary["seeds"] == used
+
+
 def test_train_and_predict(tiny_model: Any, frame: pd.DataFrame, tmp_path: Path) -> None:
     run = package.train(
         {"method": "lora", "rank": 2},

@@ -15,7 +15,7 @@ from tuneoff.errors import BadInput
 from tuneoff.launch import Prepared
 from tuneoff.launch.local import Exit
 from tuneoff.progress import Lines, Quiet, end_line, plan_line, progress_line
-from tuneoff.record import RunRecord, Status, TaskRecord
+from tuneoff.record import Cost, DataInfo, MethodInfo, RunRecord, Status, TaskRecord
 from tuneoff.spec import RunSpec, StudySpec, parse_study
 from tuneoff.store import RunFolder, StudyFolder
 from tuneoff.study import complete, plan, run_study, train_one
@@ -85,6 +85,74 @@ def test_another_machine_s_answer_is_another_answer(prepared: Prepared) -> None:
     assert plain[0].run_id != here[0].run_id
     assert plain[1].run_id == here[1].run_id
     assert plan(study, replace(prepared, device="cuda"))[1].run_id != here[1].run_id
+
+
+def test_a_further_seed_is_run_for_the_undecided_methods(in_memory: Any, tmp_path: Path) -> None:
+    """What `undecided` says is asked after each seed, of the runs until then."""
+    failed = Exit(1, out_of_memory=False, interrupted=False)
+    asked_of: list[set[str]] = []
+    answers = [["full", "lora", "tfidf"], ["lora"], []]
+
+    def undecided(run_ids: Any) -> list[str]:
+        asked_of.append({run_id.rpartition("-")[0] for run_id in run_ids})
+        return answers[len(asked_of) - 1]
+
+    launcher = in_memory(dict.fromkeys(("full", "lora", "tfidf"), failed))
+    study = asked("full", "lora", "tfidf", seeds="1:5")
+    folder = StudyFolder(tmp_path)
+    _, records = run_study(study, folder, launcher=launcher, watch=Quiet(), undecided=undecided)
+    runs = [(r.method.name, r.seed) for r in records]
+    first = [("full", 0), ("lora", 0), ("tfidf", 0)]
+    assert runs == [*first, ("full", 1), ("lora", 1), ("lora", 2)]
+    assert [len(ids) for ids in asked_of] == [3, 5, 6]
+    assert asked_of[1] - asked_of[0] == {"full-s1", "lora-s1"}
+
+    answers[:] = [["lora"]] * 9
+    asked_of.clear()
+    _, records = run_study(study, folder, launcher=launcher, watch=Quiet(), undecided=undecided)
+    assert len(records) == 3 + 4  # the limit
+    _, records = run_study(study, folder, launcher=launcher, watch=Quiet())
+    assert len(records) == 3
+
+
+def test_no_further_seed_is_started_that_would_end_too_late(in_memory: Any, tmp_path: Path) -> None:
+    class Timed(Quiet):
+        """Each run leaves a record of ten minutes."""
+
+        def started(self, spec: RunSpec) -> None:
+            folder = StudyFolder(tmp_path).run(spec.run_id)
+            folder.write_record(
+                RunRecord(
+                    run_id=spec.run_id,
+                    status=Status.FINISHED,
+                    method=MethodInfo(spec.name, spec.method, "full", spec.config),
+                    seed=spec.seed,
+                    model=spec.model,
+                    metric=spec.metric,
+                    data=DataInfo("d", 1, 1, 1, ["a", "b"]),
+                    train={},
+                    cost=Cost(total_seconds=600),
+                )
+            )
+
+    def runs(limit: str | None, workers: int = 1) -> int:
+        launcher = in_memory(dict.fromkeys(("full", "lora"), Exit(0, False, False)))
+        launcher.workers = workers
+        study = asked("full", "lora", seeds="2:8", max_study_seconds=limit)
+        _, records = run_study(
+            study,
+            StudyFolder(tmp_path),
+            launcher=launcher,
+            watch=Timed(),
+            undecided=lambda _: ["full", "lora"],
+        )
+        return len(records)
+
+    assert runs("10m") == 4  # the first seeds are run in any case
+    assert runs("1h") == 6
+    assert runs("1h") == 6  # the time of what is finished counts
+    assert runs("1h", workers=2) == 12
+    assert runs(None) == 16
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,9 @@ def _modules(folder: Path) -> list[str]:
     return sorted(path for path in paths if not _SKIPPED.search(path))
 
 
-PER_MODULE = 12
-"""Rows from one module at the most, so that no large one speaks for its library."""
+PER_MODULE = 4
+"""Rows from one module at the most, so that no large one speaks for its library. Test rows of one
+module are a group for the verdict, and few large groups resolve less than many small ones."""
 
 
 def _sample(

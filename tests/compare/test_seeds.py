@@ -90,11 +90,11 @@ def test_seeds_go_to_the_best_and_to_what_may_still_beat_it() -> None:
 @pytest.mark.parametrize(
     ("undecided", "open_still", "counts", "said"),
     [
-        ([], [], (4, 4, 2), "4 for full and lora, 2 for head; 11 of at most 25 runs: then"),
+        ([], [], (4, 4, 2), "4 for full and lora, 2 for head. 11 of at most 25 runs; then"),
         ([], ["lora"], (4, 4, 2), "further seeds would hardly have settled the rest"),
-        (["full", "lora"], ["lora"], (8, 8, 2), "19 of at most 25 runs: the answer is not settled"),
+        (["full", "lora"], ["lora"], (8, 8, 2), "19 of at most 25 runs; the answer is not settled"),
         (["full", "lora"], ["lora"], (4, 4, 2), "then the time was up"),
-        ([], [], (2, 2, 2), "Seeds: 2 for each method; 7 of at most 25 runs: then the answer was"),
+        ([], [], (2, 2, 2), "Seeds: 2 for each method. 7 of at most 25 runs; then the answer was"),
     ],
 )
 def test_a_study_says_what_it_saved_and_why_it_stopped(

@@ -187,9 +187,10 @@ def verdict(summary: dict[str, Any]) -> list[str]:
 def notes(summary: dict[str, Any]) -> list[str]:
     """Return the lines below the table: test rows and seeds, the reference, and what ± means."""
     rows, seeds = summary["rows"], _seeds(summary)
-    over = "1 seed" if seeds == 1 else f"means over {seeds} seeds"
-    if used := summary.get("seeds"):
-        over = f"means over {used['first']} to {used['last']} seeds"
+    used = summary.get("seeds")
+    least = min((used or {}).get("of", {}).values(), default=seeds)
+    numbers = f"{least} to {seeds}" if least < seeds else str(seeds)
+    over = "1 seed" if seeds == 1 else f"means over {numbers} seeds"
     lines = [f"{fmt.count(rows['test'])} test rows · {len(summary['labels'])} labels · {over}"]
     if used:
         lines.append(seeds_line(used))
