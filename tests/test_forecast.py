@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from tuneoff.compare.forecast import render_forecast
 from tuneoff.forecast import beside_actual
 from tuneoff.store import StudyFolder
 
@@ -86,6 +88,7 @@ def test_what_is_written(forecast: tuple[Path, Any]) -> None:
     seconds = sum(len(m["runs"]) * m["total_seconds"] for m in found["methods"])
     assert study["seconds"] * study["workers"] > seconds
     assert study["trials_seconds"] is None
+    assert study["more_seeds_seconds"] is None
 
 
 def test_what_depends_on_no_clock_comes_true(compared: tuple[Path, Any]) -> None:
@@ -138,11 +141,17 @@ def test_runs_of_other_settings_are_not_held_against_it(compared: tuple[Path, An
 
 
 def test_a_dry_run_says_the_same_as_json(tuneoff: Any, asked: list[Any], tmp_path: Path) -> None:
-    arguments = ["compare", *asked, "--methods", "full", "--dry-run", "--json"]
+    arguments = ["compare", *asked, "--methods", "full", "--seeds", "1:4", "--dry-run", "--json"]
     ended = tuneoff(*arguments, "--out", tmp_path / "study")
     assert ended.code == 0, ended.err
-    assert json.loads(ended.out) == written(tmp_path / "study")
+    found = json.loads(ended.out)
+    assert found == written(tmp_path / "study")
     assert not (tmp_path / "study" / "runs").exists()
+    assert found["study"]["more_seeds_seconds"] == pytest.approx(3 * found["study"]["seconds"])
+    page = Console(width=80)
+    with page.capture() as shown:
+        page.print(render_forecast(found))
+    assert "Further seeds: up to" in " ".join(shown.get().split())
 
 
 @pytest.mark.parametrize(

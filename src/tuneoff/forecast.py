@@ -25,7 +25,14 @@ from tuneoff.methods import method
 from tuneoff.record import RunRecord, Status
 from tuneoff.spec import RunSpec, StudySpec
 from tuneoff.store import RunFolder, StudyFolder, alone_in, check_writable
-from tuneoff.study import Watcher, check_and_prepare, complete, plan, record_of_death
+from tuneoff.study import (
+    Watcher,
+    check_and_prepare,
+    complete,
+    plan,
+    record_of_death,
+    varies_with_seed,
+)
 
 SCHEMA = 1
 """Of `forecast.json`; raised when a field changes its meaning."""
@@ -336,6 +343,7 @@ def _content(
             "disk_bytes": disk + data,
             "checkpoint_bytes": max((m.checkpoint_bytes for m in known), default=0),
             "trials_seconds": _trials(study, known),
+            "more_seeds_seconds": _more_seeds(study, known, workers),
         },
     }
 
@@ -350,6 +358,16 @@ def _trials(study: StudySpec, methods: Sequence[MethodForecast]) -> float | None
         if method(m.method).learning_rate is not None
     )
     return once * study.tune.trials
+
+
+def _more_seeds(study: StudySpec, methods: Sequence[MethodForecast], workers: int) -> float | None:
+    """The most that further seeds take, if every method gets all of them; None without any."""
+    if not study.more_seeds:
+        return None
+    varying = {entry.name for entry in study.methods if varies_with_seed(entry)}
+    once = sum((m.total_seconds or 0.0) + m.around_seconds for m in methods if m.name in varying)
+    most = once * len(study.more_seeds) / max(1, min(workers, len(varying)))
+    return min(most, study.max_study_seconds or math.inf)
 
 
 def _bytes(path: Path) -> int:
