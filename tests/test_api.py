@@ -60,6 +60,13 @@ def test_compare_takes_data_frames(
     assert study.best().path == best.path
 
 
+def test_names_of_methods_in_one_string(frame: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"unknown method 'loraa'(.|\n)*unknown method 'ful'") as no:
+        package.compare(model="m", train=frame, methods="loraa, ful", out=tmp_path / "study")
+    assert str(no.value).count("unknown method") == 2
+    assert {"compare", "load", "Study"} <= set(dir(package))
+
+
 def test_seeds_in_a_range(
     tiny_model: Any, frame: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

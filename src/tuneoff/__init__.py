@@ -61,6 +61,11 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"tuneoff.{_HOME[name]}"), name)
 
 
+def __dir__() -> list[str]:
+    """The public names, for an editor or a notebook that completes them."""
+    return sorted(__all__)
+
+
 class _Package(ModuleType):
     """Keeps `tuneoff.compare`, `tuneoff.train` and so on the functions that they name.
 

@@ -177,7 +177,7 @@ def compare(
     study: str | Path | Mapping[str, Any] | None = None,
     *,
     out: str | Path = "studies/study",
-    methods: Sequence[str | Mapping[str, Any]] | None = None,
+    methods: str | Sequence[str | Mapping[str, Any]] | None = None,
     seeds: int | str | Sequence[int] | None = None,
     workers: int | str = "auto",
     launcher: str = "local",
@@ -222,7 +222,7 @@ def tune(
     study: str | Path | Mapping[str, Any] | None = None,
     *,
     out: str | Path = "studies/study",
-    methods: Sequence[str | Mapping[str, Any]] | None = None,
+    methods: str | Sequence[str | Mapping[str, Any]] | None = None,
     tune: int | Mapping[str, Any] = 8,
     workers: int | str = "auto",
     launcher: str = "local",
@@ -247,7 +247,7 @@ def forecast(
     study: str | Path | Mapping[str, Any] | None = None,
     *,
     out: str | Path | None = None,
-    methods: Sequence[str | Mapping[str, Any]] | None = None,
+    methods: str | Sequence[str | Mapping[str, Any]] | None = None,
     seeds: int | str | Sequence[int] | None = None,
     workers: int | str = "auto",
     launcher: str = "local",
@@ -309,11 +309,13 @@ def _content(
     study: str | Path | Mapping[str, Any] | None,
     options: dict[str, Any],
     out: Path,
-    methods: Sequence[str | Mapping[str, Any]] | None,
+    methods: str | Sequence[str | Mapping[str, Any]] | None,
 ) -> dict[str, Any]:
     """A study file's content, with options over it."""
     content = dict(study) if isinstance(study, Mapping) else read_study(study) if study else {}
     content = _with_options(content, options, out)
+    if isinstance(methods, str):  # as on the command line
+        methods = [name.strip() for name in methods.split(",")]
     return content if methods is None else {**content, "methods": list(methods)}
 
 

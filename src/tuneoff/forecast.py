@@ -29,6 +29,7 @@ from tuneoff.study import (
     Watcher,
     check_and_prepare,
     complete,
+    is_finished,
     plan,
     record_of_death,
     varies_with_seed,
@@ -107,6 +108,8 @@ def forecast_study(
             own = [spec for spec in specs if spec.name == entry.name]
             methods.append(_of_method(own, prepared, Path(scratch), launcher))
         content = _content(study, methods, specs, prepared, launcher.workers)
+        records = [folder.run(spec.run_id).record() for spec in specs]
+        content["study"]["finished"] = sum(map(is_finished, records))
         folder.write_forecast(content)
     return content
 

@@ -160,13 +160,10 @@ class RunFolder:
                 run = folder.path / "runs" / (recommended.get("run_id") or runs[0])
                 mend = f"It is a study; give one of its runs, {run} say."
                 raise BadInput(Fault("is not the folder of a run", file=str(path), mend=mend))
-            raise BadInput(
-                Fault(
-                    "is not the folder of a run (it holds no spec.json)",
-                    file=str(path),
-                    mend=_nearest_run(folder.path, near),
-                )
-            )
+            said = "is not the folder of a run (it holds no spec.json)"
+            if not folder.path.exists():
+                said = "there is no such folder"
+            raise BadInput(Fault(said, file=str(path), mend=_nearest_run(folder.path, near)))
         return folder
 
     def study_data(self) -> DataSpec | None:

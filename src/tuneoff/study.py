@@ -42,6 +42,9 @@ GRACE = 25.0
 PATIENCE = 3
 """Failures after which a run is set aside: the same command leaves it alone, `fresh` does not."""
 
+_METRICS_MEANT = {"f1": "macro_f1", "f1_macro": "macro_f1", "f1_weighted": "weighted_f1"}
+"""scikit-learn's names of metrics, for a hint."""
+
 DEFAULT_METHODS = ("tfidf", "head", "partial", "full", "lora")
 """Of a study that names none."""
 
@@ -97,7 +100,7 @@ def complete(study: StudySpec, *, file: str | None = None) -> StudySpec:
         fault = Fault(
             f"unknown metric {study.metric!r}",
             file=file,
-            mend=nearest(study.metric, QUALITY_METRICS),
+            mend=nearest(_METRICS_MEANT.get(study.metric.lower(), study.metric), QUALITY_METRICS),
         )
         found.faults.append(fault)
     found.raise_any()

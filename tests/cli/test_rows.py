@@ -83,7 +83,7 @@ def test_rows_without_text_are_labelled_and_named(
     ended = tuneoff("predict", run, file)
     assert ended.code == 0, ended.err
     named = {".csv": "lines 3, 5, 7", ".jsonl": "lines 2, 4, 6", ".parquet": "rows 1, 3, 5"}[ending]
-    note = f"note: {file}: rows without any text, labelled all the same: 3 of 6 ({named})"
+    note = f"note: {file}: rows with an empty text, labelled anyway: 3 of 6 ({named})"
     assert ended.err == f"{note}\n"
     table = pd.read_csv("predictions.csv")
     assert len(table) == 6

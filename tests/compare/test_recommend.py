@@ -35,8 +35,8 @@ def test_the_cheapest_of_equals_is_taken(judged: Any) -> None:
     behind = found["bounds"]["lora"]["behind"]
     assert 0.001 < behind < 0.01
     assert found["sentences"][1] == (
-        f"With 95 % confidence, it is at most {100 * behind:.1f} points of accuracy below the best "
-        "candidate."
+        f"With 95 % confidence, it is at most {100 * behind:.1f} points of accuracy below the "
+        "method that is truly best."
     )
     assert found["sentences"][2] == (
         "lora costs 1m 30s of training per seed, 812 MB of memory and 90.9 MB of storage."

@@ -62,14 +62,29 @@ def test_code_of_its_own_is_refused(copied: Path) -> None:
 
 
 def test_no_weights(copied: Path) -> None:
+    """There is nothing to convert, as there is with a pickle."""
     (copied / "model.safetensors").unlink()
-    with pytest.raises(ModelUnavailable, match="no weights"):
+    with pytest.raises(ModelUnavailable, match="no weights") as refused:
+        find_model(str(copied))
+    assert "download it again" in str(refused.value)
+    assert "Convert" not in str(refused.value)
+    (copied / "pytorch_model.bin").write_bytes(b"PK")
+    with pytest.raises(ModelUnavailable, match=r"has only pytorch_model\.bin.*\n.*Convert it"):
+        find_model(str(copied))
+
+
+def test_a_pointer_to_weights_is_told(copied: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 90868376\n"
+    (copied / "model.safetensors").write_text(pointer)
+    with pytest.raises(ModelUnavailable, match=r"Git LFS pointer(.|\n)*git lfs pull"):
         find_model(str(copied))
 
 
 def test_no_config(copied: Path) -> None:
     (copied / "config.json").unlink()
-    with pytest.raises(ModelUnavailable, match=r"my-bert: holds no config\.json"):
+    with pytest.raises(
+        ModelUnavailable, match=r"my-bert: is no model's folder: it holds no config\.json"
+    ):
         find_model(str(copied))
 
 
@@ -86,7 +101,7 @@ def test_missing_folder_names_the_nearest(copied: Path) -> None:
 
 
 def test_a_file_is_no_folder(copied: Path) -> None:
-    with pytest.raises(ModelUnavailable, match="is not a model's folder"):
+    with pytest.raises(ModelUnavailable, match="is a file, not a model's folder"):
         find_model(str(copied / "config.json"))
 
 

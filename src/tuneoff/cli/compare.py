@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,8 +88,9 @@ def asked_content(
 def show_paths(console: Terminal, summary: dict[str, Any], report: Path) -> None:
     """The last lines: the command that uses the recommended model, and where the report is."""
     lines = [f"Report: {report}"]
-    if (summary["recommendation"] or {}).get("command"):
-        lines.insert(0, f"To use it: {summary['recommendation']['command']}")
+    command = (summary["recommendation"] or {}).get("command") or summary.get("command_to_use")
+    if command:
+        lines.insert(0, f"To use it: {command}")
     console.print()
     for line in lines:  # uncut, so that they can be copied
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -112,7 +114,7 @@ def run_and_show(
     from tuneoff.compare import render_table
     from tuneoff.compare.audit import faults_in
     from tuneoff.compare.console import Terminal
-    from tuneoff.errors import printable
+    from tuneoff.errors import BadInput, printable
     from tuneoff.launch import launcher
     from tuneoff.progress import watcher
     from tuneoff.record import Status
@@ -123,6 +125,9 @@ def run_and_show(
 
     study = asked_study(content, file=file)
     folder = StudyFolder(out)
+    before: list[str] = []
+    with suppress(BadInput):  # no study yet, or one that cannot be read
+        before = [m.name for m in folder.spec().methods]
     with launcher(launcher_name, workers) as launch, watcher(quiet=as_json) as watch:
         _, records = run_tuned(
             study,
@@ -132,6 +137,7 @@ def run_and_show(
             fresh=fresh,
             undecided=partial(undecided, folder),
         )
+    gone = [name for name in before if name not in {m.name for m in study.methods}]
     report = build_report(
         folder, shlex.join(["tuneoff", *sys.argv[1:]]), run_ids=[r.run_id for r in records]
     )
@@ -142,6 +148,9 @@ def run_and_show(
     else:
         console = Terminal()
         console.print(render_table(summary))
+        if gone:
+            note = f"note: not asked for any more, but kept in the folder: {', '.join(gone)}"
+            console.print(f"\n{note}", markup=False, highlight=False)
         show_paths(console, summary, report)
     if strict and faults_in(summary["audit"]):
         return 2

@@ -6,8 +6,10 @@ An option whose help is another in every command, such as `--json`, stands with 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,11 +99,11 @@ _FOR_VERDICT = (
     _Option("--max-study-time", "max_study_seconds", str, "With --seeds N:M: no further seed after 2h.", _VERDICT),
     _Option("--margin", "margin", float, "Difference of the metric that does not matter [0.01].", _VERDICT),
     _Option("--max-memory", "limits.peak_memory_bytes", str, "Recommend no method that takes more: 2GB.", _VERDICT),
-    _Option("--max-storage", "limits.storage_bytes", str, "Nor one that keeps more beside the base model: 10MB.", _VERDICT),
-    _Option("--max-train-seconds", "limits.train_seconds", str, "Nor one that trains longer: 600, or 10m.", _VERDICT),
-    _Option("--max-latency", "limits.latency_seconds", str, "Nor one that takes more milliseconds for a text by itself: 20.", _VERDICT),
+    _Option("--max-storage", "limits.storage_bytes", str, "Recommend no method that keeps more beside the base model: 10MB.", _VERDICT),
+    _Option("--max-train-seconds", "limits.train_seconds", str, "Recommend no method that trains longer: 600, or 10m.", _VERDICT),
+    _Option("--max-latency", "limits.latency_seconds", str, "Recommend no method that takes more milliseconds for a single text: 20.", _VERDICT),
     _Option("--min-recall", "limits.min_recall", list[str],
-            "Nor one that finds less than this share of a label's test rows: spam=0.8. May be given again.", _VERDICT),
+            "Recommend no method with a lower recall of a label: spam=0.8. Repeatable.", _VERDICT),
 )
 _FOR_SEARCH = (
     _Option("--tune-over", "tune.over", str, "Settings that the trials vary, separated by commas [learning_rate].", _TUNE),
@@ -123,7 +125,12 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
 
     def wrapper(**given: Any) -> None:
         own = {name: value for name, value in given.items() if name in parameters}
-        command(**own, study=nested({o.key: given[_name(o)] for o in options}))
+        values = {o.key: given[_name(o)] for o in options}
+        typed = {
+            o.key: o.flag.partition("/")[0] for o in options if values[o.key] not in (None, [])
+        }
+        with _as_typed(typed):
+            command(**own, study=nested(values))
 
     options = _OPTIONS + _OF_COMMAND.get(command.__name__, ())
     signature = inspect.signature(command, eval_str=True)
@@ -147,6 +154,28 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
     wrapper.__annotations__ = {p.name: p.annotation for p in merged}
     wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
     return wrapper
+
+
+@contextmanager
+def _as_typed(flags: Mapping[str, str]) -> Iterator[None]:
+    """Let faults name the options that were typed, and not the keys of a study file.
+
+    `flags`: by key, of the options that were given.
+    """
+    from tuneoff.errors import BadInput
+
+    try:
+        yield
+    except BadInput as error:
+        faults = [replace(f, message=_with_flags(f.message, flags)) for f in error.faults]
+        raise BadInput(faults) from error
+
+
+def _with_flags(message: str, flags: Mapping[str, str]) -> str:
+    """`--epochs must be at least 1` for `train.epochs must be at least 1`."""
+    found = re.match(r"[a-z_]+(\.[a-z_]+)?\b", message)
+    flag = flags.get(found[0]) if found else None
+    return f"{flag}{message[found.end() :]}" if found and flag else message
 
 
 def _name(option: _Option) -> str:

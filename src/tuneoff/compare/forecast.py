@@ -46,6 +46,8 @@ def _totals(forecast: Mapping[str, Any]) -> str:
         text += f" and {fmt.size(study['checkpoint_bytes'])} more while it runs"
     if study["trials_seconds"] is not None:
         text += f". Its trials before: up to {fmt.seconds(study['trials_seconds'])}"
+    if study.get("finished"):
+        text += f". Finished before, and not run again: {study['finished']}"
     if study.get("more_seeds_seconds") is not None:
         text += f". Further seeds: up to {fmt.seconds(study['more_seeds_seconds'])} more"
     return text + "."

@@ -225,6 +225,13 @@ def _cheaper(
     }
 
 
+def command_for(
+    name: str, records: Sequence[RunRecord], metric: Metric, folder: Path | None
+) -> str | None:
+    """The command that predicts with a method's best run; None if none has finished."""
+    return _command(_run_to_use(name, records, metric), folder)
+
+
 def _run_to_use(name: str, records: Sequence[RunRecord], metric: Metric) -> str | None:
     """Of the method's runs the one with the best validation score: the test picks no model."""
     sign = 1 if metric.higher_is_better else -1

@@ -38,7 +38,7 @@ def _take(found: Mapping[str, Any], pairwise: Mapping[str, Any], metric: Metric)
         if found["cheaper"]:
             return f"{score}, but a cheaper method may be as good."
         rest = [other for other in found["not_worse"] if other != name]
-        return f"{score}, and no cheaper method may be as good." if rest else f"{score}."
+        return f"{score}, and every cheaper method is ruled out." if rest else f"{score}."
     if evidence["answer"] == "equivalent":
         margin = fmt.margin(pairwise["margin"], metric.unit)
         return f"Take {name}: it is equivalent to {best} (within {margin}){_saves(found)}."
@@ -79,7 +79,7 @@ def _how_sure(found: Mapping[str, Any], pairwise: Mapping[str, Any], metric: Met
     behind = fmt.difference(bounds["behind"], metric.unit).lstrip("+")
     return (
         f"{sure}, it is at most {behind} of {metric.title} "
-        f"{'below' if metric.higher_is_better else 'above'} the best candidate."
+        f"{'below' if metric.higher_is_better else 'above'} the method that is truly best."
     )
 
 

@@ -73,6 +73,7 @@ def summarize(
         "pairwise": None,
         "audit": None,
         "recommendation": None,
+        "command_to_use": None,
         "front": None,
         "errors": None,
         "tuning": None,
@@ -98,12 +99,15 @@ def _verdict(
     from tuneoff.compare.candidates import scores_of
     from tuneoff.compare.front import fronts
     from tuneoff.compare.pairwise import compare_methods
-    from tuneoff.compare.recommend import recommend
+    from tuneoff.compare.recommend import command_for, recommend
     from tuneoff.scores import at_chance
 
     done = [r for r in records if r.status is Status.FINISHED]
     measured = [row for row in summary["methods"] if row["quality"]["accuracy"]["n"]]
-    if len(measured) < 2:
+    if len(measured) == 1:
+        metric = QUALITY_METRICS[study.metric]
+        return {"command_to_use": command_for(measured[0]["name"], done, metric, folder)}
+    if not measured:
         return {}
     data = {
         row["name"]: " ".join(

@@ -197,13 +197,14 @@ def notes(summary: dict[str, Any]) -> list[str]:
     majority = summary["reference"]["majority"]
     if majority:
         lines.append(
-            f"Majority label {fmt.shorten(majority['label'], 24)!r} alone: accuracy "
+            f"Always {fmt.shorten(majority['label'], 24)!r}, the label most training rows have: "
+            "accuracy "
             f"{fmt.score(majority['accuracy'])}, macro-F1 {fmt.score(majority['macro_f1'])}"
         )
     if summary["tuning"]:
         lines.append(f"Tuned: {budget_text(summary['tuning'])}")
     if seeds > 1:
-        lines.append("± half of the 95 % interval of the mean over the seeds (moderated variance)")
+        lines.append("±: half of the 95 % confidence interval over the seeds")
     else:
         lines.append("One seed: the variance between seeds is unknown")
     if any(r["failed"] and mean_of(r, "quality", "accuracy") is not None for r in _rows(summary)):

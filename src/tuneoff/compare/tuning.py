@@ -92,7 +92,7 @@ def render_tuning(tuning: Trials) -> RenderableType:
     metric = QUALITY_METRICS[tuning["metric"]].title
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("method", overflow="fold", min_width=8)
-    for head in ("trials", "as it was", "best", "time"):
+    for head in ("trials", "default", "best", "time"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("found", overflow="fold")
     for found in outcomes(tuning):

@@ -24,7 +24,7 @@ OUTCOMES: dict[Role, str] = {
     "train": "left out",
     "validation": "kept and scored",
     "test": "kept and scored",
-    "new": "labelled all the same",
+    "new": "labelled anyway",
 }
 """What becomes of a row without any text."""
 

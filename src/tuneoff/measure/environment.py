@@ -29,7 +29,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "preload": os.environ.get("LD_PRELOAD") or "nothing",
+        "preload": os.environ.get("LD_PRELOAD") or "none",
         "memory_bytes": psutil.virtual_memory().total,
         **(_gpu(device) if device.type == "cuda" else {"device": device.type}),
         "torch": str(torch.__version__),  # the build included, which not every package's name has

@@ -78,9 +78,8 @@ def check_model(
         found = Difference.between(classifier(inputs), plain, tolerance)
     if not found.passed:
         problem = (
-            f"tuneoff's forward pass of the {kind} gives other logits than Transformers': they"
-            f" differ by {found.logits:.3g} of their spread, where rounding explains"
-            f" {found.tolerance:g}"
+            f"tuneoff cannot run the {kind} correctly: its logits differ from those of Transformers"
+            f" by {found.logits:.3g} of their spread (rounding explains {found.tolerance:g})"
         )
         raise ModelUnavailable(Fault(problem, file=str(path), mend=OTHER))
     if not quantized and device.type == "cpu" and precision != "fp32":

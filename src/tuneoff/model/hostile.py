@@ -116,9 +116,13 @@ def check_header(file: Path) -> None:
     with file.open("rb") as stream:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if start == b"version ":  # https://git-lfs.github.com/spec/v1
+            said = f"is a Git LFS pointer of {size} bytes, not the weights themselves"
+            mend = "In the model's repository run: git lfs pull"
+            raise ModelUnavailable(Fault(said, file=str(file), mend=mend))
         if not 2 <= length <= min(LARGEST_HEADER, size - 8):
             said = f"is no safetensors file: its header would have {length:,} of {size:,} bytes"
-            raise ModelUnavailable(Fault(said, file=str(file)))
+            raise ModelUnavailable(Fault(said, file=str(file), mend="Get the file again."))
         try:
             header = json.loads(stream.read(length))
             ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]

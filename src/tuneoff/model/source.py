@@ -63,13 +63,9 @@ def find_model(name: str) -> ModelSource:
                 if path.parent.is_dir()
                 else []
             )
-            raise ModelUnavailable(
-                Fault(
-                    "is not a model's folder",
-                    file=name,
-                    mend=nearest(path.name, near) if near else None,
-                )
-            )
+            said = "is a file, not a model's folder" if path.exists() else "there is no such folder"
+            mend = nearest(path.name, near) if near else "Give the folder that holds config.json."
+            raise ModelUnavailable(Fault(said, file=name, mend=mend))
         path = _download(name)
     config = _read_config(name, path)
     return ModelSource(
@@ -86,6 +82,12 @@ def hidden_size(path: Path) -> int:
     from transformers import AutoConfig
 
     return int(AutoConfig.from_pretrained(path, trust_remote_code=False).hidden_size)
+
+
+_WHOLE = (
+    "A model's folder holds config.json, weights (*.safetensors) and a tokenizer, as"
+    " save_pretrained writes them: download it again."
+)
 
 
 def _download(name: str) -> Path:
@@ -143,20 +145,27 @@ def _read_config(name: str, path: Path) -> dict[str, Any]:
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelUnavailable(Fault("holds no config.json", file=str(path))) from None
+        raise ModelUnavailable(
+            Fault("is no model's folder: it holds no config.json", file=str(path), mend=_WHOLE)
+        ) from None
     except ValueError as error:
         raise ModelUnavailable(
-            Fault(f"is not valid JSON: {error}", file=str(path / "config.json"))
+            Fault(f"is not valid JSON: {error}", file=str(path / "config.json"), mend=_WHOLE)
         ) from None
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise ModelUnavailable(Fault("names no model_type", file=str(path / "config.json")))
+        raise ModelUnavailable(
+            Fault("names no model_type", file=str(path / "config.json"), mend=_WHOLE)
+        )
     check_no_code(name, path)
     if not any(path.glob("*.safetensors")):
-        pickled = [p.name for p in path.iterdir() if p.suffix in PICKLES]
-        has = f"only {', '.join(sorted(pickled))}" if pickled else "no weights"
+        pickled = sorted(p.name for p in path.iterdir() if p.suffix in PICKLES)
+        if not pickled:
+            raise ModelUnavailable(
+                Fault("holds no weights (no *.safetensors)", file=str(path), mend=_WHOLE)
+            )
         raise ModelUnavailable(
-            f"the model {name!r} has {has}, and tuneoff loads safetensors alone: loading a pickle"
-            " can run code.",
+            f"the model {name!r} has only {', '.join(pickled)}, and tuneoff loads safetensors"
+            " alone: loading a pickle can run code.",
             mend="Convert it where you trust it, with its tokenizer:\n"
             "    from transformers import AutoModel, AutoTokenizer\n"
             f'    AutoModel.from_pretrained("{name}").save_pretrained("DIR")\n'

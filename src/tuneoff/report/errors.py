@@ -93,8 +93,8 @@ def findings(found: ErrorAnalysis) -> list[str]:
         sentences.append(
             f"{fmt.count(overlap.all_wrong)} of the {fmt.count(found.rows)} test rows "
             f"({fmt.percent(100 * overlap.all_wrong / found.rows)}) are wrong under every method"
-            f"{_left_out(found)}. Whoever knew the right method for each row would be right on "
-            f"{fmt.percent(100 * overlap.oracle_accuracy)} of them, "
+            f"{_left_out(found)}. Picking the right method for each row would reach "
+            f"{fmt.percent(100 * overlap.oracle_accuracy)}, "
             f"{100 * gain:.1f} points above {overlap.best} alone; part of that is luck, since even "
             "two methods that guess are seldom wrong together."
         )
@@ -113,23 +113,22 @@ def _word_finding(found: ErrorAnalysis) -> list[str]:
     own = [w for w in found.words.methods[best].suspect if w.sure]
     if not own:
         return [
-            f"None of {fmt.count(found.words.looked_at)} words stands in the errors of {best} "
-            "surely more often than in its other rows: a plain count of words shows how common "
-            "they are, and no more."
+            f"No word is significantly more frequent in the errors of {best} than in its other "
+            f"rows ({fmt.count(found.words.looked_at)} tested)."
         ]
     shown = ", ".join(
         f"“{fmt.one_line(w.word)}” ({fmt.percent(100 * w.rate)} wrong)" for w in own[:3]
     )
-    return [f"The words that most surely go with the errors of {best}: {shown}."]
+    return [f"Words with significantly more errors of {best}: {shown}."]
 
 
 def _slice_finding(found: ErrorAnalysis) -> list[str]:
     best = found.overlap.best
     worst = next((s for s in found.slices.methods[best] if s.sure and s.rate > s.rest), None)
     if worst is None:
-        return [f"No part of the rows is surely harder for {best} than the rest."]
+        return [f"No subset of the rows is significantly harder for {best} than the rest."]
     return [
-        f"The part that {best} finds most surely harder than the rest: {_slice_name(worst)}, with "
+        f"The subset with the clearest excess of errors by {best}: {_slice_name(worst)}, with "
         f"{fmt.percent(100 * worst.rate)} wrong against {fmt.percent(100 * worst.rest)}."
     ]
 
@@ -139,7 +138,7 @@ def _calibration_finding(found: ErrorAnalysis) -> list[str]:
     if own is None or own.scaling is None:
         return []
     name, scaled = found.overlap.best, own.scaling
-    sure = "too sure" if scaled.temperature > 1.05 else "not sure enough"
+    sure = "overconfident" if scaled.temperature > 1.05 else "underconfident"
     if 0.95 <= own.scaling.temperature <= 1.05:
         return [f"The probabilities of {found.overlap.best} are about as sure as they should be."]
     temperature = f"one temperature of {scaled.temperature:.2f}, fitted on the validation rows,"
@@ -151,7 +150,7 @@ def _calibration_finding(found: ErrorAnalysis) -> list[str]:
             f"{fmt.score(scaled.ece)}."
         ]
     return [
-        f"{name} is {sure} of itself: {temperature} takes its calibration error from "
+        f"{name} is {sure}: {temperature} takes its calibration error from "
         f"{fmt.score(own.ece)} to {fmt.score(scaled.ece)} and changes no answer."
     ]
 

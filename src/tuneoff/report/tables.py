@@ -169,7 +169,7 @@ def tuning_table(material: Material) -> Table | None:
     tuning = material.summary["tuning"]
     if not tuning:
         return None
-    heads = ["method", "trials", "as it was", "best", "search time", "found"]
+    heads = ["method", "trials", "default", "best", "search time", "found"]
     rows = [
         [
             Cell(found.name),
@@ -210,7 +210,7 @@ def settings(material: Material) -> tuple[Table, list[tuple[str, str]]]:
         ]
         for name in train
     ]
-    heads = ["method", *(key.replace("_", " ") for key in varying), "best epoch", "its own"]
+    heads = ["method", *(key.replace("_", " ") for key in varying), "best epoch", "own settings"]
     common = [
         (key.replace("_", " "), next(t for t in texts[key].values() if t != fmt.MISSING))
         for key in keys

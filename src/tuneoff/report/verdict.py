@@ -59,13 +59,15 @@ def content(material: Material) -> Verdict | None:
         if (pair := pair_of(found, first, second))
     ]
     runner_up = (recommended or {}).get("runner_up")
+    # with one method for every goal there is nothing to choose by goal
+    differ = len({use["name"] for use in (recommended or {}).get("uses", ())}) > 1
     return Verdict(
         command=recommended["command"] if recommended else None,
         costs=_costs(recommended) if runner_up else None,
         runner_up=_runner_up(recommended, metric) if runner_up else "",
         excluded=[(e["name"], e["reason"]) for e in (recommended or {}).get("excluded", [])],
-        uses=_uses(recommended["uses"], metric) if recommended and recommended["uses"] else None,
-        commands=_commands(recommended["uses"]) if recommended else [],
+        uses=_uses(recommended["uses"], metric) if differ else None,
+        commands=_commands(recommended["uses"]) if recommended and differ else [],
         names=names,
         matrix=[
             (first, [_meeting(found, first, second, metric) for second in names]) for first in names

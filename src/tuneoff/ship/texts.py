@@ -43,7 +43,7 @@ def blank_note(texts: Sequence[str], pairs: Sequence[str] | None) -> str | None:
     blank = [i for i, (one, two) in enumerate(both) if not one.strip() and not two.strip()]
     if not blank:
         return None
-    return told("rows without any text, labelled all the same", blank, len(texts), "row")
+    return told("rows with an empty text, labelled anyway", blank, len(texts), "row")
 
 
 def _kind(value: object) -> str:

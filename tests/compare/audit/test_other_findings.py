@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tuneoff.compare import render_table, summarize
 from tuneoff.compare.audit import KINDS
-from tuneoff.record import Cost, Quality, RunRecord, Status, TaskRecord
+from tuneoff.record import Checks, Cost, Difference, Quality, RunRecord, Status, TaskRecord
 from tuneoff.report import build_report
 
 WORDS = ("cat", "dog", "bird", "horse", "bread", "milk", "soup", "rain", "snow", "wind")
@@ -454,8 +454,22 @@ def test_the_report_shows_scores_with_and_without_the_overlap(made: Any) -> None
     section = page[page.index('<section id="audit">') : page.index('<section id="settings">')]
     for scores in finding.scores:
         assert f"<td>{scores['accuracy']:.3f}</td><td>{scores['accuracy_left']:.3f}</td>" in section
-    assert "Concerned: 50" in section
+    assert "Runs or rows concerned: 50" in section
     assert "and 30 more" in section
+
+
+def test_a_broken_contract_is_a_fault(made: Any) -> None:
+    def broken(record: RunRecord) -> RunRecord:
+        held = Checks(unchanged=[], changed=[], reopened=Difference(64, 0.01, 0.25))
+        differs = replace(held, reopened=Difference(64, 0.27, 0.25))
+        odd = record.method.name == "lora" and record.seed == 1
+        return replace(record, checks=differs if odd else held)
+
+    (finding,) = made(edit=broken).audit()
+    assert (finding.code, finding.severity) == ("broken-contract", "fault")
+    assert finding.what.startswith("1 of 9 runs broke their contract (lora). lora-s1-")
+    assert "opened again, gives other logits: off by 0.27" in finding.what
+    assert len(finding.concerned) == 1
 
 
 def test_no_text_of_the_data_is_quoted(made: Any) -> None:

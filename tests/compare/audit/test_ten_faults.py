@@ -246,8 +246,10 @@ def test_a_premise_shared_with_validation_alone_is_a_warning(made: Any) -> None:
 
 def test_a_baseline_may_guess_and_a_run_without_others_has_no_comparison(made: Any) -> None:
     assert made(methods=["full", "head", "baseline"]).audit() == []
-    alone = made(methods=["full"], accuracy={"full": 1 / 3})
-    assert alone.audit() == []
+    alone = made(methods=["full"], accuracy={"full": 1 / 3}).found()
+    assert "accuracy" not in only(alone, "learned-nothing")  # nothing is compared with it
+    assert alone["learned-nothing"].severity == "warning"
+    assert made(methods=["baseline"], accuracy={"baseline": 1 / 3}).audit() == []
 
 
 def test_one_answer_throughout_is_chance_however_uneven_the_labels(made: Any) -> None:

@@ -99,10 +99,10 @@ def test_a_temperature_that_mends_nothing_is_not_praised() -> None:
 
     table = calibrated(3000, 1, 2.0)
     told = findings(analyze(collect({"full": [table]}, LABELS)))[-1]
-    assert "full is too sure of itself" in told
+    assert "full is overconfident" in told
     # of the validation rows the model is too sure, of the test rows not sure enough
     other = calibrated(3000, 1, 0.5)
     mixed = table.where(table["split"] == "validation", other)
     told = findings(analyze(collect({"full": [mixed]}, LABELS)))[-1]
     assert "cannot be mended by a temperature" in told
-    assert "sure of itself" not in told
+    assert "confident:" not in told

@@ -29,7 +29,9 @@ from tuneoff.compare.audit.rows import (
     untested_labels,
 )
 from tuneoff.compare.audit.scores import (
+    broken_contract,
     different_data,
+    learned_nothing,
     shared_learning_rate,
     single_seed,
     small_test_set,
@@ -76,6 +78,8 @@ CHECKS: Sequence[Callable[[Evidence], Finding | None]] = (
     edge_of_range,
     untested_labels,
     unfinished_runs,
+    broken_contract,
+    learned_nothing,
 )
 
 

@@ -191,6 +191,19 @@ UNFINISHED_RUNS = Kind(
     "A run that did not finish is in no score and no cost, and the audit cannot check it. A method"
     " with fewer finished seeds than the others is known less well.",
 )
+BROKEN_CONTRACT = Kind(
+    "broken-contract",
+    "A run broke its contract",
+    "A weight that should have changed did not, or the other way round; the saved model is not the"
+    " one that was measured; or predictions depend on which rows are predicted together. The scores"
+    " may be those of another method or model than the table says.",
+)
+LEARNED_NOTHING = Kind(
+    "learned-nothing",
+    "A run learned nothing",
+    "Its answers on the test rows are no better than guessing, so its model is of no use and its"
+    " cost says nothing.",
+)
 UNEQUAL_TUNING = Kind(
     "unequal-tuning",
     "The methods were not tuned alike",
@@ -208,6 +221,7 @@ KINDS: tuple[Kind, ...] = (
     *(UNEQUAL_BUDGET, LABELS_DIFFER_IN_CASE, GLUED_PAIR, SINGLE_SEED, HEAD_COUNTED_TWICE),
     *(PADDED_THROUGHPUT, TRAIN_TEST_OVERLAP, GROUP_ON_BOTH_SIDES, ROWS_MISSING, DIFFERENT_DATA),
     *(DIFFERENT_MACHINES, SHARED_DEVICE, UNDER_TRAINED, TRUNCATION, SMALL_TEST_SET),
-    *(UNFINISHED_RUNS, UNEQUAL_TUNING, EDGE_OF_RANGE, UNTESTED_LABELS),
+    *(UNFINISHED_RUNS, UNEQUAL_TUNING, EDGE_OF_RANGE, UNTESTED_LABELS, BROKEN_CONTRACT),
+    LEARNED_NOTHING,
 )
 """Every kind there is, the ten that published comparisons committed first."""

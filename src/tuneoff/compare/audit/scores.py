@@ -18,7 +18,9 @@ from tuneoff.compare.audit.evidence import (
     run_ids,
 )
 from tuneoff.compare.audit.finding import (
+    BROKEN_CONTRACT,
     DIFFERENT_DATA,
+    LEARNED_NOTHING,
     SHARED_LEARNING_RATE,
     SINGLE_SEED,
     SMALL_TEST_SET,
@@ -30,6 +32,7 @@ from tuneoff.compare.audit.finding import (
 from tuneoff.compare.audit.searches import methods_searched
 from tuneoff.methods import methods
 from tuneoff.record import RunRecord, Status
+from tuneoff.scores import at_chance
 
 RATES_APART = 5.0
 """Factor between two methods' default learning rates from which one rate does not suit both."""
@@ -301,6 +304,42 @@ def unfinished_runs(evidence: Evidence) -> Finding | None:
         f" ({joined(names_of(failed))}); the audit is about the others.",
         advice,
         run_ids(failed),
+        severity="warning",
+    )
+
+
+def broken_contract(evidence: Evidence) -> Finding | None:
+    """Runs whose record says that a check at their end did not hold."""
+    broken = [r for r in evidence.finished if r.checks is not None and r.checks.faults]
+    if not broken:
+        return None
+    first = broken[0]
+    assert first.checks is not None
+    return BROKEN_CONTRACT.found(
+        f"{len(broken)} of {len(evidence.finished)} runs broke their contract"
+        f" ({joined(names_of(broken))}). {first.run_id}: {'; '.join(first.checks.faults)}.",
+        "Do not use these runs. If the model is of a common family, report the message: it is a"
+        " fault of tuneoff, or of a library that it uses.",
+        run_ids(broken),
+    )
+
+
+def learned_nothing(evidence: Evidence) -> Finding | None:
+    """Runs at chance of the only method; of several see `chance_level_in_cost`."""
+    guessing = [
+        record
+        for record in evidence.finished
+        if record.method.family != "baseline"
+        and record.quality.test is not None
+        and at_chance([record.quality.test])
+    ]
+    if not guessing or len(names_of(evidence.finished)) > 1:
+        return None
+    return LEARNED_NOTHING.found(
+        f"{joined(names_of(guessing))} is no better than guessing on the test rows.",
+        "Train longer or at another learning rate (--epochs, --learning-rate), and look at the"
+        " labels: tuneoff check.",
+        run_ids(guessing),
         severity="warning",
     )
 
