@@ -47,6 +47,12 @@ def workers_of(process: psutil.Process) -> list[psutil.Process]:
     return [p for p in process.children() if "tuneoff.launch.worker" in p.cmdline()]
 
 
+def at_work() -> psutil.Process:
+    """Return the only worker of this process that has a run at work; others may be idle."""
+    (worker,) = (w for w in workers_of(psutil.Process()) if w.children())
+    return worker
+
+
 def gone(processes: list[psutil.Process]) -> bool:
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
 
@@ -109,8 +115,7 @@ def test_a_check_that_was_cut_short_is_made_up_for(
     """Between a run's record and its check there is a moment, too."""
 
     def kill() -> None:
-        (worker,) = workers_of(psutil.Process())
-        worker.children()[0].kill()
+        at_work().children()[0].kill()
 
     folder, asked = StudyFolder(tmp_path), study("lora")
     _, (record,) = run_study(asked, folder, launcher=local, watch=AtCheck(act=kill))
@@ -137,7 +142,7 @@ def test_a_killed_process_is_a_record_and_the_study_goes_on(
     killed: list[psutil.Process] = []
 
     def kill() -> None:
-        (worker,) = workers_of(psutil.Process())
+        worker = at_work()
         (run,) = worker.children()
         killed.extend([run] if victim == "run" else [worker, run])
         killed[0].kill()
@@ -159,6 +164,7 @@ def holds_engine(worker: psutil.Process) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what a process has mapped")
+@pytest.mark.usefixtures("fresh_workers")
 def test_with_a_core_to_spare_other_workers_load_the_engine_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -184,6 +190,7 @@ def test_a_child_of_a_loaded_worker_computes(study: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.usefixtures("fresh_workers")
 def test_two_workers_run_at_the_same_time(
     study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
