@@ -1,4 +1,7 @@
-"""Processes die: a run's, a worker's, the desk's. The study goes on, and nobody stays behind."""
+"""Processes die: a run's, a worker's, the desk's. The study goes on, and nobody stays behind.
+
+`make crash-test` also runs what is marked `long` here: a second signal, and two more kills.
+"""
 
 from __future__ import annotations
 
@@ -265,7 +268,7 @@ def test_nobody_survives_the_desk(study: Any, tmp_path: Path) -> None:
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
     study: Any, tuneoff: Any, tmp_path: Path
 ) -> None:
-    asked = study("tfidf", {"method": "full", "name": "long", "epochs": 200})
+    asked = study("tfidf", {"method": "full", "name": "long", "epochs": 100})
     desk = start(asked, tmp_path, "--workers", "1")  # tfidf has ended when the other one trains
     left = training(desk, tmp_path, "long")
     os.kill(desk.pid, signal.SIGINT)
@@ -327,7 +330,14 @@ def undisturbed(
     return asked, folder
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        # The test of Ctrl-C above has the rest of what follows it.
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.long),
+        (signal.SIGTERM, 143),
+    ],
+)
 def test_a_signal_saves_and_the_same_command_ends_as_if_none_had_come(
     undisturbed: tuple[StudySpec, StudyFolder], tuneoff: Any, tmp_path: Path, sent: Any, code: int
 ) -> None:
@@ -354,14 +364,15 @@ def test_a_signal_saves_and_the_same_command_ends_as_if_none_had_come(
     assert not run.checkpoint.exists()
 
 
+@pytest.mark.parametrize("kills", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_killed_anywhere_a_study_ends_as_one_that_was_not(
-    undisturbed: tuple[StudySpec, StudyFolder], tuneoff: Any, tmp_path: Path
+    undisturbed: tuple[StudySpec, StudyFolder], tuneoff: Any, tmp_path: Path, kills: int
 ) -> None:
-    """Desk, worker and run are killed at once, four times, in whatever they are at."""
+    """Desk, worker and run are killed at once, several times, in whatever they are at."""
     asked, whole = undisturbed
     folder = StudyFolder(tmp_path)
     draw = random.Random(0)
-    for attempt in range(4):
+    for attempt in range(kills):
         desk = start(asked, tmp_path)
         # From the second attempt on, wait for a checkpoint; a fast machine may finish first.
         while attempt and not any(tmp_path.glob("runs/*/checkpoint/*")) and desk.poll() is None:
