@@ -22,7 +22,7 @@ PYTEST := -m pytest -n auto --maxprocesses 8 --dist worksteal
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-latest test-lowest lock fuzz crash-test determinism hostile full-disk conformance mutations bench bench-gpu gpu-check lint format types layers check clean
+.PHONY: help install demo test test-latest test-lowest lock fuzz crash-test determinism hostile full-disk conformance grid mutations bench bench-gpu gpu-check lint format types layers check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -81,7 +81,8 @@ fuzz: $(INSTALLED)  ## the loader under 2,000 arbitrary files of each of seven k
 	@TUNEOFF_FUZZ=$${TUNEOFF_FUZZ:-2000} $(BIN)/python -m pytest --timeout 7200 tests/data/test_fuzz.py $(ARGS)
 
 crash-test: $(INSTALLED)  ## 50 studies of all families killed and resumed (40 minutes); TUNEOFF_CRASHES=n
-	@$(BIN)/python -m pytest -m long --timeout 3600 tests/launch/test_crashes.py $(ARGS)
+	@$(BIN)/python -m pytest -m long --timeout 3600 tests/launch/test_crashes.py \
+	  tests/launch/test_deaths.py $(ARGS)
 
 determinism: $(INSTALLED)  ## ten fresh processes per method, one answer (some minutes)
 	@$(BIN)/python -m pytest -m long --timeout 3600 tests/launch/test_determinism.py $(ARGS)
@@ -95,6 +96,9 @@ full-disk: $(INSTALLED)  ## small, read-only, and full from each call of a run o
 
 conformance: $(INSTALLED)  ## every method on every architecture (20 minutes); writes the matrix
 	@TUNEOFF_MATRIX=docs/conformance.md $(BIN)/python -m pytest -m "" --timeout 600 tests/conformance $(ARGS)
+
+grid: $(INSTALLED)  ## the cells of the other matrices that the default tests leave out (some minutes)
+	@$(BIN)/python $(PYTEST) -m grid --ignore tests/conformance $(ARGS)
 
 mutations: $(INSTALLED)  ## deliberate faults, each of which a test must see
 	@$(BIN)/python tests/conformance/mutations.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import gc
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from warm_workers import WarmWorkers
 
 if TYPE_CHECKING:
     from tuneoff.data.task import Task
@@ -39,6 +41,20 @@ if (_worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_set
 # No example fails because the machine is slow or busy.
 settings.register_profile("tuneoff", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tuneoff")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Import the tests without garbage collection, whose passes over the growing heap would take a
+    fifth of the time and free little."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
 
 TOPICS = {
     "animals": ["cat", "dog", "bird", "horse"],
@@ -361,6 +377,23 @@ def prepared(task_record: TaskRecord) -> Prepared:
     return Prepared(task_record, Path("k"), Path("m"), device="cpu", precision="bf16")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _warm_workers() -> Iterator[WarmWorkers]:
+    """Keep the idle worker of a study for the studies of later tests."""
+    warm = WarmWorkers()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tuneoff.launch.local.Worker", warm.take)
+        yield warm
+    warm.end_all()
+
+
+@pytest.fixture
+def fresh_workers(_warm_workers: WarmWorkers) -> Iterator[None]:
+    """Start and end workers as the product does, for tests of the processes themselves."""
+    with _warm_workers.off():
+        yield
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a command ended, and what it said."""
@@ -479,22 +512,27 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _engine() -> None:
-    """The engine's libraries, out of the garbage collector's sight: a run collects several times,
-    which takes half a second with their million objects."""
-    import gc
-
+    """Import the engine's libraries once, without garbage collection."""
+    gc.disable()
     import peft  # noqa: F401
     import sklearn.metrics  # noqa: F401
     import transformers.models.auto.modeling_auto  # noqa: F401
 
     import tuneoff.run  # noqa: F401
 
+    gc.enable()
+
+
+@pytest.fixture(scope="module")
+def _settled(_engine: None) -> None:
+    """Exclude the objects that exist before a module's tests from garbage collection: a run
+    collects nine times, each time over the million objects of the libraries."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture
-def run_toy(tiny_model: TinyModel, toy_task: ToyTask, tmp_path: Path, _engine: None) -> RunToy:
+def run_toy(tiny_model: TinyModel, toy_task: ToyTask, tmp_path: Path, _settled: None) -> RunToy:
     """`run_toy("lora", "bert", config={"rank": 4}, epochs=2, …)`: a run of the engine in this
     process, on the CPU in fp32 unless `precision` says otherwise; other keywords are training
     settings."""

@@ -1,9 +1,12 @@
-"""Every method and every architecture on a CUDA card, on a machine without one."""
+"""Every method and every architecture on a CUDA card, on a machine without one.
+
+Of methods in fp16 a sample runs by default, and all of them with `make grid`.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +23,9 @@ ToyTask = Callable[..., Any]
 
 METHODS = [name for name, m in methods().items() if m.apply is not None]
 CAPABILITIES = {(7, 5): "fp16", (8, 0): "bf16"}
+IN_FP16 = ("full", "lora", "adalora", "partial", "qlora")
+"""Those that fp16 is tested with by default: all weights, adapters, a hook that follows the steps,
+frozen layers, 4-bit weights."""
 PACKED = ("distilbert", "roberta", "xlm-roberta", "electra", "albert")
 PADDED = ("mpnet", "deberta-v2", "modernbert", "mobilebert", "funnel", "llama")
 
@@ -50,8 +56,15 @@ def settings(name: str) -> dict[str, Any]:
     return {"config": {"rank": 16} if name == "vera" else {}, **SMALL}
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize("name", METHODS)
+def cells() -> Iterator[Any]:
+    """Every method on every card; those beyond the sample are marked `grid`."""
+    for name in METHODS:
+        for capability, precision in CAPABILITIES.items():
+            sampled = precision == "bf16" or name in IN_FP16
+            yield pytest.param(name, capability, marks=() if sampled else pytest.mark.grid)
+
+
+@pytest.mark.parametrize(("name", "capability"), list(cells()))
 def test_a_method_resumes_and_finishes(
     card: Card,
     run_toy: RunToy,

@@ -26,7 +26,7 @@ COUNT, FULL = 0, 3
 METHODS = ("full", "lora", "partial")
 """Partial keeps the states of its frozen layers beside the study's data."""
 
-SAMPLE = 4
+SAMPLE = 3
 """Calls of each run that the default tests take."""
 
 

@@ -1,4 +1,7 @@
-"""Processes die: a run's, a worker's, the desk's. The study goes on, and nobody stays behind."""
+"""Processes die: a run's, a worker's, the desk's. The study goes on, and nobody stays behind.
+
+`make crash-test` also runs what is marked `long` here: a second signal, and two more kills.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,12 @@ main()
 def workers_of(process: psutil.Process) -> list[psutil.Process]:
     """The workers that `process` started; the first child of each is the run at work."""
     return [p for p in process.children() if "tuneoff.launch.worker" in p.cmdline()]
+
+
+def at_work() -> psutil.Process:
+    """Return the only worker of this process that has a run at work; others may be idle."""
+    (worker,) = (w for w in workers_of(psutil.Process()) if w.children())
+    return worker
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -109,8 +118,7 @@ def test_a_check_that_was_cut_short_is_made_up_for(
     """Between a run's record and its check there is a moment, too."""
 
     def kill() -> None:
-        (worker,) = workers_of(psutil.Process())
-        worker.children()[0].kill()
+        at_work().children()[0].kill()
 
     folder, asked = StudyFolder(tmp_path), study("lora")
     _, (record,) = run_study(asked, folder, launcher=local, watch=AtCheck(act=kill))
@@ -137,7 +145,7 @@ def test_a_killed_process_is_a_record_and_the_study_goes_on(
     killed: list[psutil.Process] = []
 
     def kill() -> None:
-        (worker,) = workers_of(psutil.Process())
+        worker = at_work()
         (run,) = worker.children()
         killed.extend([run] if victim == "run" else [worker, run])
         killed[0].kill()
@@ -159,6 +167,7 @@ def holds_engine(worker: psutil.Process) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what a process has mapped")
+@pytest.mark.usefixtures("fresh_workers")
 def test_with_a_core_to_spare_other_workers_load_the_engine_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -184,6 +193,7 @@ def test_a_child_of_a_loaded_worker_computes(study: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.usefixtures("fresh_workers")
 def test_two_workers_run_at_the_same_time(
     study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
@@ -258,7 +268,7 @@ def test_nobody_survives_the_desk(study: Any, tmp_path: Path) -> None:
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
     study: Any, tuneoff: Any, tmp_path: Path
 ) -> None:
-    asked = study("tfidf", {"method": "full", "name": "long", "epochs": 200})
+    asked = study("tfidf", {"method": "full", "name": "long", "epochs": 100})
     desk = start(asked, tmp_path, "--workers", "1")  # tfidf has ended when the other one trains
     left = training(desk, tmp_path, "long")
     os.kill(desk.pid, signal.SIGINT)
@@ -320,7 +330,14 @@ def undisturbed(
     return asked, folder
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        # The test of Ctrl-C above has the rest of what follows it.
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.long),
+        (signal.SIGTERM, 143),
+    ],
+)
 def test_a_signal_saves_and_the_same_command_ends_as_if_none_had_come(
     undisturbed: tuple[StudySpec, StudyFolder], tuneoff: Any, tmp_path: Path, sent: Any, code: int
 ) -> None:
@@ -347,14 +364,15 @@ def test_a_signal_saves_and_the_same_command_ends_as_if_none_had_come(
     assert not run.checkpoint.exists()
 
 
+@pytest.mark.parametrize("kills", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_killed_anywhere_a_study_ends_as_one_that_was_not(
-    undisturbed: tuple[StudySpec, StudyFolder], tuneoff: Any, tmp_path: Path
+    undisturbed: tuple[StudySpec, StudyFolder], tuneoff: Any, tmp_path: Path, kills: int
 ) -> None:
-    """Desk, worker and run are killed at once, four times, in whatever they are at."""
+    """Desk, worker and run are killed at once, several times, in whatever they are at."""
     asked, whole = undisturbed
     folder = StudyFolder(tmp_path)
     draw = random.Random(0)
-    for attempt in range(4):
+    for attempt in range(kills):
         desk = start(asked, tmp_path)
         # From the second attempt on, wait for a checkpoint; a fast machine may finish first.
         while attempt and not any(tmp_path.glob("runs/*/checkpoint/*")) and desk.poll() is None:

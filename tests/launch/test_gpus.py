@@ -30,7 +30,7 @@ DIVIDED = (
 
 
 @pytest.fixture
-def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_workers: None) -> Any:
     """`nvidia_smi(listing)`: a program of that name whose `-L` prints the listing."""
 
     def make(listing: str, code: int = 0) -> None:

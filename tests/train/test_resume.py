@@ -1,4 +1,8 @@
-"""A run that died goes on, and ends as if nothing had happened: bit for bit."""
+"""A run that died goes on, and ends as if nothing had happened: bit for bit.
+
+Of the methods and the steps in which they are interrupted a sample runs by default, and all of them
+with `make grid`.
+"""
 
 from __future__ import annotations
 
@@ -61,19 +65,28 @@ def _no_signal() -> Any:
 
 
 # 60 rows: 43 to train, 3 steps an epoch. In the first step; at the end of an epoch; in the last.
-@pytest.mark.parametrize("step", [1, 3, 5, 9])
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("full", {"precision": "bf16"}),
-        ("lora", {"config": {"dropout": 0.1}}),
-        ("adalora", {"config": {"warmup": 0.1, "settle": 0.2, "interval": 1}}),
-        ("full", {"config": {"unfreeze": "gradual"}, "micro_batch_tokens": 60}),
-        ("pissa", {}),
-        ("partial", {"config": {"k": 1}, "early_stopping_patience": 1}),
-        ("qlora", {}),
-    ],
-)
+STEPS = (1, 3, 5, 9)
+RESUMED: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [
+    ("full", {"precision": "bf16"}, STEPS),
+    ("lora", {"config": {"dropout": 0.1}}, (5,)),
+    ("adalora", {"config": {"warmup": 0.1, "settle": 0.2, "interval": 1}}, (3, 5)),
+    ("full", {"config": {"unfreeze": "gradual"}, "micro_batch_tokens": 60}, (3, 5)),
+    ("pissa", {}, (5,)),
+    ("partial", {"config": {"k": 1}, "early_stopping_patience": 1}, (3, 9)),
+    ("qlora", {}, (5,)),
+]
+"""Methods, their settings, and the steps of the sample."""
+
+
+def cells() -> Iterator[Any]:
+    """Every method with every step; those beyond the sample are marked `grid`."""
+    for name, options, sample in RESUMED:
+        for step in STEPS:
+            marks = () if step in sample else pytest.mark.grid
+            yield pytest.param(name, options, step, marks=marks)
+
+
+@pytest.mark.parametrize(("name", "options", "step"), list(cells()))
 def test_an_interrupted_run_ends_as_one_that_was_not(
     run_toy: RunToy,
     toy_task: ToyTask,

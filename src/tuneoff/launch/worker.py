@@ -205,6 +205,8 @@ def load_engine() -> None:
     # On a CPU it says at import that it lacks kernels which tuneoff does not call.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     bitsandbytes.hide()
+    # Garbage collection during the imports would take a sixth of their time and free little.
+    gc.disable()
     import peft  # noqa: F401
     import sklearn.metrics  # noqa: F401
     import transformers.models.auto.modeling_auto  # noqa: F401
@@ -215,6 +217,7 @@ def load_engine() -> None:
     # time it collects garbage (a second per run), nor copy their pages by doing so.
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def main() -> None:
