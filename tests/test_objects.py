@@ -115,3 +115,18 @@ def test_paths_fractions_and_names_that_are_numbers(tmp_path: Path) -> None:
     mixed = pd.DataFrame({"text": TEXTS, "label": [5, *TEXTS[1:]]})
     with pytest.raises(BadInput, match=r"the pandas.DataFrame for 'train' cannot be written"):
         as_sources({"train": mixed}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["validation", "valid", "val", "dev", "eval"])
+def test_a_split_is_known_by_its_usual_names(tmp_path: Path, name: str) -> None:
+    splits = datasets.DatasetDict({"train": dataset(), name: dataset(4, 50)})
+    found = as_sources({"train": splits}, tmp_path)
+    assert len(pd.read_parquet(found["validation"])) == 4
+    assert "test" not in found
+
+
+def test_splits_that_are_not_used_are_told(tmp_path: Path) -> None:
+    splits = datasets.DatasetDict(train=dataset(), test=dataset(4), unsupervised=dataset(4, 50))
+    with pytest.warns(UserWarning, match="the splits 'unsupervised' are not used"):
+        found = as_sources({"train": splits}, tmp_path)
+    assert set(found) == {"train", "test"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,18 @@ from tuneoff.errors import BadInput
 from tuneoff.store import check_writable
 
 ROLES = ("train", "validation", "test")
+SPLITS = {"validation": ("validation", "valid", "val", "dev", "eval"), "test": ("test",)}
+"""Names that the splits of a `DatasetDict` have for each role, the first that is there counts."""
 
 
 def as_sources(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return the `data` section of a study with files in place of objects.
 
-    A `DatasetDict` given as `train` provides the splits `validation` and `test` too, unless they
-    are given. Raises `BadInput` for an object of a type
-    that is not read.
+    A `DatasetDict` given as `train` provides the splits for validation and test too, unless they
+    are given. Raises `BadInput` for an object of a type that is not read.
+
+    Warns:
+        UserWarning: Splits of the `DatasetDict` are not used.
     """
     found = dict(data)
     splits: Any = found.get("train")
@@ -31,9 +36,16 @@ def as_sources(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
                 f"train is a DatasetDict without a split 'train' (splits: {', '.join(splits)}).",
                 mend="Give the split to train on: train=splits[...].",
             )
-        for role in ROLES:
-            if role in splits and (role == "train" or role not in found):
-                found[role] = splits[role]
+        known = {"train"}
+        for role, names in SPLITS.items():
+            name = next((name for name in names if name in splits), None)
+            if name is not None:
+                known.add(name)
+                found.setdefault(role, splits[name])
+        found["train"] = splits["train"]
+        if rest := [repr(name) for name in splits if name not in known]:
+            text = f"of the DatasetDict the splits {', '.join(rest)} are not used"
+            warnings.warn(f"{text}; to use one: test=splits[...]", stacklevel=4)
     for role in ROLES:
         if role in found:
             found[role] = as_source(found[role], folder / f"{role}.parquet")

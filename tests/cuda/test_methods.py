@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 from stand_in import CudaStandIn
 
 from tuneoff.methods import methods
+from tuneoff.methods.adalora import _Allocation
 from tuneoff.train import stop
+from tuneoff.train.optimizer import Optimizer
 
 Card = Callable[..., CudaStandIn]
 RunToy = Callable[..., Any]
@@ -121,3 +123,28 @@ def test_a_resumed_run_is_the_one_that_was_not_interrupted(
     found = load_file(next(again.folder.model.glob("*model.safetensors")))
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[key], expected[key]) for key in found)
+
+
+def test_a_hook_is_not_told_of_a_step_that_overflowed(
+    card: Card, run_toy: RunToy, toy_task: ToyTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AdaLoRA's importance scores would become infinite."""
+    card((7, 5))
+    told, losses = [], []
+    backward, after_step = Optimizer.backward, _Allocation.after_step
+
+    def overflowing(self: Any, loss: Any, **options: Any) -> None:
+        losses.append(1)
+        backward(self, loss * (1e30 if len(losses) == 2 else 1), **options)
+
+    def after(self: Any, step: int, weights: Any) -> None:
+        told.append(step)
+        assert all(w.grad is None or w.grad.isfinite().all() for w in weights.values())
+        after_step(self, step, weights)
+
+    monkeypatch.setattr(Optimizer, "backward", overflowing)
+    monkeypatch.setattr(_Allocation, "after_step", after)
+    record = run_toy("adalora", task=toy_task("bert", rows=30), **SMALL).record
+    assert record.status == "finished", record.error
+    assert record.train["precision"] == "fp16"
+    assert told == [1, 3]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tuneoff.errors import ModelUnavailable
 from tuneoff.model import guard
 from tuneoff.model.guard import check_model
-from tuneoff.model.load import pretrained
+from tuneoff.model.load import _initial_spread, pretrained
 from tuneoff.model.packed import choose_padding
 from tuneoff.model.precision import Precision
 from tuneoff.record import Checks, Difference
@@ -164,6 +167,8 @@ def change_config(folder: Path, **changes: Any) -> None:
         ("module.", "DistributedDataParallel"),
         ("module._orig_mod.bert.", "DistributedDataParallel"),
         ("encoder_model.", "a class around the model"),
+        ("base_model.model.", "PEFT"),
+        ("_fsdp_wrapped_module.", "FullyShardedDataParallel"),
     ],
 )
 def test_prefixed_tensors(spoilt: Spoil, toy_task: ToyTask, prefix: str, origin: str) -> None:
@@ -175,10 +180,61 @@ def test_prefixed_tensors(spoilt: Spoil, toy_task: ToyTask, prefix: str, origin:
     assert repr(shown) in fault.message
     assert "bert.embeddings.LayerNorm.bias" in fault.message
     assert f"comes from {origin}" in (fault.mend or "")
-    # The lines of the hint mend it.
-    lines = (fault.mend or "").splitlines()[1:]
-    exec("\n".join(line.strip() for line in lines))
+    follow(fault.mend)
     check(folder, toy_task())
+
+
+def follow(hint: str | None) -> None:
+    """Run the lines of a hint."""
+    exec(textwrap.dedent((hint or "").partition("\n")[2]), {})
+
+
+def test_prefixed_tensors_in_several_files(
+    tiny_model: TinyModel, toy_task: ToyTask, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sharded"
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_model("bert"))
+    AutoTokenizer.from_pretrained(tiny_model("bert")).save_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size="100KB")
+    files = sorted(folder.glob("*.safetensors"))
+    assert len(files) > 1
+    for file in files:
+        tensors = {f"module.{name}": x for name, x in load_file(file).items()}
+        save_file(tensors, file, metadata={"format": "pt"})
+    (index,) = folder.glob("*.index.json")
+    content = json.loads(index.read_text())
+    content["weight_map"] = {f"module.{k}": v for k, v in content["weight_map"].items()}
+    index.write_text(json.dumps(content))
+    with pytest.raises(ModelUnavailable, match="begin with 'module") as refused:
+        check(folder, toy_task())
+    follow(refused.value.faults[0].mend)
+    check(folder, toy_task())
+
+
+@pytest.mark.parametrize("part", ["_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
+def test_wrapped_layers(spoilt: Spoil, toy_task: ToyTask, part: str) -> None:
+    def wrapped(tensors: dict[str, Any]) -> dict[str, Any]:
+        return {re.sub(r"(layer\.\d+\.)", rf"\g<1>{part}.", n): x for n, x in tensors.items()}
+
+    folder = spoilt(wrapped)
+    with pytest.raises(ModelUnavailable, match=f"hold '{part}") as refused:
+        check(folder, toy_task())
+    follow(refused.value.faults[0].mend)
+    check(folder, toy_task())
+
+
+def test_what_the_file_has_instead_is_told(spoilt: Spoil, toy_task: ToyTask) -> None:
+    old = "encoder.layer.1.output.dense.weight"
+    folder = spoilt(lambda t: {n.replace(old, f"{old}_orig"): x for n, x in t.items()})
+    with pytest.raises(ModelUnavailable, match=rf"The file has {old}_orig instead"):
+        check(folder, toy_task())
+
+
+def test_a_weight_that_is_no_number(spoilt: Spoil, toy_task: ToyTask) -> None:
+    name = "encoder.layer.1.output.dense.weight"
+    folder = spoilt(lambda t: {n: x * float("nan") if n == name else x for n, x in t.items()})
+    with pytest.raises(ModelUnavailable, match=rf"NaN or infinite: bert\.{name}"):
+        check(folder, toy_task())
 
 
 def test_a_missing_weight(spoilt: Spoil, toy_task: ToyTask) -> None:
@@ -251,3 +307,14 @@ def test_old_checks_can_be_read() -> None:
     assert not old.depends_on_batch
     apart = replace(old, alone=Difference(4, 2.5, 2e-3))
     assert "predictions depend on the other rows" in apart.faults[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "spread"),
+    [({"initializer_range": 0.5, "init_std": 0.1}, 0.5), ({"init_std": 0.1}, 0.1), ({}, 0.02)],
+)
+def test_new_weights_are_as_wide_as_the_family_has_them(
+    settings: dict[str, float], spread: float
+) -> None:
+    """BART, XLM and FlauBERT call the setting `init_std`, and some families have none."""
+    assert _initial_spread(SimpleNamespace(**settings)) == spread

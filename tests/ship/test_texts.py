@@ -48,10 +48,16 @@ def test_a_missing_text_is_named_by_its_row(run: Run, missing: Any) -> None:
 def test_what_is_no_text(run: Run) -> None:
     for given, said in (
         (["rain", 7, b"x"], "not strings but of type bytes or of type int: 2 of 3 (rows 1, 2)"),
-        (pd.DataFrame({"text": ["rain"]}), "a text or a sequence of them, not a DataFrame"),
-        ({"text": ["rain"]}, "not a dict"),
-        (b"rain", "not a bytes"),
-        (7, "not a int"),
+        (
+            pd.DataFrame({"text": ["rain"]}),
+            "a text or a sequence of them, not an object of type DataFrame",
+        ),
+        ({"text": ["rain"]}, "not an object of type dict"),
+        (b"rain", "not an object of type bytes"),
+        (7, "not an object of type int"),
+        ({"rain", "snow"}, "not an object of type set"),
+        ([{"text": "rain"}], "not rows with the columns 'text'.\n  Give the column"),
+        ([("rain", "snow")], "not pairs of them.\n  Give the second texts by themselves"),
     ):
         with pytest.raises(BadInput) as caught:
             run.predict(given)  # type: ignore[arg-type]
@@ -59,7 +65,7 @@ def test_what_is_no_text(run: Run) -> None:
 
 
 def test_empty_texts_are_labelled_with_a_warning(run: Run) -> None:
-    with pytest.warns(UserWarning, match=r"without any text, .*: 2 of 3 \(rows 0, 2\)"):
+    with pytest.warns(UserWarning, match=r"an empty text, .*: 2 of 3 \(rows 0, 2\)"):
         found = run.predict(["", "rain", " \t"])
     assert len(found) == 3
     with warnings.catch_warnings():

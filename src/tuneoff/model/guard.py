@@ -76,6 +76,8 @@ def check_model(
         inputs = batch(split, rows).to(model.device)
         tolerance = TOLERANCE["bf16" if quantized else "fp32"]
         found = Difference.between(classifier(inputs), plain, tolerance)
+    if not torch.as_tensor(plain).isfinite().all():
+        raise ModelUnavailable(_not_finite(path, model))
     if not found.passed:
         problem = (
             f"tuneoff cannot run the {kind} correctly: its logits differ from those of Transformers"
@@ -86,6 +88,14 @@ def check_model(
         with _named(f"{kind} in {precision}", path, "Set precision to fp32 (--precision fp32)."):
             lower(model, architecture, DTYPES[precision])
             classifier(inputs)
+
+
+def _not_finite(path: Path, model: nn.Module) -> Fault:
+    """Of a model whose own logits are no numbers."""
+    names = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    named = f"weights are NaN or infinite: {', '.join(names[:3])}" if names else "logits are NaN"
+    mend = "Get the file again, or save the model of a training that did not diverge."
+    return Fault(named, file=str(path), mend=mend)
 
 
 def _rows(split: Split) -> npt.NDArray[np.int64]:

@@ -166,14 +166,26 @@ def _read_config(name: str, path: Path) -> dict[str, Any]:
         raise ModelUnavailable(
             f"the model {name!r} has only {', '.join(pickled)}, and tuneoff loads safetensors"
             " alone: loading a pickle can run code.",
-            mend="Convert it where you trust it, with its tokenizer:\n"
-            "    from transformers import AutoModel, AutoTokenizer\n"
-            f'    AutoModel.from_pretrained("{name}").save_pretrained("DIR")\n'
-            f'    AutoTokenizer.from_pretrained("{name}").save_pretrained("DIR")',
+            mend=_convert(name, path),
         )
     for file in path.glob("*.safetensors"):
         check_header(file)
     return config
+
+
+def _convert(name: str, path: Path) -> str:
+    """How to turn pickled weights into safetensors, none of them drawn at random on the way."""
+    tokenizer = f'    AutoTokenizer.from_pretrained("{name}").save_pretrained("DIR")'
+    if not any(file for p in ("tokenizer*", "vocab*", "*.model") for file in path.glob(p)):
+        tokenizer = "The folder has no tokenizer: copy the files of the original model's into DIR."
+    return (
+        "Convert it where you trust it, with its tokenizer:\n"
+        "    from transformers import AutoModel, AutoTokenizer\n"
+        f'    model, info = AutoModel.from_pretrained("{name}", output_loading_info=True)\n'
+        '    random = [x for x in info["missing_keys"] if "pooler" not in x]\n'
+        '    assert not random, f"not in the file: {random}"\n'
+        f'    model.save_pretrained("DIR")\n{tokenizer}'
+    )
 
 
 def _fingerprint(path: Path) -> str:

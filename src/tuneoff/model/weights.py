@@ -13,14 +13,25 @@ from tuneoff.model.architecture import EncoderArchitecture
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WRAPPERS = {"_orig_mod": "torch.compile", "module": "DistributedDataParallel"}
-"""Wrappers that put their name before the name of each tensor."""
+WRAPPERS = {
+    "_orig_mod": "torch.compile",
+    "module": "DistributedDataParallel",
+    "_fsdp_wrapped_module": "FullyShardedDataParallel",
+    "_checkpoint_wrapped_module": "a wrapper for activation checkpointing",
+    "base_model": "PEFT",
+    "base_layer": "PEFT",
+}
+"""Wrappers that put their name into the names of tensors: before them, but `INSIDE` within."""
+INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "base_layer")
 
 RENAME = (
+    "    from pathlib import Path\n"
     "    from safetensors.torch import load_file, save_file\n"
-    '    file = "{file}"\n'
-    '    tensors = {{name.removeprefix("{prefix}"): x for name, x in load_file(file).items()}}\n'
-    '    save_file(tensors, file, metadata={{"format": "pt"}})'
+    '    for file in Path("{folder}").glob("*.safetensors"):\n'
+    "        tensors = {{name.{change}: x for name, x in load_file(file).items()}}\n"
+    '        save_file(tensors, file, metadata={{"format": "pt"}})\n'
+    '    for file in Path("{folder}").glob("*.index.json"):\n'
+    "        file.write_text(file.read_text().replace({written}))"
 )
 
 SAVE_AGAIN = (
@@ -60,9 +71,13 @@ def check_weights(
     weights = len(model.state_dict())
     if missing and (prefix := _prefix(missing, found["unexpected_keys"], architecture.body)):
         fault = _prefixed(path, prefix, missing, weights)
+    elif missing and (part := _inside(missing, found["unexpected_keys"], architecture.body)):
+        fault = _with_part(path, part, missing, weights)
     elif missing:
         message = f"{len(missing)} of the model's {weights} weights {_are(missing)} not in the file"
-        fault = Fault(f"{message} and would be random: {_listed(missing)}", mend=SAVE_AGAIN)
+        instead = sorted(found["unexpected_keys"])
+        other = f". The file has {_listed(instead)} instead" if instead else ""
+        fault = Fault(f"{message} and would be random: {_listed(missing)}{other}", mend=SAVE_AGAIN)
     elif reshaped:
         fault = _of_another_shape(reshaped, model.config)
     elif unused:
@@ -97,15 +112,37 @@ def _prefix(missing: Sequence[str], unexpected: Iterable[str], body: str) -> str
     return found.most_common(1)[0][0] if found else None
 
 
+def _inside(missing: Sequence[str], unexpected: Iterable[str], body: str) -> str | None:
+    """The wrapper whose name within an unexpected one keeps it from being a missing one."""
+    wanted = {*missing, *(name.removeprefix(f"{body}.") for name in missing)}
+    for name in unexpected:
+        parts = [part for part in name.split(".") if part in INSIDE]
+        if parts and ".".join(p for p in name.split(".") if p not in INSIDE) in wanted:
+            return parts[0]
+    return None
+
+
+def _with_part(path: Path, part: str, missing: Sequence[str], weights: int) -> Fault:
+    rename = RENAME.format(folder=path, change=f'replace("{part}.", "")', written=f'"{part}.", ""')
+    return Fault(
+        f"names of tensors in the file hold {f'{part}.'!r}, so that {len(missing)} of the model's"
+        f" {weights} weights are not found and would be random: {_listed(missing)}",
+        mend=f"It comes from {WRAPPERS[part]}. Save the model inside of it, or rename the tensors:"
+        f"\n{rename}",
+    )
+
+
 def _prefixed(path: Path, prefix: str, missing: Sequence[str], weights: int) -> Fault:
     by = next((WRAPPERS[part] for part in prefix.split(".") if part in WRAPPERS), None)
     origin = by or "a class around the model"
-    file = next(iter(sorted(path.glob("*.safetensors"))), path / "model.safetensors")
+    rename = RENAME.format(
+        folder=path, change=f'removeprefix("{prefix}")', written=f"'\"{prefix}', '\"'"
+    )
     return Fault(
         f"the names of the tensors in the file begin with {prefix!r}, so that {len(missing)} of the"
         f" model's {weights} weights are not found and would be random: {_listed(missing)}",
         mend=f"The prefix comes from {origin}. Save the model inside of it, or rename the tensors:"
-        f"\n{RENAME.format(file=file, prefix=prefix)}",
+        f"\n{rename}",
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
 
 import pandas as pd
 
@@ -18,12 +19,25 @@ def as_texts(given: str | Iterable[str], what: str = "text") -> list[str]:
     """
     if isinstance(given, str):
         return [given]
-    if isinstance(given, bytes | Mapping | pd.DataFrame) or not isinstance(given, Iterable):
+    is_other = isinstance(given, bytes | Mapping | Set | pd.DataFrame)
+    if is_other or not isinstance(given, Iterable):
         raise BadInput(
-            f"predict takes a {what} or a sequence of them, not a {type(given).__name__}.",
+            f"predict takes a {what} or a sequence of them, not an object of type"
+            f" {type(given).__name__}.",
             mend="Give a string, a list of strings or one column of a data frame.",
         )
-    texts = list(given)
+    texts: list[Any] = list(given)
+    if texts and all(isinstance(text, Mapping) for text in texts):  # a `datasets.Dataset`, say
+        columns = ", ".join(repr(str(column)) for column in texts[0])
+        raise BadInput(
+            f"predict takes {what}s, not rows with the columns {columns}.",
+            mend='Give the column with the texts: dataset["text"], say.',
+        )
+    if texts and all(isinstance(text, tuple | list) and len(text) == 2 for text in texts):
+        raise BadInput(
+            f"predict takes {what}s, not pairs of them.",
+            mend="Give the second texts by themselves: predict(texts, pairs=seconds).",
+        )
     wrong = [i for i, text in enumerate(texts) if not isinstance(text, str)]
     if wrong:
         kinds = sorted({_kind(texts[i]) for i in wrong})
