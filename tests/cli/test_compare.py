@@ -167,7 +167,11 @@ def test_going_on(finished_study: Any, tuneoff: Any, tmp_path: Path) -> None:
     assert changed.code == 0
     assert len(written(folder)) == 4  # another run, beside the old ones
     assert before.items() <= written(folder).items()
-    assert "full" not in changed.out  # the table is of the study as it stands
+    table, _, rest = changed.out.partition("\nnote: ")
+    assert "full" not in table  # it is of the study as it stands
+    assert rest.startswith("not asked for any more, but kept in the folder: ")
+    assert "full" in rest.partition("\n")[0]
+    assert "To use it: tuneoff predict" in rest
     assert yaml.safe_load((folder / "study.yaml").read_text())["train"]["class_weights"]
 
 

@@ -89,8 +89,8 @@ def test_columns_without_doubt(
     columns, notes = choose_columns(path, OPEN)
     assert (columns.text, columns.label) == (text, label)
     assert notes == [
-        f"{path}: took column {text!r} as the text and column {label!r} as the label, by their"
-        " values; name others with --text and --label"
+        f"{path}: took column {text!r} as the text and column {label!r} as the label by their"
+        " values (--text and --label name others)"
     ]
     assert read_table(path, columns).frame["text"].tolist() == COLUMNS[text]
 

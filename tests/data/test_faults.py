@@ -165,7 +165,42 @@ def test_packed_files_that_are_not_what_their_name_says(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_bytes(b"PK\x03\x04rest")
     assert "spreadsheet" in only_fault(tmp_path / "d.csv").message
     (tmp_path / "e.parquet").write_bytes(b"text,label\n" * 10)
-    assert "not a valid Parquet file" in only_fault(tmp_path / "e.parquet").message
+    assert "holds CSV, and its name says Parquet" in only_fault(tmp_path / "e.parquet").message
+    (tmp_path / "f.parquet").write_bytes(b"PAR1rest")
+    assert "not a valid Parquet file" in only_fault(tmp_path / "f.parquet").message
+
+
+CSV, TSV = b"text,label\none,a\ntwo,b\n", b"text\tlabel\none\ta\n"
+JSON = b'{"text": "one, two", "label": "a"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "holds", "right"),
+    [
+        ("a.csv", JSON, "JSON", "a.jsonl"),
+        ("a.tsv", JSON, "JSON", "a.jsonl"),
+        ("a.csv", b"[" + JSON + b"]", "JSON", "a.jsonl"),
+        ("a.parquet", JSON, "JSON", "a.jsonl"),
+        ("a.csv", b"PAR1\x15\x04\xac", "Parquet", "a.parquet"),
+        ("a.jsonl", b"PAR1\x15\x04\xac", "Parquet", "a.parquet"),
+        ("a.jsonl", CSV, "CSV", "a.csv"),
+        ("a.jsonl", TSV, "tab-separated text", "a.tsv"),
+        ("a.parquet", TSV, "tab-separated text", "a.tsv"),
+    ],
+)
+def test_a_file_of_another_kind_than_its_name_says(
+    tmp_path: Path, name: str, content: bytes, holds: str, right: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    fault = only_fault(tmp_path / name)
+    assert f"the file holds {holds}, and its name says" in fault.message
+    assert fault.mend == f"Name it by what it holds: mv {name} {right}"
+
+
+def test_braces_in_a_text_are_no_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n{one},a\n[two],b\n")
+    assert len(read_table(str(path), Columns()).frame) == 2
 
 
 def test_ragged_rows_are_all_listed(tmp_path: Path) -> None:
@@ -245,7 +280,7 @@ def test_values_in_jsonl_that_are_no_text_and_no_label(tmp_path: Path) -> None:
         (5, "label", "the label is missing"),
     ]
     several = faults_of(path)[3].message
-    assert several.startswith("several labels in one cell, as a list (['a', 'b'] here, 1 rows")
+    assert several.startswith("several labels in one cell, as a list (['a', 'b'] here, 1 row")
 
 
 def test_broken_jsonl(tmp_path: Path) -> None:
@@ -325,4 +360,34 @@ def test_weights(tmp_path: Path) -> None:
 
 def test_no_text_at_all(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n ,a\n,b\n")
-    assert "no row is left" in only_fault(tmp_path / "a.csv").message
+    fault = only_fault(tmp_path / "a.csv")
+    assert (fault.message, fault.column) == ("every text is empty", "text")
+    with pytest.raises(BadInput, match="every text is empty"):
+        read_table(str(tmp_path / "a.csv"), Columns(), "test")
+
+
+def test_broken_json_is_placed_where_it_breaks(tmp_path: Path) -> None:
+    line = '{"text": "oops", "label": '
+    (tmp_path / "a.jsonl").write_text('{"text": "one", "label": "a"}\n' + line + "\n")
+    fault = only_fault(tmp_path / "a.jsonl")
+    assert fault.line == 2
+    assert f"at character {len(line) + 1}" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("nan", "words for a missing value"),
+        (" N/A ", "words for a missing value"),
+        ("a cafÃ© in town", "a wrong encoding"),
+        ("she said â€œyesâ€\x9d", "a wrong encoding"),
+        ("SÃO PAULO, née à la carte", None),
+        ("nothing is missing", None),
+    ],
+)
+def test_texts_that_were_spoilt_before(tmp_path: Path, text: str, note: str | None) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"text": text, "label": "a"}, {"text": "plain", "label": "b"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    notes = read_table(str(path), Columns()).warnings
+    assert [note in said for said in notes] == [True] if note else notes == []

@@ -274,8 +274,8 @@ WARNINGS = [
     Case(
         "rows without text",
         [
-            "train.csv: rows without any text, left out: 2 of 42 (lines 42, 43)",
-            "test.csv: rows without any text, kept and scored: 1 of 21 (line 22)",
+            "train.csv: rows with an empty text, left out: 2 of 42 (lines 42, 43)",
+            "test.csv: rows with an empty text, kept and scored: 1 of 21 (line 22)",
             "test: 21 rows",
         ],
         with_row(["", "food"], [" \t", "food"]),
@@ -460,6 +460,6 @@ def test_warnings_stand_in_the_report(tuneoff: Any, tiny_model: Any, tmp_path: P
     command = ("compare", "--model", tiny_model("bert"), *files, "--methods", "tfidf")
     assert tuneoff(*command, "--seeds", 1, "--out", tmp_path / "study").code == 0
     page = (tmp_path / "study" / "report.html").read_text()
-    assert "rows without any text, left out: 1 of 42 (line 42)" in page
+    assert "rows with an empty text, left out: 1 of 42 (line 42)" in page
     assert "texts with NUL bytes: 1 of 42 (line 43)" in page
     assert "test rows whose text stands in train too: 7 of 27 (lines 22, 23, 24, 25, 26, …)" in page

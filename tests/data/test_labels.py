@@ -112,7 +112,7 @@ def test_labels_that_a_study_file_names_are_spelled_like_those_of_the_data() -> 
         (["['a' 'b']", "['a']"], "as a list"),
         (["('a', 'b')", "('a',)"], "as a list"),
         (["{'a', 'b'}", "{'a'}"], "as a list"),
-        (["a|b", "a", "b"], "joined by '|' (a|b here, 1 rows in all)"),
+        (["a|b", "a", "b"], "joined by '|' (a|b here, 1 row in all)"),
         (["a;b", "b;c", "c;a"], "joined by ';'"),
         (["a|in", "b|in", "a|out", "b|out"], "joined by '|'"),
         (["a|in", "a", "b"], "joined by '|'"),
@@ -120,12 +120,17 @@ def test_labels_that_a_study_file_names_are_spelled_like_those_of_the_data() -> 
         (["a, b", "a", "b", "c"], "joined by ', '"),
         (["2,5", "2", "5"], "joined by ','"),
         (["a,x", "b,x", "a"], "joined by ','"),
+        (["a & b", "a", "b"], "joined by ' & '"),
+        (["a+b", "a", "b"], "joined by '+'"),
+        (["a::b", "a", "b"], "joined by '::'"),
+        (["a\nb", "a", "b"], "joined by '\\n'"),
+        (["{'a': 1, 'b': 1}", "{'a': 1}"], "as a list"),
     ],
 )
 def test_several_labels_in_one_cell(tmp_path: Path, labels: list[str], how: str) -> None:
     fault = fault_of(file_of(tmp_path, labels * 2))
     assert fault.message.startswith("several labels in one cell, ")
-    assert how.replace("1 rows", "2 rows").replace("3 rows", "6 rows") in fault.message
+    assert how.replace("1 row ", "2 rows ").replace("3 rows", "6 rows") in fault.message
     assert "multi-label classification is not supported" in fault.message
     assert (fault.line, fault.column) == (2, "label")
     assert "one label per row" in (fault.mend or "")
@@ -218,3 +223,38 @@ def test_a_class_number_without_a_name_is_a_fault(tmp_path: Path) -> None:
             assert fault.row == 0
         else:
             assert labels_of(str(tmp_path / "a.parquet")) == labels
+
+
+def test_labels_that_may_be_several_are_told(tmp_path: Path) -> None:
+    """Two labels stand by themselves and as parts; what they are joined with never stands alone."""
+    path = tmp_path / "a.csv"
+    path.write_text('text,label\n1,joy\n2,anger\n3,"joy, surprise"\n4,"anger, surprise"\n')
+    (note,) = read_table(str(path), Columns()).warnings
+    assert "'anger, surprise' may be several labels in one cell ('anger' and 'joy' are" in note
+    path.write_text('text,label\n1,Paris\n2,"Paris, Texas"\n3,"London, Ontario"\n')
+    assert read_table(str(path), Columns()).warnings == []
+
+
+@pytest.mark.parametrize("labels", [["1,0", "0,0"], ["0,5", "1,5"]])
+def test_a_decimal_comma_is_a_number(tmp_path: Path, labels: list[str]) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "".join(f'x{i},"{x}"\n' for i, x in enumerate(labels)))
+    assert "the labels are real numbers" in fault_of(str(path)).message
+
+
+@pytest.mark.parametrize(
+    "ids", [["1234567890123456768.0"], ["1,23457E+18"], ["1.23457E+18"], ["12345678901234567680,"]]
+)
+def test_groups_that_were_rounded_before_are_refused(tmp_path: Path, ids: list[str]) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("text\tlabel\tthread\n" + f"x\ta\t{ids[0]}\ny\tb\t{ids[0]}\n")
+    fault = fault_of(str(path), group="thread")
+    assert "the groups are whole numbers stored as floating-point" in fault.message
+
+
+def test_a_list_is_no_group(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"text": "x", "label": name, "thread": [i]} for i, name in enumerate("ab")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(BadInput, match="holds a list, not a group"):
+        read_table(str(path), Columns(group="thread"))

@@ -115,10 +115,10 @@ def test_rows_without_text_leave_the_training_and_stay_in_the_test(tmp_path: Pat
     columns = Columns(text_pair="other")
     train = read_table(str(path), columns, "train")
     assert train.frame["row"].tolist() == [0, 2, 3]
-    assert train.warnings == [f"{path}: rows without any text, left out: 1 of 4 (line 3)"]
+    assert train.warnings == [f"{path}: rows with an empty text, left out: 1 of 4 (line 3)"]
     test = read_table(str(path), columns, "test")
     assert test.frame["row"].tolist() == [0, 1, 2, 3]
-    assert test.warnings == [f"{path}: rows without any text, kept and scored: 1 of 4 (line 3)"]
+    assert test.warnings == [f"{path}: rows with an empty text, kept and scored: 1 of 4 (line 3)"]
     assert len(read_table(str(path), Columns(), "train").frame) == 2
 
 

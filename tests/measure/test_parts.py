@@ -72,7 +72,6 @@ def test_the_parts_make_up_the_total(run_toy: Any, name: str) -> None:
     if name in ("full", "head"):
         steps = sum(parts[part] for part in LAPS)
         assert 0 < steps <= cost.seconds["train"]
-        assert steps > 0.5 * cost.seconds["train"]  # the rest is counting and logging
         assert min(parts[part] for part in LAPS) > 0
         assert parts["save"] == cost.seconds["save"] + cost.seconds["checkpoint"]
     assert ("prefix" in parts) == (name == "head")

@@ -46,7 +46,8 @@ def _split(name: str, split: SplitRecord, max_length: int) -> Iterable[Renderabl
         f"max_length {max_length}: {split.cut_rows:,} rows ({cut:.1%}) are cut,"
         f" which loses {split.cut_tokens_share:.1%} of the tokens"
     )
-    yield Text(f"duplicates: {split.duplicate_rows:,} rows have a text that stood before")
+    repeats = "row repeats" if split.duplicate_rows == 1 else "rows repeat"
+    yield Text(f"duplicates: {split.duplicate_rows:,} {repeats} an earlier text")
     if split.groups is not None:
         yield Text(
             f"groups: {split.groups:,} different ones, {split.largest_group:,} rows in the"

@@ -64,7 +64,8 @@ def choose_columns(
     guessed = _guess(source, role, chosen, present, missing)
     named_in = " and ".join(f"column {n!r} as the {r}" for r, n in guessed.items())
     options = " and ".join(OPTIONS[r] for r in guessed)
-    notes.append(f"{source}: took {named_in}, by their values; name others with {options}")
+    whose, name = ("its", "names another") if len(guessed) == 1 else ("their", "name others")
+    notes.append(f"{source}: took {named_in} by {whose} values ({options} {name})")
     return _named(chosen, guessed), notes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -135,10 +136,12 @@ def open_text(path: Path, newline: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline=newline)
 
 
-def check_start(path: Path, faults: Faults, *, text: bool) -> bool:
-    """Note what the first bytes already tell: an empty, packed or non-text file. True if fine."""
+def check_start(path: Path, faults: Faults, kind: Kind) -> bool:
+    """Note what the first bytes already tell: an empty, packed or non-text file, or one of another
+    kind than its name says. True if fine."""
     with open_bytes(path) as file:
         start = file.read(4096)
+    text = kind != "parquet"
     if not start.strip(b"\xef\xbb\xbf \t\r\n"):
         faults.add("the file is empty")
     elif start[:2] == b"\x1f\x8b":
@@ -155,7 +158,41 @@ def check_start(path: Path, faults: Faults, *, text: bool) -> bool:
         row = start.count(b"\n", 0, offset) + 1
         found = "every other byte is NUL, as in UTF-16"
         _add_encoding(faults, path, offset, row, "UTF-16", found)
+    elif (is_now := _content(start, kind)) is not None:
+        what, ending = is_now
+        packed = path.suffix.lower() == ".gz"
+        stem = path.with_suffix("").stem if packed else path.stem
+        faults.add(
+            f"the file holds {what}, and its name says {_NAMED[kind]}",
+            mend=f"Name it by what it holds: mv {path.name} {stem}{ending}{'.gz' * packed}",
+        )
     return not faults
+
+
+_NAMED: dict[Kind, str] = {
+    "csv": "CSV",
+    "tsv": "TSV",
+    "jsonl": "JSON lines",
+    "parquet": "Parquet",
+}
+
+
+def _content(start: bytes, kind: Kind) -> tuple[str, str] | None:
+    """What a file surely holds, and the ending for that, if it is of another kind than `kind`."""
+    first = start.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")[0].strip()
+    is_parquet = start[:4] == b"PAR1"
+    is_json = re.match(rb"\[?\s*\{\s*(\"[^\"]*\"\s*:|\})", first) is not None or first == b"["
+    if is_parquet and kind != "parquet":
+        return "Parquet", ".parquet"
+    if is_parquet:
+        return None
+    if is_json and kind != "jsonl":
+        return "JSON", ".jsonl"
+    if kind == "parquet" or (kind == "jsonl" and first[:1] not in b"{["):
+        for mark, what, ending in ((b"\t", "tab-separated text", ".tsv"), (b",", "CSV", ".csv")):
+            if mark in first and b"\x00" not in start:
+                return what, ending
+    return None
 
 
 def _every_other_is_nul(start: bytes) -> bool:

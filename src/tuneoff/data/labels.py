@@ -13,14 +13,19 @@ from tuneoff.data.columns import SURROGATE, Faults, Raw, kind_of
 from tuneoff.label_names import label_name
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|[+-]?inf")
-_SCIENTIFIC = re.compile(r"[+-]?\d(\.\d+)?[eE]\+?\d+")
+_FLOAT = re.compile(r"[+-]?(\d([.,]\d+)?[eE]\+?\d+|\d+[.,]0*)")
+"""As Python, pandas and spreadsheets write large whole numbers that became floats."""
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _KINDS: dict[type, str] = {str: "texts", int: "numbers", float: "numbers", bool: "booleans"}
-_SEPARATORS = ("|", ";", ",", ", ")
+_SEPARATORS = ("|", ";", ",")
+"""Rarely part of a name."""
+_IN_NAMES = (", ", " & ", "+", " and ", "/", "::", "\n", "\t")
+"""Common in names of single labels, too."""
 
 
 def read_labels(raw: Raw, column: str, faults: Faults) -> list[str]:
     """Return the labels as strings, and note every value that cannot be the label of its row."""
-    _check_several(raw, column, faults)
+    are_several = _check_several(raw, column, faults)
     labels = _names(raw, "label", column, faults)
     for label, place in zip(labels, raw.lines, strict=True):
         if not label:
@@ -32,7 +37,8 @@ def read_labels(raw: Raw, column: str, faults: Faults) -> list[str]:
             )
     _check_kinds(raw, column, faults)
     _check_exact(raw, "label", column, faults)
-    _check_real(labels, raw, column, faults)
+    if not are_several:
+        _check_real(labels, raw, column, faults)
     return labels
 
 
@@ -47,7 +53,7 @@ def _names(raw: Raw, role: str, column: str, faults: Faults) -> list[str]:
     names = []
     for value, place in zip(raw.values[role], raw.lines, strict=True):
         name = label_name(value)
-        if name is None and not _is_list(value):
+        if name is None and not (role == "label" and _is_list(value)):
             faults.add(
                 f"holds {kind_of(value)}, not a {role}",
                 row=place,
@@ -71,24 +77,25 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple)
 
 
-def _check_several(raw: Raw, column: str, faults: Faults) -> None:
-    """Note one fault if cells hold several labels, as a list or joined by a separator."""
+def _check_several(raw: Raw, column: str, faults: Faults) -> bool:
+    """Whether cells hold several labels, as a list or joined by a separator: that is one fault."""
     values = raw.values["label"]
     names = {value for value in values if isinstance(value, str)}
     lists = {name for name in names if _is_written_list(name)}
     places = [i for i, v in enumerate(values) if _is_list(v) or (isinstance(v, str) and v in lists)]
     how = "as a list"
     if not places:
-        for separator in _SEPARATORS:
+        for separator in _SEPARATORS + _IN_NAMES:
             if joined := _joined_labels(names, separator):
                 places = [i for i, v in enumerate(values) if isinstance(v, str) and v in joined]
                 how = f"joined by {separator!r}"
                 break
     if not places:
-        return
-    shown = values[places[0]]
+        raw.notes += _perhaps_several(names, column)
+        return False
+    shown, count = values[places[0]], f"{len(places)} row{'s' * (len(places) != 1)}"
     faults.add(
-        f"several labels in one cell, {how} ({shown!s:.60} here, {len(places)} rows in all);"
+        f"several labels in one cell, {how} ({shown!s:.60} here, {count} in all);"
         " multi-label classification is not supported, each text needs exactly one label",
         row=raw.lines[places[0]],
         column=column,
@@ -96,6 +103,7 @@ def _check_several(raw: Raw, column: str, faults: Faults) -> None:
         " of them with --label. If these are names of single classes, write them without"
         " brackets, and '/' in place of the separator.",
     )
+    return True
 
 
 def _is_written_list(name: str) -> bool:
@@ -107,16 +115,37 @@ def _is_written_list(name: str) -> bool:
         found = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return re.fullmatch(r"\[[^\[\],]+(,[^\[\],]+)+\]", text) is not None
-    return isinstance(found, list | tuple | set)
+    return isinstance(found, list | tuple | set | dict)
+
+
+def _perhaps_several(names: set[str], column: str) -> list[str]:
+    """A note on labels of which some parts are labels by themselves, and some are not."""
+    for separator in _IN_NAMES:
+        alone = {name.strip() for name in names if separator not in name}
+        shared = {
+            part: name
+            for name in sorted(names)
+            if separator in name
+            for piece in name.split(separator)
+            if (part := piece.strip()) in alone
+        }
+        if len(shared) > 1:
+            (one, joined), (other, _), *_ = sorted(shared.items())
+            return [
+                f"column {column!r}: {joined!r} may be several labels in one cell ({one!r} and"
+                f" {other!r} are labels by themselves, too); it is taken as a label of its own"
+            ]
+    return []
 
 
 def _joined_labels(names: set[str], separator: str) -> set[str]:
     """Return the labels that are several ones joined by `separator`; empty if none surely is.
 
     Names of a hierarchy (`news|sports`, `news|politics`) are single ones: there, a part has one
-    parent and no label stops half-way. A comma with a space also stands in ordinary names, so every
-    part of one label has to be a label by itself.
+    parent and no label stops half-way. The separators `_IN_NAMES` also stand in ordinary names, so
+    every part of one label has to be a label by itself, and in numbers with a decimal comma.
     """
+
     parts = {
         name: [part for piece in name.split(separator) if (part := piece.strip())]
         for name in names
@@ -124,7 +153,8 @@ def _joined_labels(names: set[str], separator: str) -> set[str]:
     }
     joined = {name: found for name, found in parts.items() if len(found) > 1}
     alone = {name.strip() for name in names if separator not in name}
-    if separator == ", ":
+    decimals = separator == "," and all(map(_DECIMAL_COMMA.fullmatch, joined))
+    if separator in _IN_NAMES or decimals:
         several = any(alone.issuperset(found) for found in joined.values())
     else:
         nodes = {tuple(found[: i + 1]) for found in joined.values() for i in range(len(found))}
@@ -181,20 +211,21 @@ def _check_exact(raw: Raw, role: str, column: str, faults: Faults) -> None:
 
 def _is_inexact(value: Any, limit: int) -> bool:
     if isinstance(value, str):
-        # Python and pandas write floats from 1e16 on in this way.
-        return _SCIENTIFIC.fullmatch(value) is not None and abs(float(value)) > limit
+        is_float = _FLOAT.fullmatch(value) is not None
+        return is_float and abs(float(value.replace(",", "."))) > limit
     return isinstance(value, float) and limit < abs(value) < math.inf
 
 
 def _check_real(labels: list[str], raw: Raw, column: str, faults: Faults) -> None:
     """Note one fault if the labels are numbers, some of them not whole: that is a regression."""
-    distinct = set(labels) - {""}
+    distinct = {label.replace(",", ".") for label in labels} - {""}
     if not distinct or not all(_NUMBER.fullmatch(label) for label in distinct):
         return
     real = {label for label in distinct if not float(label).is_integer()}
-    if not real:
+    commas = any("," in label for label in labels)
+    if not real and not commas:
         return
-    rows = [i for i, label in enumerate(labels) if label in real]
+    rows = [i for i, x in enumerate(labels) if x.replace(",", ".") in real or "," in x]
     faults.add(
         f"the labels are real numbers ({labels[rows[0]]} here, {len(rows)} rows in all);"
         " tuneoff classifies, it does not predict quantities",

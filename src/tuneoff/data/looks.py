@@ -70,7 +70,7 @@ class Look:
         if self.kind == "strings":
             if self.can_be_text:
                 words = max(1, round(self.words))
-                return f"text, {words} {'word' if words == 1 else 'words'} as a rule"
+                return f"text, {words} {'word' if words == 1 else 'words'} typically"
             if self.distinct == self.values:
                 return "a different value in each row"
             return f"{self.distinct} different values"

@@ -18,6 +18,8 @@ LONG = 131_072
 MISSING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "null", "none", "nil"})
 """What other readers take for a missing value, in lower case."""
 
+_WRONGLY_DECODED = re.compile("Ã[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€[\x80-\xbf™œž“”˜¦]")
+"""UTF-8 that was read as cp1252 or Latin-1: letters with accents, and curly quotation marks."""
 _DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -53,6 +55,12 @@ def text_notes(source: str, frame: pd.DataFrame) -> list[str]:
         "with NUL bytes": lambda text: "\0" in text,
         f"of more than {LONG:,} characters": lambda text: len(text) > LONG,
         "with control characters of the writing direction": _directed,
+        "that are words for a missing value (nan, N/A, null), taken as they are": (
+            lambda text: text.strip().lower() in MISSING
+        ),
+        "that look as if they were decoded with a wrong encoding (Ã© in place of é)": (
+            lambda text: not text.isascii() and _WRONGLY_DECODED.search(text) is not None
+        ),
     }
     return [
         note

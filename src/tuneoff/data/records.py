@@ -81,11 +81,11 @@ def _object(text: str, line: int, faults: Faults) -> dict[str, Any] | None:
         return record
 
     try:
-        record = json.loads(text, object_pairs_hook=paired)
+        record = json.loads(text.rstrip("\r\n"), object_pairs_hook=paired)
     except (ValueError, RecursionError) as error:  # ValueError also: a number of 5,000 digits
         problem = str(error)
         if isinstance(error, json.JSONDecodeError):
-            problem = f"{error.msg} at character {error.colno}"
+            problem = f"{error.msg} at character {error.pos + 1}"
         faults.add(
             f"not valid JSON: {problem}", row=line, mend="Each line holds one whole JSON object."
         )

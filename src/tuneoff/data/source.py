@@ -57,7 +57,10 @@ def read_table(source: str, columns: Columns, role: Role = "train") -> Table:
     faults.raise_any()
     warnings = [f"{source}: {note}" for note in raw.notes] + text_notes(source, frame)
     blank = blank_rows(frame)
-    warnings += told_of(f"{source}: rows without any text, {OUTCOMES[role]}", frame, blank)
+    if len(blank) and blank.all():
+        faults.add("every text is empty", column=columns.text)
+        faults.raise_any()
+    warnings += told_of(f"{source}: rows with an empty text, {OUTCOMES[role]}", frame, blank)
     if role == "train":
         frame = frame[~blank].reset_index(drop=True)
     if frame.empty:
@@ -88,7 +91,7 @@ def names_of(source: str, role: Role) -> list[str]:
     path, kind = find_file(source)
     faults = Faults(source)
     try:
-        if not check_start(path, faults, text=kind != "parquet"):
+        if not check_start(path, faults, kind):
             return []
         if kind == "parquet":
             return read_names(path)
@@ -101,7 +104,7 @@ def _read_file(source: str, columns: Columns, role: Role, faults: Faults) -> Raw
     path, kind = find_file(source)
     raw = Raw()
     try:
-        if not check_start(path, faults, text=kind != "parquet"):
+        if not check_start(path, faults, kind):
             return raw
         if kind == "parquet":
             return read_parquet(path, columns, faults)
