@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,9 @@ def study(tiny_model: Any, train: Path, *methods: Any, **settings: Any) -> Study
 def seen_by_workers(before: set[psutil.Process]) -> list[str | None]:
     """CUDA_VISIBLE_DEVICES of each worker, in the order of their start."""
     workers = [p for p in psutil.Process().children() if p not in before and p.is_running()]
+    mine = psutil.Process().cmdline()
+    while any(p.cmdline() in (mine, []) for p in workers):  # a fork that has not become a worker
+        time.sleep(0.01)
     return [
         p.environ().get("CUDA_VISIBLE_DEVICES")
         for p in sorted(workers, key=lambda p: p.create_time())
