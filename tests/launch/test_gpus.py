@@ -108,6 +108,13 @@ def study(tiny_model: Any, train: Path, *methods: Any, **settings: Any) -> Study
     )
 
 
+def environment(process: psutil.Process) -> dict[str, str]:
+    """Return the environment of a process, which is empty for a moment while the process starts."""
+    while not (found := process.environ()):
+        time.sleep(0.001)
+    return found
+
+
 def seen_by_workers(before: set[psutil.Process]) -> list[str | None]:
     """CUDA_VISIBLE_DEVICES of each worker, in the order of their start."""
     workers = [p for p in psutil.Process().children() if p not in before and p.is_running()]
@@ -115,7 +122,7 @@ def seen_by_workers(before: set[psutil.Process]) -> list[str | None]:
     while any(p.cmdline() in (mine, []) for p in workers):  # a fork that has not become a worker
         time.sleep(0.01)
     return [
-        p.environ().get("CUDA_VISIBLE_DEVICES")
+        environment(p).get("CUDA_VISIBLE_DEVICES")
         for p in sorted(workers, key=lambda p: p.create_time())
     ]
 
@@ -171,7 +178,7 @@ def test_a_replaced_worker_keeps_its_gpu(
             for p in psutil.Process().children()
             if p not in before and p.status() != psutil.STATUS_ZOMBIE
         ]
-        devices = {p.environ()["CUDA_VISIBLE_DEVICES"] for p in alive}
+        devices = {environment(p)["CUDA_VISIBLE_DEVICES"] for p in alive}
     assert sorted(r.status for r in records) == [Status.FAILED, Status.FINISHED]
     assert devices == set(CARDS[:2])
 

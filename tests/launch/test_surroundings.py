@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,8 @@ def test_workers_do_not_see_a_distributed_launcher(monkeypatch: pytest.MonkeyPat
     before = set(psutil.Process().children())
     with launcher("local"):
         (worker,) = set(psutil.Process().children()) - before
-        environment = worker.environ()
+        while not (environment := worker.environ()):  # for a moment, while the process starts
+            time.sleep(0.001)
     assert not environment.keys() & VARIABLES.keys()
     assert environment["WORLD_MAP"] == "kept"
 

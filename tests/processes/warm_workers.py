@@ -51,14 +51,19 @@ class WarmWorkers:
     def __init__(self) -> None:
         self._idle: list[WarmWorker] = []
         self._keeps = True
+        self._folder = os.getcwd()
 
     def take(self, *, load: bool = False, gpu: str | None = None) -> Worker:
-        """An idle worker that was started as this one would be, or a new one."""
-        if not self._keeps:
+        """An idle worker that was started as this one would be, or a new one.
+
+        A test in a folder of its own gets a new one, of no use to other tests.
+        """
+        if not self._keeps or os.getcwd() != self._folder:
             return Worker(load=load, gpu=gpu)
         wanted = surroundings(gpu)
+        self._idle = [worker for worker in self._idle if worker.alive]
         for worker in self._idle:
-            if worker.alive and worker.started_with == wanted:
+            if worker.started_with == wanted:
                 self._idle.remove(worker)
                 return worker
         return WarmWorker(self, gpu, load=load)
@@ -90,11 +95,11 @@ class WarmWorkers:
 
 
 def surroundings(gpu: str | None) -> list[Any]:
-    """All that a worker which is started now takes over from this process."""
+    """Return what a worker that is started now inherits, apart from the working folder."""
     variables = {k: v for k, v in os.environ.items() if k not in _UNUSED}
     errors = os.fstat(2)
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     return [
-        *(python_command("worker"), worker_environment(gpu, variables), os.getcwd()),
+        *(python_command("worker"), worker_environment(gpu, variables)),
         *((errors.st_dev, errors.st_ino), cores),
     ]
