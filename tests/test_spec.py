@@ -211,6 +211,7 @@ def test_a_setting_of_the_whole_study_is_refused_in_an_entry(key: str) -> None:
         ),
         ({"seeds": 10**9}, "seeds is at most 1000, not 1000000000"),
         ({"seeds": "2:1001"}, "seeds is at most 1000, not 1001"),
+        ({"seeds": "1:3"}, "a range of seeds starts with two or more"),
         ({"seeds": "5:2"}, "seeds 5:2 ends before it starts"),
         ({"seeds": "0:2"}, "seeds must name at least one seed"),
         ({"seeds": "2:8", "max_study_seconds": "soon"}, "max_study_seconds should be 10m,"),

@@ -98,21 +98,21 @@ def test_a_further_seed_is_run_for_the_undecided_methods(in_memory: Any, tmp_pat
         return answers[len(asked_of) - 1]
 
     launcher = in_memory(dict.fromkeys(("full", "lora", "tfidf"), failed))
-    study = asked("full", "lora", "tfidf", seeds="1:5")
+    study = asked("full", "lora", "tfidf", seeds="2:5")
     folder = StudyFolder(tmp_path)
     _, records = run_study(study, folder, launcher=launcher, watch=Quiet(), undecided=undecided)
     runs = [(r.method.name, r.seed) for r in records]
-    first = [("full", 0), ("lora", 0), ("tfidf", 0)]
-    assert runs == [*first, ("full", 1), ("lora", 1), ("lora", 2)]
-    assert [len(ids) for ids in asked_of] == [3, 5, 6]
-    assert asked_of[1] - asked_of[0] == {"full-s1", "lora-s1"}
+    first = [("full", 0), ("lora", 0), ("tfidf", 0), ("full", 1), ("lora", 1)]
+    assert runs == [*first, ("full", 2), ("lora", 2), ("lora", 3)]
+    assert [len(ids) for ids in asked_of] == [5, 7, 8]
+    assert asked_of[1] - asked_of[0] == {"full-s2", "lora-s2"}
 
     answers[:] = [["lora"]] * 9
     asked_of.clear()
     _, records = run_study(study, folder, launcher=launcher, watch=Quiet(), undecided=undecided)
-    assert len(records) == 3 + 4  # the limit
+    assert len(records) == 5 + 3  # the limit
     _, records = run_study(study, folder, launcher=launcher, watch=Quiet())
-    assert len(records) == 3
+    assert len(records) == 5
 
 
 def test_no_further_seed_is_started_that_would_end_too_late(in_memory: Any, tmp_path: Path) -> None:
@@ -152,6 +152,7 @@ def test_no_further_seed_is_started_that_would_end_too_late(in_memory: Any, tmp_
     assert runs("1h") == 6
     assert runs("1h") == 6  # the time of what is finished counts
     assert runs("1h", workers=2) == 12
+    assert runs("1h", workers=9) == 12  # the seeds come one after the other
     assert runs(None) == 16
 
 

@@ -233,14 +233,20 @@ def _too_long(
 ) -> bool:
     """Whether the study would take longer than it may, if runs take as long as those before.
 
-    Its time is that of its runs, so that it does not matter how often it was interrupted.
+    Its time is that of its runs, those of one seed side by side and one seed after the other; what
+    an interruption or the trials of a search took does not count.
     """
     if study.max_study_seconds is None:
         return False
-    known = [(r.method.name, t) for r in records if (t := r.cost.total_seconds) is not None]
-    expected = [fmean([t for name, t in known if name == s.name] or [0.0]) for s in specs]
-    spent = sum(t for _, t in known)
-    return (spent + sum(expected)) / workers > study.max_study_seconds
+    known = [(r, t) for r in records if (t := r.cost.total_seconds) is not None]
+    batches: dict[int, list[float]] = {}
+    for record, seconds in known:
+        batches.setdefault(record.seed, []).append(seconds)
+    batches[specs[0].seed] = [
+        fmean([t for r, t in known if r.method.name == spec.name] or [0.0]) for spec in specs
+    ]
+    took = (max(max(batch), sum(batch) / workers) for batch in batches.values())
+    return sum(took) > study.max_study_seconds
 
 
 def _run_all(

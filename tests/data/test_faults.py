@@ -177,10 +177,9 @@ JSON = b'{"text": "one, two", "label": "a"}\n'
 @pytest.mark.parametrize(
     ("name", "content", "holds", "right"),
     [
-        ("a.csv", JSON, "JSON", "a.jsonl"),
-        ("a.tsv", JSON, "JSON", "a.jsonl"),
-        ("a.csv", b"[" + JSON + b"]", "JSON", "a.jsonl"),
-        ("a.parquet", JSON, "JSON", "a.jsonl"),
+        ("a.csv", JSON, "JSON lines", "a.jsonl"),
+        ("a.tsv", JSON, "JSON lines", "a.jsonl"),
+        ("a.parquet", JSON, "JSON lines", "a.jsonl"),
         ("a.csv", b"PAR1\x15\x04\xac", "Parquet", "a.parquet"),
         ("a.jsonl", b"PAR1\x15\x04\xac", "Parquet", "a.parquet"),
         ("a.jsonl", CSV, "CSV", "a.csv"),
@@ -194,13 +193,25 @@ def test_a_file_of_another_kind_than_its_name_says(
     (tmp_path / name).write_bytes(content)
     fault = only_fault(tmp_path / name)
     assert f"the file holds {holds}, and its name says" in fault.message
-    assert fault.mend == f"Name it by what it holds: mv {name} {right}"
+    assert fault.mend == f"Name it by what it holds: mv {tmp_path / name} {tmp_path / right}"
+
+
+@pytest.mark.parametrize("content", [b"[" + JSON + b"]", b"[\n  " + JSON + b"]"])
+def test_a_list_of_json_under_another_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    fault = only_fault(tmp_path / "a.csv")
+    assert "the file holds a JSON list" in fault.message
+    assert (fault.mend or "").endswith(f"| jq -c '.[]' > {tmp_path / 'a.jsonl'}")
 
 
 def test_braces_in_a_text_are_no_json(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label\n{one},a\n[two],b\n")
     assert len(read_table(str(path), Columns()).frame) == 2
+    for first in ('{"a":1},pos', "{} is great,pos", "[,pos"):
+        path.write_text(f"{first}\nplain,neg\n")
+        read = read_table(str(path), Columns(text="1", label="2", header=False)).frame
+        assert read["label"].tolist() == ["pos", "neg"]
 
 
 def test_ragged_rows_are_all_listed(tmp_path: Path) -> None:

@@ -120,10 +120,10 @@ def test_labels_that_a_study_file_names_are_spelled_like_those_of_the_data() -> 
         (["a, b", "a", "b", "c"], "joined by ', '"),
         (["2,5", "2", "5"], "joined by ','"),
         (["a,x", "b,x", "a"], "joined by ','"),
-        (["a & b", "a", "b"], "joined by ' & '"),
-        (["a+b", "a", "b"], "joined by '+'"),
-        (["a::b", "a", "b"], "joined by '::'"),
-        (["a\nb", "a", "b"], "joined by '\\n'"),
+        *(
+            ([f"a{x}b", f"b{x}c", f"a{x}c", "a", "b", "c"], f"joined by {x!r}")
+            for x in (" & ", "+", "::", " and ", "/", "\n")
+        ),
         (["{'a': 1, 'b': 1}", "{'a': 1}"], "as a list"),
     ],
 )
@@ -230,7 +230,11 @@ def test_labels_that_may_be_several_are_told(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\n1,joy\n2,anger\n3,"joy, surprise"\n4,"anger, surprise"\n')
     (note,) = read_table(str(path), Columns()).warnings
-    assert "'anger, surprise' may be several labels in one cell ('anger' and 'joy' are" in note
+    assert "'anger, surprise' and 'joy, surprise' may be several labels in one cell" in note
+    assert "too: 'anger', 'joy')" in note
+    path.write_text("text,label\n1,Food\n2,Drink\n3,Food & Drink\n")
+    (note,) = read_table(str(path), Columns()).warnings
+    assert "'Food & Drink' may be several labels" in note
     path.write_text('text,label\n1,Paris\n2,"Paris, Texas"\n3,"London, Ontario"\n')
     assert read_table(str(path), Columns()).warnings == []
 
@@ -258,3 +262,9 @@ def test_a_list_is_no_group(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(BadInput, match="holds a list, not a group"):
         read_table(str(path), Columns(group="thread"))
+
+
+def test_an_id_that_looks_like_a_float_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label,thread\nx,a,5e123456\ny,b,5e12345\nz,b,0ab45c1d\n")
+    assert len(read_table(str(path), Columns(group="thread")).frame) == 3

@@ -117,7 +117,7 @@ def test_a_full_disk_keeps_the_checkpoint(
     def crowded(self: Any, epoch: int, *rest: Any) -> bool:
         if epoch == 2:
             used = shutil.disk_usage(path).used // 1024
-            mount(f"size={used + 32}k")  # for the record, not for the weights
+            mount(f"size={used + 64}k")  # for the record, not for the weights
         return offer(self, epoch, *rest)
 
     with monkeypatch.context() as patched:

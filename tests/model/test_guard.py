@@ -167,7 +167,6 @@ def change_config(folder: Path, **changes: Any) -> None:
         ("module.", "DistributedDataParallel"),
         ("module._orig_mod.bert.", "DistributedDataParallel"),
         ("encoder_model.", "a class around the model"),
-        ("base_model.model.", "PEFT"),
         ("_fsdp_wrapped_module.", "FullyShardedDataParallel"),
     ],
 )
@@ -182,6 +181,14 @@ def test_prefixed_tensors(spoilt: Spoil, toy_task: ToyTask, prefix: str, origin:
     assert f"comes from {origin}" in (fault.mend or "")
     follow(fault.mend)
     check(folder, toy_task())
+
+
+def test_a_model_in_peft_s_wrapper_is_to_be_merged(spoilt: Spoil, toy_task: ToyTask) -> None:
+    """Renamed tensors would be a model without its adapter."""
+    folder = spoilt(lambda tensors: {f"base_model.model.{n}": x for n, x in tensors.items()})
+    with pytest.raises(ModelUnavailable, match=r"comes from PEFT\. Merge the adapter") as refused:
+        check(folder, toy_task())
+    assert "rename" not in str(refused.value)
 
 
 def follow(hint: str | None) -> None:

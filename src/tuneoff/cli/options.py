@@ -15,6 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
+from tuneoff.errors import Fault
+
 
 @dataclass(frozen=True)
 class _Option:
@@ -167,15 +169,19 @@ def _as_typed(flags: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except BadInput as error:
-        faults = [replace(f, message=_with_flags(f.message, flags)) for f in error.faults]
+        faults = [_with_flag(fault, flags) for fault in error.faults]
+        if faults == list(error.faults):
+            raise
         raise BadInput(faults) from error
 
 
-def _with_flags(message: str, flags: Mapping[str, str]) -> str:
-    """`--epochs must be at least 1` for `train.epochs must be at least 1`."""
-    found = re.match(r"[a-z_]+(\.[a-z_]+)?\b", message)
+def _with_flag(fault: Fault, flags: Mapping[str, str]) -> Fault:
+    """`--epochs must be at least 1` for `study.yaml: train.epochs must be at least 1`."""
+    found = re.match(r"([a-z_]+(?:\.[a-z_]+)?)(?= (must|should|bounds|is) )", fault.message)
     flag = flags.get(found[0]) if found else None
-    return f"{flag}{message[found.end() :]}" if found and flag else message
+    if not found or not flag:
+        return fault
+    return replace(fault, message=f"{flag}{fault.message[found.end() :]}", file=None)
 
 
 def _name(option: _Option) -> str:

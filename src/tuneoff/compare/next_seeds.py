@@ -43,7 +43,8 @@ def seeds_used(
     """How many of the runs that a study with `more_seeds` might take it took, and why it stopped.
 
     `stopped` is `settled`; `limit`, after the last seed; `unlikely`, where further seeds would
-    hardly have settled it; or `time`.
+    hardly have settled it; `time`; `unfinished`, where runs are missing; or `nothing`, where there
+    was nothing to compare.
 
     Args:
         study: What was asked.
@@ -55,12 +56,14 @@ def seeds_used(
     fixed = {row["name"] for row in rows if row["family"] == "classical"}
     undecided = (recommendation or {}).get("undecided", [])
     pending = [name for name in undecided if counts[name] < last and name not in fixed]
-    if pending:
-        stopped = "time"
+    if not recommendation or recommendation["name"] is None:
+        stopped = "nothing"
+    elif pending:
+        stopped = "time" if study.max_study_seconds else "unfinished"
     elif undecided:
         stopped = "limit"
     else:
-        stopped = "unlikely" if (recommendation or {}).get("open") else "settled"
+        stopped = "unlikely" if recommendation["open"] else "settled"
     return {
         "first": first,
         "last": last,
@@ -76,6 +79,8 @@ _STOPPED = {
     "limit": "the answer is not settled",
     "unlikely": "further seeds would hardly have settled the rest",
     "time": "then the time was up",
+    "unfinished": "the study has not finished",
+    "nothing": "no two methods could be compared",
 }
 
 

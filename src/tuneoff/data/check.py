@@ -54,10 +54,14 @@ def label_faults(data: DataSpec, tables: Mapping[str, Table]) -> list[Fault]:
     return faults
 
 
+FEW = 20
+"""Rows of which each may well be an example of another label."""
+
+
 def single_label(data: DataSpec, train: Table) -> list[Fault]:
     """The fault of a table whose rows all have one label, or each a label of its own."""
     labels = train.frame["label"].unique()
-    if len(labels) == len(train.frame) > 2:
+    if len(labels) == len(train.frame) > FEW:
         problem = f"each of the {len(labels)} rows has a label of its own: is the column an id?"
         mend = "Name the column of the label with --label."
         return [Fault(problem, file=train.source, column=data.label, mend=mend)]

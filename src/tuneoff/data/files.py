@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import re
+import shlex
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -136,11 +138,15 @@ def open_text(path: Path, newline: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline=newline)
 
 
+START = 4096
+"""Bytes that tell what a file is."""
+
+
 def check_start(path: Path, faults: Faults, kind: Kind) -> bool:
     """Note what the first bytes already tell: an empty, packed or non-text file, or one of another
     kind than its name says. True if fine."""
     with open_bytes(path) as file:
-        start = file.read(4096)
+        start = file.read(START)
     text = kind != "parquet"
     if not start.strip(b"\xef\xbb\xbf \t\r\n"):
         faults.add("the file is empty")
@@ -162,10 +168,11 @@ def check_start(path: Path, faults: Faults, kind: Kind) -> bool:
         what, ending = is_now
         packed = path.suffix.lower() == ".gz"
         stem = path.with_suffix("").stem if packed else path.stem
-        faults.add(
-            f"the file holds {what}, and its name says {_NAMED[kind]}",
-            mend=f"Name it by what it holds: mv {path.name} {stem}{ending}{'.gz' * packed}",
-        )
+        name, right = shlex.quote(str(path)), shlex.quote(str(path.with_name(stem + ending)))
+        mend = f"Name it by what it holds: mv {name} {right}{'.gz' * packed}"
+        if what == "a JSON list":
+            mend = f"Convert it: {'gzip -dc' if packed else 'cat'} {name} | jq -c '.[]' > {right}"
+        faults.add(f"the file holds {what}, and its name says {_NAMED[kind]}", mend=mend)
     return not faults
 
 
@@ -177,17 +184,31 @@ _NAMED: dict[Kind, str] = {
 }
 
 
+def _is_json(first: bytes, start: bytes) -> bool:
+    """Whether the `first` line, or a list that begins in it, is JSON; a cell of CSV may look so."""
+    if first == b"[":
+        return start.partition(b"[")[2].lstrip()[:1] == b"{"
+    if first[:1] not in (b"{", b"["):
+        return False
+    if len(start) == START and b"\n" not in start.strip():  # cut off
+        return re.match(rb"\[?\s*\{\s*\"[^\"]*\"\s*:", first) is not None
+    try:
+        return bool(json.loads(first.rstrip(b",")))
+    except ValueError:
+        return re.match(rb"\[\s*\{\s*\"[^\"]*\"\s*:.*\},?$", first) is not None
+
+
 def _content(start: bytes, kind: Kind) -> tuple[str, str] | None:
     """What a file surely holds, and the ending for that, if it is of another kind than `kind`."""
     first = start.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")[0].strip()
     is_parquet = start[:4] == b"PAR1"
-    is_json = re.match(rb"\[?\s*\{\s*(\"[^\"]*\"\s*:|\})", first) is not None or first == b"["
+    is_json = _is_json(first, start)
     if is_parquet and kind != "parquet":
         return "Parquet", ".parquet"
     if is_parquet:
         return None
     if is_json and kind != "jsonl":
-        return "JSON", ".jsonl"
+        return ("a JSON list" if first[:1] == b"[" else "JSON lines"), ".jsonl"
     if kind == "parquet" or (kind == "jsonl" and first[:1] not in b"{["):
         for mark, what, ending in ((b"\t", "tab-separated text", ".tsv"), (b",", "CSV", ".csv")):
             if mark in first and b"\x00" not in start:

@@ -21,6 +21,8 @@ _SEPARATORS = ("|", ";", ",")
 """Rarely part of a name."""
 _IN_NAMES = (", ", " & ", "+", " and ", "/", "::", "\n", "\t")
 """Common in names of single labels, too."""
+FEWEST_JOINED = 3
+"""Labels made of others from which these are no names: `Food`, `Drink`, `Food & Drink` are."""
 
 
 def read_labels(raw: Raw, column: str, faults: Faults) -> list[str]:
@@ -101,7 +103,7 @@ def _check_several(raw: Raw, column: str, faults: Faults) -> bool:
         column=column,
         mend="Keep one label per row, or make a column of its own for each question and name one"
         " of them with --label. If these are names of single classes, write them without"
-        " brackets, and '/' in place of the separator.",
+        " brackets, and '_' in place of the separator.",
     )
     return True
 
@@ -130,10 +132,12 @@ def _perhaps_several(names: set[str], column: str) -> list[str]:
             if (part := piece.strip()) in alone
         }
         if len(shared) > 1:
-            (one, joined), (other, _), *_ = sorted(shared.items())
+            (_, first), (_, second), *_ = sorted(shared.items())
+            examples = " and ".join(dict.fromkeys((repr(first), repr(second))))
+            parts = ", ".join(map(repr, sorted(shared)[:4]))
             return [
-                f"column {column!r}: {joined!r} may be several labels in one cell ({one!r} and"
-                f" {other!r} are labels by themselves, too); it is taken as a label of its own"
+                f"column {column!r}: {examples} may be several labels in one cell (parts that are"
+                f" labels by themselves, too: {parts}); each is taken as a label of its own"
             ]
     return []
 
@@ -155,7 +159,8 @@ def _joined_labels(names: set[str], separator: str) -> set[str]:
     alone = {name.strip() for name in names if separator not in name}
     decimals = separator == "," and all(map(_DECIMAL_COMMA.fullmatch, joined))
     if separator in _IN_NAMES or decimals:
-        several = any(alone.issuperset(found) for found in joined.values())
+        of_labels = [name for name, found in joined.items() if alone.issuperset(found)]
+        several = len(of_labels) >= (1 if separator == ", " or decimals else FEWEST_JOINED)
     else:
         nodes = {tuple(found[: i + 1]) for found in joined.values() for i in range(len(found))}
         parents = Counter(node[-1] for node in nodes)
@@ -195,7 +200,8 @@ def _check_exact(raw: Raw, role: str, column: str, faults: Faults) -> None:
     limit = raw.exact.get(role, 2**53)
     values = raw.values[role]
     large = [i for i, value in enumerate(values) if _is_inexact(value, limit)]
-    if not large:
+    texts = (v.replace(",", ".") for v in values if isinstance(v, str) and v.strip())
+    if not large or not all(map(_NUMBER.fullmatch, texts)):  # an id such as 5e123456 is none
         return
     left = len({values[i] for i in large})
     faults.add(
@@ -212,7 +218,7 @@ def _check_exact(raw: Raw, role: str, column: str, faults: Faults) -> None:
 def _is_inexact(value: Any, limit: int) -> bool:
     if isinstance(value, str):
         is_float = _FLOAT.fullmatch(value) is not None
-        return is_float and abs(float(value.replace(",", "."))) > limit
+        return is_float and limit < abs(float(value.replace(",", "."))) < math.inf
     return isinstance(value, float) and limit < abs(value) < math.inf
 
 

@@ -62,7 +62,8 @@ def _objects(path: Path, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]
                 faults.add(
                     "the file is one JSON list, not one object per line",
                     row=line,
-                    mend=f"Convert it: jq -c '.[]' {path.name} > {path.stem}.jsonl",
+                    mend=f"Convert it: jq -c '.[]' {path.name} > {path.stem}"
+                    f"{'.lines' * (path.suffix == '.jsonl')}.jsonl",
                 )
                 return
             record = _object(text, line, faults)

@@ -122,13 +122,17 @@ def _inside(missing: Sequence[str], unexpected: Iterable[str], body: str) -> str
     return None
 
 
+INSTEAD = "Save the model inside of it, or rename the tensors:"
+MERGE = "Merge the adapter and save the whole model: model.merge_and_unload().save_pretrained(DIR)"
+
+
 def _with_part(path: Path, part: str, missing: Sequence[str], weights: int) -> Fault:
     rename = RENAME.format(folder=path, change=f'replace("{part}.", "")', written=f'"{part}.", ""')
     return Fault(
         f"names of tensors in the file hold {f'{part}.'!r}, so that {len(missing)} of the model's"
         f" {weights} weights are not found and would be random: {_listed(missing)}",
-        mend=f"It comes from {WRAPPERS[part]}. Save the model inside of it, or rename the tensors:"
-        f"\n{rename}",
+        mend=f"It comes from {WRAPPERS[part]}. "
+        + (MERGE if WRAPPERS[part] == "PEFT" else f"{INSTEAD}\n{rename}"),
     )
 
 
@@ -141,8 +145,8 @@ def _prefixed(path: Path, prefix: str, missing: Sequence[str], weights: int) -> 
     return Fault(
         f"the names of the tensors in the file begin with {prefix!r}, so that {len(missing)} of the"
         f" model's {weights} weights are not found and would be random: {_listed(missing)}",
-        mend=f"The prefix comes from {origin}. Save the model inside of it, or rename the tensors:"
-        f"\n{rename}",
+        mend=f"The prefix comes from {origin}. "
+        + (MERGE if origin == "PEFT" else f"{INSTEAD}\n{rename}"),
     )
 
 

@@ -259,6 +259,9 @@ def _seeds(value: Any, file: str | None) -> dict[str, list[int]]:
         first, last = int(low), int(high or low)
         if last < first:
             raise BadInput(Fault(f"seeds {value.strip()} ends before it starts", file=file))
+        if first == 1 < last:  # the variance between seeds decides who gets another
+            mend = f"Start with two: 2:{max(last, 3)}."
+            raise BadInput(Fault("a range of seeds starts with two or more", file=file, mend=mend))
         further = _checked_seeds(last, file)[first:]
         return {"seeds": _checked_seeds(first, file), "more_seeds": further}
     if isinstance(value, bool) or not isinstance(value, int | list | tuple):
