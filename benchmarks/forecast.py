@@ -23,10 +23,11 @@ from case import Case, model_folder, write_rows
 
 from tuneoff.forecast import COMPARED, forecast_study
 from tuneoff.launch import launcher
+from tuneoff.planning import complete
 from tuneoff.progress import watcher
 from tuneoff.spec import parse_study
 from tuneoff.store import StudyFolder
-from tuneoff.study import complete, run_study
+from tuneoff.study import run_study
 
 ROWS = {"snli": (800, 200), "imdb": (160, 64)}
 """Training and test rows of each study."""

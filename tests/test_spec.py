@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tuneoff.errors import BadInput, nearest
 from tuneoff.methods import BUILT_IN
+from tuneoff.planning import DEFAULT_METHODS, asked_study, complete
 from tuneoff.spec import (
     STUDY_WIDE,
     RunSpec,
@@ -24,7 +25,6 @@ from tuneoff.spec import (
     replace_train,
     to_plain,
 )
-from tuneoff.study import DEFAULT_METHODS, asked_study, complete
 
 LEAST: dict[str, Any] = {"model": "m", "data": {"train": "t.csv"}, "methods": ["full"]}
 

@@ -10,10 +10,10 @@ import pytest
 
 from tuneoff.errors import BadInput
 from tuneoff.methods import method
+from tuneoff.planning import complete
 from tuneoff.record import DataInfo, MethodInfo, RunRecord, Status
 from tuneoff.spec import RunSpec, TrainSpec, parse_study
 from tuneoff.store import RunFolder, StudyFolder, check_writable, write_atomic, write_json
-from tuneoff.study import complete
 
 SPEC = RunSpec(
     name="größe 1",

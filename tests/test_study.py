@@ -14,11 +14,12 @@ import pytest
 from tuneoff.errors import BadInput
 from tuneoff.launch import Prepared
 from tuneoff.launch.local import Exit
+from tuneoff.planning import complete, plan
 from tuneoff.progress import Lines, Quiet, end_line, plan_line, progress_line
 from tuneoff.record import Cost, DataInfo, MethodInfo, RunRecord, Status, TaskRecord
 from tuneoff.spec import RunSpec, StudySpec, parse_study
 from tuneoff.store import RunFolder, StudyFolder
-from tuneoff.study import complete, plan, run_study, train_one
+from tuneoff.study import run_study, train_one
 
 
 class InMemory(nullcontext[Any]):

@@ -16,11 +16,12 @@ from tuneoff.errors import BadInput, Fault, nearest
 from tuneoff.forecast import forecast_study
 from tuneoff.launch import launcher as open_launcher
 from tuneoff.objects import as_source, as_sources
+from tuneoff.planning import asked_study
 from tuneoff.record import QUALITY_METRICS, RunRecord, Status
 from tuneoff.report import build_report, summary_of, truth_of, undecided
 from tuneoff.spec import DataSpec, StudySpec, TrainSpec, file_name, read_study
 from tuneoff.store import RunFolder, StudyFolder
-from tuneoff.study import asked_study, train_one
+from tuneoff.study import train_one
 from tuneoff.tune import run_tuned, tune_study
 
 if TYPE_CHECKING:

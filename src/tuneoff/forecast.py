@@ -22,18 +22,11 @@ from tuneoff.errors import BadInput, Fault
 from tuneoff.launch import LocalLauncher, Prepared
 from tuneoff.launch.process import Event
 from tuneoff.methods import method
+from tuneoff.planning import complete, plan, varies_with_seed
 from tuneoff.record import RunRecord, Status
 from tuneoff.spec import RunSpec, StudySpec
 from tuneoff.store import RunFolder, StudyFolder, alone_in, check_writable
-from tuneoff.study import (
-    Watcher,
-    check_and_prepare,
-    complete,
-    is_finished,
-    plan,
-    record_of_death,
-    varies_with_seed,
-)
+from tuneoff.study import Watcher, check_and_prepare, is_finished, record_of_death
 
 SCHEMA = 1
 """Of `forecast.json`; raised when a field changes its meaning."""

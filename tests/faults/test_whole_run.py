@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from tuneoff.launch import LocalLauncher, Prepared
+from tuneoff.planning import complete, plan
 from tuneoff.progress import Quiet
 from tuneoff.record import RunRecord, Status
 from tuneoff.spec import RunSpec, parse_study
 from tuneoff.store import RunFolder, StudyFolder
-from tuneoff.study import complete, plan, prepare, run_one
+from tuneoff.study import prepare, run_one
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the shim is for Linux")
 

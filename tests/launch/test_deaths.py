@@ -26,11 +26,12 @@ from safetensors.torch import load_file
 from tuneoff.errors import BadInput
 from tuneoff.launch import LocalLauncher, launcher
 from tuneoff.launch.process import Worker
+from tuneoff.planning import complete
 from tuneoff.progress import Quiet
 from tuneoff.record import RunRecord, Status
 from tuneoff.spec import RunSpec, StudySpec, parse_study
 from tuneoff.store import StudyFolder, alone_in
-from tuneoff.study import complete, run_study
+from tuneoff.study import run_study
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="workers fork")
 

@@ -14,11 +14,12 @@ from tuneoff.errors import BadInput
 from tuneoff.launch import LocalLauncher, launcher
 from tuneoff.launch.capacity import fastest_split, workers_for
 from tuneoff.launch.gpus import visible_gpus
+from tuneoff.planning import complete
 from tuneoff.progress import Quiet
 from tuneoff.record import Status
 from tuneoff.spec import StudySpec, parse_study
 from tuneoff.store import StudyFolder
-from tuneoff.study import complete, run_study
+from tuneoff.study import run_study
 
 CARDS = [f"GPU-{i}{i}{i}{i}aaaa-0000-1111-2222-333344445555" for i in range(4)]
 INSTANCES = [f"MIG-{i}{i}{i}{i}bbbb-0000-1111-2222-333344445555" for i in range(2)]

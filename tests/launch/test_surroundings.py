@@ -15,11 +15,12 @@ import pytest
 
 from tuneoff.errors import BadInput
 from tuneoff.launch import launcher
+from tuneoff.planning import complete
 from tuneoff.progress import Quiet
 from tuneoff.record import Status
 from tuneoff.spec import RunSpec, parse_study
 from tuneoff.store import StudyFolder
-from tuneoff.study import complete, run_study
+from tuneoff.study import run_study
 
 SHADOWED = (
     *("random", "json", "selectors", "tempfile", "statistics", "numpy", "pandas", "pyarrow"),

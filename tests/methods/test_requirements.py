@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from tuneoff.errors import BadInput
+from tuneoff.planning import complete
 from tuneoff.spec import parse_study
-from tuneoff.study import complete
 
 
 def _study(*methods: object) -> dict[str, object]:

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from tuneoff.errors import BadInput
+from tuneoff.planning import complete
 from tuneoff.spec import RunSpec, StudySpec, TrainSpec, Trial, TuneSpec, parse_study, to_plain
-from tuneoff.study import complete
 from tuneoff.tune import tuning_faults
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tuneoff.methods.ranges import Choice, Range, Span
+from tuneoff.planning import complete
 from tuneoff.record import Status
 from tuneoff.spec import StudySpec, parse_study
-from tuneoff.study import complete
 from tuneoff.tune.propose import floors, propose
 from tuneoff.tune.space import space_of, start_of, with_settings
 from tuneoff.tune.trials import Tried

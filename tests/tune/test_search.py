@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from tuneoff.errors import BadInput
+from tuneoff.planning import complete
 from tuneoff.progress import Lines, Quiet
 from tuneoff.spec import StudySpec, parse_study
 from tuneoff.store import StudyFolder
-from tuneoff.study import complete
 from tuneoff.tune import run_tuned, tune_study
 
 METHODS = ("baseline", "head", "full", {"method": "lora", "name": "mine", "learning_rate": 2e-5})

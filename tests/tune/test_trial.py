@@ -13,12 +13,12 @@ import pytest
 
 from tuneoff.data.share import with_rows
 from tuneoff.launch import LocalLauncher, Prepared
+from tuneoff.planning import complete
 from tuneoff.progress import Quiet
 from tuneoff.record import RunRecord, Status
 from tuneoff.run import run
 from tuneoff.spec import RunSpec, StudySpec, Trial, parse_study
 from tuneoff.store import RunFolder, StudyFolder
-from tuneoff.study import complete
 from tuneoff.tune import tune_study
 
 

@@ -116,11 +116,11 @@ def run_and_show(
     from tuneoff.compare.console import Terminal
     from tuneoff.errors import BadInput, printable
     from tuneoff.launch import launcher
+    from tuneoff.planning import asked_study
     from tuneoff.progress import watcher
     from tuneoff.record import Status
     from tuneoff.report import build_report, undecided
     from tuneoff.store import StudyFolder
-    from tuneoff.study import asked_study
     from tuneoff.tune import run_tuned
 
     study = asked_study(content, file=file)

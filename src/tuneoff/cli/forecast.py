@@ -60,9 +60,9 @@ def show_forecast(
     from tuneoff.errors import printable
     from tuneoff.forecast import forecast_study, to_json
     from tuneoff.launch import launcher
+    from tuneoff.planning import asked_study
     from tuneoff.progress import watcher
     from tuneoff.store import StudyFolder
-    from tuneoff.study import asked_study
 
     study = asked_study(content, file=file)
     with tempfile.TemporaryDirectory(prefix="tuneoff-") as scratch:

@@ -45,10 +45,11 @@ def train(
     from tuneoff.compare.console import Terminal
     from tuneoff.errors import printable
     from tuneoff.launch import launcher as open_launcher
+    from tuneoff.planning import asked_study
     from tuneoff.progress import watcher
     from tuneoff.record import Status
     from tuneoff.store import RunFolder, StudyFolder
-    from tuneoff.study import asked_study, train_one
+    from tuneoff.study import train_one
 
     entry = {"method": method, **_settings(settings or [])}
     asked = asked_study({**study, "methods": [entry], "seeds": [seed]})

@@ -38,10 +38,10 @@ def tune(
     from tuneoff.compare.tuning import render_tuning
     from tuneoff.errors import printable
     from tuneoff.launch import launcher as open_launcher
+    from tuneoff.planning import asked_study
     from tuneoff.progress import watcher
     from tuneoff.spec import plain_tune
     from tuneoff.store import StudyFolder
-    from tuneoff.study import asked_study
     from tuneoff.tune import tune_study
 
     content = asked_content(study_file, methods, study)

@@ -86,7 +86,7 @@ def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
 
     Raises `BadInput` with one fault for each unknown key (naming the nearest known one) and each
     value of a wrong type. Whether the methods and their settings exist is checked where the
-    methods are known, by `tuneoff.study.asked_study`.
+    methods are known, by `tuneoff.planning.asked_study`.
     """
     study, faults = draft_study(content, file=file)
     if faults:

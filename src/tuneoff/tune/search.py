@@ -8,16 +8,15 @@ from importlib.util import find_spec
 
 from tuneoff.errors import BadInput, MissingExtra
 from tuneoff.launch import LocalLauncher, Prepared
+from tuneoff.planning import complete, plan
 from tuneoff.record import RunRecord, Status, TaskRecord
 from tuneoff.spec import RunSpec, StudySpec, Trial, TuneSpec
 from tuneoff.store import StudyFolder, alone_in, check_inside, check_writable
 from tuneoff.study import (
     Undecided,
     Watcher,
-    complete,
     in_parallel,
     is_set_aside,
-    plan,
     prepare,
     run_one,
     run_study,

@@ -18,6 +18,7 @@ from tuneoff.compare.audit import Finding, audit, collect
 from tuneoff.data.task import Task, open_task, prepare
 from tuneoff.measure.quality import score
 from tuneoff.methods import methods
+from tuneoff.planning import complete
 from tuneoff.record import (
     Cost,
     DataInfo,
@@ -30,7 +31,6 @@ from tuneoff.record import (
 )
 from tuneoff.spec import RunSpec, StudySpec, parse_study, replace_train
 from tuneoff.store import StudyFolder
-from tuneoff.study import complete
 
 Row = dict[str, str]
 Edit = Callable[[RunRecord], RunRecord]
