@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent / "trainer"))
 
 from case import Case, model_folder, write_rows
 
-from tuneoff.forecast import COMPARED, forecast_study
+from tuneoff.compare.forecast import COMPARED
+from tuneoff.forecast import forecast_study
 from tuneoff.launch import launcher
 from tuneoff.planning import complete
 from tuneoff.progress import watcher

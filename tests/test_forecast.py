@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tuneoff.compare.forecast import render_forecast
-from tuneoff.forecast import beside_actual
+from tuneoff.compare.forecast import beside_actual, render_forecast
 from tuneoff.store import StudyFolder
 
 

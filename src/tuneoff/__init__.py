@@ -9,9 +9,9 @@
     study.best().predict(["What a film!"])
 
 The layers, from the top; each imports those below it alone. The desk, which never imports torch:
-`cli`, `api` > `report` > `compare` > `forecast` > `tune` > `study` > `planning` > `launch` > `methods`. The
-engine: `ship` > `run` > `train` > `measure` > `model` > `data` > `methods`. The waist, where they
-meet: `store` > `record` > `spec` > `errors`.
+`cli`, `api` > `report` > `compare` > `forecast` > `tune` > `study` > `planning` > `launch` >
+`methods`. The engine: `ship` > `run` > `train` > `measure` > `model` > `data` > `methods`. The
+waist, where they meet: `store` > `record` > `spec` > `errors`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,11 @@ from tuneoff.launch import launcher as open_launcher
 from tuneoff.objects import as_source, as_sources
 from tuneoff.planning import asked_study
 from tuneoff.record import QUALITY_METRICS, RunRecord, Status
-from tuneoff.report import build_report, summary_of, truth_of, undecided
+from tuneoff.report import build_report, run_and_report, summary_of, truth_of
 from tuneoff.spec import DataSpec, StudySpec, TrainSpec, file_name, read_study
 from tuneoff.store import RunFolder, StudyFolder
 from tuneoff.study import train_one
-from tuneoff.tune import run_tuned, tune_study
+from tuneoff.tune import tune_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,15 +206,9 @@ def compare(
     asked = asked_study(content)
     folder = StudyFolder(out)
     with open_launcher(launcher, workers) as launch, _watcher(progress) as watch:
-        _, records = run_tuned(
-            asked,
-            folder,
-            launcher=launch,
-            watch=watch,
-            fresh=fresh,
-            undecided=partial(undecided, folder),
+        run_and_report(
+            asked, folder, launcher=launch, watch=watch, fresh=fresh, command="tuneoff.compare(…)"
         )
-    build_report(folder, "tuneoff.compare(…)", run_ids=[r.run_id for r in records])
     return Study(out)
 
 

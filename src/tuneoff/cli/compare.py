@@ -6,7 +6,6 @@ import json
 import shlex
 import sys
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,28 +118,20 @@ def run_and_show(
     from tuneoff.planning import asked_study
     from tuneoff.progress import watcher
     from tuneoff.record import Status
-    from tuneoff.report import build_report, undecided
+    from tuneoff.report import run_and_report
     from tuneoff.store import StudyFolder
-    from tuneoff.tune import run_tuned
 
     study = asked_study(content, file=file)
     folder = StudyFolder(out)
     before: list[str] = []
     with suppress(BadInput):  # no study yet, or one that cannot be read
         before = [m.name for m in folder.spec().methods]
+    command = shlex.join(["tuneoff", *sys.argv[1:]])
     with launcher(launcher_name, workers) as launch, watcher(quiet=as_json) as watch:
-        _, records = run_tuned(
-            study,
-            folder,
-            launcher=launch,
-            watch=watch,
-            fresh=fresh,
-            undecided=partial(undecided, folder),
+        records, report = run_and_report(
+            study, folder, launcher=launch, watch=watch, fresh=fresh, command=command
         )
     gone = [name for name in before if name not in {m.name for m in study.methods}]
-    report = build_report(
-        folder, shlex.join(["tuneoff", *sys.argv[1:]]), run_ids=[r.run_id for r in records]
-    )
     summary = folder.summary()
     assert summary is not None
     if as_json:
@@ -149,7 +140,7 @@ def run_and_show(
         console = Terminal()
         console.print(render_table(summary))
         if gone:
-            note = f"note: not asked for any more, but kept in the folder: {', '.join(gone)}"
+            note = f"note: earlier runs of methods not in this study remain: {', '.join(gone)}"
             console.print(f"\n{note}", markup=False, highlight=False)
         show_paths(console, summary, report)
     if strict and faults_in(summary["audit"]):

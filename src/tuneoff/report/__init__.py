@@ -3,17 +3,17 @@
 from tuneoff.report.build import (
     build_report,
     report_predictions,
+    run_and_report,
     summary_of,
     truth_of,
-    undecided,
 )
 from tuneoff.report.html import write_report
 
 __all__ = [
     "build_report",
     "report_predictions",
+    "run_and_report",
     "summary_of",
     "truth_of",
-    "undecided",
     "write_report",
 ]

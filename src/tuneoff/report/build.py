@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +13,52 @@ from tuneoff.compare import RunPredictions, summarize
 from tuneoff.compare import audit as checks
 from tuneoff.compare.elsewhere import FAMILY, ForeignRun, Truth
 from tuneoff.compare.errors import ErrorAnalysis, analyze, collect
+from tuneoff.compare.forecast import beside_actual
 from tuneoff.errors import BadInput, Fault
-from tuneoff.forecast import beside_actual
+from tuneoff.launch import LocalLauncher
 from tuneoff.record import DataInfo, RunRecord, Status, TaskRecord
 from tuneoff.report.html import write_report
 from tuneoff.spec import DataSpec, MethodSpec, StudySpec
 from tuneoff.store import StudyFolder
+from tuneoff.study import Watcher
+from tuneoff.tune import run_tuned
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 Annotations = Mapping[Hashable, Sequence[str]]
+
+
+def run_and_report(
+    study: StudySpec,
+    folder: StudyFolder,
+    *,
+    launcher: LocalLauncher,
+    watch: Watcher,
+    fresh: bool,
+    command: str,
+) -> tuple[list[RunRecord], Path]:
+    """Run a study, seeds that are added while it runs included, and write its report.
+
+    Returns the records of its runs and the path of the report. Raises `BadInput` before anything
+    is run. `command` is what the report names as its origin.
+    """
+    _, records = run_tuned(
+        study,
+        folder,
+        launcher=launcher,
+        watch=watch,
+        fresh=fresh,
+        undecided=partial(_undecided, folder),
+    )
+    return records, build_report(folder, command, run_ids=[r.run_id for r in records])
+
+
+def _undecided(folder: StudyFolder, run_ids: Collection[str]) -> list[str]:
+    """Return the methods that a further seed is worth running for, after these runs."""
+    recommendation = summary_of(folder, run_ids)["recommendation"]
+    return recommendation["undecided"] if recommendation else []
 
 
 def build_report(
@@ -96,12 +131,6 @@ def report_predictions(
     folder.write_summary(summary)
     errors = errors if list_rows or errors is None else replace(errors, listed=[])
     return write_report(folder, summary, records, {}, None, command, errors=errors)
-
-
-def undecided(folder: StudyFolder, run_ids: Collection[str]) -> list[str]:
-    """The methods of a study that a further seed is worth running for, after these runs."""
-    recommendation = summary_of(folder, run_ids)["recommendation"]
-    return recommendation["undecided"] if recommendation else []
 
 
 def summary_of(folder: StudyFolder, run_ids: Collection[str] | None = None) -> dict[str, Any]:
