@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tuneoff.compare.elsewhere import FAMILY
 from tuneoff.compare.looks import Looks, widening
 from tuneoff.compare.next_seeds import seeds_line, seeds_used, worth_another_seed
+from tuneoff.compare.pairwise import compare_methods
+from tuneoff.compare.panel import RunPredictions
 from tuneoff.compare.resolution import Threshold, chance
 from tuneoff.compare.statistics import Difference, Side
 from tuneoff.spec import parse_study
@@ -24,7 +27,7 @@ NO_ROWS = np.zeros((2, 2))
 
 def factor(first: int, last: int, rows: Any = NO_ROWS, spread: float = 1.0) -> float:
     sides = [Side(first, spread, 0.0) for _ in range(len(rows))]
-    return widening(Looks(first, last), sides, rows, [1])
+    return widening(Looks(first, last), sides, rows, [1], 0.05)
 
 
 @pytest.mark.parametrize(("looks", "bound"), [(2, 2.178), (3, 2.289), (5, 2.413), (8, 2.512)])
@@ -39,7 +42,7 @@ def test_what_looks_have_in_common_does_not_widen_them() -> None:
     rows = np.eye(2)
     assert factor(2, 8, rows, spread=0.0) == 1
     assert factor(2, 2) == 1
-    alone = widening(Looks(2, 8), [Side(2, 1.0, 0.0)], np.zeros((1, 1)), [1])
+    alone = widening(Looks(2, 8), [Side(2, 1.0, 0.0)], np.zeros((1, 1)), [1], 0.05)
     assert alone == 1
     assert 1 < factor(2, 8, rows) < factor(2, 8, rows / 10) < factor(2, 8)
     assert factor(2, 8, rows) == factor(2, 8, rows)
@@ -51,6 +54,29 @@ def test_many_looks_are_thinned() -> None:
     assert many[0] == 2
     assert many[-1] == 64
     assert len(many) == 8
+
+
+def test_all_intervals_of_a_study_with_looks_are_wider_by_one_factor() -> None:
+    random = np.random.default_rng(3)
+    truth = np.arange(400) % 2
+
+    def run(right: float) -> RunPredictions:
+        predictions = np.where(random.random(400) < right, truth, 1 - truth)
+        return RunPredictions(np.arange(400), truth, predictions, np.ones(400))
+
+    runs = {
+        name: [run(right) for _ in range(3)]
+        for name, right in zip("abc", (0.8, 0.78, 0.7), strict=True)
+    }
+
+    def widths(looks: Looks | None) -> list[float]:
+        found = compare_methods(runs, "accuracy", labels=2, looks=looks)
+        return [pair["high"] - pair["low"] for pair in found.plain["pairs"]]
+
+    ratios = np.array(widths(Looks(2, 8))) / widths(None)
+    assert 1.03 < ratios[0] < 1.4
+    assert ratios == pytest.approx(np.full(3, ratios[0]))
+    assert widths(Looks(3, 3)) == widths(None)
 
 
 def difference(size: float, seeds: int, spread: float, shared: float) -> Difference:
@@ -73,8 +99,8 @@ def test_the_chance_of_an_answer_depends_on_what_seeds_can_change() -> None:
 
 
 def test_seeds_go_to_the_best_and_to_what_may_still_beat_it() -> None:
-    def pair(answer: str, probability: float = 0.5) -> dict[str, Any]:
-        return {"answer": answer, "chance": probability}
+    def pair(answer: str, probability: float = 0.5, scope: str = "methods") -> dict[str, Any]:
+        return {"answer": answer, "chance": probability, "scope": scope}
 
     compared = {
         "worse": pair("worse"),
@@ -85,6 +111,8 @@ def test_seeds_go_to_the_best_and_to_what_may_still_beat_it() -> None:
     }
     assert worth_another_seed("best", compared, ["worse", "out"]) == ["best", "open"]
     assert worth_another_seed("best", compared, ["worse", "out", "open"]) == []
+    single = {**compared, "single": pair("not_resolved", 0.0, "models")}
+    assert worth_another_seed("best", single, ["worse", "out", "open"]) == ["best", "single"]
     assert worth_another_seed("best", {"open": {"answer": "not_resolved"}}, []) == []
 
 
@@ -108,6 +136,7 @@ def test_a_study_says_what_it_saved_and_why_it_stopped(
         for name, n in zip(names, counts, strict=True)
     ]
     rows.append({"name": "tfidf", "family": "classical", "seeds": [0]})
+    rows.append({"name": "a-language-model", "family": FAMILY, "seeds": [0]})
     found = {"name": "full", "undecided": undecided, "open": open_still}
     assert said in seeds_line(seeds_used(study, rows, found))
     limited = replace(study, max_study_seconds=60.0)

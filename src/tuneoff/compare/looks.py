@@ -27,12 +27,10 @@ if TYPE_CHECKING:
     from tuneoff.compare.panel import Floats
     from tuneoff.compare.statistics import Side
 
-LEVEL = 0.05
 DRAWS = 4000
 """The factor then varies by about 1 %."""
 MOST_LOOKS = 8
-"""Of more, so many that lie evenly as logarithms stand for all: those between have little of their
-own."""
+"""Of more looks, a geometrically spaced subset is used: neighbouring looks share most seeds."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,17 @@ class Looks:
         return sorted({round(float(seeds)) for seeds in spread})
 
 
-def widening(looks: Looks, sides: Sequence[Side], rows: Floats, digest: Sequence[int]) -> float:
-    """Return the factor, 1 or more, over all pairs of the methods.
+def widening(
+    looks: Looks, sides: Sequence[Side], rows: Floats, digest: Sequence[int], level: float
+) -> float:
+    """Return the factor, 1 or more, that makes the intervals of all pairs hold at all looks.
 
     Args:
-        looks: The planned ones.
+        looks: The planned looks.
         sides: Of each of the m methods, the variance of one run over the seeds.
         rows: (m, m) covariance of the methods' means from the rows.
-        digest: Of the random numbers, which depend on the test set alone.
+        digest: Seed of the random numbers, which depends on the test set alone.
+        level: Probability of a false claim in one look, over all pairs.
     """
     counts = np.array(looks.seeds)
     if len(sides) < 2 or len(counts) < 2:
@@ -69,8 +70,10 @@ def widening(looks: Looks, sides: Sequence[Side], rows: Floats, digest: Sequence
     shared = (random.standard_normal((DRAWS, len(sides))) * np.sqrt(np.maximum(values, 0))) @ (
         vectors.T
     )
-    own = random.standard_normal((DRAWS, counts[-1], len(sides))) * np.sqrt(spread)
-    seeds = np.cumsum(own, 1)[:, counts - 1] / counts[:, None]
+    added = np.diff(counts, prepend=0)  # seeds since the look before
+    own = random.standard_normal((DRAWS, len(counts), len(sides)))
+    own *= np.sqrt(added[:, None] * spread)
+    seeds = np.cumsum(own, 1) / counts[:, None]
     means = shared[:, None] + seeds
     once, anytime = np.zeros(DRAWS), np.zeros(DRAWS)
     for i, j in combinations(range(len(sides)), 2):
@@ -81,5 +84,5 @@ def widening(looks: Looks, sides: Sequence[Side], rows: Floats, digest: Sequence
         sizes = np.abs(means[:, :, i] - means[:, :, j]) / np.sqrt(variance)
         np.maximum(once, sizes[:, -1], out=once)
         np.maximum(anytime, sizes.max(1), out=anytime)
-    single = float(np.quantile(once, 1 - LEVEL))
-    return max(float(np.quantile(anytime, 1 - LEVEL)) / single, 1.0) if single else 1.0
+    single = float(np.quantile(once, 1 - level))
+    return max(float(np.quantile(anytime, 1 - level)) / single, 1.0) if single else 1.0

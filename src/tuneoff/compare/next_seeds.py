@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tuneoff.compare import format as fmt
+from tuneoff.compare.elsewhere import FAMILY
 from tuneoff.spec import StudySpec
 
 LEAST_CHANCE = 0.12
@@ -24,15 +25,17 @@ def worth_another_seed(
     Args:
         best: The candidate with the best mean score.
         compared: By name, the other candidates' pairs with it. `chance` is the probability that
-            the last seed resolves a pair; a study with a fixed number of seeds has none.
-        ruled_out: Those that are not the best.
+            the last seed resolves a pair; a study with a fixed number of seeds has none. With one
+            finished seed (`scope` is `models`) that cannot be known, and another seed is run.
+        ruled_out: The methods that are ruled out as the best.
     """
     open_still: Sequence[str] = [
         name
         for name, pair in compared.items()
         if name not in ruled_out
         and pair["answer"] == "not_resolved"
-        and pair.get("chance", 0.0) >= LEAST_CHANCE
+        and "chance" in pair
+        and (pair["scope"] == "models" or pair["chance"] >= LEAST_CHANCE)
     ]
     return [best, *open_still] if open_still else []
 
@@ -48,14 +51,14 @@ def seeds_used(
 
     Args:
         study: What was asked.
-        rows: The summary's methods.
+        rows: The summary's methods. Imported predictions are no runs of the study.
         recommendation: The summary's.
     """
     first, last = len(study.seeds), len(study.seeds) + len(study.more_seeds)
-    counts = {row["name"]: len(set(row["seeds"])) for row in rows}
+    counts = {row["name"]: len(set(row["seeds"])) for row in rows if row["family"] != FAMILY}
     fixed = {row["name"] for row in rows if row["family"] == "classical"}
     undecided = (recommendation or {}).get("undecided", [])
-    pending = [name for name in undecided if counts[name] < last and name not in fixed]
+    pending = [name for name in undecided if counts.get(name, last) < last and name not in fixed]
     if not recommendation or recommendation["name"] is None:
         stopped = "nothing"
     elif pending:

@@ -142,8 +142,6 @@ class MethodMeans:
     least: float
     """Variance that is added to each mean, see `_least_variance`."""
     rows: int
-    wider: float = 1.0
-    """Factor that `errors` include for the looks of the study, see `compare.looks`."""
 
     def difference(self, i: int, j: int) -> Difference:
         """Method `i` minus method `j`."""
@@ -206,20 +204,18 @@ def method_means(
         Side(int(k), float(max((half / Z) ** 2 * k, own)), float(own))
         for k, half, own in zip(seeds, half_widths, noise, strict=True)
     ]
-    wider = 1.0
     if looks is not None:
         rows = between + least * np.eye(len(columns))
-        wider = widening(looks, sides, rows, [*panel.digest, *metric.encode()])
+        errors *= widening(looks, sides, rows, [*panel.digest, *metric.encode()], LEVEL)
     return MethodMeans(
         means=np.array([points[list(runs)].mean() for runs in columns]),
-        errors=wider * errors,
+        errors=errors,
         sides=sides,
         sample=sample,
         half_widths=half_widths,
         between=between,
         least=least,
         rows=len(panel.labels),
-        wider=wider,
     )
 
 

@@ -174,7 +174,11 @@ def _read_config(name: str, path: Path) -> dict[str, Any]:
 
 
 def _convert(name: str, path: Path) -> str:
-    """How to turn pickled weights into safetensors, none of them drawn at random on the way."""
+    """Return the lines that convert pickled weights to safetensors.
+
+    They fail if the file lacks a weight, which Transformers would initialise at random. Only the
+    pooler may be missing: it belongs to the head here.
+    """
     tokenizer = f'    AutoTokenizer.from_pretrained("{name}").save_pretrained("DIR")'
     if not any(file for p in ("tokenizer*", "vocab*", "*.model") for file in path.glob(p)):
         tokenizer = "The folder has no tokenizer: copy the files of the original model's into DIR."

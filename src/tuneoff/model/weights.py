@@ -126,28 +126,27 @@ INSTEAD = "Save the model inside of it, or rename the tensors:"
 MERGE = "Merge the adapter and save the whole model: model.merge_and_unload().save_pretrained(DIR)"
 
 
+def _renamed(names: str, wrapper: str, rename: str, missing: Sequence[str], weights: int) -> Fault:
+    return Fault(
+        f"{names}, so that {len(missing)} of the model's {weights} weights are not found and would"
+        f" be random: {_listed(missing)}",
+        mend=f"The name comes from {wrapper}. "
+        + (MERGE if wrapper == "PEFT" else f"{INSTEAD}\n{rename}"),
+    )
+
+
 def _with_part(path: Path, part: str, missing: Sequence[str], weights: int) -> Fault:
     rename = RENAME.format(folder=path, change=f'replace("{part}.", "")', written=f'"{part}.", ""')
-    return Fault(
-        f"names of tensors in the file hold {f'{part}.'!r}, so that {len(missing)} of the model's"
-        f" {weights} weights are not found and would be random: {_listed(missing)}",
-        mend=f"It comes from {WRAPPERS[part]}. "
-        + (MERGE if WRAPPERS[part] == "PEFT" else f"{INSTEAD}\n{rename}"),
-    )
+    names = f"names of tensors in the file hold {f'{part}.'!r}"
+    return _renamed(names, WRAPPERS[part], rename, missing, weights)
 
 
 def _prefixed(path: Path, prefix: str, missing: Sequence[str], weights: int) -> Fault:
-    by = next((WRAPPERS[part] for part in prefix.split(".") if part in WRAPPERS), None)
-    origin = by or "a class around the model"
-    rename = RENAME.format(
-        folder=path, change=f'removeprefix("{prefix}")', written=f"'\"{prefix}', '\"'"
-    )
-    return Fault(
-        f"the names of the tensors in the file begin with {prefix!r}, so that {len(missing)} of the"
-        f" model's {weights} weights are not found and would be random: {_listed(missing)}",
-        mend=f"The prefix comes from {origin}. "
-        + (MERGE if origin == "PEFT" else f"{INSTEAD}\n{rename}"),
-    )
+    change, written = f'removeprefix("{prefix}")', f"'\"{prefix}', '\"'"
+    rename = RENAME.format(folder=path, change=change, written=written)
+    known = (WRAPPERS[part] for part in prefix.split(".") if part in WRAPPERS)
+    names = f"the names of the tensors in the file begin with {prefix!r}"
+    return _renamed(names, next(known, "a class around the model"), rename, missing, weights)
 
 
 def _of_another_shape(
