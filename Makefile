@@ -78,14 +78,14 @@ $(UV):
 	@$(PYTHON) -m venv $(@D)/.. && $(@D)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
 fuzz: $(INSTALLED)  ## the loader under 2,000 arbitrary files of each of seven kinds
-	@TUNEOFF_FUZZ=$${TUNEOFF_FUZZ:-2000} $(BIN)/python -m pytest --timeout 7200 tests/data/test_fuzz.py $(ARGS)
+	@TUNEOFF_FUZZ=$${TUNEOFF_FUZZ:-2000} $(BIN)/python -m pytest --timeout 7200 tests/tables/test_fuzz.py $(ARGS)
 
 crash-test: $(INSTALLED)  ## 50 studies of all families killed and resumed (40 minutes); TUNEOFF_CRASHES=n
-	@$(BIN)/python -m pytest -m long --timeout 3600 tests/launch/test_crashes.py \
-	  tests/launch/test_deaths.py $(ARGS)
+	@$(BIN)/python -m pytest -m long --timeout 3600 tests/scheduling/test_crashes.py \
+	  tests/scheduling/test_deaths.py $(ARGS)
 
 determinism: $(INSTALLED)  ## ten fresh processes per method, one answer (some minutes)
-	@$(BIN)/python -m pytest -m long --timeout 3600 tests/launch/test_determinism.py $(ARGS)
+	@$(BIN)/python -m pytest -m long --timeout 3600 tests/scheduling/test_determinism.py $(ARGS)
 
 hostile: $(INSTALLED)  ## hostile strings in every place, 13 reports in a browser
 	@$(BIN)/python -m pytest -m "" --timeout 3600 tests/report/test_hostile_strings.py \

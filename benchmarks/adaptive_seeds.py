@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 
 from false_alarms import SIX, SNLI, World, answers, claimed, worlds_of
-from tuneoff.compare.looks import Looks
-from tuneoff.compare.next_seeds import worth_another_seed
-from tuneoff.compare.pairwise import Comparison, compare_methods, pair_of
-from tuneoff.compare.panel import RunPredictions
-from tuneoff.compare.recommend import not_the_best
+from tuneoff.comparison.bootstrap import RunPredictions
+from tuneoff.comparison.looks import Looks
+from tuneoff.comparison.next_seeds import worth_another_seed
+from tuneoff.comparison.pairwise import Comparison, compare_methods, pair_of
+from tuneoff.comparison.recommendation import not_the_best
 
 LOOKS = Looks(2, 8)
 FIXED = 5

@@ -15,8 +15,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from tuneoff.model.attention import _group_backward, _group_forward, _GroupedAttention, _room
-from tuneoff.model.packing import Packing
+from tuneoff.engine.kernels.attention import (
+    _group_backward,
+    _group_forward,
+    _GroupedAttention,
+    _room,
+)
+from tuneoff.engine.kernels.packing import Packing
 
 HEADS, SIZE = 12, 32
 SHAPES = ((16, 16), (16, 32), (16, 64), (8, 128), (16, 320), (2, 512))

@@ -43,8 +43,8 @@ import numpy as np
 import numpy.typing as npt
 
 from former_verdict import former_claims
-from tuneoff.compare.pairwise import Comparison, compare_methods
-from tuneoff.compare.panel import RunPredictions
+from tuneoff.comparison.bootstrap import RunPredictions
+from tuneoff.comparison.pairwise import Comparison, compare_methods
 
 Floats = npt.NDArray[np.float64]
 
@@ -302,9 +302,9 @@ def _naive_claims(
 # -- one real study ------------------------------------------------------------------------------
 def world_of(folder: Path) -> World:
     """Confusion matrix and agreement of a finished study's best method."""
-    from tuneoff.compare import display_order, summarize
-    from tuneoff.record import Status
-    from tuneoff.store import StudyFolder
+    from tuneoff.comparison.summary import display_order, summarize
+    from tuneoff.results.record import Status
+    from tuneoff.results.store import StudyFolder
 
     study = StudyFolder.open(folder)
     records = [r for run in study.runs() if (r := run.record()) and r.status is Status.FINISHED]

@@ -21,14 +21,14 @@ sys.path.insert(0, str(Path(__file__).parent / "trainer"))
 
 from case import Case, model_folder, write_rows
 
-from tuneoff.compare.forecast import COMPARED
-from tuneoff.forecast import forecast_study
-from tuneoff.launch import launcher
-from tuneoff.planning import complete
-from tuneoff.progress import watcher
-from tuneoff.spec import parse_study
-from tuneoff.store import StudyFolder
-from tuneoff.study import run_study
+from tuneoff.config import parse_study
+from tuneoff.display.progress import watcher
+from tuneoff.forecasting.actual import COMPARED
+from tuneoff.forecasting.estimate import forecast_study
+from tuneoff.results.store import StudyFolder
+from tuneoff.scheduling import launcher
+from tuneoff.scheduling.plan import complete
+from tuneoff.scheduling.study import run_study
 
 ROWS = {"snli": (800, 200), "imdb": (160, 64)}
 """Training and test rows of each study."""

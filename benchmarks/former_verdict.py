@@ -13,8 +13,8 @@ from itertools import combinations
 from scipy.optimize import brentq
 from scipy.special import stdtrit
 
-from tuneoff.compare.simultaneous import holm
-from tuneoff.compare.statistics import LEVEL, MethodMeans
+from tuneoff.comparison.simultaneous import holm
+from tuneoff.comparison.statistics import LEVEL, MethodMeans
 
 
 def former_claims(means: MethodMeans, rows: int) -> dict[tuple[str, str], str]:

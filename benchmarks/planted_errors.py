@@ -23,12 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tuneoff.compare.errors import Evidence, collect
-from tuneoff.compare.errors.evidence import Bools, MethodAnswers, RunAnswers
-from tuneoff.compare.errors.slices import slices
-from tuneoff.compare.errors.words import words, words_of
-from tuneoff.record import Status
-from tuneoff.store import StudyFolder
+from tuneoff.error_analysis import Evidence, collect
+from tuneoff.error_analysis.evidence import Bools, MethodAnswers, RunAnswers
+from tuneoff.error_analysis.slices import slices
+from tuneoff.error_analysis.words import words, words_of
+from tuneoff.results.record import Status
+from tuneoff.results.store import StudyFolder
 
 
 def evidence_of(study: Path) -> Evidence:

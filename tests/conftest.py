@@ -21,11 +21,11 @@ from hypothesis import HealthCheck, settings
 from warm_workers import WarmWorkers
 
 if TYPE_CHECKING:
-    from tuneoff.data.task import Task
-    from tuneoff.launch import Prepared
-    from tuneoff.model.load import Trainee
-    from tuneoff.record import RunRecord, TaskRecord
-    from tuneoff.store import RunFolder
+    from tuneoff.engine.data.task import Task
+    from tuneoff.engine.model.load import Trainee
+    from tuneoff.results.record import RunRecord, TaskRecord
+    from tuneoff.results.store import RunFolder
+    from tuneoff.scheduling import Prepared
 
 # Before anything imports torch or a library of Hugging Face, and for the processes that tests
 # start. Tiny products gain nothing from a second thread, and lose much where cores are shared.
@@ -272,8 +272,8 @@ def load_tiny(tiny_model: TinyModel) -> LoadTiny:
     ready for the labels of the toy data, on the CPU; other keywords are settings of the method."""
     import torch
 
+    from tuneoff.engine.model.load import load_classifier
     from tuneoff.methods import method, parse_config
-    from tuneoff.model.load import load_classifier
 
     def load(
         name: str,
@@ -350,7 +350,7 @@ def hostile_strings() -> list[str]:
 @pytest.fixture(scope="session")
 def task_record() -> TaskRecord:
     """A task of 1,200 rows and two labels in every split, as it would be recorded."""
-    from tuneoff.record import Quantiles, SplitRecord, TaskRecord
+    from tuneoff.results.record import Quantiles, SplitRecord, TaskRecord
 
     lengths = Quantiles(3, 4, 5, 6, 7, 8, 9, 5.0)
     split = SplitRecord(1200, {"a": 700, "b": 500}, lengths, [[3, 1200]], 0, 0.0, 0)
@@ -372,7 +372,7 @@ def task_record() -> TaskRecord:
 @pytest.fixture(scope="session")
 def prepared(task_record: TaskRecord) -> Prepared:
     """That task as a launcher would hand it to a study: nothing of it is on disk."""
-    from tuneoff.launch import Prepared
+    from tuneoff.scheduling import Prepared
 
     return Prepared(task_record, Path("k"), Path("m"), device="cpu", precision="bf16")
 
@@ -382,7 +382,7 @@ def _warm_workers() -> Iterator[WarmWorkers]:
     """Keep the idle worker of a study for the studies of later tests."""
     warm = WarmWorkers()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tuneoff.launch.local.Worker", warm.take)
+        patch.setattr("tuneoff.scheduling.local.Worker", warm.take)
         yield warm
     warm.end_all()
 
@@ -473,8 +473,8 @@ def toy_task(tiny_model: TinyModel, toy_csv: ToyCsv, tmp_path: Path) -> ToyTask:
 
     `data` holds settings of `DataSpec`; other keywords go to `toy_csv`.
     """
-    from tuneoff.data.task import open_task, prepare
-    from tuneoff.spec import DataSpec
+    from tuneoff.config import DataSpec
+    from tuneoff.engine.data.task import open_task, prepare
 
     def make(
         architecture: str = "bert",
@@ -517,8 +517,7 @@ def _engine() -> None:
     import peft  # noqa: F401
     import sklearn.metrics  # noqa: F401
     import transformers.models.auto.modeling_auto  # noqa: F401
-
-    import tuneoff.run  # noqa: F401
+    import tuneoff.engine.execute  # noqa: F401
 
     gc.enable()
 
@@ -536,9 +535,9 @@ def run_toy(tiny_model: TinyModel, toy_task: ToyTask, tmp_path: Path, _settled: 
     """`run_toy("lora", "bert", config={"rank": 4}, epochs=2, …)`: a run of the engine in this
     process, on the CPU in fp32 unless `precision` says otherwise; other keywords are training
     settings."""
-    from tuneoff.run import run
-    from tuneoff.spec import RunSpec, TrainSpec
-    from tuneoff.store import RunFolder
+    from tuneoff.config import RunSpec, TrainSpec
+    from tuneoff.engine.execute import run
+    from tuneoff.results.store import RunFolder
 
     def make(
         method: str = "full",

@@ -12,7 +12,7 @@ import pytest
 
 import tuneoff as package
 from tuneoff import api
-from tuneoff.errors import BadInput
+from tuneoff.exceptions import BadInput
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ def _preload() -> None:
     sys.path.insert(0, str(SOURCE))
     paths = [str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # of the commands that a block starts
-    from tuneoff.launch.worker import forks_can_use_cuda, load_engine
+    from tuneoff.scheduling.worker import forks_can_use_cuda, load_engine
 
     load_engine()
     import transformers

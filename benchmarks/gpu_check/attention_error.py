@@ -9,8 +9,8 @@ import torch
 from check import Check
 from torch import Tensor, nn
 
-from tuneoff.model.attention import packed_attention
-from tuneoff.model.packing import Packing
+from tuneoff.engine.kernels.attention import packed_attention
+from tuneoff.engine.kernels.packing import Packing
 
 LENGTHS = [1, 2, 3, 7, 8, 9, 15, 16, 31, 33, 64, 65, 100, 127, 129, 200, 256, 300, 384, 511, 512]
 UNIFORM = {"all 512": [512] * 4, "all 1": [1] * 8, "all 26": [26] * 8}

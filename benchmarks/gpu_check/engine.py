@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuneoff.data.task import Task, open_task, prepare
-from tuneoff.measure.meter import TrainMeter
-from tuneoff.model.source import find_model
-from tuneoff.record import RunRecord
-from tuneoff.run import run
-from tuneoff.spec import DataSpec, RunSpec, TrainSpec
-from tuneoff.store import RunFolder
+from tuneoff.config import DataSpec, RunSpec, TrainSpec
+from tuneoff.engine.data.task import Task, open_task, prepare
+from tuneoff.engine.execute import run
+from tuneoff.engine.measure.meter import TrainMeter
+from tuneoff.engine.model.source import find_model
+from tuneoff.results.record import RunRecord
+from tuneoff.results.store import RunFolder
 
 
 @dataclass(frozen=True)

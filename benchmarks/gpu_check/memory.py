@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from check import Check
-from engine import Material, prepared, run_method
 from models import middle_model, toy_file
 
-from tuneoff.model.out_of_memory import release_memory
+from engine import Material, prepared, run_method
+from tuneoff.engine.model.out_of_memory import release_memory
 
 SETTINGS: dict[str, Any] = {"epochs": 1, "batch_size": 64, "precision": "bf16", "device": "cuda"}
 

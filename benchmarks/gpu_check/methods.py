@@ -12,18 +12,18 @@ from typing import Any
 import torch
 from blocks import METHOD_SHARES
 from check import Check
-from engine import Material, after_each_step, prepared, run_method
 from models import tiny_model, toy_file
 from safetensors.torch import load_file
 
-from tuneoff.launch import bitsandbytes
+from engine import Material, after_each_step, prepared, run_method
+from tuneoff.engine.execute import check_saved
+from tuneoff.engine.model.load import load_trained
+from tuneoff.engine.training import stop
+from tuneoff.engine.verification.after_training import TOLERANCE, sample_logits
 from tuneoff.methods import method as registered
 from tuneoff.methods import methods as all_methods
-from tuneoff.model.contract import TOLERANCE, sample_logits
-from tuneoff.model.load import load_trained
-from tuneoff.run import check_saved
-from tuneoff.store import RunFolder
-from tuneoff.train import stop
+from tuneoff.results.store import RunFolder
+from tuneoff.scheduling import bitsandbytes
 
 RESUMED = ("full", "lora", "adalora")
 INTERRUPTED_AT = 5

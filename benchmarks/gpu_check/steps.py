@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from check import Check
-from engine import Material, after_each_step, prepared, run_method
 from models import base_model, drawn_rows
 
 import tuneoff
+from engine import Material, after_each_step, prepared, run_method
 
 WINDOW = 10
 """Steps that are looked at."""

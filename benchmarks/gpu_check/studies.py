@@ -12,7 +12,7 @@ from typing import Any
 from check import Check
 from models import tiny_model, toy_file
 
-from tuneoff.store import StudyFolder
+from tuneoff.results.store import StudyFolder
 
 METHODS, SEEDS = ("full", "lora", "head"), 2
 COMMAND = [sys.executable, "-c", "from tuneoff.cli import main; main()"]

@@ -16,7 +16,7 @@ from check import Check
 from forked import Forked
 from models import base_model, drawn_rows
 
-from tuneoff.launch import bitsandbytes
+from tuneoff.scheduling import bitsandbytes
 
 TRAINER = Path(__file__).parents[1] / "trainer"
 SIDES = {"tuneoff": "ours.py", "expert": "peer.py"}

@@ -117,8 +117,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def model_folder(shape: str, folder: Path) -> Path:
     """MiniLM as it was published; other shapes with random weights and its tokenizer."""
-    from tuneoff.model.embedded import EMBEDDED_ID
-    from tuneoff.model.source import find_model
+    from tuneoff.engine.model.embedded import EMBEDDED_ID
+    from tuneoff.engine.model.source import find_model
 
     embedded = find_model(EMBEDDED_ID).path
     if shape == "minilm":

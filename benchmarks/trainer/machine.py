@@ -13,8 +13,8 @@ def machine(precision: str) -> dict[str, Any]:
     """What ran, and how fast it multiplies in `precision`."""
     import torch
 
-    from tuneoff.measure.compute import product_rate
-    from tuneoff.model.precision import DTYPES
+    from tuneoff.engine.measure.compute import product_rate
+    from tuneoff.engine.model.precision import DTYPES
 
     gpu = torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from case import ALPHA, RANK, read_case
 
-from tuneoff.data import prepare
-from tuneoff.launch.worker import load_engine
-from tuneoff.model.source import find_model
-from tuneoff.run import run
-from tuneoff.spec import DataSpec, RunSpec, TrainSpec
-from tuneoff.store import RunFolder
+from tuneoff.config import DataSpec, RunSpec, TrainSpec
+from tuneoff.engine.data import prepare
+from tuneoff.engine.execute import run
+from tuneoff.engine.model.source import find_model
+from tuneoff.results.store import RunFolder
+from tuneoff.scheduling.worker import load_engine
 
 
 def main() -> None:

@@ -33,8 +33,8 @@ from transformers import (
     set_seed,
 )
 
-from tuneoff.measure.memory import PeakMemory  # both sides by the same rule
-from tuneoff.model.architecture import describe
+from tuneoff.engine.measure.memory import PeakMemory  # both sides by the same rule
+from tuneoff.engine.model.architecture import describe
 
 
 class Stopwatch(TrainerCallback):

@@ -25,7 +25,7 @@ import torch
 from case import ALPHA, LEARNING_RATES, RANK, Case, model_folder, write_rows
 from machine import machine
 
-from tuneoff.launch import available_cores
+from tuneoff.scheduling import available_cores
 
 METHODS = ("head", "partial", "bitfit", "full", "weighted", "lora", "qlora", "ia3")
 SEEDS = (0, 1)

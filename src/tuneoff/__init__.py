@@ -8,23 +8,21 @@
     study.table()
     study.best().predict(["What a film!"])
 
-The layers, from the top; each imports those below it alone. The desk, which never imports torch:
-`cli`, `api` > `report` > `compare` > `forecast` > `tune` > `study` > `planning` > `launch` >
-`methods`. The engine: `ship` > `run` > `train` > `measure` > `model` > `data` > `methods`. The
-waist, where they meet: `store` > `record` > `spec` > `errors`.
+A row's way from file to verdict: `tables` reads files, `scheduling` plans the runs and starts a
+process for each, `engine` (the only part that imports torch) prepares the data, trains and
+measures, `results` keeps the records, `comparison` and `audit` evaluate them, `display` and
+`report` present them.
 """
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tuneoff.api import Run, Study, compare, forecast, load, train, tune
-    from tuneoff.errors import BadInput, TuneoffError
+    from tuneoff.exceptions import BadInput, TuneoffError
 
 _HOME = {
     "compare": "api",
@@ -34,8 +32,8 @@ _HOME = {
     "load": "api",
     "Study": "api",
     "Run": "api",
-    "BadInput": "errors",
-    "TuneoffError": "errors",
+    "BadInput": "exceptions",
+    "TuneoffError": "exceptions",
 }
 
 __all__ = [
@@ -64,18 +62,3 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """The public names, for an editor or a notebook that completes them."""
     return sorted(__all__)
-
-
-class _Package(ModuleType):
-    """Keeps `tuneoff.compare`, `tuneoff.train` and so on the functions that they name.
-
-    They share their names with modules, which the import system would bind here in their
-    place. `from tuneoff.train import …` is not touched by this.
-    """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

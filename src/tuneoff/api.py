@@ -9,24 +9,24 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.compare import to_frame
-from tuneoff.compare.elsewhere import read_runs
-from tuneoff.errors import BadInput, Fault, nearest
-from tuneoff.forecast import forecast_study
-from tuneoff.launch import launcher as open_launcher
-from tuneoff.objects import as_source, as_sources
-from tuneoff.planning import asked_study
-from tuneoff.record import QUALITY_METRICS, RunRecord, Status
+from tuneoff.config import DataSpec, StudySpec, TrainSpec, file_name, read_study
+from tuneoff.display.study_table import to_frame
+from tuneoff.exceptions import BadInput, Fault, nearest
+from tuneoff.external_predictions import read_runs
+from tuneoff.forecasting.estimate import forecast_study
 from tuneoff.report import build_report, run_and_report, summary_of, truth_of
-from tuneoff.spec import DataSpec, StudySpec, TrainSpec, file_name, read_study
-from tuneoff.store import RunFolder, StudyFolder
-from tuneoff.study import train_one
-from tuneoff.tune import tune_study
+from tuneoff.results.record import QUALITY_METRICS, RunRecord, Status
+from tuneoff.results.store import RunFolder, StudyFolder
+from tuneoff.scheduling import launcher as open_launcher
+from tuneoff.scheduling.plan import asked_study
+from tuneoff.scheduling.study import train_one
+from tuneoff.tables.objects import as_source, as_sources
+from tuneoff.tuning import tune_study
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tuneoff.ship import Predictor
+    from tuneoff.engine.inference import Predictor
 
 
 class Run:
@@ -79,7 +79,7 @@ class Run:
         Warns:
             UserWarning: Rows have no text but white space.
         """
-        from tuneoff.ship import Predictor, as_texts, blank_note
+        from tuneoff.engine.inference import Predictor, as_texts, blank_note
 
         given = as_texts(texts)
         seconds = None if pairs is None else as_texts(pairs, "second text")
@@ -331,6 +331,6 @@ def _with_options(content: dict[str, Any], options: dict[str, Any], out: Path) -
 
 
 def _watcher(progress: bool) -> Any:
-    from tuneoff.progress import watcher
+    from tuneoff.display.progress import watcher
 
     return watcher(quiet=not progress)

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuneoff.errors import BadInput
-from tuneoff.store import write_atomic
+from tuneoff.exceptions import BadInput
+from tuneoff.results.store import write_atomic
 
 _INSTALL_DEMO = "Install what the demo needs with: pip install 'tuneoff[demo]'"
 

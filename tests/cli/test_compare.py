@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from tuneoff.spec import parse_study
-from tuneoff.store import StudyFolder
+from tuneoff.config import parse_study
+from tuneoff.results.store import StudyFolder
 
 FIELDS = {
     "": "schema run_id status error method seed data parameters quality cost environment warnings",

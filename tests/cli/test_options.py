@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tuneoff.cli.options import nested, over
-from tuneoff.errors import BadInput
-from tuneoff.spec import parse_study
+from tuneoff.config import parse_study
+from tuneoff.exceptions import BadInput
 
 LEAST = {"model": "m", "data": {"train": "t.csv"}}
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tuneoff.store import StudyFolder
+from tuneoff.results.store import StudyFolder
 
 
 @pytest.fixture

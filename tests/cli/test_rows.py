@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tuneoff.spec import parse_study
-from tuneoff.store import StudyFolder
+from tuneoff.config import parse_study
+from tuneoff.results.store import StudyFolder
 
 ROWS = [("the cat ran", "animals"), ("bread and milk", "food"), ("rain and snow", "weather")]
 

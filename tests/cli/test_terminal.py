@@ -89,7 +89,7 @@ def test_predictions_are_no_formulas(tmp_path: Path) -> None:
 
 
 def test_json_escapes_what_it_can(hostile_strings: list[str]) -> None:
-    from tuneoff.errors import printable
+    from tuneoff.exceptions import printable
 
     text = printable(json.dumps(hostile_strings, ensure_ascii=False))
     assert json.loads(text) == hostile_strings

@@ -37,7 +37,7 @@ FAULTS = (
     ),
     Fault(
         "weights that should not train do, and are not counted",
-        "train/loop.py",
+        "engine/training/loop.py",
         "                optimizer.renew()\n",
         "                optimizer.renew()\n"
         "                classifier.model.get_submodule(classifier.architecture.body)"
@@ -64,7 +64,7 @@ FAULTS = (
     ),
     Fault(
         "the head is dropped when a whole model is saved",
-        "model/save.py",
+        "engine/model/save.py",
         "_save_whole(base, labelled, {**_head(classifier), **weights}, temporary)",
         "_save_whole(base, labelled, {n: w for n, w in weights.items()"
         " if not classifier.architecture.is_head(n)}, temporary)",
@@ -72,14 +72,14 @@ FAULTS = (
     ),
     Fault(
         "the head is counted twice",
-        "model/load.py",
+        "engine/model/load.py",
         'if ".original_module." not in name\n    }',
         "if True\n    }",
         (SUITE, "-k", "lora-distilbert"),
     ),
     Fault(
         "the head is quantised",
-        "model/load.py",
+        "engine/model/load.py",
         "llm_int8_skip_modules=list(head),",
         'llm_int8_skip_modules=["none"],',
         (SUITE, "-k", "qlora-bert"),

@@ -15,11 +15,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from tuneoff.errors import BadInput
+from tuneoff.engine.execute import check_saved
+from tuneoff.engine.model.architecture import EncoderArchitecture, describe
+from tuneoff.engine.model.load import check_fits
+from tuneoff.exceptions import BadInput
 from tuneoff.methods import methods, parse_config
-from tuneoff.model.architecture import EncoderArchitecture, describe
-from tuneoff.model.load import check_fits
-from tuneoff.run import check_saved
 
 RunToy = Callable[..., Any]
 TinyModel = Callable[[str], Path]

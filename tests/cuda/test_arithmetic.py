@@ -12,11 +12,11 @@ import pytest
 import torch
 from stand_in import CudaStandIn
 
-from tuneoff.errors import BadInput
-from tuneoff.model.arithmetic import WORKSPACE, arithmetic
-from tuneoff.model.precision import choose_precision
-from tuneoff.ship.predict import Predictor
-from tuneoff.store import RunFolder
+from tuneoff.engine.inference.predict import Predictor
+from tuneoff.engine.kernels.arithmetic import WORKSPACE, arithmetic
+from tuneoff.engine.model.precision import choose_precision
+from tuneoff.exceptions import BadInput
+from tuneoff.results.store import RunFolder
 
 Card = Callable[..., CudaStandIn]
 RunToy = Callable[..., Any]
@@ -40,7 +40,7 @@ def test_bf16_is_refused_where_a_card_has_none(card: Card) -> None:
 def test_bf16_is_refused_before_a_study(
     card: Card, tiny_model: Callable[[str], Path], toy_csv: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from tuneoff.launch.worker import prepare
+    from tuneoff.scheduling.worker import prepare
 
     card((7, 5))
     said: list[dict[str, Any]] = []

@@ -11,10 +11,10 @@ import pytest
 import torch
 from stand_in import CudaStandIn
 
-from tuneoff.measure.memory import PeakMemory
-from tuneoff.model.out_of_memory import PassSize, is_out_of_memory, retried
-from tuneoff.model.prefix import frozen_layers, store_prefix
-from tuneoff.train.predict import answer_one, predict
+from tuneoff.engine.measure.memory import PeakMemory
+from tuneoff.engine.model.activation_cache import frozen_layers, store_prefix
+from tuneoff.engine.model.out_of_memory import PassSize, is_out_of_memory, retried
+from tuneoff.engine.training.predict import answer_one, predict
 
 Card = Callable[..., CudaStandIn]
 RunToy = Callable[..., Any]

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file
 from stand_in import CudaStandIn
 
+from tuneoff.engine.training import stop
+from tuneoff.engine.training.optimizer import Optimizer
 from tuneoff.methods import methods
 from tuneoff.methods.adalora import _Allocation
-from tuneoff.train import stop
-from tuneoff.train.optimizer import Optimizer
 
 Card = Callable[..., CudaStandIn]
 RunToy = Callable[..., Any]

@@ -12,7 +12,7 @@ import pytest
 from stand_in import CudaStandIn
 from transformers import AutoModel, BertConfig
 
-from tuneoff.train import stop
+from tuneoff.engine.training import stop
 
 Card = Callable[..., CudaStandIn]
 RunToy = Callable[..., Any]

@@ -12,7 +12,7 @@ import pytest
 
 from tuneoff import demo
 from tuneoff.demo import Row, clean, read_docstrings, write_docstrings
-from tuneoff.errors import BadInput
+from tuneoff.exceptions import BadInput
 
 NAMES = re.compile(
     r"torch|numpy|scipy|sklearn|scikit|pandas|matplotlib|pyplot|sympy|networkx|transformers"

@@ -18,10 +18,10 @@ from typing import Any
 import pandas as pd
 import torch
 
-from tuneoff.record import DataInfo, MethodInfo, RunRecord, Status
-from tuneoff.store import RunFolder, disk_trouble
-from tuneoff.train.checkpoint import BestCheckpoint, Checkpoints, Point
-from tuneoff.train.journal import Journal
+from tuneoff.engine.training.checkpoint import BestCheckpoint, Checkpoints, Point
+from tuneoff.engine.training.journal import Journal
+from tuneoff.results.record import DataInfo, MethodInfo, RunRecord, Status
+from tuneoff.results.store import RunFolder, disk_trouble
 
 SHIM = ctypes.CDLL(None)
 COUNT, BEFORE, MIDWAY, FULL = range(4)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tuneoff.record import Status
-from tuneoff.store import RunFolder, StudyFolder
+from tuneoff.results.record import Status
+from tuneoff.results.store import RunFolder, StudyFolder
 
 Mount = Callable[[str], None]
 
@@ -110,7 +110,7 @@ def test_a_full_disk_keeps_the_checkpoint(
     shutil.rmtree(runs)
     runs.symlink_to(path)
 
-    from tuneoff.train.checkpoint import BestCheckpoint
+    from tuneoff.engine.training.checkpoint import BestCheckpoint
 
     offer = BestCheckpoint.offer
 
@@ -172,7 +172,7 @@ def test_a_link_out_of_the_study_is_refused(
 
 
 def test_names_stay_inside(tmp_path: Path, hostile_strings: list[str]) -> None:
-    from tuneoff.spec import file_name
+    from tuneoff.config import file_name
 
     for name in [*hostile_strings, "..", ".", "", "/", "a/../../b", "\\\\server\\x", "CON"]:
         path = RunFolder(tmp_path / "runs" / f"{file_name(name)}-s0-0").path

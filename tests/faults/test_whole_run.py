@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from tuneoff.launch import LocalLauncher, Prepared
-from tuneoff.planning import complete, plan
-from tuneoff.progress import Quiet
-from tuneoff.record import RunRecord, Status
-from tuneoff.spec import RunSpec, parse_study
-from tuneoff.store import RunFolder, StudyFolder
-from tuneoff.study import prepare, run_one
+from tuneoff.config import RunSpec, parse_study
+from tuneoff.display.progress import Quiet
+from tuneoff.results.record import RunRecord, Status
+from tuneoff.results.store import RunFolder, StudyFolder
+from tuneoff.scheduling import LocalLauncher, Prepared
+from tuneoff.scheduling.plan import complete, plan
+from tuneoff.scheduling.study import prepare, run_one
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the shim is for Linux")
 

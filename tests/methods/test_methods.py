@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from tuneoff.errors import BadInput
-from tuneoff.measure.parameters import count_parameters
+from tuneoff.engine.measure.parameters import count_parameters
+from tuneoff.engine.model.architecture import describe
+from tuneoff.engine.model.load import Trainee, _set_head, counted_parameters
+from tuneoff.exceptions import BadInput
 from tuneoff.methods import method, parse_config
-from tuneoff.model.architecture import describe
-from tuneoff.model.load import Trainee, _set_head, counted_parameters
-from tuneoff.record import Parameters
+from tuneoff.results.record import Parameters
 
 LoadTiny = Callable[..., Trainee]
 BERT: dict[str, Any] = {}

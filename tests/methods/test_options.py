@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from tuneoff.errors import BadInput
-from tuneoff.measure.parameters import count_parameters
+from tuneoff.engine.measure.parameters import count_parameters
+from tuneoff.engine.model.architecture import EncoderArchitecture, describe
+from tuneoff.engine.model.load import Trainee, _set_head, check_fits
+from tuneoff.exceptions import BadInput
 from tuneoff.methods import method, parse_config
-from tuneoff.model.architecture import EncoderArchitecture, describe
-from tuneoff.model.load import Trainee, _set_head, check_fits
-from tuneoff.record import Parameters
+from tuneoff.results.record import Parameters
 
 TinyModel = Callable[..., Path]
 LoadTiny = Callable[..., Trainee]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tuneoff.errors import BadInput
+from tuneoff.exceptions import BadInput
 from tuneoff.methods import BUILT_IN, config_to_plain, method, methods, parse_config
 
 

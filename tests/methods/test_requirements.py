@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from tuneoff.errors import BadInput
-from tuneoff.planning import complete
-from tuneoff.spec import parse_study
+from tuneoff.config import parse_study
+from tuneoff.exceptions import BadInput
+from tuneoff.scheduling.plan import complete
 
 
 def _study(*methods: object) -> dict[str, object]:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tuneoff.cli.train import _settings
-from tuneoff.errors import BadInput
+from tuneoff.config import TrainSpec, replace_train
+from tuneoff.exceptions import BadInput
 from tuneoff.methods import methods, parse_config
-from tuneoff.methods.ranges import Choice, own_ranges
-from tuneoff.spec import TrainSpec, replace_train
+from tuneoff.methods.search_ranges import Choice, own_ranges
 
 SETTINGS = [
     (name, field.name) for name, method in methods().items() for field in fields(method.config)

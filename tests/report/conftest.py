@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tuneoff.record import (
+from tuneoff.config import DataSpec, MethodSpec, RunSpec, StudySpec, TrainSpec
+from tuneoff.results.record import (
     ClassScores,
     Cost,
     DataInfo,
@@ -26,8 +27,7 @@ from tuneoff.record import (
     Status,
     TaskRecord,
 )
-from tuneoff.spec import DataSpec, MethodSpec, RunSpec, StudySpec, TrainSpec
-from tuneoff.store import StudyFolder
+from tuneoff.results.store import StudyFolder
 
 OpenReport = Callable[..., Any]
 Matrix = np.ndarray[Any, np.dtype[Any]]

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tuneoff.compare import format as fmt
-from tuneoff.data.gather import gather
+from tuneoff import formatting as fmt
+from tuneoff.config import DataSpec
+from tuneoff.engine.data.gather import gather
 from tuneoff.report import build_report
 from tuneoff.report.html import _visible as shown
-from tuneoff.spec import DataSpec
-from tuneoff.store import StudyFolder
+from tuneoff.results.store import StudyFolder
 
 GROUP_ROWS = 20
 """A group of fewer is not looked at."""

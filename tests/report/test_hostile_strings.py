@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tuneoff.record import RunRecord, Status
 from tuneoff.report import build_report
-from tuneoff.store import StudyFolder
+from tuneoff.results.record import RunRecord, Status
+from tuneoff.results.store import StudyFolder
 
 pytestmark = pytest.mark.browser
 

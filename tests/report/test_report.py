@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tuneoff.record import ClassScores, RunRecord, Status
 from tuneoff.report import build_report
 from tuneoff.report.html import embedded_json
-from tuneoff.store import StudyFolder
+from tuneoff.results.record import ClassScores, RunRecord, Status
+from tuneoff.results.store import StudyFolder
 
 Make = Callable[..., StudyFolder]
 LOADS = {"src", "href", "srcset", "data", "action", "poster", "background"}

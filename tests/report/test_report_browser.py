@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tuneoff.report import build_report
-from tuneoff.store import StudyFolder
+from tuneoff.results.store import StudyFolder
 
 pytestmark = pytest.mark.browser
 

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tuneoff.record import Status
 from tuneoff.report import build_report
-from tuneoff.store import StudyFolder
+from tuneoff.results.record import Status
+from tuneoff.results.store import StudyFolder
 
 Make = Callable[..., StudyFolder]
 EVIL = "</script><img src=x onerror=alert(1)> \u202egnp.exe\u202c \u2028 & <b>bold</b> %{x}"

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from tuneoff.compare.tuning import outcomes, render_tuning
+from tuneoff.config import TuneSpec
+from tuneoff.display.tuning import render_tuning
 from tuneoff.report import build_report
-from tuneoff.spec import TuneSpec
-from tuneoff.store import StudyFolder
+from tuneoff.results.store import StudyFolder
+from tuneoff.tuning.outcomes import outcomes
 
 ENDS = ("finished", "finished", "finished", "pruned", "finished", "diverged", "pruned", "finished")
 

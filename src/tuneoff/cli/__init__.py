@@ -24,7 +24,7 @@ from tuneoff.cli.predict import predict
 from tuneoff.cli.report import report
 from tuneoff.cli.train import train
 from tuneoff.cli.tune import tune
-from tuneoff.errors import BadInput, TuneoffError, printable
+from tuneoff.exceptions import BadInput, TuneoffError, printable
 
 
 class _Commands(TyperGroup):
@@ -110,7 +110,7 @@ def main() -> None:
         _complain(str(error))
         sys.exit(1)
     except OSError as error:
-        from tuneoff.store import disk_trouble
+        from tuneoff.results.store import disk_trouble
 
         _complain(disk_trouble(error) or f"{error.filename or 'a file'}: {error.strerror or error}")
         sys.exit(1)

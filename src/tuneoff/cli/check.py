@@ -10,8 +10,8 @@ import typer
 from tuneoff.cli.options import HEADER, HEADER_HELP
 
 if TYPE_CHECKING:
-    from tuneoff.model.source import ModelSource
-    from tuneoff.spec import DataSpec
+    from tuneoff.config import DataSpec
+    from tuneoff.engine.model.source import ModelSource
 
 
 def check(
@@ -56,12 +56,12 @@ def check(
     ] = None,
 ) -> None:
     """Look at labelled data: rows, labels, lengths, what is cut off, duplicates, shared rows."""
-    from tuneoff.data.gather import gather
-    from tuneoff.data.task import read_alone
-    from tuneoff.errors import FaultList
-    from tuneoff.model.embedded import EMBEDDED_ID
-    from tuneoff.model.source import find_model
-    from tuneoff.spec import DataSpec
+    from tuneoff.config import DataSpec
+    from tuneoff.engine.data.gather import gather
+    from tuneoff.engine.data.task import read_alone
+    from tuneoff.engine.model.embedded import EMBEDDED_ID
+    from tuneoff.engine.model.source import find_model
+    from tuneoff.exceptions import FaultList
 
     data = DataSpec(
         train=file,
@@ -89,9 +89,9 @@ def check(
 
 def _show_file(data: DataSpec, source: ModelSource, max_length: int) -> None:
     """What stands in one file by itself."""
-    from tuneoff.cli.exploration import render_file
-    from tuneoff.compare.console import Terminal
-    from tuneoff.data import check_file
+    from tuneoff.display.console import Terminal
+    from tuneoff.display.data import render_file
+    from tuneoff.engine.data import check_file
 
     report = check_file(data, model_path=source.path, max_length=max_length)
     Terminal().print(render_file(report, max_length))
@@ -99,9 +99,9 @@ def _show_file(data: DataSpec, source: ModelSource, max_length: int) -> None:
 
 def _show_task(data: DataSpec, source: ModelSource, max_length: int) -> None:
     """What stands in two files, and in both of them; split as a study splits them."""
-    from tuneoff.cli.exploration import render_task
-    from tuneoff.compare.console import Terminal
-    from tuneoff.data import inspect
+    from tuneoff.display.console import Terminal
+    from tuneoff.display.data import render_task
+    from tuneoff.engine.data import inspect
 
     task = inspect(
         data,

@@ -24,7 +24,7 @@ from tuneoff.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tuneoff.compare.console import Terminal
+    from tuneoff.display.console import Terminal
 
 
 @study_options
@@ -75,7 +75,7 @@ def asked_content(
     study_file: Path | None, methods: str | None, study: dict[str, Any]
 ) -> dict[str, Any]:
     """The content of a study file, with the options in `study` and `--methods` over it."""
-    from tuneoff.spec import read_study
+    from tuneoff.config import read_study
 
     if methods is not None:
         study["methods"] = [name.strip() for name in methods.split(",") if name.strip()]
@@ -110,16 +110,16 @@ def run_and_show(
 
     `strict`: 2 if the audit finds a fault, whatever became of the runs.
     """
-    from tuneoff.compare import render_table
-    from tuneoff.compare.audit import faults_in
-    from tuneoff.compare.console import Terminal
-    from tuneoff.errors import BadInput, printable
-    from tuneoff.launch import launcher
-    from tuneoff.planning import asked_study
-    from tuneoff.progress import watcher
-    from tuneoff.record import Status
+    from tuneoff.display.audit import faults_in
+    from tuneoff.display.console import Terminal
+    from tuneoff.display.progress import watcher
+    from tuneoff.display.study_table import render_table
+    from tuneoff.exceptions import BadInput, printable
     from tuneoff.report import run_and_report
-    from tuneoff.store import StudyFolder
+    from tuneoff.results.record import Status
+    from tuneoff.results.store import StudyFolder
+    from tuneoff.scheduling import launcher
+    from tuneoff.scheduling.plan import asked_study
 
     study = asked_study(content, file=file)
     folder = StudyFolder(out)

@@ -24,7 +24,7 @@ def demo(
     """
     from tuneoff.cli.compare import run_and_show
     from tuneoff.demo import write_docstrings
-    from tuneoff.model.embedded import EMBEDDED_ID
+    from tuneoff.engine.model.embedded import EMBEDDED_ID
 
     train, test = write_docstrings(out / "docstrings")
     content = {

@@ -7,10 +7,10 @@ def doctor() -> None:
     """Show what a run would use: versions, device, precision, and how fast it multiplies."""
     from rich.table import Table
 
-    from tuneoff.compare.console import Terminal
-    from tuneoff.measure.compute import product_rate
-    from tuneoff.measure.environment import environment
-    from tuneoff.model.precision import DTYPES, choose_device, choose_precision
+    from tuneoff.display.console import Terminal
+    from tuneoff.engine.measure.compute import product_rate
+    from tuneoff.engine.measure.environment import environment
+    from tuneoff.engine.model.precision import DTYPES, choose_device, choose_precision
 
     device = choose_device("auto")
     precision = choose_precision("auto", device)

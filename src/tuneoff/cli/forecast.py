@@ -55,14 +55,14 @@ def show_forecast(
     """
     import tempfile
 
-    from tuneoff.compare.console import Terminal
-    from tuneoff.compare.forecast import render_forecast
-    from tuneoff.errors import printable
-    from tuneoff.forecast import forecast_study, to_json
-    from tuneoff.launch import launcher
-    from tuneoff.planning import asked_study
-    from tuneoff.progress import watcher
-    from tuneoff.store import StudyFolder
+    from tuneoff.display.console import Terminal
+    from tuneoff.display.forecast import render_forecast
+    from tuneoff.display.progress import watcher
+    from tuneoff.exceptions import printable
+    from tuneoff.forecasting.estimate import forecast_study, to_json
+    from tuneoff.results.store import StudyFolder
+    from tuneoff.scheduling import launcher
+    from tuneoff.scheduling.plan import asked_study
 
     study = asked_study(content, file=file)
     with tempfile.TemporaryDirectory(prefix="tuneoff-") as scratch:

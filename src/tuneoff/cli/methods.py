@@ -47,7 +47,7 @@ def _print_json(content: Any) -> None:
 def _print_all(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    from tuneoff.compare.console import Terminal
+    from tuneoff.display.console import Terminal
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("method", no_wrap=True)
@@ -66,7 +66,7 @@ def _print_all(rows: list[dict[str, Any]]) -> None:
 def _print_one(row: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from tuneoff.compare.console import Terminal
+    from tuneoff.display.console import Terminal
 
     rate = row["learning_rate_at_hidden_size_768"]
     lines = {

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tuneoff.errors import Fault
+from tuneoff.exceptions import Fault
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _as_typed(flags: Mapping[str, str]) -> Iterator[None]:
 
     `flags`: by key, of the options that were given.
     """
-    from tuneoff.errors import BadInput
+    from tuneoff.exceptions import BadInput
 
     try:
         yield
@@ -216,7 +216,7 @@ def _milliseconds(text: str) -> str:
 
 def _by_label(options: list[str]) -> dict[str, str]:
     """`["spam=0.8"]` to `{"spam": "0.8"}`; a label may hold a `=` itself."""
-    from tuneoff.errors import BadInput
+    from tuneoff.exceptions import BadInput
 
     found = {}
     for option in options:

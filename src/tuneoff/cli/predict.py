@@ -48,10 +48,10 @@ def predict(
     """
     from rich.progress import Progress
 
-    from tuneoff.compare.console import Terminal
-    from tuneoff.data import Columns, choose_columns, read_table
-    from tuneoff.errors import BadInput, Fault, printable
-    from tuneoff.store import RunFolder, check_writable, write_atomic
+    from tuneoff.display.console import Terminal
+    from tuneoff.exceptions import BadInput, Fault, printable
+    from tuneoff.results.store import RunFolder, check_writable, write_atomic
+    from tuneoff.tables import Columns, choose_columns, read_table
 
     folder = RunFolder.open(run)
     if out.is_dir():
@@ -70,7 +70,9 @@ def predict(
     table = read_table(file, columns, "new")
     for note in [*notes, *table.warnings]:
         typer.echo(printable(f"note: {note}"), err=True)
-    from tuneoff.ship import Predictor  # after the input is known to be good: it loads the model
+    from tuneoff.engine.inference import (
+        Predictor,  # after the input is known to be good: it loads the model
+    )
 
     predictor = Predictor(folder, device=device)
     frame = table.frame
@@ -87,7 +89,7 @@ def predict(
 
 
 def _kept_names(keep: str | None) -> tuple[str, ...]:
-    from tuneoff.errors import BadInput
+    from tuneoff.exceptions import BadInput
 
     names = [name.strip() for name in (keep or "").split(",") if name.strip()]
     own = [n for n in names if n in ("row", "line", "prediction") or n.startswith("probability_")]
@@ -103,7 +105,7 @@ def _result(frame: pd.DataFrame, found: pd.DataFrame, kept: Sequence[str]) -> pd
     """The rows as they are named in messages, the columns carried along, and the predictions."""
     import pandas as pd
 
-    from tuneoff.data.columns import KEPT
+    from tuneoff.tables.columns import KEPT
 
     found["prediction"] = found["prediction"].map(_no_formula)
     places = frame[[name for name in ("row", "line") if name in frame]]

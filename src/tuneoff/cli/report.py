@@ -50,11 +50,11 @@ def report(
     strict: Strict = False,
 ) -> None:
     """Write summary.json and report.html of a study anew, and print its table."""
-    from tuneoff.compare import render_table
-    from tuneoff.compare.audit import faults_in
-    from tuneoff.compare.console import Terminal
-    from tuneoff.compare.elsewhere import parse_sources, read_annotations
-    from tuneoff.store import StudyFolder
+    from tuneoff.display.audit import faults_in
+    from tuneoff.display.console import Terminal
+    from tuneoff.display.study_table import render_table
+    from tuneoff.external_predictions import parse_sources, read_annotations
+    from tuneoff.results.store import StudyFolder
 
     sources = parse_sources(predictions or [])
     shown: dict[str, Any] = {"list_rows": rows}
@@ -74,7 +74,7 @@ def report(
 
 
 def _misplaced(option: str) -> Exception:
-    from tuneoff.errors import BadInput
+    from tuneoff.exceptions import BadInput
 
     return BadInput(
         f"{option} goes without a study.",
@@ -83,9 +83,9 @@ def _misplaced(option: str) -> Exception:
 
 
 def _of_study(study: Path, sources: list[tuple[str, Path]], shown: dict[str, Any]) -> Path:
-    from tuneoff.compare.elsewhere import read_runs
+    from tuneoff.external_predictions import read_runs
     from tuneoff.report import build_report, truth_of
-    from tuneoff.store import StudyFolder
+    from tuneoff.results.store import StudyFolder
 
     folder = StudyFolder.open(study)
     if not sources:
@@ -100,11 +100,11 @@ def _of_predictions(
 ) -> Path:
     import shlex
 
-    from tuneoff.compare.elsewhere import read_runs
-    from tuneoff.errors import BadInput, nearest
-    from tuneoff.record import QUALITY_METRICS
+    from tuneoff.exceptions import BadInput, nearest
+    from tuneoff.external_predictions import read_runs
     from tuneoff.report import report_predictions
-    from tuneoff.store import StudyFolder, check_writable
+    from tuneoff.results.record import QUALITY_METRICS
+    from tuneoff.results.store import StudyFolder, check_writable
 
     if not sources:
         raise BadInput(

@@ -12,8 +12,8 @@ import yaml
 from tuneoff.cli.options import Strict, study_options
 
 if TYPE_CHECKING:
-    from tuneoff.compare.console import Terminal
-    from tuneoff.store import RunFolder
+    from tuneoff.display.console import Terminal
+    from tuneoff.results.store import RunFolder
 
 
 @study_options
@@ -40,16 +40,18 @@ def train(
     study: dict[str, Any],
 ) -> None:
     """Fine-tune with one method and keep the model."""
-    from tuneoff.compare import render_table, summarize
-    from tuneoff.compare.audit import audit, audit_lines, collect, faults_in
-    from tuneoff.compare.console import Terminal
-    from tuneoff.errors import printable
-    from tuneoff.launch import launcher as open_launcher
-    from tuneoff.planning import asked_study
-    from tuneoff.progress import watcher
-    from tuneoff.record import Status
-    from tuneoff.store import RunFolder, StudyFolder
-    from tuneoff.study import train_one
+    from tuneoff.audit import audit, collect
+    from tuneoff.comparison.summary import summarize
+    from tuneoff.display.audit import audit_lines, faults_in
+    from tuneoff.display.console import Terminal
+    from tuneoff.display.progress import watcher
+    from tuneoff.display.study_table import render_table
+    from tuneoff.exceptions import printable
+    from tuneoff.results.record import Status
+    from tuneoff.results.store import RunFolder, StudyFolder
+    from tuneoff.scheduling import launcher as open_launcher
+    from tuneoff.scheduling.plan import asked_study
+    from tuneoff.scheduling.study import train_one
 
     entry = {"method": method, **_settings(settings or [])}
     asked = asked_study({**study, "methods": [entry], "seeds": [seed]})
@@ -77,7 +79,7 @@ def train(
 
 def _show_profile(console: Terminal, folder: RunFolder) -> None:
     """The most expensive operators, and where the trace is; nothing if no step was traced."""
-    from tuneoff.compare.operators import render_operators
+    from tuneoff.display.profile import render_operators
 
     file = folder.profile / "operators.json"
     if file.is_file():

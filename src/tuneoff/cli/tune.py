@@ -34,15 +34,15 @@ def tune(
     The test rows are not read. tuned.yaml in the study's folder holds what was found; compare with
     --tune and as many trials takes them over and goes on with the study's seeds.
     """
-    from tuneoff.compare.console import Terminal
-    from tuneoff.compare.tuning import render_tuning
-    from tuneoff.errors import printable
-    from tuneoff.launch import launcher as open_launcher
-    from tuneoff.planning import asked_study
-    from tuneoff.progress import watcher
-    from tuneoff.spec import plain_tune
-    from tuneoff.store import StudyFolder
-    from tuneoff.tune import tune_study
+    from tuneoff.config import plain_tune
+    from tuneoff.display.console import Terminal
+    from tuneoff.display.progress import watcher
+    from tuneoff.display.tuning import render_tuning
+    from tuneoff.exceptions import printable
+    from tuneoff.results.store import StudyFolder
+    from tuneoff.scheduling import launcher as open_launcher
+    from tuneoff.scheduling.plan import asked_study
+    from tuneoff.tuning import tune_study
 
     content = asked_content(study_file, methods, study)
     asked = plain_tune(content.get("tune"))

@@ -12,7 +12,8 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any
 
-from tuneoff.errors import BadInput, Fault, FaultList, MissingExtra, nearest
+from tuneoff.config import METHOD_TRAIN_KEYS, read_values, validated
+from tuneoff.exceptions import BadInput, Fault, FaultList, MissingExtra, nearest
 from tuneoff.methods.adalora import ADALORA
 from tuneoff.methods.any_peft import PEFT
 from tuneoff.methods.base import Method
@@ -29,7 +30,6 @@ from tuneoff.methods.prompts import PREFIX, PROMPT
 from tuneoff.methods.small_parts import BITFIT, LAYERNORM
 from tuneoff.methods.tfidf import TFIDF
 from tuneoff.methods.vera import VERA
-from tuneoff.spec import METHOD_TRAIN_KEYS, read_values, validated
 
 BUILT_IN = (
     *(TFIDF, BASELINE, HEAD, PARTIAL, BITFIT, LAYERNORM, FULL, WEIGHTED),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tuneoff.methods.adapted import attach
 from tuneoff.methods.base import Architecture, Hook, Method
-from tuneoff.methods.ranges import DROPOUT, Span
+from tuneoff.methods.search_ranges import DROPOUT, Span
 from tuneoff.methods.targets import Targeted, chosen_linears
 
 if TYPE_CHECKING:

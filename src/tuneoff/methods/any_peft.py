@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.errors import BadInput, nearest
+from tuneoff.exceptions import BadInput, nearest
 from tuneoff.methods.adapted import attach
 from tuneoff.methods.base import Architecture, Method
 from tuneoff.methods.targets import Targeted, chosen_linears

@@ -15,7 +15,7 @@ ROLES: tuple[Role, ...] = ("query", "key", "value", "attention_output", "ffn_in"
 
 
 class Architecture(Protocol):
-    """What a method may ask of an encoder; `tuneoff.model.architecture` derives it."""
+    """What a method may ask of an encoder; `tuneoff.engine.model.architecture` derives it."""
 
     @property
     def model_type(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tuneoff.methods.base import Architecture, Method, Role
-from tuneoff.methods.ranges import Span
+from tuneoff.methods.search_ranges import Span
 from tuneoff.methods.targets import LAYERS, chosen_layers
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
-from tuneoff.errors import BadInput
+from tuneoff.exceptions import BadInput
 from tuneoff.methods.base import Architecture
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tuneoff.methods.base import Architecture, Method, Pace
-from tuneoff.methods.ranges import Span
+from tuneoff.methods.search_ranges import Span
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tuneoff.methods.adapted import attach
 from tuneoff.methods.base import ROLES, Architecture, Method, Pace
-from tuneoff.methods.ranges import Choice
+from tuneoff.methods.search_ranges import Choice
 from tuneoff.methods.targets import Targeted, chosen_linears, linears_of
 
 if TYPE_CHECKING:

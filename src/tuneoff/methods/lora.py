@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tuneoff.errors import BadInput, nearest
+from tuneoff.exceptions import BadInput, nearest
 from tuneoff.methods.adapted import attach
 from tuneoff.methods.base import Architecture, Method
 from tuneoff.methods.budget import parse_budget, ranks_within
-from tuneoff.methods.ranges import DROPOUT, RANK, Choice
+from tuneoff.methods.search_ranges import DROPOUT, RANK, Choice
 from tuneoff.methods.targets import Targeted, chosen_linears, linears_of
 
 if TYPE_CHECKING:

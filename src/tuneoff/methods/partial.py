@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from tuneoff.errors import BadInput
+from tuneoff.exceptions import BadInput
 from tuneoff.methods.base import Architecture, Method
-from tuneoff.methods.ranges import Span
+from tuneoff.methods.search_ranges import Span
 from tuneoff.methods.targets import described
 
 if TYPE_CHECKING:

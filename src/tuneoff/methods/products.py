@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tuneoff.methods.adapted import attach
 from tuneoff.methods.base import Architecture, Method
-from tuneoff.methods.ranges import RANK
+from tuneoff.methods.search_ranges import RANK
 from tuneoff.methods.targets import Targeted, chosen_linears
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tuneoff.errors import BadInput
+from tuneoff.exceptions import BadInput
 from tuneoff.methods.adapted import attach
 from tuneoff.methods.base import Architecture, Method
-from tuneoff.methods.ranges import Span
+from tuneoff.methods.search_ranges import Span
 
 if TYPE_CHECKING:
     from torch import nn

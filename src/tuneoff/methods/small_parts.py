@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tuneoff.errors import BadInput
+from tuneoff.exceptions import BadInput
 from tuneoff.methods.base import Architecture, Method, NoConfig
 
 if TYPE_CHECKING:

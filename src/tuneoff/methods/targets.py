@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated
 
-from tuneoff.errors import BadInput, nearest
+from tuneoff.exceptions import BadInput, nearest
 from tuneoff.methods.base import ROLES, Architecture
-from tuneoff.methods.ranges import Choice
+from tuneoff.methods.search_ranges import Choice
 
 TARGETS = Choice((("query", "value"), ("query", "key", "value"), ROLES))
 LAYERS = Choice(("all", "last 2", "first 2"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from tuneoff.methods.base import Method
-from tuneoff.methods.ranges import Span
+from tuneoff.methods.search_ranges import Span
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline

@@ -9,19 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.compare import RunPredictions, summarize
-from tuneoff.compare import audit as checks
-from tuneoff.compare.elsewhere import FAMILY, ForeignRun, Truth
-from tuneoff.compare.errors import ErrorAnalysis, analyze, collect
-from tuneoff.compare.forecast import beside_actual
-from tuneoff.errors import BadInput, Fault
-from tuneoff.launch import LocalLauncher
-from tuneoff.record import DataInfo, RunRecord, Status, TaskRecord
+from tuneoff import audit as checks
+from tuneoff.comparison.bootstrap import RunPredictions
+from tuneoff.comparison.summary import summarize
+from tuneoff.config import DataSpec, MethodSpec, StudySpec
+from tuneoff.error_analysis import ErrorAnalysis, analyze, collect
+from tuneoff.exceptions import BadInput, Fault
+from tuneoff.external_predictions import FAMILY, ForeignRun, Truth
+from tuneoff.forecasting.actual import beside_actual
 from tuneoff.report.html import write_report
-from tuneoff.spec import DataSpec, MethodSpec, StudySpec
-from tuneoff.store import StudyFolder
-from tuneoff.study import Watcher
-from tuneoff.tune import run_tuned
+from tuneoff.results.record import DataInfo, RunRecord, Status, TaskRecord
+from tuneoff.results.store import StudyFolder
+from tuneoff.scheduling import LocalLauncher
+from tuneoff.scheduling.study import Watcher
+from tuneoff.tuning import run_tuned
 
 if TYPE_CHECKING:
     import pandas as pd

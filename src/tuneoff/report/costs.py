@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tuneoff.compare import format as fmt
-from tuneoff.record import PARTS
+from tuneoff import formatting as fmt
 from tuneoff.report.figures.base import Material, mean
 from tuneoff.report.tables import Cell, Table
+from tuneoff.results.record import PARTS
 
 
 def parts_table(material: Material) -> Table | None:

@@ -23,20 +23,20 @@ from typing import Any
 from markupsafe import Markup
 
 from tuneoff import __version__
-from tuneoff.compare import display_order
-from tuneoff.compare import format as fmt
-from tuneoff.compare.audit import count_line
-from tuneoff.compare.errors import ErrorAnalysis
-from tuneoff.compare.next_seeds import seeds_line
-from tuneoff.compare.tuning import budget_text
-from tuneoff.record import QUALITY_METRICS, RunRecord, TaskRecord
+from tuneoff import formatting as fmt
+from tuneoff.comparison.next_seeds import seeds_line
+from tuneoff.comparison.summary import display_order
+from tuneoff.display.audit import count_line
+from tuneoff.error_analysis import ErrorAnalysis
 from tuneoff.report import costs, palette, tables, verdict, words
-from tuneoff.report import errors as error_section
+from tuneoff.report import error_analysis as error_section
 from tuneoff.report.figures import Figure, Material, classes, cost, curves, quality
-from tuneoff.report.figures import errors as error_figures
+from tuneoff.report.figures import error_analysis as error_figures
 from tuneoff.report.figures import task as task_figures
 from tuneoff.report.figures import tuning as tuning_figures
-from tuneoff.store import StudyFolder, write_atomic
+from tuneoff.results.record import QUALITY_METRICS, RunRecord, TaskRecord
+from tuneoff.results.store import StudyFolder, write_atomic
+from tuneoff.tuning.outcomes import budget_text
 
 
 def write_report(

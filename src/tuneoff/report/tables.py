@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tuneoff.compare import format as fmt
-from tuneoff.compare.table import mean_of
-from tuneoff.compare.terminal import status_word
-from tuneoff.compare.tuning import ended_text, outcomes, settings_text
-from tuneoff.record import QUALITY_METRICS, RunRecord, Status, TaskRecord
+from tuneoff import formatting as fmt
+from tuneoff.comparison.summary import mean_of
+from tuneoff.display.study_table import status_word
 from tuneoff.report.figures.base import Material
+from tuneoff.results.record import QUALITY_METRICS, RunRecord, Status, TaskRecord
+from tuneoff.tuning.outcomes import ended_text, outcomes, settings_text
 
 Row = dict[str, Any]
 

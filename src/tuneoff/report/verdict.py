@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tuneoff.compare import format as fmt
-from tuneoff.compare.pairwise import pair_of
-from tuneoff.compare.sentences import interval, would_resolve
-from tuneoff.record import QUALITY_METRICS, Metric
+from tuneoff import formatting as fmt
+from tuneoff.comparison.pairwise import pair_of
+from tuneoff.comparison.sentences import interval, would_resolve
 from tuneoff.report.figures.base import Material
 from tuneoff.report.tables import COST_COLUMNS, Cell, Table, grouped
+from tuneoff.results.record import QUALITY_METRICS, Metric
 
 Pair = dict[str, Any]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from tuneoff.compare import format as fmt
-from tuneoff.compare.table import mean_of
-from tuneoff.record import QUALITY_METRICS, Metric
+from tuneoff import formatting as fmt
+from tuneoff.comparison.summary import mean_of
 from tuneoff.report.figures.base import Material
+from tuneoff.results.record import QUALITY_METRICS, Metric
 
 Row = dict[str, Any]
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tuneoff.compare import format as fmt
-from tuneoff.compare.errors import ErrorAnalysis
-from tuneoff.record import RunRecord, Status, TaskRecord
+from tuneoff import formatting as fmt
+from tuneoff.error_analysis import ErrorAnalysis
 from tuneoff.report.palette import Look, colour
+from tuneoff.results.record import RunRecord, Status, TaskRecord
 
 History = list[dict[str, Any]]
 

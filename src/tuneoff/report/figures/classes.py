@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tuneoff.record import ClassScores, RunRecord
 from tuneoff.report.figures.base import Figure, Material, Plot, category_axis, layout, text
 from tuneoff.report.palette import colour
+from tuneoff.results.record import ClassScores, RunRecord
 
 FEW = 12
 """Labels up to which a cell shows its number."""

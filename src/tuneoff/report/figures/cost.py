@@ -7,10 +7,9 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-from tuneoff.compare import format as fmt
-from tuneoff.compare.front import OFF, POSSIBLY, SURELY
-from tuneoff.compare.table import mean_of
-from tuneoff.record import QUALITY_METRICS, Metric
+from tuneoff import formatting as fmt
+from tuneoff.comparison.pareto import OFF, POSSIBLY, SURELY
+from tuneoff.comparison.summary import mean_of
 from tuneoff.report.figures.base import (
     Figure,
     Material,
@@ -31,6 +30,7 @@ from tuneoff.report.figures.quality import (
     span_of,
 )
 from tuneoff.report.palette import colour
+from tuneoff.results.record import QUALITY_METRICS, Metric
 
 
 def trainable(material: Material) -> Figure | None:

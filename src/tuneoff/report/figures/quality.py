@@ -5,8 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from tuneoff.compare import format as fmt
-from tuneoff.record import QUALITY_METRICS, Metric
+from tuneoff import formatting as fmt
 from tuneoff.report.figures.base import (
     Figure,
     Material,
@@ -18,6 +17,7 @@ from tuneoff.report.figures.base import (
     text,
 )
 from tuneoff.report.palette import colour
+from tuneoff.results.record import QUALITY_METRICS, Metric
 
 Row = dict[str, Any]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tuneoff.compare import format as fmt
-from tuneoff.record import Quantiles, SplitRecord, TaskRecord
+from tuneoff import formatting as fmt
 from tuneoff.report.figures.base import Figure, Plot, axis, category_axis, layout, text
 from tuneoff.report.palette import colour
+from tuneoff.results.record import Quantiles, SplitRecord, TaskRecord
 
 _SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 _SPLIT_COLOUR = {"train": "m0", "validation": "m4", "test": "m1"}

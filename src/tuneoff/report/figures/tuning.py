@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tuneoff.compare import format as fmt
-from tuneoff.compare.tuning import settings_text
-from tuneoff.record import QUALITY_METRICS
+from tuneoff import formatting as fmt
 from tuneoff.report.figures.base import Figure, Material, Plot, axis, heading, layout, text
 from tuneoff.report.palette import Look, colour
+from tuneoff.results.record import QUALITY_METRICS
+from tuneoff.tuning.outcomes import settings_text
 
 Trial = Mapping[str, Any]
 

@@ -1,0 +1,350 @@
+"""Whether the scores can carry a comparison: rates, checkpoints, seeds, epochs, test rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from tuneoff import formatting as fmt
+from tuneoff.audit.evidence import Evidence, joined, named_rows, names_of, run_ids
+from tuneoff.audit.finding import (
+    BROKEN_CONTRACT,
+    DIFFERENT_DATA,
+    LEARNED_NOTHING,
+    SHARED_LEARNING_RATE,
+    SINGLE_SEED,
+    SMALL_TEST_SET,
+    TEST_PICKS_CHECKPOINT,
+    UNDER_TRAINED,
+    UNFINISHED_RUNS,
+    Finding,
+)
+from tuneoff.audit.searches import methods_searched
+from tuneoff.methods import methods
+from tuneoff.results.record import RunRecord, Status
+from tuneoff.results.scores import at_chance
+
+RATES_APART = 5.0
+"""Factor between two methods' default learning rates from which one rate does not suit both."""
+
+SAME_SHARE = 0.5
+"""Share of the test rows standing in validation from which the test picks the checkpoint. Test rows
+that slipped into the training file reach validation, too, but by its fraction alone."""
+
+CLOSE = 0.02
+"""Difference in accuracy that another seed may well turn: fine-tuned models of different seeds
+lie up to some points apart (Dodge et al. 2020, Mosbach et al. 2021)."""
+
+STILL_IMPROVING = 0.01
+"""Gain on validation over the last epoch, as a share, from which training ended too early."""
+
+
+def shared_learning_rate(evidence: Evidence) -> Finding | None:
+    """Methods run at one rate only, and the same one, though their defaults lie far apart.
+
+    A method whose rate was searched has its own, whatever that came to.
+    """
+    known = methods()
+    searched = methods_searched(evidence, "learning_rate")
+    rates: dict[str, set[float]] = {}
+    for record in evidence.trained:
+        if record.method.name in searched:
+            continue
+        rate = record.train.get("learning_rate")
+        chosen = known.get(record.method.method)
+        if isinstance(rate, int | float) and chosen and chosen.learning_rate:
+            rates.setdefault(chosen.name, set()).add(float(f"{rate:.6g}"))
+    # a method with several rates was swept: its best one is its own
+    by_rate: dict[float, list[str]] = {}
+    for name, own in rates.items():
+        if len(own) == 1:
+            by_rate.setdefault(min(own), []).append(name)
+    defaults = {name: known[name].learning_rate or 0.0 for name in rates}
+    apart = {
+        rate: max(defaults[n] for n in names) / min(defaults[n] for n in names)
+        for rate, names in by_rate.items()
+    }
+    rate, factor = max(apart.items(), key=lambda pair: pair[1], default=(0.0, 0.0))
+    if factor < RATES_APART:
+        return None
+    left = [r for r in evidence.trained if r.method.name not in searched]
+    concerned = [r for r in left if r.method.method in by_rate[rate]]
+    return SHARED_LEARNING_RATE.found(
+        f"{joined(names_of(concerned))} were trained at the same learning rate,"
+        f" {fmt.setting(rate)}; their usual rates lie a factor of {factor:.3g} apart.",
+        "Leave the rate to each method (learning_rate: auto), or give each the same number of"
+        " trials on validation (--tune 8).",
+        run_ids(concerned),
+    )
+
+
+def test_picks_checkpoint(evidence: Evidence) -> Finding | None:
+    """Test rows among the validation rows, or records in which no validation can have picked.
+
+    In this order: the rows; the prepared task; the files that the study names; scores on
+    validation that are those on the test; a history of test scores; a checkpoint that is not the
+    one with the best validation score, or that was picked without validation rows.
+    """
+    told, concerned = _same_rows(evidence) or _picked_otherwise(evidence) or ("", [])
+    if not told:
+        return None
+    return TEST_PICKS_CHECKPOINT.found(
+        told,
+        "Pick the checkpoint on validation rows of its own (--validation 0.1), and score the test"
+        " rows once, at the end.",
+        concerned,
+    )
+
+
+def _same_rows(evidence: Evidence) -> tuple[str, list[str]] | None:
+    rows, data = evidence.test_rows or 0, evidence.study.data
+    shared = evidence.shared("validation", "test")
+    count = len(shared) if shared is not None else 0
+    if shared is None and evidence.task is not None:
+        count = evidence.task.shared_rows.get("validation/test", 0)
+    if rows and count >= SAME_SHARE * rows:
+        return (
+            f"{count:,} of {rows:,} test rows ({fmt.percent(100 * count / rows)}) are validation"
+            " rows, too, and validation picks the checkpoint.",
+            [] if shared is None else named_rows(shared),
+        )
+    files = [data.test, data.validation]
+    if shared is None and all(isinstance(f, str) for f in files):
+        test, validation = (Path(str(f)).expanduser() for f in files)
+        if test == validation:
+            return (f"The study names one file for validation and test, {test.name}.", [])
+    return None
+
+
+def _picked_otherwise(evidence: Evidence) -> tuple[str, list[str]] | None:
+    proofs = (
+        (_scores_are_the_tests, "have the very same scores on validation and on test"),
+        (_watched_the_test, "scored the test rows during training"),
+        (_not_validations_best, "kept another epoch than the best one on validation"),
+        (_no_validation, "picked a checkpoint without any validation rows"),
+    )
+    for proof, told in proofs:
+        runs = [record for record in evidence.finished if proof(evidence, record)]
+        if runs:
+            return f"{len(runs)} runs of {joined(names_of(runs))} {told}.", run_ids(runs)
+    return None
+
+
+def _scores_are_the_tests(_: Evidence, record: RunRecord) -> bool:
+    """Equal down to the log loss: chance does not do that."""
+    same = record.quality.validation is not None
+    same = same and record.quality.validation == record.quality.test
+    return same and record.data.validation_rows == record.data.test_rows
+
+
+def _watched_the_test(evidence: Evidence, record: RunRecord) -> bool:
+    return any(row.get("kind") == "test" for row in evidence.histories.get(record.run_id, ()))
+
+
+def _not_validations_best(evidence: Evidence, record: RunRecord) -> bool:
+    scores = _by_epoch(evidence, record, record.metric)
+    if record.best_epoch is None or len(scores) < 2 or record.best_epoch not in scores:
+        return False
+    return scores[record.best_epoch] < max(scores.values()) - 1e-9
+
+
+def _no_validation(_: Evidence, record: RunRecord) -> bool:
+    return record.data.validation_rows == 0 and record.best_epoch is not None
+
+
+def _by_epoch(evidence: Evidence, record: RunRecord, metric: str) -> dict[int, float]:
+    """The validation score after each epoch, higher is better; empty where it was not kept."""
+    key, sign = ("loss", -1.0) if metric == "log_loss" else (metric, 1.0)
+    return {
+        round(row["epoch"]): sign * float(row[key])
+        for row in _validations(evidence.histories.get(record.run_id, ()))
+        if row.get(key) is not None
+    }
+
+
+def _validations(history: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    return (row for row in history if row.get("kind") == "validation")
+
+
+def single_seed(evidence: Evidence) -> Finding | None:
+    """Fine-tuned methods with one finished seed in a comparison of several methods.
+
+    A fault where a difference to such a method is below `CLOSE`, a warning where all are clear.
+    """
+    seeds: dict[str, set[int]] = {}
+    for record in evidence.trained:
+        if record.quality.test is not None:
+            seeds.setdefault(record.method.name, set()).add(record.seed)
+    single = [name for name, own in seeds.items() if len(own) == 1]
+    accuracy = evidence.accuracy
+    pairs = [
+        (abs(accuracy[one] - accuracy[other]), one, other)
+        for one in single
+        for other in accuracy
+        if one != other
+    ]
+    if not pairs:
+        return None
+    gap, one, other = min(pairs)
+    concerned = [r for r in evidence.trained if r.method.name in single]
+    return SINGLE_SEED.found(
+        f"{joined(single)} {'was' if len(single) == 1 else 'were'} run with one seed; the closest"
+        f" difference is {100 * gap:.1f} points ({one} and {other}).",
+        "Run three seeds at least (--seeds 3); what is finished is kept.",
+        run_ids(concerned),
+        severity="fault" if gap < CLOSE else "warning",
+    )
+
+
+def under_trained(evidence: Evidence) -> Finding | None:
+    """Methods whose validation score still rose by `STILL_IMPROVING` over the last epoch.
+
+    Mean over the seeds; a rise within the standard error of the validation score does not count.
+    """
+    gains: dict[str, list[float]] = {}
+    for record in evidence.trained:
+        metric = record.metric if record.metric in ("accuracy", "macro_f1") else "macro_f1"
+        scores = [score for _, score in sorted(_by_epoch(evidence, record, metric).items())]
+        if len(scores) > 1:
+            last = [later - earlier for earlier, later in pairwise(scores)][-1]
+            error = _standard_error(scores[-1], record.data.validation_rows)
+            rose = last >= max(STILL_IMPROVING, error) and scores[-1] == max(scores)
+            gains.setdefault(record.method.name, []).append(last if rose else 0.0)
+    rising = {name: fmean(own) for name, own in gains.items() if fmean(own) >= STILL_IMPROVING}
+    if not rising:
+        return None
+    concerned = [r for r in evidence.trained if r.method.name in rising]
+    most = max(rising, key=lambda name: rising[name])
+    points = f"{100 * rising[most]:.1f} points"
+    gained = f"{most} still gained {points} on validation over the last epoch."
+    if len(rising) > 1:
+        names = joined(list(rising))
+        gained = (
+            f"{names} still gained on validation over the last epoch, {most} most with {points}."
+        )
+    return UNDER_TRAINED.found(
+        gained,
+        "Train for more epochs (--epochs), the same number for all methods.",
+        run_ids(concerned),
+        severity="warning",
+    )
+
+
+def small_test_set(evidence: Evidence) -> Finding | None:
+    """All fine-tuned methods within two standard errors of the best one's accuracy."""
+    names = [name for name in names_of(evidence.trained) if name in evidence.accuracy]
+    rows = evidence.test_rows
+    if len(names) < 2 or not rows:
+        return None
+    found = [evidence.accuracy[name] for name in names]
+    best, spread = max(found), max(found) - min(found)
+    error = _standard_error(best, rows)
+    if spread > 2 * error:
+        return None
+    needed = math.ceil(4 * best * (1 - best) / spread**2) if spread else None
+    return SMALL_TEST_SET.found(
+        f"With {rows:,} test rows the standard error of an accuracy is {100 * error:.1f} points,"
+        f" and the fine-tuned methods lie {100 * spread:.1f} points apart.",
+        "Test on more rows"
+        + (f" (about {_rounded_up(needed):,} for a spread like this)" if needed else "")
+        + ", or take the cheapest of these methods.",
+        names,
+        severity="warning",
+    )
+
+
+def different_data(evidence: Evidence) -> Finding | None:
+    """Runs of one study with different fingerprints of the data."""
+    seen: dict[str, list[RunRecord]] = {}
+    for record in evidence.finished:
+        seen.setdefault(record.data.fingerprint, []).append(record)
+    if len(seen) < 2:
+        return None
+    most = max(seen.values(), key=len)
+    odd = [r for r in evidence.finished if r.data.fingerprint != most[0].data.fingerprint]
+    return DIFFERENT_DATA.found(
+        f"{len(odd)} of {len(evidence.finished)} runs saw other rows than the rest"
+        f" ({joined(names_of(odd))}).",
+        "Run the study again: only the runs on the earlier data are computed anew.",
+        run_ids(odd),
+    )
+
+
+def unfinished_runs(evidence: Evidence) -> Finding | None:
+    """Runs without a result; a fault where no run has one, since then nothing was audited."""
+    if not evidence.records:
+        return UNFINISHED_RUNS.found(
+            "There is no run with a record, so the audit had no result to check.",
+            "Run the study, then write the report again.",
+        )
+    failed = [record for record in evidence.records if record.status is not Status.FINISHED]
+    if not failed:
+        return None
+    advice = "Read the errors of these runs in the report, mend their cause, and run the command"
+    advice += " again: it runs only what is missing."
+    if not evidence.finished:
+        return UNFINISHED_RUNS.found(
+            f"None of the {len(failed)} runs has finished ({joined(names_of(failed))}), so the"
+            " audit had no result to check.",
+            advice,
+            run_ids(failed),
+        )
+    return UNFINISHED_RUNS.found(
+        f"{len(failed)} of {len(evidence.records)} runs have not finished"
+        f" ({joined(names_of(failed))}); the audit is about the others.",
+        advice,
+        run_ids(failed),
+        severity="warning",
+    )
+
+
+def broken_contract(evidence: Evidence) -> Finding | None:
+    """Runs whose record says that a check at their end did not hold."""
+    broken = [r for r in evidence.finished if r.checks is not None and r.checks.faults]
+    if not broken:
+        return None
+    first = broken[0]
+    assert first.checks is not None
+    return BROKEN_CONTRACT.found(
+        f"{len(broken)} of {len(evidence.finished)} runs broke their contract"
+        f" ({joined(names_of(broken))}). {first.run_id}: {'; '.join(first.checks.faults)}.",
+        "Do not use these runs. If the model is of a common family, report the message: it is a"
+        " fault of tuneoff, or of a library that it uses.",
+        run_ids(broken),
+    )
+
+
+def learned_nothing(evidence: Evidence) -> Finding | None:
+    """Runs at chance of the only method; of several see `chance_level_in_cost`."""
+    guessing = [
+        record
+        for record in evidence.finished
+        if record.method.family != "baseline"
+        and record.quality.test is not None
+        and at_chance([record.quality.test])
+    ]
+    if not guessing or len(names_of(evidence.finished)) > 1:
+        return None
+    return LEARNED_NOTHING.found(
+        f"{joined(names_of(guessing))} is no better than guessing on the test rows.",
+        "Train longer or at another learning rate (--epochs, --learning-rate), and look at the"
+        " labels: tuneoff check.",
+        run_ids(guessing),
+        severity="warning",
+    )
+
+
+def _standard_error(share: float, rows: int) -> float:
+    """Of a share of `rows` rows (binomial)."""
+    share = min(max(share, 0.0), 1.0)
+    return math.sqrt(share * (1 - share) / rows) if rows else 0.0
+
+
+def _rounded_up(count: int) -> int:
+    """To two digits: 4,137 to 4,200."""
+    unit = int(10 ** max(0, len(str(count)) - 2))
+    return -(-count // unit) * unit

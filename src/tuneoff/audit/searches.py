@@ -1,0 +1,102 @@
+"""Whether the searches for settings were alike, and long and wide enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tuneoff import formatting as fmt
+from tuneoff.audit.evidence import Evidence, joined, names_of, run_ids
+from tuneoff.audit.finding import EDGE_OF_RANGE, UNEQUAL_TUNING, Finding
+from tuneoff.tuning.outcomes import best_trial
+
+EDGE = 0.1
+"""Share of a range, in logarithms where it is searched so, that counts as its edge."""
+
+Search = Mapping[str, Any]
+
+
+def methods_searched(evidence: Evidence, setting: str) -> set[str]:
+    """Names of the methods of whose `setting` two values or more were tried."""
+    return {
+        search["name"]
+        for search in _searches(evidence)
+        if len({repr(t["settings"].get(setting)) for t in search["trials"]} - {"None"}) > 1
+    }
+
+
+def unequal_tuning(evidence: Evidence) -> Finding | None:
+    """Fine-tuned methods with fewer trials than the others of the study."""
+    fine_tuned = names_of(evidence.trained)
+    spent = {s["name"]: len(s["trials"]) for s in _searches(evidence) if s["name"] in fine_tuned}
+    if not spent:
+        return None
+    spent |= {name: 0 for name in fine_tuned if name not in spent}
+    most = max(spent.values())
+    fewer = [name for name, count in spent.items() if count < most]
+    if not fewer:
+        return None
+    told = [f"{name} {spent[name]}" for name in fewer]
+    return UNEQUAL_TUNING.found(
+        f"The settings of {joined([n for n in spent if n not in fewer])} were searched with"
+        f" {most} trials, those of {joined(fewer)} with fewer ({joined(told)}).",
+        "Search over a setting that all methods have (--tune-over learning_rate), and let every"
+        " search come to its end: the same command goes on.",
+        run_ids([r for r in evidence.trained if r.method.name in fewer]),
+    )
+
+
+def edge_of_range(evidence: Evidence) -> Finding | None:
+    """Best trials in the outer `EDGE` of a range, with nothing tried further out."""
+    told, names, rate = [], [], False
+    for search in _searches(evidence):
+        for setting, value, end in _at_edges(search):
+            words = setting.replace("_", " ")
+            told.append(f"{search['name']} {words} {fmt.setting(value)} ({end} end)")
+            names.append(search["name"])
+            rate = rate or setting == "learning_rate"
+    if not told:
+        return None
+    how = "tune.rate_factor" if rate else "tune.ranges"
+    return EDGE_OF_RANGE.found(
+        f"The best trials lie at the edge of what was searched: {joined(told)}.",
+        f"Widen the range ({how} in the study file) and search again; trials within the range that"
+        " are asked for again are not run again.",
+        run_ids([r for r in evidence.finished if r.method.name in names]),
+        severity="warning",
+    )
+
+
+def _searches(evidence: Evidence) -> Sequence[Search]:
+    found: Sequence[Search] = (evidence.tuning or {}).get("methods", ())
+    return found
+
+
+def _at_edges(search: Search) -> Iterator[tuple[str, Any, str]]:
+    """(setting, value, "lower" or "upper") for each setting whose best value is an outermost one.
+
+    An end at 0 or 1 is where a setting itself ends: nothing is to be widened there.
+    """
+    best = best_trial(search)
+    scored = [t for t in search["trials"] if t["score"] is not None]
+    if best is None or len(scored) < 2:
+        return
+    for setting, own in search["space"].items():
+        if "values" in own or own["low"] == own["high"]:
+            continue
+        value = best["settings"][setting]
+        others = [t["settings"][setting] for t in scored if t["settings"][setting] != value]
+        share = _share(value, own)
+        if share <= EDGE and own["low"] not in (0, 1) and others and value < min(others):
+            yield setting, value, "lower"
+        if share >= 1 - EDGE and own["high"] != 1 and others and value > max(others):
+            yield setting, value, "upper"
+
+
+def _share(value: float, own: Mapping[str, Any]) -> float:
+    """Where in its range a value lies: 0 at the lower end, 1 at the upper one."""
+    low, high = own["low"], own["high"]
+    if own["log"]:
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    return float((value - low) / (high - low))

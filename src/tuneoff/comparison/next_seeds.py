@@ -1,0 +1,107 @@
+"""Studies that add seeds where they are needed: for which methods, and what that saved."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from tuneoff import formatting as fmt
+from tuneoff.config import StudySpec
+from tuneoff.external_predictions import FAMILY
+
+LEAST_CHANCE = 0.12
+"""Further seeds that will resolve a comparison with a smaller probability are not run. Studies of
+the simulation are resolved as often as with five seeds of each method, with the fewest runs."""
+
+
+def worth_another_seed(
+    best: str, compared: Mapping[str, Mapping[str, Any]], ruled_out: Collection[str]
+) -> list[str]:
+    """Return the methods that may still be the recommendation; empty once that is answered.
+
+    The best one so far, and those that are neither ruled out nor equivalent to it, unless even the
+    last seed would hardly show whether they are.
+
+    Args:
+        best: The candidate with the best mean score.
+        compared: By name, the other candidates' pairs with it. `chance` is the probability that
+            the last seed resolves a pair; a study with a fixed number of seeds has none. With one
+            finished seed (`scope` is `models`) that cannot be known, and another seed is run.
+        ruled_out: The methods that are ruled out as the best.
+    """
+    open_still: Sequence[str] = [
+        name
+        for name, pair in compared.items()
+        if name not in ruled_out
+        and pair["answer"] == "not_resolved"
+        and "chance" in pair
+        and (pair["scope"] == "models" or pair["chance"] >= LEAST_CHANCE)
+    ]
+    return [best, *open_still] if open_still else []
+
+
+def seeds_used(
+    study: StudySpec, rows: Sequence[Mapping[str, Any]], recommendation: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """How many of the runs that a study with `more_seeds` might take it took, and why it stopped.
+
+    `stopped` is `settled`; `limit`, after the last seed; `unlikely`, where further seeds would
+    hardly have settled it; `time`; `unfinished`, where runs are missing; or `nothing`, where there
+    was nothing to compare.
+
+    Args:
+        study: What was asked.
+        rows: The summary's methods. Imported predictions are no runs of the study.
+        recommendation: The summary's.
+    """
+    first, last = len(study.seeds), len(study.seeds) + len(study.more_seeds)
+    counts = {row["name"]: len(set(row["seeds"])) for row in rows if row["family"] != FAMILY}
+    fixed = {row["name"] for row in rows if row["family"] == "classical"}
+    undecided = (recommendation or {}).get("undecided", [])
+    pending = [name for name in undecided if counts.get(name, last) < last and name not in fixed]
+    if not recommendation or recommendation["name"] is None:
+        stopped = "nothing"
+    elif pending:
+        stopped = "time" if study.max_study_seconds else "unfinished"
+    elif undecided:
+        stopped = "limit"
+    else:
+        stopped = "unlikely" if recommendation["open"] else "settled"
+    return {
+        "first": first,
+        "last": last,
+        "of": {name: count for name, count in counts.items() if name not in fixed},
+        "runs": sum(counts.values()),
+        "most": sum(1 if name in fixed else last for name in counts),
+        "stopped": stopped,
+    }
+
+
+_STOPPED = {
+    "settled": "then the answer was settled",
+    "limit": "the answer is not settled",
+    "unlikely": "further seeds would hardly have settled the rest",
+    "time": "then the time was up",
+    "unfinished": "the study has not finished",
+    "nothing": "no two methods could be compared",
+}
+
+
+def seeds_line(used: Mapping[str, Any]) -> str:
+    """`Seeds: 5 for full and lora, 2 for the others; 18 of at most 40 runs: …`, and why no more."""
+    by_count: dict[int, list[str]] = {}
+    for name, count in used["of"].items():
+        by_count.setdefault(count, []).append(name)
+    counts = sorted(by_count, reverse=True)
+    parts = [f"{count} for {_joined(by_count[count])}" for count in counts]
+    if len(counts) > 1 and len(by_count[counts[-1]]) > 1:
+        parts[-1] = f"{counts[-1]} for the others"
+    if len(counts) == 1:
+        parts = [f"{counts[0]} for each method"]
+    runs = f"{used['runs']} of at most {used['most']} runs"
+    return f"Seeds: {', '.join(parts)}. {runs}; {_STOPPED[used['stopped']]}"
+
+
+def _joined(names: Sequence[str]) -> str:
+    shown = [fmt.one_line(name) for name in names]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

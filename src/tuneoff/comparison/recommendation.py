@@ -1,0 +1,252 @@
+"""Which method to take: the cheapest that keeps up with the best."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tuneoff.comparison.by_goal import uses
+from tuneoff.comparison.candidates import (
+    CLOSE,
+    COSTS,
+    Row,
+    cheapest,
+    cost_of,
+    excluded,
+    rank,
+    score_of,
+)
+from tuneoff.comparison.next_seeds import worth_another_seed
+from tuneoff.comparison.pairwise import Comparison, pair_of
+from tuneoff.comparison.sentences import action, nothing, open_question, sentences
+from tuneoff.comparison.simultaneous import Bounds
+from tuneoff.results.record import QUALITY_METRICS, Metric, RunRecord, Status
+
+
+def recommend(
+    rows: Sequence[Row],
+    comparison: Comparison,
+    records: Sequence[RunRecord],
+    *,
+    limits: Mapping[str, float] | None = None,
+    min_recall: Mapping[str, float] | None = None,
+    folder: Path | None = None,
+) -> dict[str, Any] | None:
+    """Return the cheapest method that keeps up with the best, within `limits` and `min_recall`.
+
+    A method *keeps up* if it is shown to be equivalent or better, or if it is not ruled out as the
+    best and scored less than the margin below. One that scored further below does not, even where
+    these runs cannot rule it out: too few seeds or rows are no evidence for a method, and its own
+    score is the best guess there is.
+
+    *Best* is the highest mean score (the lowest, of a loss) among the candidates: the methods that
+    keep within the limits and are not at chance. A candidate is *ruled out* if another one is shown
+    to be better, or at least as good by multiple comparisons with the best. *Cheapest* is the one
+    that trains fastest: time is paid anew with every run, and measured for every method in the same
+    way, while memory and storage either suffice or do not, which is what limits are for. Within
+    10 % of the least time the least memory decides, then the least storage, then the score.
+
+    Args:
+        rows: The summary's methods.
+        comparison: The methods' pairs, and their bounds against the best.
+        records: The finished runs.
+        limits: Upper bounds of mean costs.
+        min_recall: Lower bounds of a label's mean recall on the test rows.
+        folder: The study's, which the command names.
+
+    Returns:
+        None where fewer than two methods have a result. With nothing left to recommend, `name` is
+        None and `sentences` says why.
+    """
+    pairwise = comparison.plain
+    metric = QUALITY_METRICS[pairwise["metric"]]
+    measured = [row for row in rows if score_of(row, metric) is not None]
+    if len(measured) < 2:
+        return None
+    left_out = excluded(measured, records, limits or {}, min_recall or {})
+    eligible = [row for row in measured if row["name"] not in left_out]
+    best = max(eligible, key=lambda row: rank(row, metric), default=None)
+    compared, apart = _with_best(best, eligible, pairwise)
+    left_out |= apart
+    found: dict[str, Any] = {
+        "name": None,
+        "run_id": None,
+        "command": None,
+        "best": best["name"] if best else None,
+        "evidence": None,
+        "runner_up": None,
+        "cheaper": None,
+        "score": None,
+        "costs": {},
+        "bounds": {},
+        "not_worse": [],
+        "ruled_out": [],
+        "open": [],
+        "undecided": [],
+        "action": None,
+        "uses": [],
+        "worse": [name for name, pair in compared.items() if pair["answer"] == "worse"],
+        "limits": {**(limits or {}), **({"min_recall": dict(min_recall)} if min_recall else {})},
+        "excluded": [{"name": name, "reason": reason} for name, reason in left_out.items()],
+    }
+    if best is None:
+        return {**found, "sentences": [nothing(found)]}
+    known = [row for row in eligible if row["name"] not in apart]
+    bounds = comparison.with_best([row["name"] for row in known])
+    found["bounds"] = {name: {"behind": b.behind, "ahead": b.ahead} for name, b in bounds.items()}
+    found["ruled_out"] = not_the_best(compared, bounds)
+    found["undecided"] = worth_another_seed(best["name"], compared, found["ruled_out"])
+    found |= _picked(best, known, compared, pairwise, found["ruled_out"])
+    found["open"] = [
+        name
+        for name, pair in compared.items()
+        if name not in found["ruled_out"] and pair["answer"] == "not_resolved"
+    ]
+    pair = open_question(found)
+    found["action"] = action(pair) if pair else None
+    for named in (found, *found["uses"]):
+        named["run_id"] = _run_to_use(named["name"], records, metric)
+        named["command"] = _command(named["run_id"], folder)
+    return {**found, "sentences": sentences(found, pairwise)}
+
+
+def not_the_best(
+    compared: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, Bounds]
+) -> list[str]:
+    """The methods that are shown to be worse than the best, or not the only best one.
+
+    Args:
+        compared: By name, the pairs with the method whose mean score is the best.
+        bounds: Of all candidates.
+    """
+    return [
+        name
+        for name, pair in compared.items()
+        if pair["answer"] == "worse" or (bounds[name].ruled_out and pair["answer"] != "equivalent")
+    ]
+
+
+def _with_best(
+    best: Row | None, rows: Sequence[Row], pairwise: Mapping[str, Any]
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """By name: the other `rows`, each in a pair with the best; why some cannot be compared."""
+    compared, apart = {}, {}
+    for row in rows:
+        if best is None or row is best:
+            continue
+        pair = pair_of(pairwise, row["name"], best["name"])
+        if pair is None:
+            apart[row["name"]] = f"could not be compared with {best['name']}"
+        else:
+            compared[row["name"]] = pair
+    return compared, apart
+
+
+def _picked(
+    best: Row,
+    known: Sequence[Row],
+    compared: Mapping[str, Any],
+    pairwise: Mapping[str, Any],
+    ruled_out: Collection[str],
+) -> dict[str, Any]:
+    """What is recommended of `known`: the best method, and all that are `compared` with it."""
+    metric = QUALITY_METRICS[pairwise["metric"]]
+    fit = [row for row in known if row["name"] not in ruled_out]
+    near = [row for row in fit if row is best or _keeps_up(compared[row["name"]], pairwise)]
+    winner = cheapest(near, metric)
+    return {
+        "name": winner["name"],
+        "score": score_of(winner, metric),
+        "evidence": compared.get(winner["name"]),
+        "costs": {key: cost_of(winner, key) for key in COSTS},
+        "not_worse": [row["name"] for row in fit],
+        "runner_up": _runner_up(winner, best, near, known, pairwise, metric),
+        "cheaper": _cheaper(winner, [row for row in fit if row not in near], compared, metric),
+        "uses": uses(best, near, known, pairwise, metric),
+    }
+
+
+def _keeps_up(pair: Mapping[str, Any], pairwise: Mapping[str, Any]) -> bool:
+    """Whether the first of a pair, which is not ruled out, keeps up with the second, the best."""
+    higher = QUALITY_METRICS[pairwise["metric"]].higher_is_better
+    behind = -pair["difference"] if higher else pair["difference"]
+    return pair["answer"] in ("equivalent", "better") or bool(behind < pairwise["margin"] + 1e-9)
+
+
+def _runner_up(
+    winner: Row,
+    best: Row,
+    fit: Sequence[Row],
+    known: Sequence[Row],
+    pairwise: Mapping[str, Any],
+    metric: Metric,
+) -> dict[str, Any] | None:
+    """The best method, where it is not the winner; else the cheapest of those that are as good;
+    else the one with the next score."""
+    rest = [row for row in fit if row is not winner]
+    left = [row for row in known if row is not winner]
+    if winner is not best:
+        other = best
+    elif rest:
+        other = cheapest(rest, metric)
+    elif left:
+        other = max(left, key=lambda row: rank(row, metric))
+    else:
+        return None
+    pair = pair_of(pairwise, winner["name"], other["name"])
+    return {
+        "name": other["name"],
+        "costs": {key: cost_of(other, key) for key in COSTS},
+        "evidence": pair,
+    }
+
+
+def _cheaper(
+    winner: Row, behind: Sequence[Row], compared: Mapping[str, Any], metric: Metric
+) -> dict[str, Any] | None:
+    """The best of the methods that fell behind, are not shown to, and train faster."""
+    paid = cost_of(winner, "train_seconds")
+    faster = [
+        row
+        for row in behind
+        if paid is not None
+        and (cost := cost_of(row, "train_seconds")) is not None
+        and cost < (1 - CLOSE) * paid
+    ]
+    if not faster:
+        return None
+    row = max(faster, key=lambda row: rank(row, metric))
+    return {
+        "name": row["name"],
+        "costs": {key: cost_of(row, key) for key in COSTS},
+        "evidence": compared[row["name"]],
+    }
+
+
+def command_for(
+    name: str, records: Sequence[RunRecord], metric: Metric, folder: Path | None
+) -> str | None:
+    """The command that predicts with a method's best run; None if none has finished."""
+    return _command(_run_to_use(name, records, metric), folder)
+
+
+def _run_to_use(name: str, records: Sequence[RunRecord], metric: Metric) -> str | None:
+    """Of the method's runs the one with the best validation score: the test picks no model."""
+    sign = 1 if metric.higher_is_better else -1
+    scored = [
+        (sign * getattr(record.quality.validation, metric.key), record.run_id)
+        for record in sorted(records, key=lambda record: -record.seed)
+        if record.method.name == name
+        and record.status is Status.FINISHED
+        and record.quality.validation is not None
+    ]
+    return max(scored, key=lambda pair: pair[0], default=(0.0, None))[1]
+
+
+def _command(run_id: str | None, folder: Path | None) -> str | None:
+    if run_id is None:
+        return None
+    run = Path("runs") / run_id if folder is None else folder / "runs" / run_id
+    return f"tuneoff predict {shlex.quote(str(run))} new.csv --out predictions.csv"

@@ -1,0 +1,289 @@
+"""From the records of a study's runs to one row per method: the content of `summary.json`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.comparison.next_seeds import seeds_used
+from tuneoff.config import StudySpec
+from tuneoff.results.record import QUALITY_METRICS, RunRecord, Scores, Status, TaskRecord
+
+if TYPE_CHECKING:
+    from tuneoff.comparison.bootstrap import RunPredictions
+    from tuneoff.comparison.looks import Looks
+    from tuneoff.comparison.pairwise import Comparison
+
+SCHEMA = 1
+"""Of `summary.json`; raised when a field changes its meaning."""
+
+COSTS = (
+    "train_seconds",
+    "total_seconds",
+    "samples_per_second",
+    "tokens_per_second",
+    "latency_seconds",
+    "peak_memory_bytes",
+    "storage_bytes",
+    "flops_utilization",
+)
+"""The fields of a record's `cost` that are summed up over the seeds."""
+
+
+def summarize(
+    study: StudySpec,
+    task: TaskRecord | None,
+    records: Sequence[RunRecord],
+    predictions: Mapping[str, RunPredictions] | None = None,
+    folder: Path | None = None,
+) -> dict[str, Any]:
+    """The content of `summary.json`: one row per method of the study, in the study's order.
+
+    A number over seeds is `{"mean", "std", "low", "high", "n"}`, `low` and `high` being the 95 %
+    interval of the mean: of a cost by Student's t, of a score with a variance that is moderated
+    over the methods (`compare.seed_variance`). One seed has neither `std` nor interval (`None`). A
+    method whose runs all failed keeps its row, with the `status` of its first failure; one without
+    any run has the `status` None.
+
+    `predictions` are the runs' predictions on the test rows by run id: without them `pairwise`,
+    `recommendation` and `front` are None. Runs that lack theirs are named under `pairwise`.
+    `folder` is the study's, for the command that uses a run.
+    """
+    names = [m.name for m in study.methods]
+    if not names:
+        names = list(dict.fromkeys(record.method.name for record in records))
+    methods = {m.name: m.method for m in study.methods}
+    summary: dict[str, Any] = {
+        "schema": SCHEMA,
+        "metric": study.metric,
+        "labels": _labels(task, records),
+        "rows": _rows(task, records),
+        "model": study.model,
+        "methods": [
+            _method_row(name, methods.get(name), [r for r in records if r.method.name == name])
+            for name in names
+        ],
+        "reference": {"majority": _majority(task)},
+        "seeds": None,
+        "pairwise": None,
+        "audit": None,
+        "recommendation": None,
+        "command_to_use": None,
+        "front": None,
+        "errors": None,
+        "tuning": None,
+        "environment": _distinct(record.environment for record in records if record.environment),
+    }
+    for part in ("quality", "validation"):
+        _moderate_by_scores(summary["methods"], part)
+    if predictions is not None:
+        summary |= _verdict(summary, study, records, predictions, folder)
+    if study.more_seeds:
+        summary["seeds"] = seeds_used(study, summary["methods"], summary["recommendation"])
+    return summary
+
+
+def _verdict(
+    summary: dict[str, Any],
+    study: StudySpec,
+    records: Sequence[RunRecord],
+    predictions: Mapping[str, RunPredictions],
+    folder: Path | None,
+) -> dict[str, Any]:
+    """The pairs and what to take."""
+    from tuneoff.comparison.candidates import scores_of
+    from tuneoff.comparison.pairwise import compare_methods
+    from tuneoff.comparison.pareto import fronts
+    from tuneoff.comparison.recommendation import command_for, recommend
+    from tuneoff.results.scores import at_chance
+
+    done = [r for r in records if r.status is Status.FINISHED]
+    measured = [row for row in summary["methods"] if row["quality"]["accuracy"]["n"]]
+    if len(measured) == 1:
+        metric = QUALITY_METRICS[study.metric]
+        return {"command_to_use": command_for(measured[0]["name"], done, metric, folder)}
+    if not measured:
+        return {}
+    data = {
+        row["name"]: " ".join(
+            sorted({r.data.fingerprint for r in done if r.method.name == row["name"]})
+        )
+        for row in measured
+    }
+    compared = compare_methods(
+        {
+            row["name"]: [
+                predictions[r.run_id]
+                for r in done
+                if r.method.name == row["name"] and r.run_id in predictions
+            ]
+            for row in measured
+        },
+        study.metric,
+        labels=len(summary["labels"]),
+        margin=study.margin,
+        # a linear model has one optimum: every seed finds it
+        deterministic=[row["name"] for row in measured if row["family"] == "classical"],
+        guessing=[row["name"] for row in measured if at_chance(scores_of(done, row["name"]))],
+        data=data,
+        looks=_looks(study),
+    )
+    _moderate_by_rows(measured, compared)
+    return {
+        "pairwise": {
+            **compared.plain,
+            "without_predictions": [r.run_id for r in done if r.run_id not in predictions],
+        },
+        "recommendation": recommend(
+            summary["methods"],
+            compared,
+            done,
+            limits=study.limits,
+            min_recall=study.min_recall,
+            folder=folder,
+        ),
+        "front": fronts(summary["methods"], compared.plain, done),
+    }
+
+
+def _looks(study: StudySpec) -> Looks | None:
+    from tuneoff.comparison.looks import Looks
+
+    if not study.more_seeds:
+        return None
+    return Looks(len(study.seeds), len(study.seeds) + len(study.more_seeds))
+
+
+def display_order(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """The summary's rows as people read them: best first by the study's metric, failed last."""
+    metric = QUALITY_METRICS.get(summary["metric"])
+    sign = -1 if metric is None or metric.higher_is_better else 1
+
+    def key(row: dict[str, Any]) -> tuple[bool, float]:
+        value = mean_of(row, "quality", summary["metric"])
+        return (value is None, 0.0 if value is None else sign * value)
+
+    return sorted(summary["methods"], key=key)
+
+
+def mean_of(row: dict[str, Any], part: str, key: str) -> float | None:
+    """The mean over seeds of one number of a summary's row; `part` is `quality`, `cost`, …"""
+    stat = (row.get(part) or {}).get(key)
+    return None if stat is None else stat["mean"]
+
+
+def statistic(values: Iterable[float | None]) -> dict[str, Any]:
+    """Mean, standard deviation and 95 % interval of the mean (Student's t) of what is known."""
+    known = [float(v) for v in values if v is not None and math.isfinite(v)]
+    n = len(known)
+    result: dict[str, Any] = {"mean": None, "std": None, "low": None, "high": None, "n": n}
+    if n:
+        result["mean"] = fmean(known)
+    if n > 1:
+        from scipy.stats import t
+
+        deviation = stdev(known)
+        half = float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+        result |= {
+            "std": deviation,
+            "low": result["mean"] - half,
+            "high": result["mean"] + half,
+        }
+    return result
+
+
+def _moderate_by_scores(rows: Sequence[dict[str, Any]], part: str) -> None:
+    """Base the intervals of mean scores on the variances of all methods together."""
+    import numpy as np
+
+    from tuneoff.comparison.seed_variance import SeedVariance
+
+    for key in QUALITY_METRICS:
+        stats = [row[part][key] for row in rows if row[part][key]["n"] > 1]
+        if len(stats) > 1:
+            variances = np.array([stat["std"] ** 2 for stat in stats])
+            seeds = np.array([stat["n"] for stat in stats])
+            halves = SeedVariance(variances, seeds).half_widths()
+            for stat, half in zip(stats, halves, strict=True):
+                stat |= {"low": stat["mean"] - half, "high": stat["mean"] + half}
+
+
+def _moderate_by_rows(rows: Sequence[dict[str, Any]], compared: Comparison) -> None:
+    """Base them on the rows on which seeds disagree, too, where the predictions are known."""
+    for row in rows:
+        for key, stat in row["quality"].items():
+            half = compared.half_width(row["name"], key)
+            if half is not None and stat["n"] > 1:
+                stat |= {"low": stat["mean"] - half, "high": stat["mean"] + half}
+
+
+def _method_row(name: str, method: str | None, records: list[RunRecord]) -> dict[str, Any]:
+    records = sorted(records, key=lambda record: record.seed)
+    done = [r for r in records if r.status is Status.FINISHED]
+    failed = [r for r in records if r.status is not Status.FINISHED]
+    first = next(iter(done or failed), None)
+    parameters = next((asdict(r.parameters) for r in done if r.parameters), None)
+    return {
+        "name": name,
+        "method": first.method.method if first else method,
+        "family": first.method.family if first else None,
+        "status": str(first.status) if first else None,
+        "seeds": [r.seed for r in records],
+        "runs": [r.run_id for r in records],
+        "failed": [{"run_id": r.run_id, "status": str(r.status), "error": r.error} for r in failed],
+        "quality": _quality([r.quality.test for r in done]),
+        "validation": _quality([r.quality.validation for r in done]),
+        "parameters": parameters,
+        "cost": {key: statistic(getattr(r.cost, key) for r in done) for key in COSTS},
+    }
+
+
+def _quality(scores: Sequence[Scores | None]) -> dict[str, Any]:
+    return {key: statistic(getattr(s, key) for s in scores if s) for key in QUALITY_METRICS}
+
+
+def _labels(task: TaskRecord | None, records: Sequence[RunRecord]) -> list[str]:
+    if task:
+        return list(task.labels)
+    return list(records[0].data.labels) if records else []
+
+
+def _rows(task: TaskRecord | None, records: Sequence[RunRecord]) -> dict[str, int | None]:
+    if task:
+        return {
+            name: task.splits[name].rows if name in task.splits else None
+            for name in ("train", "validation", "test")
+        }
+    if not records:
+        return {"train": None, "validation": None, "test": None}
+    data = records[0].data
+    return {"train": data.train_rows, "validation": data.validation_rows, "test": data.test_rows}
+
+
+def _majority(task: TaskRecord | None) -> dict[str, Any] | None:
+    """What a model scores on the test rows that always answers with training's largest label."""
+    if task is None or not {"train", "test"} <= task.splits.keys():
+        return None
+    train, test = task.splits["train"].label_counts, task.splits["test"].label_counts
+    rows = sum(test.values())
+    if not train or not rows:
+        return None
+    label = max(train, key=lambda name: train[name])
+    accuracy = test.get(label, 0) / rows
+    # its precision is the accuracy and its recall 1; every other label of the rows has an F1 of 0
+    there = sum(count > 0 for count in test.values())
+    return {
+        "label": label,
+        "accuracy": accuracy,
+        "macro_f1": 2 * accuracy / (1 + accuracy) / there,
+    }
+
+
+def _distinct(environments: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = {json.dumps(e, sort_keys=True, default=str): e for e in environments}
+    return list(found.values())

@@ -1,0 +1,74 @@
+"""Bytes and seconds as people write them, and the limits given in them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tuneoff.config.label_names import label_name
+from tuneoff.config.study import LIMITS
+from tuneoff.exceptions import BadInput, Fault
+
+_UNITS: dict[str, dict[str, float]] = {
+    "bytes": {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+    | {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40},
+    "seconds": {"": 1, "ms": 1e-3, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400},
+}
+_EXAMPLES = {"bytes": "2GB, 500 MB or a number of bytes", "seconds": "10m, 1h 30m, 20ms or seconds"}
+
+
+def read_limits(value: Any, file: str | None) -> dict[str, Any]:
+    """`{"storage_bytes": "10MB"}` to `{"limits": {"storage_bytes": 10e6}, "min_recall": {}}`."""
+    if not isinstance(value, Mapping):
+        raise BadInput(Fault(f"limits is a mapping of costs to numbers, not {value!r}", file=file))
+    recalls = value.get("min_recall") or {}
+    if not isinstance(recalls, Mapping):
+        text = f"limits.min_recall is a mapping of labels to numbers, not {recalls!r}"
+        raise BadInput(Fault(text, file=file, mend="Write min_recall: {spam: 0.8}."))
+    found = {key: quantity(value[key], LIMITS[key]) for key in value if key != "min_recall"}
+    faults = [
+        Fault(f"limits.{key} should be {_EXAMPLES[LIMITS[key]]}, not {value[key]!r}", file=file)
+        for key, limit in found.items()
+        if limit is None or not 0 <= limit < math.inf
+    ]
+    if faults:
+        raise BadInput(faults)
+    return {
+        "limits": {key: limit for key, limit in found.items() if limit is not None},
+        # labels that YAML read as numbers are names
+        "min_recall": {
+            label_name(label) or str(label): recall for label, recall in recalls.items()
+        },
+    }
+
+
+def read_seconds(value: Any, key: str, file: str | None) -> float:
+    """`2h` to 7200; `BadInput`, naming the `key`, for what is no duration."""
+    seconds = quantity(value, "seconds")
+    if seconds is None or not 0 < seconds < math.inf:
+        raise BadInput(Fault(f"{key} should be {_EXAMPLES['seconds']}, not {value!r}", file=file))
+    return seconds
+
+
+def quantity(value: Any, unit: str) -> float | None:
+    """A number of `bytes` or `seconds` from what people write; None if it is neither.
+
+    `kB`, `MB` and `GB` are decimal, `KiB`, `MiB` and `GiB` powers of two; case does not count.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    parts = re.findall(r"([0-9.]+(?:e[+-]?[0-9]+)?)([a-z]*)", _joined(value))
+    if not parts or "".join(map("".join, parts)) != _joined(value):
+        return None
+    if len(parts) > 1 and (unit == "bytes" or not all(name for _, name in parts)):
+        return None
+    try:
+        return sum(float(number) * _UNITS[unit][name] for number, name in parts)
+    except (KeyError, ValueError):
+        return None
+
+
+def _joined(value: float | str) -> str:
+    return re.sub(r"[\s_,]", "", str(value).lower())

@@ -1,0 +1,330 @@
+"""From plain values (a YAML file, options) to a spec and back, every fault of them at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from tuneoff.config.label_names import label_name
+from tuneoff.config.quantity import read_limits, read_seconds
+from tuneoff.config.ranges import study_faults, train_faults
+from tuneoff.config.search import TuneSpec, plain_tune
+from tuneoff.config.study import LIMITS, METHOD_TRAIN_KEYS, DataSpec, StudySpec, TrainSpec
+from tuneoff.config.types import DATA_MEND, validated
+from tuneoff.config.values import read_values
+from tuneoff.exceptions import BadInput, Fault, FaultList, nearest
+
+_TRAIN_KEYS = {f.name for f in fields(TrainSpec)}
+_STUDY_KEYS = {f.name for f in fields(StudySpec)} - {"min_recall", "more_seeds"}
+
+MOST_SEEDS = 1000
+"""Of a study that gives their number."""
+
+_MODEL_MEND = "Name a hub id or a local folder (on the command line: --model)."
+
+
+def read_study(path: str | Path) -> dict[str, Any]:
+    """The plain content of a study file; `BadInput` if it is missing or no valid YAML."""
+    import yaml
+
+    path = Path(path)
+    if not path.is_file():
+        near = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise BadInput(
+            Fault(
+                "there is no such study file",
+                file=str(path),
+                mend=nearest(path.name, near) if near else None,
+            )
+        )
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _loader())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else None
+        problem = getattr(error, "problem", None) or str(error)
+        mend = _not_a_study(path)
+        fault = Fault(f"not valid YAML: {problem}", file=str(path), line=line, mend=mend)
+        raise BadInput(fault) from None
+    if not isinstance(content, dict):
+        fault = Fault("a study file is a mapping of keys to values", file=str(path))
+        raise BadInput(replace(fault, mend=_not_a_study(path)))
+    return content
+
+
+def _loader() -> Any:
+    """PyYAML's safe loader, for which `2:8` is no number to the base of 60 (as in YAML 1.2)."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Numbers are those of the base of ten, and of the prefixes `0x`, `0o` and `0b`."""
+
+    Loader.yaml_implicit_resolvers = {
+        first: [
+            (tag, re.compile(r"(?![-+]?[0-9][0-9_]*:)(?:" + pattern.pattern + ")", pattern.flags))
+            if tag.rpartition(":")[2] in ("int", "float")
+            else (tag, pattern)
+            for tag, pattern in resolvers
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    return Loader
+
+
+def _not_a_study(path: Path) -> str | None:
+    """What to do with a file that is one of data by its name."""
+    data = {".csv", ".tsv", ".jsonl", ".parquet", ".gz"}
+    return f"Give data with --train {path}" if path.suffix.lower() in data else None
+
+
+def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> StudySpec:
+    """A `StudySpec` from nested plain values, as a study file holds them.
+
+    Raises `BadInput` with one fault for each unknown key (naming the nearest known one) and each
+    value of a wrong type. Whether the methods and their settings exist is checked where the
+    methods are known, by `tuneoff.scheduling.plan.asked_study`.
+    """
+    study, faults = draft_study(content, file=file)
+    if faults:
+        raise BadInput(faults)
+    return study
+
+
+def draft_study(
+    content: Mapping[str, Any], *, file: str | None = None
+) -> tuple[StudySpec, list[Fault]]:
+    """As `parse_study`, with the faults beside a study that has defaults in their places.
+
+    So that what else is wrong can be found before anything is said. Raises `BadInput` only where
+    no part of the content can be used.
+    """
+    if not isinstance(content, Mapping):
+        raise BadInput(Fault("a study is a mapping of keys to values", file=file))
+    if halves := sorted({repr(text)[:80] for text in _strings(content) if not _whole(text)}):
+        problem = f"{halves[0]} holds half of a character (a lone surrogate)"
+        raise BadInput(Fault(problem, file=file, mend="Write the whole one."))
+    # `train:` with nothing behind it, every line of it commented out say, is no value
+    content = {key: value for key, value in content.items() if value is not None}
+    found = FaultList(_key_faults(content, file))
+    plain = {key: _known_part(key, value) for key, value in content.items() if key in _STUDY_KEYS}
+    methods, faults = _method_entries(plain.pop("methods", []), file)
+    found.faults += faults
+    read: dict[str, Any] = {"methods": methods}
+    for key, value in ({"seeds": 3} | plain).items():
+        with found.collecting():
+            read |= _READ[key](value, file) if key in _READ else {key: value}
+    study, faults = _typed(read, file)
+    found.faults += faults
+    found.faults += study_faults(study, file)
+    if train_faults(study.train, ""):  # said once, and not by each method again
+        study = replace(study, train=TrainSpec())
+    return study, found.faults
+
+
+def _typed(plain: dict[str, Any], file: str | None) -> tuple[StudySpec, list[Fault]]:
+    """The sections of the right types, the others left as they are by default, and the faults."""
+    sound: dict[str, Any] = {"model": "", "data": {"train": ""}}
+    if not sound.keys() - plain.keys():
+        with suppress(BadInput):
+            return validated(StudySpec, plain, file=file), []
+    found = FaultList()
+    for key, value in plain.items():  # one by one: a faulty one hides no other
+        with found.collecting():
+            validated(StudySpec, {**sound, key: value}, file=file)
+            sound[key] = value
+    return validated(StudySpec, sound, file=file), found.faults
+
+
+_SECTIONS: dict[str, set[str]] = {
+    "data": {f.name for f in fields(DataSpec)},
+    "train": _TRAIN_KEYS,
+    "limits": {*LIMITS, "min_recall"},
+    "tune": {f.name for f in fields(TuneSpec)},
+}
+
+
+def _key_faults(content: Mapping[str, Any], file: str | None) -> list[Fault]:
+    """Keys that nobody knows, and those that must be there and are not."""
+    faults = _unknown(content, _STUDY_KEYS, "", file)
+    for section, known in _SECTIONS.items():
+        faults += _unknown(content.get(section), known, f"{section}.", file)
+    return faults + [
+        Fault(f"{key!r} is missing", file=file, mend=mend)
+        for key, mend in (("model", _MODEL_MEND), ("data", DATA_MEND))
+        if key not in content
+    ]
+
+
+def _known_part(section: str, value: Any) -> Any:
+    if section not in _SECTIONS or not isinstance(value, Mapping):
+        return value
+    return {key: x for key, x in value.items() if key in _SECTIONS[section]}
+
+
+def _strings(content: Any) -> Iterator[str]:
+    """All strings of nested plain values, keys included."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, Mapping):
+        for pair in content.items():
+            yield from _strings(pair)
+    elif isinstance(content, list | tuple):
+        for item in content:
+            yield from _strings(item)
+
+
+def _whole(text: str) -> bool:
+    """Whether a file can hold `text`."""
+    return text.isascii() or not re.search("[\ud800-\udfff]", text)
+
+
+def _unknown(content: Any, known: set[str], prefix: str, file: str | None) -> list[Fault]:
+    if not isinstance(content, Mapping):
+        return []
+    return [
+        Fault(f"unknown key {prefix + str(key)!r}", file=file, mend=nearest(str(key), known))
+        for key in content
+        if key not in known
+    ]
+
+
+def _method_entries(value: Any, file: str | None) -> tuple[list[dict[str, Any]], list[Fault]]:
+    """The entries that can be used, and the faults of the others."""
+    if not isinstance(value, list | tuple):
+        fault = Fault(f"methods is a list of names and mappings, not {value!r}", file=file)
+        return [], [fault]
+    found, entries = FaultList(), []
+    for entry in value:
+        with found.collecting():
+            entries.append(_method_entry(entry, file))
+    return entries, found.faults
+
+
+def _method_entry(entry: Any, file: str | None) -> dict[str, Any]:
+    if isinstance(entry, str):
+        return {"method": entry, "name": entry}
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("method"), str):
+        raise BadInput(
+            Fault(
+                f"a method is a name or a mapping with the key 'method', not {entry!r}", file=file
+            )
+        )
+    rest = {key: value for key, value in entry.items() if key not in ("method", "name")}
+    return {
+        "method": entry["method"],
+        "name": str(entry.get("name", entry["method"])),
+        "config": {key: value for key, value in rest.items() if key not in METHOD_TRAIN_KEYS},
+        "train": {key: value for key, value in rest.items() if key in METHOD_TRAIN_KEYS},
+    }
+
+
+def _train_values(train: Any) -> Any:
+    """Training settings towards their types; labels that YAML read as numbers become names."""
+    if not isinstance(train, Mapping):
+        return train
+    train = read_values(TrainSpec, train)
+    weights = train.get("class_weights")
+    if not isinstance(weights, Mapping):
+        return train
+    named = {label_name(label) or str(label): weight for label, weight in weights.items()}
+    return {**train, "class_weights": named}
+
+
+_COLUMNS = ("text", "text_pair", "label", "weight", "group")
+
+
+def _with_named_columns(data: Any) -> Any:
+    """Numbers that name columns, as in a file without a header, become strings."""
+    if not isinstance(data, Mapping):
+        return data
+    numbers = {
+        key: str(data[key])
+        for key in _COLUMNS
+        if isinstance(data.get(key), int) and not isinstance(data[key], bool)
+    }
+    return {**data, **numbers}
+
+
+def _seeds(value: Any, file: str | None) -> dict[str, list[int]]:
+    """`3` means the seeds 0, 1, 2, and `2:8` further ones where they are needed; a list names them.
+
+    The fields `seeds` and `more_seeds`.
+    """
+    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*(:\s*\d{1,9}\s*)?", value):
+        low, _, high = value.partition(":")
+        first, last = int(low), int(high or low)
+        if last < first:
+            raise BadInput(Fault(f"seeds {value.strip()} ends before it starts", file=file))
+        if first == 1 < last:  # the variance between seeds decides who gets another
+            mend = f"Start with two: 2:{max(last, 3)}."
+            raise BadInput(Fault("a range of seeds starts with two or more", file=file, mend=mend))
+        further = _checked_seeds(last, file)[first:]
+        return {"seeds": _checked_seeds(first, file), "more_seeds": further}
+    if isinstance(value, bool) or not isinstance(value, int | list | tuple):
+        rule = "seeds is a number (3), a range (2:8) or a list of seeds"
+        raise BadInput(Fault(f"{rule}, not {value!r}", file=file))
+    return {"seeds": _checked_seeds(value, file), "more_seeds": []}
+
+
+def _checked_seeds(value: int | list[Any] | tuple[Any, ...], file: str | None) -> list[int]:
+    if isinstance(value, int) and value > MOST_SEEDS:
+        raise BadInput(Fault(f"seeds is at most {MOST_SEEDS}, not {value}", file=file))
+    seeds = list(range(value)) if isinstance(value, int) else list(value)
+    if not seeds or len(set(map(repr, seeds))) < len(seeds):
+        rule = "seeds must name at least one seed: a number from 1, or a list with each once"
+        raise BadInput(Fault(rule, file=file))
+    outside = [s for s in seeds if isinstance(s, int) and not 0 <= s < 2**32]
+    if outside:  # numpy takes no others
+        raise BadInput(Fault(f"a seed lies in [0, 2^32), not {outside[0]}", file=file))
+    return seeds
+
+
+_READ: dict[str, Callable[[Any, str | None], dict[str, Any]]] = {
+    "data": lambda value, file: {"data": _with_named_columns(value)},
+    "seeds": _seeds,
+    "max_study_seconds": lambda value, file: {
+        "max_study_seconds": read_seconds(value, "max_study_seconds", file)
+    },
+    "train": lambda value, file: {"train": _train_values(value)},
+    "limits": read_limits,
+    "tune": lambda value, file: {"tune": plain_tune(value)},
+}
+"""Sections that people may write in several ways, and the plain fields of a study they become."""
+
+
+def replace_train(
+    train: TrainSpec, changes: Mapping[str, Any], *, where: str = "", file: str | None = None
+) -> TrainSpec:
+    """`train` with some settings changed, checked; `where` opens the message of each fault."""
+    unknown = _unknown(changes, _TRAIN_KEYS, where, file)
+    if unknown:
+        raise BadInput(unknown)
+    plain = _train_values({**asdict(train), **changes})
+    changed = replace(train, **asdict(validated(TrainSpec, plain, file=file, where=where)))
+    faults = [Fault(text, file=file) for text in train_faults(changed, where)]
+    if faults:
+        raise BadInput(faults)
+    return changed
+
+
+def to_plain(study: StudySpec) -> dict[str, Any]:
+    """The study as its file would hold it, every default filled in; `parse_study` reads it back."""
+    plain = asdict(study)
+    if recalls := plain.pop("min_recall"):
+        plain["limits"] |= {"min_recall": recalls}
+    plain["seeds"] = list(study.seeds)
+    if further := plain.pop("more_seeds"):
+        plain["seeds"] = f"{len(study.seeds)}:{len(study.seeds) + len(further)}"
+    if study.tune is not None:
+        plain["tune"] |= {
+            "over": list(study.tune.over),
+            "ranges": {name: list(values) for name, values in study.tune.ranges.items()},
+        }
+    plain["methods"] = [
+        {"method": m.method, "name": m.name, **m.config, **m.train} for m in study.methods
+    ]
+    return plain

@@ -1,0 +1,221 @@
+"""Progress: two bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from contextlib import AbstractContextManager
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from tuneoff.config import RunSpec
+from tuneoff.display.console import Terminal
+from tuneoff.formatting import seconds as in_words
+from tuneoff.formatting import setting
+from tuneoff.results.record import QUALITY_METRICS, RunRecord, Status, TaskRecord
+
+PHASES = {
+    "model": "finding the model",
+    "data": "reading the data",
+    "load": "loading",
+    "train": "training",
+    "validate": "validating",
+    "test": "testing",
+    "save": "saving",
+    "check": "opening the saved model",
+    "probe": "trying",
+}
+
+
+def watcher(*, quiet: bool = False) -> Quiet | Bars | Lines:
+    """Bars if standard error is a terminal, else lines; with `quiet` nothing at all."""
+    if quiet:
+        return Quiet()
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+class Quiet(AbstractContextManager["Quiet"]):
+    """Shows nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def preparing(self, event: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def planned(self, runs: int, finished: int, task: TaskRecord, kind: str = "run") -> None:
+        """Nothing."""
+
+    def started(self, spec: RunSpec) -> None:
+        """Nothing."""
+
+    def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def ended(self, spec: RunSpec, record: RunRecord) -> None:
+        """Nothing."""
+
+
+class Lines(Quiet):
+    """A line when a run starts and ends, and every half minute in between."""
+
+    EVERY = 30.0
+
+    def __init__(self) -> None:
+        self._console = Terminal(stderr=True, highlight=False)
+        self._runs = self._done = 0
+        self._said: dict[str, float] = {}
+
+    def preparing(self, event: dict[str, Any]) -> None:
+        """What is being prepared."""
+        self._say(preparing_line(event))
+
+    def planned(self, runs: int, finished: int, task: TaskRecord, kind: str = "run") -> None:
+        """How much there is to do."""
+        self._runs, self._done = runs, finished
+        self._say(plan_line(runs, finished, task, kind))
+        for warning in task.warnings:
+            self._say(f"note: {warning}")
+
+    def started(self, spec: RunSpec) -> None:
+        """A run starts."""
+        self._said[spec.run_id] = time.monotonic()
+        self._say(f"{name_of(spec)}: started")
+
+    def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
+        """Where a run is, twice a minute at most."""
+        now = time.monotonic()
+        if now - self._said[spec.run_id] >= self.EVERY and "step" in event:
+            self._said[spec.run_id] = now
+            self._say(f"{name_of(spec)}: {progress_line(event)}")
+
+    def ended(self, spec: RunSpec, record: RunRecord) -> None:
+        """A run has ended."""
+        self._done += 1
+        self._say(f"[{self._done}/{self._runs}] {end_line(spec, record)}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+
+class Bars(Quiet):
+    """One bar for the study, one for each run at work."""
+
+    def __init__(self) -> None:
+        self._console = Terminal(stderr=True, highlight=False)
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[status]}", markup=False),
+            console=self._console,
+            transient=True,
+        )
+        self._lock = threading.Lock()
+        self._study: TaskID | None = None
+        self._kind = "run"
+        self._runs: dict[str, TaskID] = {}
+        self._bars.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def preparing(self, event: dict[str, Any]) -> None:
+        """What is being prepared."""
+        if self._study is None:
+            self._study = self._bars.add_task("study", total=None, status="")
+        self._bars.update(self._study, status=preparing_line(event))
+
+    def planned(self, runs: int, finished: int, task: TaskRecord, kind: str = "run") -> None:
+        """How much there is to do."""
+        self._kind = kind
+        self._bars.console.print(plan_line(runs, finished, task, kind), markup=False)
+        for warning in task.warnings:
+            self._bars.console.print(f"note: {warning}", markup=False)
+        assert self._study is not None
+        self._bars.update(
+            self._study, total=runs, completed=finished, status=f"{finished}/{runs} {kind}s"
+        )
+
+    def started(self, spec: RunSpec) -> None:
+        """A run starts: it gets a bar."""
+        short = f"trial {spec.trial.number}" if spec.trial else f"s{spec.seed}"
+        with self._lock:
+            self._runs[spec.run_id] = self._bars.add_task(
+                f"{spec.name} {short}", total=None, status=PHASES["load"]
+            )
+
+    def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
+        """Where a run is."""
+        self._bars.update(
+            self._runs[spec.run_id],
+            completed=event.get("step"),
+            total=event.get("steps"),
+            status=progress_line(event),
+        )
+
+    def ended(self, spec: RunSpec, record: RunRecord) -> None:
+        """A run has ended: its bar becomes a line."""
+        with self._lock:
+            if (bar := self._runs.pop(spec.run_id, None)) is not None:
+                self._bars.remove_task(bar)
+            assert self._study is not None
+            self._bars.advance(self._study)
+            study = self._bars.tasks[0]
+            self._bars.update(
+                self._study, status=f"{study.completed:.0f}/{study.total or 0:.0f} {self._kind}s"
+            )
+            self._bars.console.print(end_line(spec, record), markup=False)
+
+
+def name_of(spec: RunSpec) -> str:
+    """A run or a trial, in two words."""
+    return f"{spec.name}, " + (f"trial {spec.trial.number}" if spec.trial else f"seed {spec.seed}")
+
+
+def plan_line(runs: int, finished: int, task: TaskRecord, kind: str = "run") -> str:
+    """What the study is about, in a line or two."""
+    rows = " / ".join(f"{task.splits[s].rows:,}" for s in ("train", "validation", "test"))
+    text = (
+        f"{runs} {kind}{'' if runs == 1 else 's'} on {rows} rows (train / validation / test),"
+        f" {len(task.labels)} labels, up to {task.max_length} tokens"
+    )
+    return f"{text}; {finished} finished before" if finished else text
+
+
+def preparing_line(event: dict[str, Any]) -> str:
+    """What is done before the runs, and with which method."""
+    return " ".join([PHASES[event["phase"]], *([event["of"]] if "of" in event else [])])
+
+
+def progress_line(event: dict[str, Any]) -> str:
+    """Where a run is: phase, speed and time left."""
+    text = PHASES[event["phase"]]
+    if "step" in event:
+        text += f" {event['step']:,}/{event['steps']:,}"
+    if "samples_per_second" in event:
+        text += f", {event['samples_per_second']:,.0f} samples/s"
+        text += f", {in_words(event['seconds_left'])} left"
+    return text
+
+
+def _trial_line(spec: RunSpec, record: RunRecord) -> str:
+    score = getattr(record.quality.validation, spec.metric)
+    rate = record.train.get("learning_rate")
+    at = f" at learning rate {setting(rate)}" if rate else ""
+    return f"{QUALITY_METRICS[spec.metric].title} {score:.4f} on validation{at}"
+
+
+def end_line(spec: RunSpec, record: RunRecord) -> str:
+    """What a run came to."""
+    name = name_of(spec)
+    if record.status == Status.FINISHED and spec.trial is not None:
+        return f"{name}: {_trial_line(spec, record)}, in {in_words(record.cost.total_seconds)}"
+    if record.status != Status.FINISHED or record.quality.test is None:
+        word = record.status.value.replace("_", " ")
+        return f"{name}: {word}: {(record.error or '').partition(chr(10))[0]}"
+    took = in_words(record.cost.total_seconds)
+    test = record.quality.test
+    text = f"{name}: accuracy {test.accuracy:.4f}, macro-F1 {test.macro_f1:.4f}, in {took}"
+    return "\n  warning: ".join([text, *record.warnings])

@@ -1,0 +1,298 @@
+"""The summary as a table: on a terminal, in Markdown, and as a data frame."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType  # noqa: TID251  (a type)
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from tuneoff import formatting as fmt
+from tuneoff.comparison.next_seeds import seeds_line
+from tuneoff.comparison.pairwise import pair_of
+from tuneoff.comparison.sentences import left_out
+from tuneoff.comparison.summary import display_order, mean_of
+from tuneoff.display.audit import audit_lines
+from tuneoff.results.record import QUALITY_METRICS
+from tuneoff.tuning.outcomes import budget_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+BOUNDLESS = 1000
+"""Columns within which any table with its numbers in full has room to be measured."""
+NAME = 12
+"""Columns that a method's name has at least before it is folded."""
+
+
+def status_word(status: str | None) -> str:
+    """A run's status as people read it; None is a method that has not run."""
+    return "not run" if status is None else status.replace("_", " ")
+
+
+def render_table(summary: dict[str, Any]) -> RenderableType:
+    """What `rich` prints for a summary; it fits itself to the console's width, from 80 columns."""
+    return _StudyTable(summary)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One column: its heads and its cell, for a narrow and a wide terminal."""
+
+    narrow: str
+    wide: str
+    cell: Callable[[Row, bool], str]
+
+
+class _StudyTable:
+    def __init__(self, summary: dict[str, Any]) -> None:
+        self.summary = summary
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        def width(table: Table) -> int:
+            return Measurement.get(console, options.update(max_width=BOUNDLESS), table).maximum
+
+        longest = max(
+            (len(fmt.one_line(row["name"])) for row in self.summary["methods"]), default=0
+        )
+        folded = max(0, longest - NAME)
+        table = _table(self.summary, wide=True)
+        if width(table) > options.max_width:
+            table = _table(self.summary, wide=False)
+        if width(table) - folded > options.max_width:  # the time says the same
+            table = _table(self.summary, wide=False, without="rows/s")
+        answer = [Text(sentence) for sentence in verdict(self.summary)]
+        if answer:
+            answer.append(Text())
+        audit = audit_lines(self.summary["audit"])
+        yield Group(*answer, table, Text(), *_footer(self.summary), *audit)
+
+
+def _table(summary: dict[str, Any], wide: bool, without: str | None = None) -> Table:
+    columns = [c for c in _columns(summary["metric"]) if c.narrow != without]
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2 if wide else 1, 0, 0)
+    )
+    table.add_column("method", overflow="fold", min_width=8)
+    for column in columns:
+        table.add_column(
+            column.wide if wide else column.narrow, justify="right", no_wrap=True, min_width=4
+        )
+    for place, row in enumerate(display_order(summary)):
+        if mean_of(row, "quality", "accuracy") is None:
+            # below macro-F1, whose column is wide enough for the longest word
+            cells = [Text(fmt.MISSING, style="dim") for _ in columns]
+            cells[1] = Text(status_word(row["status"]), style="red")
+            table.add_row(Text(fmt.one_line(row["name"]), style="dim"), *cells)
+            continue
+        cells = [Text(column.cell(row, wide)) for column in columns]
+        name = Text(fmt.one_line(row["name"]) + ("*" if row["failed"] else ""))
+        table.add_row(name, *cells, style="" if place else "bold")
+    return table
+
+
+def _columns(metric: str) -> list[_Column]:
+    """The columns after the method; the study's metric joins where it is a third one."""
+    quality = [_score("macro_f1", spread=True)]
+    if metric in QUALITY_METRICS and metric not in ("accuracy", "macro_f1"):
+        quality = [_score("macro_f1", spread=False), _score(metric, spread=True)]
+    return [
+        _score("accuracy", spread=metric == "accuracy"),
+        *quality,
+        _Column("trainable", "trainable parameters", _trainable),
+        _cost("time", "train time", "train_seconds", lambda v: fmt.seconds(v, gap="")),
+        _cost("rows/s", "samples/s", "samples_per_second", fmt.rate),
+        _cost("memory", "peak memory", "peak_memory_bytes", fmt.size),
+        _cost("disk", "storage", "storage_bytes", fmt.size),
+    ]
+
+
+_SHORT_TITLES = {
+    "accuracy": "acc.",
+    "macro_f1": "macro-F1",
+    "weighted_f1": "wtd F1",
+    "macro_precision": "precis.",
+    "macro_recall": "recall",
+    "mcc": "MCC",
+    "log_loss": "log loss",
+    "ece": "ECE",
+}
+
+
+def _score(key: str, *, spread: bool) -> _Column:
+    def cell(row: Row, wide: bool) -> str:
+        stat = row["quality"].get(key)
+        text = fmt.score(stat["mean"] if stat else None)
+        margin = fmt.spread(stat)
+        if not (spread or wide) or not margin:
+            return text
+        # at 80 columns the digit before the point says nothing: ±.006
+        return f"{text} {margin}" if wide else f"{text} {margin.replace('±0.', '±.')}"
+
+    return _Column(_SHORT_TITLES[key], QUALITY_METRICS[key].title, cell)
+
+
+def _cost(narrow: str, wide: str, key: str, show: Callable[[float | None], str]) -> _Column:
+    return _Column(narrow, wide, lambda row, _: show(mean_of(row, "cost", key)))
+
+
+def _trainable(row: Row, wide: bool) -> str:
+    parameters = row["parameters"]
+    if not parameters:
+        return fmt.MISSING
+    if not parameters["trainable"]:
+        return "0"
+    share = parameters["trainable_percent"]
+    if wide:
+        return f"{fmt.count(parameters['trainable'])} {fmt.percent(share):>7}"
+    return f"{fmt.count_short(parameters['trainable'])} {_short_share(share):>4}"
+
+
+def _short_share(share: float) -> str:
+    if 0 < share < 0.1:
+        return "<.1%"
+    return f"{share:.1f}%" if share < 9.95 else f"{share:.0f}%"
+
+
+def _footer(summary: dict[str, Any]) -> Iterator[Text]:
+    for line in notes(summary):
+        yield Text(line, style="dim")
+    for row in summary["methods"]:
+        for status, runs in Counter(f["status"] for f in row["failed"]).items():
+            error = next((f["error"] for f in row["failed"] if f["status"] == status), None)
+            # the first line says what, the rest is in the record
+            first = fmt.shorten((error or "").strip().partition("\n")[0], 200)
+            yield Text.assemble(
+                (f"{fmt.one_line(row['name'])}: ", "bold"),
+                (f"{runs} of {len(row['runs'])} runs {status_word(status)}", "red"),
+                f" ({first})" if first else "",
+            )
+
+
+def verdict(summary: dict[str, Any]) -> list[str]:
+    """Return the recommendation in a few sentences; empty where nothing was compared."""
+    found = summary["recommendation"]
+    if found is None:
+        return []
+    return [fmt.one_line(said) for said in (*found["sentences"], left_out(found)) if said]
+
+
+def notes(summary: dict[str, Any]) -> list[str]:
+    """Return the lines below the table: test rows and seeds, the reference, and what ± means."""
+    rows, seeds = summary["rows"], _seeds(summary)
+    used = summary.get("seeds")
+    least = min((used or {}).get("of", {}).values(), default=seeds)
+    numbers = f"{least} to {seeds}" if least < seeds else str(seeds)
+    over = "1 seed" if seeds == 1 else f"means over {numbers} seeds"
+    lines = [f"{fmt.count(rows['test'])} test rows · {len(summary['labels'])} labels · {over}"]
+    if used:
+        lines.append(seeds_line(used))
+    majority = summary["reference"]["majority"]
+    if majority:
+        lines.append(
+            f"Always {fmt.shorten(majority['label'], 24)!r}, the label most training rows have: "
+            "accuracy "
+            f"{fmt.score(majority['accuracy'])}, macro-F1 {fmt.score(majority['macro_f1'])}"
+        )
+    if summary["tuning"]:
+        lines.append(f"Tuned: {budget_text(summary['tuning'])}")
+    if seeds > 1:
+        lines.append("±: half of the 95 % confidence interval over the seeds")
+    else:
+        lines.append("One seed: the variance between seeds is unknown")
+    if any(r["failed"] and mean_of(r, "quality", "accuracy") is not None for r in _rows(summary)):
+        lines.append("* the runs of this method that finished")
+    return lines
+
+
+def _rows(summary: dict[str, Any]) -> list[Row]:
+    rows: list[Row] = summary["methods"]
+    return rows
+
+
+def _seeds(summary: dict[str, Any]) -> int:
+    return max((len(set(row["seeds"])) for row in _rows(summary)), default=0)
+
+
+def to_markdown(summary: dict[str, Any]) -> str:
+    """The recommendation and the table in Markdown, best method first, with its notes below."""
+    columns = _columns(summary["metric"])
+    lines = [f"{_markdown_text(line)}  " for line in verdict(summary)]
+    lines += [""] if lines else []
+    lines += [
+        "| " + " | ".join(["method", *(c.wide for c in columns)]) + " |",
+        "|" + "|".join([":--", *("--:" for _ in columns)]) + "|",
+    ]
+    for row in display_order(summary):
+        if mean_of(row, "quality", "accuracy") is None:
+            cells = [status_word(row["status"]), *(fmt.MISSING for _ in columns[1:])]
+        else:
+            cells = [" ".join(column.cell(row, True).split()) for column in columns]
+        name = row["name"] + ("*" if row["failed"] and row["status"] == "finished" else "")
+        lines.append("| " + " | ".join(_markdown_text(c) for c in (name, *cells)) + " |")
+    lines += ["", *(f"{_markdown_text(line)}.  " for line in notes(summary))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_text(text: str) -> str:
+    for mark in "\\|<>*_`[]":
+        text = text.replace(mark, f"\\{mark}")
+    return fmt.one_line(text)
+
+
+def to_frame(summary: dict[str, Any], *, full: bool = True) -> pd.DataFrame:
+    """One line per method, best first, indexed by the entry's name; plain numbers, NaN if unknown.
+
+    Quality columns come with `_std`, `_low` and `_high` (95 % interval over the seeds). Without
+    `full`, those that decide are left: the study's metric, accuracy and macro-F1, what is paid, and
+    `beside_best`, the answer of the pairwise test against the best.
+    """
+    import pandas as pd
+
+    lines = []
+    for row in display_order(summary):
+        line: dict[str, Any] = {
+            "name": row["name"],
+            "method": row["method"],
+            "family": row["family"],
+            "status": row["status"],
+            "runs": len(row["runs"]),
+            "failed_runs": len(row["failed"]),
+        }
+        for key in QUALITY_METRICS:
+            stat = row["quality"][key]
+            line[key] = stat["mean"]
+            line |= {f"{key}_{part}": stat[part] for part in ("std", "low", "high")}
+        parameters = row["parameters"] or {}
+        line |= {
+            "total_parameters": parameters.get("total"),
+            "trainable_parameters": parameters.get("trainable"),
+            "trainable_percent": parameters.get("trainable_percent"),
+        }
+        line |= {key: mean_of(row, "cost", key) for key in row["cost"]}
+        line["beside_best"] = _beside_best(summary, row["name"])
+        lines.append(line)
+    frame = pd.DataFrame(lines).set_index("name") if lines else pd.DataFrame()
+    return frame if full or frame.empty else frame[_short_columns(summary["metric"])]
+
+
+def _short_columns(metric: str) -> list[str]:
+    scores = [f"{metric}{part}" for part in ("", "_std", "_low", "_high")]
+    scores += [key for key in ("accuracy", "macro_f1") if key != metric]
+    costs = ["train_seconds", "peak_memory_bytes", "storage_bytes", "latency_seconds"]
+    return ["method", *scores, "trainable_parameters", *costs, "beside_best"]
+
+
+def _beside_best(summary: dict[str, Any], name: str) -> str | None:
+    best = (summary["recommendation"] or {}).get("best")
+    if best is None or name == best:
+        return "best" if best else None
+    pair = pair_of(summary["pairwise"], name, best)
+    return pair["answer"] if pair else None

@@ -1,0 +1,82 @@
+"""What a reader wants to see of the data before any training, as records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tuneoff.engine.data.check import duplicate_count
+from tuneoff.results.record import Quantiles, SplitRecord
+
+BINS = 40
+"""Bins of a length histogram at most."""
+
+Lengths = npt.NDArray[np.integer[Any]]
+
+
+def quantiles(lengths: Lengths) -> Quantiles:
+    """Of token counts, (rows,), at least one."""
+    q25, median, q75, q95, q99 = (
+        float(value) for value in np.quantile(lengths, [0.25, 0.5, 0.75, 0.95, 0.99])
+    )
+    return Quantiles(
+        least=int(lengths.min()),
+        q25=q25,
+        median=median,
+        q75=q75,
+        q95=q95,
+        q99=q99,
+        most=int(lengths.max()),
+        mean=float(lengths.mean()),
+    )
+
+
+def histogram(lengths: Lengths) -> list[list[int]]:
+    """[first token count of the bin, rows] pairs of equally wide bins, empty ones included."""
+    least = int(lengths.min())
+    width = -(-(int(lengths.max()) - least + 1) // BINS)
+    counts = np.bincount((lengths.astype(np.int64) - least) // width)
+    return [[least + i * width, int(count)] for i, count in enumerate(counts)]
+
+
+def split_record(
+    frame: pd.DataFrame, labels: Sequence[str], lengths: Lengths, max_length: int
+) -> SplitRecord:
+    """One split; `lengths` (rows,) are token counts before cutting at `max_length`."""
+    counts = frame["label"].value_counts()
+    over = np.maximum(lengths.astype(np.int64) - max_length, 0)
+    tokens = int(lengths.sum(dtype=np.int64))
+    return SplitRecord(
+        rows=len(frame),
+        label_counts={label: int(counts.get(label, 0)) for label in labels},
+        lengths=quantiles(lengths),
+        length_histogram=histogram(lengths),
+        cut_rows=int((over > 0).sum()),
+        cut_tokens_share=float(over.sum() / tokens) if tokens else 0.0,
+        duplicate_rows=duplicate_count(frame),
+        **_groups(frame),
+    )
+
+
+def _groups(frame: pd.DataFrame) -> dict[str, int]:
+    """Return the counts of groups of a split; nothing without a group column."""
+    if "group" not in frame:
+        return {}
+    sizes = frame["group"][frame["group"] != ""].value_counts()
+    return {
+        "groups": len(sizes),
+        "largest_group": int(sizes.max()) if len(sizes) else 0,
+        "ungrouped_rows": len(frame) - int(sizes.sum()),
+    }
+
+
+def lengths_by_label(
+    frame: pd.DataFrame, labels: Sequence[str], lengths: Lengths
+) -> dict[str, Quantiles]:
+    """Token counts of each label's rows; a label without rows is left out."""
+    own = frame["label"].to_numpy()
+    return {label: quantiles(lengths[own == label]) for label in labels if (own == label).any()}

@@ -1,0 +1,141 @@
+"""Loading a model's tokenizer, and refusing one that does not belong to the model."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tuneoff.exceptions import BadInput, Fault, MissingExtra
+
+GET_IT = (
+    "Download the model again with its tokenizer files, or write them into the folder:\n"
+    "    from transformers import AutoTokenizer\n"
+    '    AutoTokenizer.from_pretrained("NAME").save_pretrained("{path}")'
+)
+"""The hint for a folder without a complete tokenizer."""
+
+CONVERT = (
+    "    from transformers import AutoTokenizer\n"
+    '    AutoTokenizer.from_pretrained("{path}").save_pretrained("{path}")'
+)
+"""Two lines that write a tokenizer.json from the other files of a tokenizer."""
+
+
+def load_tokenizer(path: Path) -> Any:
+    """Return the fast tokenizer in a local folder.
+
+    Raises:
+        BadInput: The folder has no fast tokenizer, only a part of its files, or one that does not
+            belong to the model in the same folder.
+        MissingExtra: The folder has a SentencePiece model alone, and the packages that read it are
+            not installed.
+    """
+    from transformers import AutoTokenizer
+
+    _check_sentencepiece(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(path), use_fast=True, trust_remote_code=False, local_files_only=True
+        )
+    except Exception as error:  # tokenizers raises bare exceptions for a broken file
+        problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadInput(
+            Fault(
+                f"the model's tokenizer cannot be loaded: {problem[:300]}",
+                file=str(path),
+                mend="The folder needs a tokenizer.json.",
+            )
+        ) from error
+    if not tokenizer.is_fast:
+        raise BadInput(
+            Fault(
+                "the model has a slow tokenizer only",
+                file=str(path),
+                mend="Take a model with a tokenizer.json.",
+            )
+        )
+    _check_complete(path, tokenizer)
+    _check_vocabulary(path, tokenizer)
+    return tokenizer
+
+
+def _check_sentencepiece(path: Path) -> None:
+    """Raise `MissingExtra` if only a SentencePiece model is there and nothing can read it.
+
+    Transformers would take the file for another format, and ask for another package.
+    """
+    if (path / "tokenizer.json").is_file() or not (models := sorted(path.glob("*.model"))):
+        return
+    for package, module in (("sentencepiece", "sentencepiece"), ("protobuf", "google.protobuf")):
+        if not _is_installed(module):
+            raise MissingExtra(
+                package,
+                "sentencepiece",
+                f"{path}: the tokenizer is a SentencePiece model ({models[0].name}) without a"
+                " tokenizer.json, and reading it",
+                more="\n  Or write a tokenizer.json where both packages are installed:\n"
+                + CONVERT.format(path=path),
+            )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package around it
+        return False
+
+
+def _check_complete(path: Path, tokenizer: Any) -> None:
+    """Raise `BadInput` if a file of the tokenizer is missing.
+
+    Transformers builds a tokenizer of the special tokens alone where no file is there, and one that
+    knows single letters where the merges of a byte-pair encoding are missing.
+    """
+    names = dict(tokenizer.vocab_files_names)
+    whole = names.pop("tokenizer_file", "tokenizer.json")
+    parts = [] if (path / whole).is_file() else sorted(names.values())
+    missing = [name for name in parts if not (path / name).is_file()]
+    words = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
+    if words and len(missing) in (0, len(parts)):
+        return
+    message = (
+        f"the model's tokenizer knows no words: {whole} has special tokens alone"
+        if (path / whole).is_file()
+        else "the model's tokenizer is missing or incomplete: the folder has no "
+        + " and no ".join([whole, *missing])
+    )
+    raise BadInput(Fault(message, file=str(path), mend=GET_IT.format(path=path)))
+
+
+def _check_vocabulary(path: Path, tokenizer: Any) -> None:
+    """Raise `BadInput` if the tokenizer has ids that the model has no embedding for."""
+    from transformers import AutoConfig
+
+    if not (path / "config.json").is_file():
+        return
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    ids = tokenizer.get_vocab()
+    if not isinstance(rows, int) or not ids or max(ids.values()) < rows:
+        return
+    extra = sorted((i, token) for token, i in ids.items() if i >= rows)
+    named = ", ".join(repr(token) for _, token in extra[:3])
+    more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
+    raise BadInput(
+        Fault(
+            f"the tokenizer has {extra[-1][0] + 1:,} token ids, but the model has embeddings for"
+            f" {rows:,}: {named}{more} cannot be looked up",
+            file=str(path),
+            mend="If tokens were added to the tokenizer, resize the embeddings and save the model"
+            " again:\n"
+            "    from transformers import AutoModel, AutoTokenizer\n"
+            f'    tokenizer = AutoTokenizer.from_pretrained("{path}")\n'
+            f'    model = AutoModel.from_pretrained("{path}")\n'
+            "    model.resize_token_embeddings(len(tokenizer))\n"
+            f'    model.save_pretrained("{path}")\n'
+            "  The new embeddings are random until they are trained, for which the method must"
+            " train the embeddings (for example full). Otherwise take the tokenizer that the model"
+            " was pretrained with.",
+        )
+    )

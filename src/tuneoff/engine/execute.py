@@ -1,0 +1,250 @@
+"""5: one spec goes down, one record comes back. Every outcome is a record."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import traceback
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from tuneoff.config import RunSpec
+from tuneoff.engine.data.gather import ROLES
+from tuneoff.engine.data.subsample import with_rows
+from tuneoff.engine.data.task import Task, open_task, tokenize_seconds
+from tuneoff.engine.job import Job, Outcome, data_info
+from tuneoff.engine.kernels.arithmetic import arithmetic, has_tf32
+from tuneoff.engine.measure.environment import environment
+from tuneoff.engine.measure.profile import Trace
+from tuneoff.engine.model.out_of_memory import is_out_of_memory
+from tuneoff.engine.model.precision import (
+    choose_device,
+    choose_precision,
+    emulation_warning,
+    rounding,
+)
+from tuneoff.engine.model.source import hidden_size
+from tuneoff.engine.run_classical import run_classical
+from tuneoff.engine.run_encoder import run_encoder
+from tuneoff.engine.training import stop
+from tuneoff.engine.training.cuda_graphs import compute_stream
+from tuneoff.engine.training.journal import Emit, Journal
+from tuneoff.engine.training.learning_rate import learning_rate
+from tuneoff.engine.training.loop import micro_batch_tokens
+from tuneoff.engine.verification.after_training import reopened
+from tuneoff.exceptions import Diverged, Interrupted, Pruned, TuneoffError
+from tuneoff.methods import config_to_plain, method, parse_config
+from tuneoff.results.record import MethodInfo, RunRecord, Status
+from tuneoff.results.scores import blind_warnings
+from tuneoff.results.store import RunFolder, disk_trouble
+
+
+def run(
+    spec: RunSpec,
+    folder: RunFolder,
+    *,
+    task_path: Path,
+    model_path: Path,
+    emit: Emit,
+    own_process: bool = False,
+    whole: Path | None = None,
+    profile: bool = False,
+    concurrent_runs: int = 1,
+) -> RunRecord:
+    """Train, measure and save as `spec` asks; write and return the record, whatever happens.
+
+    `task_path` is the prepared task (`<study>/data/<key>`), `model_path` the pretrained model's
+    folder. `emit` is told the progress, a few times per second. In a process of its own, SIGTERM
+    and SIGINT let the run save a checkpoint and end as `interrupted`. A trial is scored on the
+    validation rows alone, and leaves neither predictions nor a model.
+
+    `whole`: the task of which the one in `task_path` is an excerpt; the run is a forecast's then.
+    `profile`: leave a trace of some steps in the folder's `profile/`. `concurrent_runs`: how many
+    runs share the device, this one included, for the record.
+    """
+    if own_process:
+        stop.listen()
+    started = time.perf_counter()
+    job, outcome = _resolved(spec, folder, task_path, model_path), Outcome()
+    if job.method.apply is not None and (note := emulation_warning(job.precision, job.device)):
+        outcome.warnings.append(note)
+    if spec.train.threads is not None:
+        torch.set_num_threads(spec.train.threads)
+    journal = Journal(folder.history_file, emit)
+    if not folder.checkpoint.is_dir():
+        journal.cut(0)
+    status, error = _attempted(job, outcome, journal, whole, profile)
+    if outcome.quality.test is not None and job.method.family != "baseline":
+        outcome.warnings += blind_warnings(outcome.quality.test, job.task.labels)
+    total = time.perf_counter() - started
+    outcome.cost = replace(
+        outcome.cost,
+        total_seconds=total,
+        seconds=outcome.seconds,
+        parts=_parts(outcome, total, tokenize_seconds(task_path)),
+    )
+    record = _record(job, outcome, status, error)
+    about = {**record.environment, "concurrent_runs": concurrent_runs}
+    record = replace(record, environment=about)
+    folder.write_record(record)
+    return record
+
+
+def _resolved(spec: RunSpec, folder: RunFolder, task_path: Path, model_path: Path) -> Job:
+    """What `spec` asks, with what "auto" comes to on this machine."""
+    task = _opened(spec, task_path)
+    chosen = method(spec.method)
+    config = parse_config(chosen, spec.config)
+    device = torch.device("cpu") if chosen.apply is None else choose_device(spec.train.device)
+    return Job(
+        spec,
+        folder,
+        task,
+        chosen,
+        config,
+        device,
+        choose_precision(spec.train.precision, device),
+        learning_rate(spec, chosen, hidden_size(model_path)),
+        model_path,
+    )
+
+
+def _attempted(
+    job: Job, outcome: Outcome, journal: Journal, whole: Path | None, profile: bool
+) -> tuple[Status, str | None]:
+    """Do the job; how it ended, and why. A checkpoint stays only of a run that can go on."""
+    folder, going_on = job.folder, False
+    try:
+        if job.method.apply is None:
+            run_classical(job, outcome, journal)
+        else:
+            if whole:
+                job = replace(job, whole=open_task(whole, ["train"]).splits["train"])
+            if profile:
+                job = replace(job, trace=Trace(folder.profile, job.device))
+            train = job.spec.train
+            exact = arithmetic(job.device, tf32=train.tf32, deterministic=train.deterministic)
+            with exact, compute_stream(job.device):
+                run_encoder(job, outcome, journal)
+    except Exception as problem:
+        status = _status(problem)
+        traceback.print_exc()  # into the run's log
+        going_on = status == Status.INTERRUPTED or disk_trouble(problem) is not None
+        return status, _message(problem)
+    finally:
+        journal.close()
+        if not going_on:
+            shutil.rmtree(folder.checkpoint, ignore_errors=True)
+    return Status.FINISHED, None
+
+
+def _record(job: Job, outcome: Outcome, status: Status, error: str | None) -> RunRecord:
+    spec, chosen = job.spec, job.method
+    return RunRecord(
+        run_id=spec.run_id,
+        status=status,
+        error=error,
+        method=MethodInfo(spec.name, chosen.name, chosen.family, config_to_plain(job.config)),
+        seed=spec.seed,
+        model=spec.model,
+        metric=spec.metric,
+        data=data_info(job.task),
+        train=_used(job),
+        parameters=outcome.parameters,
+        quality=outcome.quality,
+        cost=outcome.cost,
+        best_epoch=outcome.best_epoch,
+        environment=environment(job.device),
+        departures=outcome.departures,
+        warnings=outcome.warnings,
+        checks=outcome.checks,
+        trial=spec.trial is not None,
+    )
+
+
+def _opened(spec: RunSpec, task_path: Path) -> Task:
+    """The task as the run may see it: a trial gets no test rows at all."""
+    if spec.trial is None:
+        return open_task(task_path)
+    task = open_task(task_path, [role for role in ROLES if role != "test"])
+    return with_rows(task, spec.trial.rows, spec.seed)
+
+
+def check_saved(folder: RunFolder, task_path: Path) -> None:
+    """Open the saved model of a run that just ended, compare it, and complete its record.
+
+    To be called in a process that has not trained it. Without a sample there is nothing to do.
+    """
+    record = folder.record()
+    if record is None or record.checks is None or not folder.sample_file.is_file():
+        return
+    again, merged = reopened(
+        folder.model,
+        open_task(task_path).splits["validation"],
+        load_file(folder.sample_file)["logits"],
+        precision=rounding(record.train["precision"], record.train.get("tf32")),
+        quantized=method(record.method.method).quantized,
+    )
+    checks = replace(record.checks, reopened=again, merged=merged)
+    warnings = [*record.warnings, *(x for x in checks.faults if x not in record.warnings)]
+    folder.write_record(replace(record, checks=checks, warnings=warnings))
+    folder.sample_file.unlink()
+
+
+_OF_ENCODERS = ("max_length", "attention_dropout", "threads")
+_OF_GPUS = ("cuda_graphs", "deterministic")
+_OF_ALL = ("class_weights",)
+
+
+def _used(job: Job) -> dict[str, Any]:
+    """The training settings with what was resolved in place of "auto"; None: plays no part."""
+    asked, chosen, rate = job.spec.train, job.method, job.learning_rate
+    used: dict[str, Any] = asdict(asked)
+    if chosen.learning_rate is None:  # nothing is trained by gradient descent
+        kept = _OF_ALL if chosen.apply is None else _OF_ALL + _OF_ENCODERS
+        used = {key: value if key in kept else None for key, value in used.items()}
+    if job.device.type != "cuda":
+        used |= dict.fromkeys(_OF_GPUS)
+    return used | {
+        "tf32": asked.tf32 if has_tf32(job.device) else None,
+        "learning_rate": rate,
+        "precision": job.precision if chosen.apply is not None else None,
+        "micro_batch_tokens": None if rate is None else micro_batch_tokens(asked, job.device),
+        "device": job.device.type,
+    }
+
+
+def _parts(outcome: Outcome, total: float, tokenize: float | None) -> dict[str, float]:
+    """Where the `total` went, by `PARTS`; what no part accounts for is `other`."""
+    seconds = outcome.seconds
+    parts: dict[str, float] = {k: seconds[k] for k in ("load", "prefix") if k in seconds}
+    parts |= outcome.laps or ({"train": seconds["train"]} if "train" in seconds else {})
+    parts |= {
+        "evaluate": seconds.get("validate", 0.0) + seconds.get("evaluate", 0.0),
+        "latency": seconds.get("latency", 0.0),
+        "save": seconds.get("checkpoint", 0.0) + seconds.get("save", 0.0),
+    }
+    parts["other"] = max(0.0, total - sum(parts.values()))
+    return parts if tokenize is None else {"tokenize": tokenize, **parts}
+
+
+def _status(problem: Exception) -> Status:
+    if isinstance(problem, Diverged):
+        return Status.DIVERGED
+    if isinstance(problem, Pruned):
+        return Status.PRUNED
+    if isinstance(problem, Interrupted):
+        return Status.INTERRUPTED
+    return Status.OUT_OF_MEMORY if is_out_of_memory(problem) else Status.FAILED
+
+
+def _message(problem: Exception) -> str:
+    if isinstance(problem, TuneoffError):
+        return str(problem)
+    if (trouble := disk_trouble(problem)) is not None:
+        return trouble
+    return f"{type(problem).__name__}: {problem}"

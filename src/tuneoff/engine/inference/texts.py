@@ -1,0 +1,65 @@
+"""Texts as Python callers give them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
+
+import pandas as pd
+
+from tuneoff.exceptions import BadInput
+from tuneoff.tables.notes import told
+
+
+def as_texts(given: str | Iterable[str], what: str = "text") -> list[str]:
+    """Return texts as a list, a single text as a list of one.
+
+    Raises `BadInput` if `given` holds something that is missing or not a string; `what` is what
+    the message calls a text.
+    """
+    if isinstance(given, str):
+        return [given]
+    is_other = isinstance(given, bytes | Mapping | Set | pd.DataFrame)
+    if is_other or not isinstance(given, Iterable):
+        raise BadInput(
+            f"predict takes a {what} or a sequence of them, not an object of type"
+            f" {type(given).__name__}.",
+            mend="Give a string, a list of strings or one column of a data frame.",
+        )
+    texts: list[Any] = list(given)
+    if texts and all(isinstance(text, Mapping) for text in texts):  # a `datasets.Dataset`, say
+        columns = ", ".join(repr(str(column)) for column in texts[0])
+        raise BadInput(
+            f"predict takes {what}s, not rows with the columns {columns}.",
+            mend='Give the column with the texts: dataset["text"], say.',
+        )
+    if texts and all(isinstance(text, tuple | list) and len(text) == 2 for text in texts):
+        raise BadInput(
+            f"predict takes {what}s, not pairs of them.",
+            mend="Give the second texts by themselves: predict(texts, pairs=seconds).",
+        )
+    wrong = [i for i, text in enumerate(texts) if not isinstance(text, str)]
+    if wrong:
+        kinds = sorted({_kind(texts[i]) for i in wrong})
+        raise BadInput(
+            told(
+                f"{what}s that are not strings but {' or '.join(kinds)}", wrong, len(texts), "row"
+            ),
+            mend="Rows are counted from 0. Remove these rows, or give an empty string for them.",
+        )
+    return texts
+
+
+def blank_note(texts: Sequence[str], pairs: Sequence[str] | None) -> str | None:
+    """Return a note on the rows without any text, whose labels mean nothing; None without any."""
+    seconds = [""] * len(texts) if pairs is None else pairs
+    both = zip(texts, seconds, strict=True)
+    blank = [i for i, (one, two) in enumerate(both) if not one.strip() and not two.strip()]
+    if not blank:
+        return None
+    return told("rows with an empty text, labelled anyway", blank, len(texts), "row")
+
+
+def _kind(value: object) -> str:
+    missing = value is None or value is pd.NA or value is pd.NaT or value != value
+    return "missing" if missing else f"of type {type(value).__name__}"

@@ -1,0 +1,112 @@
+"""A run with everything resolved, what it has found so far, and what every method leaves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from tuneoff.config import RunSpec
+from tuneoff.engine.data.task import Split, Task
+from tuneoff.engine.measure.profile import Trace
+from tuneoff.engine.measure.quality import score
+from tuneoff.engine.model.precision import Precision
+from tuneoff.methods.base import Method
+from tuneoff.results.record import Checks, Cost, DataInfo, Parameters, Quality
+from tuneoff.results.store import RunFolder
+
+Answers = dict[str, npt.NDArray[np.float32]]
+"""(rows, labels) probabilities by split."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, everything resolved; `whole` and `trace` are of encoders alone."""
+
+    spec: RunSpec
+    folder: RunFolder
+    task: Task
+    method: Method
+    config: Any
+    device: torch.device
+    precision: Precision
+    learning_rate: float | None
+    model_path: Path
+    whole: Split | None = None
+    trace: Trace | None = None
+
+    @property
+    def identity(self) -> str:
+        """What frozen states depend on beside the task and the number of layers."""
+        kind = "nf4" if self.method.quantized else "whole"
+        tf32 = "tf32" if self.device.type == "cuda" and self.spec.train.tf32 else "ieee"
+        how = f"{self.precision} {tf32} {self.device.type}"
+        return f"{self.spec.model_fingerprint} {kind} {how}"
+
+
+@dataclass
+class Outcome:
+    """What a run has found so far; a run that breaks off leaves the rest None."""
+
+    parameters: Parameters | None = None
+    quality: Quality = field(default_factory=Quality)
+    cost: Cost = field(default_factory=Cost)
+    best_epoch: int | None = None
+    departures: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    checks: Checks | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    laps: dict[str, float] = field(default_factory=dict)
+    """Of the training steps alone, by part."""
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Time spent in here is booked under `part`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+
+def scored(task: Task, answers: Answers) -> Quality:
+    """The scores of each split that was answered."""
+    found = {name: score(task.splits[name], own, task.labels) for name, own in answers.items()}
+    return Quality(**found)
+
+
+def data_info(task: Task) -> DataInfo:
+    """The rows of `task` as a run's record names them."""
+    splits = task.splits
+    return DataInfo(
+        fingerprint=task.record.fingerprint,
+        train_rows=len(splits["train"].positions),
+        validation_rows=len(splits["validation"]),
+        test_rows=len(splits["test"]) if "test" in splits else 0,
+        labels=task.labels,
+    )
+
+
+def write_predictions(folder: RunFolder, task: Task, answers: Answers) -> None:
+    """`predictions.parquet`: all rows of all splits that were answered."""
+    tables = []
+    for name, probabilities in answers.items():
+        split = task.splits[name]
+        labels = np.array(task.labels, dtype=object)
+        columns: dict[str, Any] = {
+            "split": name,
+            "row": split.rows,
+            "label": labels[split.labels],
+            "prediction": labels[probabilities.argmax(1)],
+        }
+        columns |= {f"probability_{x}": probabilities[:, i] for i, x in enumerate(task.labels)}
+        tables.append(pd.DataFrame(columns | {"weight": split.weights}))
+    folder.write_predictions(pd.concat(tables, ignore_index=True))

@@ -1,0 +1,29 @@
+"""Counting weights, each once."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from tuneoff.engine.model.architecture import EncoderArchitecture
+from tuneoff.engine.model.load import counted_parameters
+from tuneoff.methods.budget import elements
+from tuneoff.results.record import Parameters
+
+
+def count_parameters(model: nn.Module, architecture: EncoderArchitecture) -> Parameters:
+    """Total and trained weights of the model; the head apart, a head that was copied once."""
+    total = body = head = 0
+    for name, parameter in counted_parameters(model).items():
+        count = elements(parameter)
+        total += count
+        if parameter.requires_grad and architecture.is_head(name):
+            head += count
+        elif parameter.requires_grad:
+            body += count
+    return Parameters(
+        total=total,
+        trainable=body + head,
+        trainable_body=body,
+        trainable_head=head,
+        trainable_percent=100 * (body + head) / total,
+    )

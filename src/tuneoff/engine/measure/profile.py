@@ -1,0 +1,73 @@
+"""What happens in a few steps of a training, operator by operator: `tuneoff train --profile`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from tuneoff.results.store import write_json
+
+WARM_UP = 3
+"""Steps before the first that is traced: in them caches fill and kernels are chosen."""
+
+STEPS = 5
+"""Traced: enough for a mean, and some MB of trace."""
+
+OPERATORS = 10
+"""Of the summary: those that take most of the time."""
+
+
+class Trace:
+    """Traces `STEPS` steps after `WARM_UP`, or what a shorter training has of them.
+
+    Leaves `trace.json.gz`, which Perfetto and chrome://tracing open, and `operators.json` in
+    `folder`. Steps take longer meanwhile: times of such a run are not to be compared.
+    """
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        self._folder, self._device = folder, device
+        self._profile: Any = None
+        self._first = 0
+
+    def step(self, done: int, total: int) -> None:
+        """`done` steps of `total` are behind, over all epochs."""
+        if self._profile is None and self._first == 0 and done >= min(WARM_UP, total - 1):
+            self._first = done
+            activities = [ProfilerActivity.CPU]
+            if self._device.type == "cuda":
+                activities.append(ProfilerActivity.CUDA)
+            self._profile = profile(activities=activities)
+            self._profile.start()
+        elif self._profile is not None and (done >= self._first + STEPS or done == total):
+            self._profile.stop()
+            self._write(done - self._first)
+            self._profile = None
+
+    def _write(self, steps: int) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = self._folder / "trace.json.gz"
+        file.unlink(missing_ok=True)
+        self._profile.export_chrome_trace(str(file))
+        on_device = self._device.type == "cuda"
+        key = "self_device_time_total" if on_device else "self_cpu_time_total"
+        found = sorted(self._profile.key_averages(), key=lambda event: -getattr(event, key))
+        whole = sum(getattr(event, key) for event in found)
+        content = {
+            "steps": steps,
+            "first_step": self._first + 1,
+            "device": self._device.type,
+            "seconds": whole / 1e6,
+            "operators": [
+                {
+                    "name": event.key,
+                    "calls": event.count,
+                    "seconds": getattr(event, key) / 1e6,
+                    "share": getattr(event, key) / whole if whole else 0.0,
+                }
+                for event in found[:OPERATORS]
+            ],
+        }
+        write_json(self._folder / "operators.json", content)

@@ -1,0 +1,63 @@
+"""Probabilities for the rows of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tuneoff.engine.data.batches import batch, inference_tokens
+from tuneoff.engine.data.task import Split
+from tuneoff.engine.kernels.packed_forward import Classifier
+from tuneoff.engine.model.out_of_memory import PassSize
+
+Rows = npt.NDArray[np.int64]
+
+
+@torch.inference_mode()
+def predict(
+    classifier: Classifier,
+    split: Split,
+    device: torch.device,
+    progress: Callable[[int, int], None] = lambda done, rows: None,
+    size: PassSize | None = None,
+) -> npt.NDArray[np.float32]:
+    """(rows, labels) probabilities in the order of the split's rows.
+
+    `progress` is told the rows done, and all. `size` is halved where memory runs out; None: it
+    starts at the device's usual one.
+    """
+    classifier.eval()
+    size = size or PassSize(inference_tokens(device))
+    rows = np.arange(len(split))
+    pieces: list[tuple[Rows, torch.Tensor]] = []
+    done = 0
+
+    def answers(piece: Rows) -> tuple[Rows, torch.Tensor]:
+        inputs = batch(split, piece)
+        return inputs.rows, classifier(inputs.to(device)).softmax(-1)
+
+    for order, probabilities in size.over(split.tokens.lengths, rows, answers):
+        pieces.append((order, probabilities))
+        done += len(order)
+        progress(done, len(rows))
+    result = np.empty((len(rows), pieces[0][1].shape[1]), np.float32)
+    for order, probabilities in pieces:  # read at the end: a device is not waited for in between
+        result[order] = probabilities.cpu().numpy()
+    return result
+
+
+@torch.inference_mode()
+def answer_one(
+    classifier: Classifier, split: Split, row: int, device: torch.device
+) -> npt.NDArray[np.float32]:
+    """(labels,) probabilities for the one row at this position of `split`.
+
+    Returns when the answer has left the device. From tokens at hand; the batch is built anew.
+    """
+    classifier.eval()
+    inputs = batch(split, np.array([row]))
+    answer: npt.NDArray[np.float32] = classifier(inputs.to(device)).softmax(-1)[0].cpu().numpy()
+    return answer

@@ -1,0 +1,104 @@
+"""All views together, and the part of them that `summary.json` keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tuneoff.error_analysis.ambiguity import MethodAmbiguity, ambiguity
+from tuneoff.error_analysis.confidence import Calibration, confidence
+from tuneoff.error_analysis.evidence import Evidence
+from tuneoff.error_analysis.labels import LabelErrors, labels
+from tuneoff.error_analysis.overlap import Overlap, overlap
+from tuneoff.error_analysis.rows import ListedRow, listed_rows
+from tuneoff.error_analysis.slices import Slices, slices
+from tuneoff.error_analysis.suspects import LabelSuspect, label_suspects
+from tuneoff.error_analysis.words import Words, words
+from tuneoff.exceptions import MissingExtra
+
+KEPT = 10
+"""Words and slices per method in the summary."""
+
+
+@dataclass(frozen=True)
+class ErrorAnalysis:
+    """Every view on the errors of a study's methods."""
+
+    rows: int
+    labels: dict[str, list[LabelErrors]]
+    words: Words | None
+    """None where the texts are not known."""
+    slices: Slices
+    overlap: Overlap
+    confidence: dict[str, Calibration]
+    """Of the methods with probabilities."""
+    suspects: list[LabelSuspect] | None
+    """None: see `suspects_missing`, or no probabilities."""
+    suspects_missing: str | None
+    """What to install, where that is what is missing."""
+    ambiguity: dict[str, MethodAmbiguity] | None
+    listed: list[ListedRow]
+
+    def compact(self) -> dict[str, Any]:
+        """The content of `errors` in `summary.json`: plain values, of the texts words only."""
+        return {
+            "rows": self.rows,
+            "labels": {name: [asdict(x) for x in lines] for name, lines in self.labels.items()},
+            "words": _compact_words(self.words) if self.words else None,
+            "slices": {
+                "looked_at": self.slices.looked_at,
+                "methods": {
+                    name: [asdict(s) | {"sure": s.sure} for s in found[:KEPT]]
+                    for name, found in self.slices.methods.items()
+                },
+            },
+            "overlap": asdict(self.overlap),
+            "calibration": {
+                name: {key: value for key, value in asdict(c).items() if key != "bins"}
+                for name, c in self.confidence.items()
+            },
+            "label_suspects": None if self.suspects is None else len(self.suspects),
+            "ambiguity": self.ambiguity
+            and {name: asdict(found) for name, found in self.ambiguity.items()},
+        }
+
+
+def _compact_words(found: Words) -> dict[str, Any]:
+    return {
+        "looked_at": found.looked_at,
+        "methods": {
+            name: {
+                "errors": m.errors,
+                "rate": m.rate,
+                "sure": m.sure,
+                "frequent": [asdict(w) for w in m.frequent[:KEPT]],
+                "suspect": [asdict(w) | {"sure": w.sure} for w in m.suspect[:KEPT]],
+            }
+            for name, m in found.methods.items()
+        },
+        "across": [asdict(w) for w in found.across[:KEPT]],
+    }
+
+
+def analyze(
+    evidence: Evidence, annotations: Sequence[Sequence[str] | None] | None = None
+) -> ErrorAnalysis:
+    """Every view on `evidence`; `annotations` as `ambiguity` takes them."""
+    suspects, missing = None, None
+    try:
+        suspects = label_suspects(evidence)
+    except MissingExtra as error:
+        missing = str(error)
+    return ErrorAnalysis(
+        rows=len(evidence),
+        labels=labels(evidence),
+        words=words(evidence),
+        slices=slices(evidence),
+        overlap=overlap(evidence),
+        confidence=confidence(evidence),
+        suspects=suspects,
+        suspects_missing=missing,
+        ambiguity=ambiguity(evidence, annotations) if annotations is not None else None,
+        listed=listed_rows(evidence, suspects),
+    )

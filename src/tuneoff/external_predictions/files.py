@@ -1,0 +1,140 @@
+"""A file of predictions as plain columns: CSV, TSV, JSON lines or Parquet, each value as it stands.
+
+Cells of a CSV stay strings, so that the labels "NA" and "01" are what they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuneoff.exceptions import BadInput, Fault, nearest
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_JSON = (".jsonl", ".ndjson", ".json")
+ENDINGS = (*_DELIMITERS, *_JSON, ".parquet")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A file's columns by name, and where each row stands."""
+
+    file: str
+    values: dict[str, list[Any]]
+    """All of one length; None where a JSON object lacks the key."""
+    lines: Sequence[int]
+    """(rows,) line of the file where the row starts, the header being line 1; in a Parquet file
+    the number of the row from 1."""
+
+
+def read_columns(path: Path) -> Columns:
+    """The file's columns; `BadInput` with the row where its form is broken."""
+    if not path.is_file():
+        near = [p.name for p in path.parent.glob("*") if p.suffix.lower() in ENDINGS]
+        mend = nearest(path.name, near) if near else None
+        raise BadInput(Fault("there is no such file", file=str(path), mend=mend))
+    ending = path.suffix.lower()
+    if ending not in ENDINGS:
+        raise BadInput(
+            Fault(
+                f"predictions are not read from files that end in {ending!r}",
+                file=str(path),
+                mend=f"Give one of {', '.join(ENDINGS)}.",
+            )
+        )
+    try:
+        if ending == ".parquet":
+            columns = _parquet(path)
+        elif ending in _JSON:
+            columns = _json_lines(path)
+        else:
+            columns = _delimited(path, _DELIMITERS[ending])
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            Fault(
+                f"the file is not UTF-8 (byte 0x{error.object[error.start]:02x})",
+                file=str(path),
+                mend="Save it as UTF-8.",
+            )
+        ) from None
+    except OSError as error:
+        raise BadInput(
+            Fault(f"the file cannot be read: {error.strerror or error}", file=str(path))
+        ) from None
+    if not columns.lines:
+        raise BadInput(Fault("the file holds no rows", file=str(path)))
+    return columns
+
+
+def _delimited(path: Path, delimiter: str) -> Columns:
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            header = next(filter(None, reader), [])
+            _check_header(header, str(path))
+            start = reader.line_num + 1
+            for fields in reader:
+                if fields and len(fields) != len(header):
+                    message = f"fields in the row: {len(fields)}, in the header: {len(header)}"
+                    mend = "Put quotes around a text that holds the separator."
+                    raise BadInput(Fault(message, file=str(path), line=start, mend=mend))
+                if fields:
+                    rows.append(fields)
+                    lines.append(start)
+                start = reader.line_num + 1
+        except csv.Error as error:
+            raise BadInput(Fault(str(error), file=str(path), line=reader.line_num)) from None
+    columns = map(list, zip(*rows, strict=True)) if rows else ([] for _ in header)
+    return Columns(str(path), dict(zip(header, columns, strict=True)), lines)
+
+
+def _check_header(header: list[str], file: str) -> None:
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise BadInput(
+            Fault("the column stands twice", file=file, line=1, column=twice, mend="Remove one.")
+        )
+
+
+def _json_lines(path: Path) -> Columns:
+    lines, objects = [], []
+    for line, record in _objects(path):
+        lines.append(line)
+        objects.append(record)
+    names = dict.fromkeys(name for record in objects for name in record)
+    values = {name: [record.get(name) for record in objects] for name in names}
+    return Columns(str(path), values, lines)
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        for line, text in enumerate(file, 1):
+            if not text.strip():
+                continue
+            try:
+                record = json.loads(text)
+            except (ValueError, RecursionError):
+                record = None
+            if not isinstance(record, dict):
+                mend = "Each line holds one whole JSON object."
+                raise BadInput(Fault("not a JSON object", file=str(path), line=line, mend=mend))
+            yield line, record
+
+
+def _parquet(path: Path) -> Columns:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowException as error:
+        message = f"not a valid Parquet file: {str(error).splitlines()[0][:200]}"
+        raise BadInput(Fault(message, file=str(path))) from None
+    values = {name: table.column(name).to_pylist() for name in table.column_names}
+    return Columns(str(path), values, range(1, table.num_rows + 1))

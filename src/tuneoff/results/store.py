@@ -1,0 +1,383 @@
+"""A study's folder: the only place that knows where its files lie and how they are written.
+
+    study.yaml                      the study, every default filled in
+    data/<key>/                     the prepared task: task.json, rows.parquet, token stores
+    runs/<run-id>/                  one run: spec.json, record.json, history.jsonl,
+                                    predictions.parquet, model/, log.txt; profile/ if asked
+    trials/<run-id>/                one trial of a search: a run without predictions and model
+    trials/trials.json              the searches of all methods, and what they found
+    tuned.yaml                      the study with the settings that were found
+    forecast.json                   what the runs were expected to take
+    summary.json, report.html       what the runs say together
+
+Whoever reads sees a file whole or not at all: writing goes to a temporary name, then is renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.config import (
+    DataSpec,
+    RunSpec,
+    StudySpec,
+    TrainSpec,
+    Trial,
+    parse_study,
+    read_study,
+    to_plain,
+)
+from tuneoff.exceptions import BadInput, Fault, nearest
+from tuneoff.results.record import RunRecord, TaskRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a crash of the machine."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the report from a web server
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically; NaN is refused, because a missing value is `null`."""
+    write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """What `write_json` left there; None while there is nothing yet."""
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+_DISK = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file would become larger than the system allows",
+    errno.EROFS: "the disk is read-only",
+    errno.EIO: "the disk cannot be read or written",
+}
+
+
+def disk_trouble(problem: BaseException) -> str | None:
+    """What is the matter with the disk, and the mend; None if `problem` is something else.
+
+    Libraries that write in other languages hand on the system's words and not its number.
+    """
+    text = str(problem)
+    known = _DISK.get(problem.errno or 0) if isinstance(problem, OSError) else None
+    for number, said in _DISK.items():
+        if known is None and f"os error {number})" in text:
+            known = said
+    if known is None:
+        return None
+    return f"{known} ({text}).\n  Mend that; the same command goes on where it stood."
+
+
+def sync_tree(folder: Path) -> None:
+    """Force all files below `folder` to disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `BadInput` if nothing can be written in `folder`, which need not exist yet."""
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise BadInput(Fault("is a file, so nothing can be written in it", file=str(existing)))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise BadInput(Fault("cannot be written to", file=str(existing)))
+
+
+def check_inside(path: Path, home: Path) -> None:
+    """Raise `BadInput` if `path`, all links followed, leads out of the folder `home`."""
+    if not path.resolve().is_relative_to(home.resolve()):
+        mend = "Remove the link: what a study writes stays in its folder."
+        raise BadInput(Fault(f"leads out of {home}, to {path.resolve()}", str(path), mend=mend))
+
+
+def sync_folder(folder: Path) -> None:
+    """Force the names in `folder` to disk: a renamed file is safe only then."""
+    if os.name == "nt":  # folders cannot be opened there, and renames are durable without
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class RunFolder:
+    """`runs/<run-id>/`: one run's spec, record, history, predictions and model."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.spec_file = self.path / "spec.json"
+        self.record_file = self.path / "record.json"
+        self.history_file = self.path / "history.jsonl"
+        self.predictions_file = self.path / "predictions.parquet"
+        self.model = self.path / "model"
+        self.log_file = self.path / "log.txt"
+        self.checkpoint = self.path / "checkpoint"
+        self.profile = self.path / "profile"
+        self.sample_file = self.path / ".sample.safetensors"
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """An existing run; `BadInput` with near names if there is none."""
+        folder = cls(path)
+        if not folder.spec_file.is_file():
+            parent = folder.path.parent
+            near = [p.parent.name for p in parent.glob("*/spec.json")] if parent.is_dir() else []
+            if runs := sorted(p.parent.name for p in folder.path.glob("runs/*/spec.json")):
+                recommended = (StudyFolder(path).summary() or {}).get("recommendation") or {}
+                run = folder.path / "runs" / (recommended.get("run_id") or runs[0])
+                mend = f"It is a study; give one of its runs, {run} say."
+                raise BadInput(Fault("is not the folder of a run", file=str(path), mend=mend))
+            said = "is not the folder of a run (it holds no spec.json)"
+            if not folder.path.exists():
+                said = "there is no such folder"
+            raise BadInput(Fault(said, file=str(path), mend=_nearest_run(folder.path, near)))
+        return folder
+
+    def study_data(self) -> DataSpec | None:
+        """The data of the study that this run belongs to; None if the run stands alone."""
+        for folder in (self.path, self.path.parent.parent):
+            if (folder / "study.yaml").is_file():
+                return StudyFolder(folder).spec().data
+        return None
+
+    def write_spec(self, spec: RunSpec) -> None:
+        """Say what is asked, before it runs."""
+        write_json(self.spec_file, asdict(spec))
+
+    def spec(self) -> RunSpec:
+        """What was asked."""
+        plain = json.loads(self.spec_file.read_text(encoding="utf-8"))
+        trial = plain.get("trial")
+        typed = {"train": TrainSpec(**plain["train"]), "trial": trial and Trial.from_plain(trial)}
+        return RunSpec(**{**plain, **typed})
+
+    def write_record(self, record: RunRecord) -> None:
+        """Say what came out; the last file that a run writes."""
+        write_json(self.record_file, record.to_plain())
+
+    def record(self) -> RunRecord | None:
+        """What came out, or None while there is nothing yet."""
+        plain = _read_json(self.record_file)
+        return None if plain is None else RunRecord.from_plain(plain)
+
+    def history(self) -> list[dict[str, Any]]:
+        """The loss over the steps (`kind` train) and the scores over the epochs (validation)."""
+        if not self.history_file.is_file():
+            return []
+        lines = self.history_file.read_text(encoding="utf-8").split("\n")
+        # What follows the last line feed is empty, or half a row of a run that was killed.
+        return [json.loads(line) for line in lines[:-1]]
+
+    def clear(self, *, keep_checkpoint: bool = False) -> None:
+        """Remove what an earlier run left: beside a new record it would be another run's.
+
+        `keep_checkpoint`: a run that died goes on from there, and continues its history.
+        """
+        going_on = keep_checkpoint and self.checkpoint.is_dir()
+        files = [self.record_file, self.predictions_file, self.log_file, self.sample_file]
+        for file in files if going_on else [*files, self.history_file]:
+            file.unlink(missing_ok=True)
+        left = (self.model, self.profile)
+        for folder in left if going_on else (*left, self.checkpoint):
+            if folder.is_dir():
+                shutil.rmtree(folder)
+
+    def write_predictions(self, table: pd.DataFrame) -> None:
+        """Write `split, row, label, prediction, probability_<label>…, weight`."""
+        temporary = self.predictions_file.with_name(".predictions.parquet")
+        table.to_parquet(temporary, index=False)
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, self.predictions_file)
+
+    def predictions(self) -> pd.DataFrame:
+        """Labels and probabilities of the validation and test rows."""
+        import pandas as pd
+
+        return pd.read_parquet(self.predictions_file)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Nobody else writes runs in `folder` meanwhile; `BadInput` if somebody does.
+
+    The system gives the lock back when a process dies, however it does.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BadInput(
+            Fault(
+                "another tuneoff is at work in this folder",
+                file=str(folder),
+                mend="Wait until it has ended, or give another folder (--out).",
+            )
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _nearest_run(path: Path, near: list[str]) -> str | None:
+    if (path.parent / "spec.json").is_file():
+        return f"Give {path.parent}"
+    begins = sorted(name for name in near if name.startswith(path.name))
+    return nearest(begins[0] if begins else path.name, near) if near else None
+
+
+def _as_yaml(study: StudySpec) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(to_plain(study), sort_keys=False, allow_unicode=True)
+    return text
+
+
+class StudyFolder:
+    """A study on disk."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.spec_file = self.path / "study.yaml"
+        self.data = self.path / "data"
+        self.runs_folder = self.path / "runs"
+        self.trials_folder = self.path / "trials"
+        self.trials_file = self.trials_folder / "trials.json"
+        self.tuned_file = self.path / "tuned.yaml"
+        self.summary_file = self.path / "summary.json"
+        self.report_file = self.path / "report.html"
+        self.forecast_file = self.path / "forecast.json"
+
+    @classmethod
+    def open(cls, path: str | Path) -> StudyFolder:
+        """An existing study; `BadInput` with near names if there is none."""
+        folder = cls(path)
+        if not folder.spec_file.is_file():
+            parent = folder.path.parent
+            near = [p.parent.name for p in parent.glob("*/study.yaml")] if parent.is_dir() else []
+            raise BadInput(
+                Fault(
+                    "is not the folder of a study (it holds no study.yaml)",
+                    file=str(path),
+                    mend=nearest(folder.path.name, near) if near else None,
+                )
+            )
+        return folder
+
+    def write_spec(self, study: StudySpec) -> None:
+        """Keep the study as it was asked, every default filled in."""
+        write_atomic(self.spec_file, _as_yaml(study))
+
+    def spec(self) -> StudySpec:
+        """The study as it was asked."""
+        return parse_study(read_study(self.spec_file), file=str(self.spec_file))
+
+    @property
+    def is_run(self) -> bool:
+        """Whether this is the folder of a single run, as `tuneoff train` makes it."""
+        return RunFolder(self.path).spec_file.is_file()
+
+    def run(self, run_id: str) -> RunFolder:
+        """The folder of one run, there or not yet."""
+        if self.is_run:
+            return RunFolder(self.path)
+        return RunFolder(self.runs_folder / run_id)
+
+    def runs(self) -> Iterator[RunFolder]:
+        """All runs that were started, by name."""
+        if self.is_run:
+            yield RunFolder(self.path)
+            return
+        for path in sorted(self.runs_folder.glob("*/spec.json")):
+            yield RunFolder(path.parent)
+
+    def write_task(self, task: TaskRecord) -> None:
+        """Keep what preparation found, beside the token stores."""
+        write_json(self.data / task.key / "task.json", task.to_plain())
+
+    def task(self, fingerprint: str | None = None) -> TaskRecord | None:
+        """The task with this data fingerprint, or the one prepared last."""
+        files = sorted(self.data.glob("*/task.json"), key=lambda path: path.stat().st_mtime)
+        for path in reversed(files):
+            task = TaskRecord.from_plain(json.loads(path.read_text(encoding="utf-8")))
+            if fingerprint in (None, task.fingerprint):
+                return task
+        return None
+
+    def rows(self, task: TaskRecord) -> pd.DataFrame | None:
+        """`split, row, text, text_pair, label, weight, group` of a task; None if it is gone."""
+        import pandas as pd
+
+        file = self.data / task.key / "rows.parquet"
+        return pd.read_parquet(file) if file.is_file() else None
+
+    def predictions(self, run_id: str) -> pd.DataFrame | None:
+        """Labels and probabilities that a run gave; None if it left none."""
+        run = self.run(run_id)
+        return run.predictions() if run.predictions_file.is_file() else None
+
+    def trial(self, run_id: str) -> RunFolder:
+        """The folder of one trial, there or not yet."""
+        return RunFolder(self.trials_folder / run_id)
+
+    def write_tuned(self, study: StudySpec, trials: dict[str, Any]) -> None:
+        """Keep the study as it was tuned, and the trials that led there."""
+        write_json(self.trials_file, trials)
+        write_atomic(self.tuned_file, _as_yaml(study))
+
+    def trials(self) -> dict[str, Any] | None:
+        """The searches, as `tuneoff.tune` wrote them; None where nothing was searched."""
+        return _read_json(self.trials_file)
+
+    def write_forecast(self, forecast: dict[str, Any]) -> None:
+        """Keep what the runs are expected to take."""
+        write_json(self.forecast_file, forecast)
+
+    def forecast(self) -> dict[str, Any] | None:
+        """What `tuneoff forecast` expected of the study; None where nobody asked."""
+        return _read_json(self.forecast_file)
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Keep what the table and the report show."""
+        write_json(self.summary_file, summary)
+
+    def summary(self) -> dict[str, Any] | None:
+        """What the table and the report show, or None before the first run has ended."""
+        return _read_json(self.summary_file)

@@ -1,0 +1,58 @@
+"""Scheduling: the plan of a study, and the processes in which its runs execute.
+
+`plan` expands a study to its runs, and `study` submits those that have not finished. `local` sends
+each run to a worker process on this machine (`gpus` and `capacity` say how many run at a time).
+`worker` is that process: it loads the engine once and forks for every run, so that each run has its
+own memory and a crash ends only that run.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from tuneoff.exceptions import BadInput, nearest
+from tuneoff.scheduling.capacity import available_cores
+from tuneoff.scheduling.local import LocalLauncher, Prepared
+from tuneoff.scheduling.process import WORLD_SIZES
+
+LAUNCHERS = ("local",)
+
+__all__ = ["LAUNCHERS", "LocalLauncher", "Prepared", "available_cores", "launcher"]
+
+
+def launcher(name: str = "local", workers: int | str = 1) -> LocalLauncher:
+    """Return the launcher of this name for so many runs at a time, or "auto".
+
+    Raises:
+        BadInput: This version has no such launcher, `workers` is neither "auto" nor a number from
+            1, or a distributed launcher (torchrun, say) started this process several times.
+    """
+    if name not in LAUNCHERS:
+        raise BadInput(f"this version has no launcher {name!r}.", mend=nearest(name, LAUNCHERS))
+    _refuse_copies()
+    return LocalLauncher(_number_of_workers(workers))
+
+
+def _number_of_workers(workers: int | str) -> int | Literal["auto"]:
+    if workers == "auto":
+        return "auto"
+    try:
+        number = int(workers)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise BadInput(f"workers is 'auto' or a number from 1, not {workers!r}.")
+    return number
+
+
+def _refuse_copies() -> None:
+    """Each copy would run the whole study: a run uses one process and at most one GPU."""
+    for name in WORLD_SIZES:
+        copies = os.environ.get(name, "")
+        if copies.isdigit() and int(copies) > 1:
+            raise BadInput(
+                f"{name} is {copies}: a distributed launcher has started tuneoff {copies} times.",
+                mend="Start it once, without torchrun, accelerate launch or mpirun; --workers"
+                " (workers=…) spreads the runs of a study over the GPUs.",
+            )

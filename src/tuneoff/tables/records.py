@@ -1,0 +1,287 @@
+"""JSONL and Parquet: rows whose values have types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneoff.tables.columns import KEPT, LISTED, Columns, Faults, Raw, check_header
+from tuneoff.tables.files import Cap, open_bytes, open_text, unpacked_cap
+from tuneoff.tables.notes import told
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+
+def read_jsonl(path: Path, columns: Columns, faults: Faults) -> Raw:
+    """The keys asked for, one JSON object per line, empty lines skipped.
+
+    Raises `UnicodeDecodeError` where the file is not UTF-8.
+    """
+    wanted = columns.wanted()
+    values: dict[str, list[Any]] = {role: [] for role in wanted}
+    lines: list[int] = []
+    seen: dict[str, None] = {}  # keys of the file in their order; a set would not keep it
+    absent: list[tuple[int, str]] = []
+    for line, record in _objects(path, faults):
+        seen.update(dict.fromkeys(record))
+        for role, name in wanted.items():
+            optional = role.startswith(KEPT)
+            if name not in record and not optional and len(absent) <= LISTED:
+                absent.append((line, name))
+            values[role].append(record.get(name, ""))
+        lines.append(line)
+    if not lines and not faults:
+        faults.add("the file holds no rows")
+    if lines and check_header(list(seen), columns, faults, row=None):
+        for line, name in absent:
+            faults.add(
+                "the row has no such key",
+                row=line,
+                column=name,
+                mend="Give every row the key, or remove the row.",
+            )
+    known = not any(name not in seen for name in wanted.values())
+    return Raw(values, lines) if known and not absent else Raw()
+
+
+def read_keys(path: Path) -> list[str]:
+    """Return the keys of the first object of a JSONL file; none if it cannot be read."""
+    return list(next((record for _, record in _objects(path, Faults(str(path)))), {}))
+
+
+def _objects(path: Path, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
+    with open_text(path, newline="\n") as file:
+        for line, text in enumerate(file, 1):
+            if not text.strip():
+                continue
+            if line == 1 and text.lstrip().startswith("["):
+                faults.add(
+                    "the file is one JSON list, not one object per line",
+                    row=line,
+                    mend=f"Convert it: jq -c '.[]' {path.name} > {path.stem}"
+                    f"{'.lines' * (path.suffix == '.jsonl')}.jsonl",
+                )
+                return
+            record = _object(text, line, faults)
+            if record is not None:
+                yield line, record
+
+
+def _object(text: str, line: int, faults: Faults) -> dict[str, Any] | None:
+    twice: list[str] = []
+
+    def paired(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        record = dict(pairs)
+        if len(record) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice.extend({name for name in names if names.count(name) > 1})
+        return record
+
+    try:
+        record = json.loads(text.rstrip("\r\n"), object_pairs_hook=paired)
+    except (ValueError, RecursionError) as error:  # ValueError also: a number of 5,000 digits
+        problem = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            problem = f"{error.msg} at character {error.pos + 1}"
+        faults.add(
+            f"not valid JSON: {problem}", row=line, mend="Each line holds one whole JSON object."
+        )
+        return None
+    if not isinstance(record, dict):
+        faults.add("the line is no JSON object", row=line, mend='Write {"text": …, "label": …}.')
+        return None
+    if twice:
+        faults.add(f"the key {twice[0]!r} stands twice", row=line, mend="Keep one of them.")
+        return None
+    return record
+
+
+def read_parquet(path: Path, columns: Columns, faults: Faults) -> Raw:
+    """The columns asked for. Raises `TooLarge` for a file that holds far more than its size."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with open_bytes(path) as stream:
+            packed = path.suffix.lower() == ".gz"
+            content = pa.BufferReader(stream.read()) if packed else path
+            file = pq.ParquetFile(content)
+            if not check_header(file.schema_arrow.names, columns, faults, row=None):
+                return Raw()
+            if not _plain_types(file.schema_arrow, columns, faults):
+                return Raw()
+            # A repeated value stays one value, so that reading takes what the file itself holds.
+            flat = {file.schema.column(i).path for i in range(len(file.schema))}
+            file = pq.ParquetFile(content, read_dictionary=flat.intersection(columns.names()))
+            table = _read_capped(file, columns, unpacked_cap(path))
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        faults.add(f"not a valid Parquet file: {(str(error).splitlines() or ['?'])[0][:200]}")
+        return Raw()
+    raw = read_arrow(table, columns, faults)
+    name_classes(raw, columns, _class_names(file.schema_arrow), faults)
+    return raw
+
+
+def read_names(path: Path) -> list[str]:
+    """Return the names of the columns of a Parquet file; none if it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with open_bytes(path) as stream:
+            packed = path.suffix.lower() == ".gz"
+            names: list[str] = pq.read_schema(
+                pa.BufferReader(stream.read()) if packed else path
+            ).names
+            return names
+    except (pa.ArrowException, OSError):  # `read_parquet` says why
+        return []
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Return the class names of the columns that `datasets` wrote as numbers, by column."""
+    try:
+        written = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = written.get("info", {}).get("features", {})
+        return {
+            name: [str(one) for one in feature["names"]]
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return {}  # metadata that `datasets` did not write says nothing about the labels
+
+
+def name_classes(
+    raw: Raw, columns: Columns, classes: Mapping[str, list[str]], faults: Faults
+) -> None:
+    """Turn class numbers into names, in place; drop the rows of class -1, and note it.
+
+    `classes`: by column, the names of the classes in the order of their numbers.
+    """
+    named = {role: classes[name] for role, name in columns.wanted().items() if name in classes}
+    named = {role: names for role, names in named.items() if role in raw.values}
+    for role, names in named.items():
+        values = raw.values[role]
+        if beyond := [i for i, v in enumerate(values) if not _is_class(v, len(names))]:
+            faults.add(
+                f"{values[beyond[0]]!r} is no number of the {len(names)} classes that the file"
+                f" names ({len(beyond)} rows in all)",
+                row=raw.lines[beyond[0]],
+                column=columns.wanted()[role],
+                mend="Write the class names into the column as strings.",
+            )
+            return
+        raw.values[role] = [names[i] if i is not None and i >= 0 else None for i in values]
+    if "label" not in named:
+        return
+    kept = [i for i, label in enumerate(raw.values["label"]) if label is not None]
+    dropped = [raw.lines[i] for i, label in enumerate(raw.values["label"]) if label is None]
+    if not dropped:
+        return
+    for role, values in raw.values.items():
+        raw.values[role] = [values[i] for i in kept]
+    raw.lines, raw.rows = [raw.lines[i] for i in kept], kept
+    raw.notes.append(told("rows without a label (class -1), left out", dropped, word=raw.word))
+
+
+def _is_class(value: object, count: int) -> bool:
+    return value is None or (isinstance(value, int) and -1 <= value < count)
+
+
+def _plain_types(schema: pa.Schema, columns: Columns, faults: Faults) -> bool:
+    """Whether the columns asked for are of Arrow's own types; true if no fault was noted.
+
+    What an extension type means is for code of others to say, and none of that is run.
+    """
+    import pyarrow as pa
+
+    for name in columns.names():
+        field = schema.field(name)
+        named = (field.metadata or {}).get(b"ARROW:extension:name", b"").decode(errors="replace")
+        if named or isinstance(field.type, pa.BaseExtensionType):
+            faults.add(
+                f"the column is of an extension type, {named or str(field.type)!r}",
+                column=name,
+                mend="Write it as plain strings or numbers.",
+            )
+    return not faults
+
+
+def _read_capped(file: pq.ParquetFile, columns: Columns, cap: Cap) -> pa.Table:
+    """The columns asked for, batch by batch, until they hold more than `cap` allows.
+
+    The sizes that stand in the file's footer are not asked: pyarrow ends the process where a broken
+    footer has none. Memory is bounded by the cap and one page, 2 GiB at the most.
+    """
+    import pyarrow as pa
+
+    batches, held = [], 0
+    for batch in file.iter_batches(batch_size=8192, columns=columns.names(), use_threads=False):
+        held += batch.num_rows + sum(map(_written_out, batch.columns))
+        cap.hold(held)
+        batches.append(batch)
+    return pa.Table.from_batches(batches, file.schema_arrow if not batches else None)
+
+
+def _written_out(column: pa.Array) -> int:
+    """Bytes of a column, the repetitions of a string written out."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    lengths = pc.binary_length(column.dictionary)
+    return int(pc.sum(pc.take(lengths, column.indices)).as_py() or 0)
+
+
+def read_arrow(table: pa.Table, columns: Columns, faults: Faults) -> Raw:
+    """The columns of an Arrow table; a text column of another type is one fault, not one a row."""
+    import pyarrow as pa
+
+    faults.lined = False
+    raw = Raw(lines=range(table.num_rows), lined=False)
+    for role, name in columns.wanted().items():
+        column = table.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        kind = column.type
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        text = text or pa.types.is_string_view(kind) or pa.types.is_null(kind)
+        if role in ("text", "text_pair") and not text:
+            faults.add(
+                f"the column holds {kind}, not text",
+                column=name,
+                mend="Name a column of strings, or convert it.",
+            )
+        if pa.types.is_float16(kind) or pa.types.is_float32(kind):
+            raw.exact[role] = 2**11 if pa.types.is_float16(kind) else 2**24
+        try:
+            raw.values[role] = column.to_pylist()
+        except UnicodeDecodeError:
+            _add_bad_bytes(column, name, faults)
+    if table.num_rows == 0:
+        faults.add("the file holds no rows")
+    return raw if not faults else Raw()
+
+
+def _add_bad_bytes(column: pa.ChunkedArray, name: str, faults: Faults) -> None:
+    """Note the strings of a column that are not UTF-8."""
+    import pyarrow as pa
+
+    for row, value in enumerate(column.cast(pa.large_binary()).to_pylist()):
+        try:
+            (value or b"").decode()
+        except UnicodeDecodeError as error:
+            faults.add(
+                f"the text is not UTF-8 (byte 0x{value[error.start]:02x} at {error.start})",
+                row=row,
+                column=name,
+                mend="Write the file with UTF-8 strings.",
+            )

@@ -1,0 +1,18 @@
+"""Equal tuning: every method gets the same number of trials on the validation rows.
+
+`search` runs the trials, `space` says where each method looks, `propose` what comes next, and
+`trials` what came out. The test rows are not read before the settings of all methods are fixed.
+"""
+
+from tuneoff.tuning.search import run_tuned, tune_study
+from tuneoff.tuning.space import tuning_faults
+from tuneoff.tuning.trials import MethodSearch, Tried, Tuned
+
+__all__ = [
+    "MethodSearch",
+    "Tried",
+    "Tuned",
+    "run_tuned",
+    "tune_study",
+    "tuning_faults",
+]

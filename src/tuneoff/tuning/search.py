@@ -1,0 +1,178 @@
+"""The search: for each method one trial after another, then the study with what was found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+
+from tuneoff.config import RunSpec, StudySpec, Trial, TuneSpec
+from tuneoff.exceptions import BadInput, MissingExtra
+from tuneoff.results.record import RunRecord, Status, TaskRecord
+from tuneoff.results.store import StudyFolder, alone_in, check_inside, check_writable
+from tuneoff.scheduling import LocalLauncher, Prepared
+from tuneoff.scheduling.plan import complete, plan
+from tuneoff.scheduling.study import (
+    Undecided,
+    Watcher,
+    in_parallel,
+    is_set_aside,
+    prepare,
+    run_one,
+    run_study,
+    with_columns,
+)
+from tuneoff.tuning.propose import floors, propose
+from tuneoff.tuning.space import Settings, space_of, start_of, tuning_faults, with_settings
+from tuneoff.tuning.trials import SETTLED, MethodSearch, Tuned, higher_is_better, tried
+
+
+def run_tuned(
+    study: StudySpec,
+    folder: StudyFolder,
+    *,
+    launcher: LocalLauncher,
+    watch: Watcher,
+    fresh: bool = False,
+    undecided: Undecided | None = None,
+) -> tuple[TaskRecord, list[RunRecord]]:
+    """As `run_study`, with the settings that `tune_study` finds where the study asks for it.
+
+    The test rows are read for the first time when the last search has ended.
+    """
+    settings = None
+    if study.tune is not None:
+        settings = tune_study(study, folder, launcher=launcher, watch=watch, fresh=fresh).methods
+    return run_study(
+        study,
+        folder,
+        launcher=launcher,
+        watch=watch,
+        fresh=fresh,
+        settings=settings,
+        undecided=undecided,
+    )
+
+
+def tune_study(
+    study: StudySpec,
+    folder: StudyFolder,
+    *,
+    launcher: LocalLauncher,
+    watch: Watcher,
+    fresh: bool = False,
+) -> Tuned:
+    """Give each method of `study` its trials; what they found, also as `tuned.yaml` in `folder`.
+
+    Trials whose records are there are not run again, unless `fresh`. Raises `BadInput` before
+    anything is run.
+    """
+    study = complete(study)
+    assert study.tune is not None
+    if faults := tuning_faults(study):
+        raise BadInput(faults)
+    if find_spec("optuna") is None:
+        raise MissingExtra("optuna", "tune", "Tuning")
+    check_writable(folder.path)
+    with alone_in(folder.path):
+        folder.trials_file.unlink(missing_ok=True)  # until all of it holds again
+        prepared = prepare(study, folder, launcher, watch)
+        searches = [
+            _Search(study, study.tune, i, folder, prepared) for i in range(len(study.methods))
+        ]
+        if not fresh:
+            for search in searches:
+                search.replay()
+        done = sum(len(search.found.tried) for search in searches)
+        wanted = sum(search.wanted for search in searches)
+        watch.planned(wanted, done, prepared.task, "trial")
+        going_on = [
+            partial(search.go_on, launcher=launcher, watch=watch, fresh=fresh)
+            for search in searches
+        ]
+        in_parallel(going_on, launcher)
+        tuned = Tuned(study.tune, study.metric, [search.found for search in searches])
+        named = with_columns(study, prepared)
+        settled = replace(named, methods=tuned.methods, tune=None)
+        folder.write_tuned(settled, tuned.to_plain())
+    return tuned
+
+
+def _is_settled(record: RunRecord) -> bool:
+    """Whether a trial is not run again."""
+    return record.status in SETTLED or is_set_aside(record)
+
+
+class _Search:
+    """The search for one entry of the study."""
+
+    def __init__(
+        self,
+        study: StudySpec,
+        tune: TuneSpec,
+        place: int,
+        folder: StudyFolder,
+        prepared: Prepared,
+    ) -> None:
+        entry = study.methods[place]
+        space = space_of(entry, study, prepared.hidden_size)
+        self.found = MethodSearch(
+            entry,
+            start_of(entry, study, list(space), prepared.hidden_size),
+            space,
+            higher_is_better(study.metric),
+        )
+        self.wanted = tune.trials if space else 0
+        self._study, self._tune = study, tune
+        self._folder, self._prepared = folder, prepared
+
+    def replay(self) -> None:
+        """Take the trials that ran before, up to the first one that is missing."""
+        while len(self.found.tried) < self.wanted:
+            spec, settings = self._next()
+            record = self._folder.trial(spec.run_id).record()
+            if record is None or not _is_settled(record):
+                return
+            self._take(spec, settings, record)
+
+    def go_on(self, *, launcher: LocalLauncher, watch: Watcher, fresh: bool) -> None:
+        """Run the trials that are missing; ends early when the study is interrupted."""
+        while len(self.found.tried) < self.wanted:
+            spec, settings = self._next()
+            folder = self._folder.trial(spec.run_id)
+            check_inside(folder.path, self._folder.path)
+            known = None if fresh else folder.record()
+            if known is None or not _is_settled(known):
+                known = run_one(
+                    spec, folder, self._prepared, launcher=launcher, watch=watch, fresh=fresh
+                )
+            else:  # the same settings were proposed before
+                watch.ended(spec, known)
+            if known.status is Status.INTERRUPTED:
+                return
+            self._take(spec, settings, known)
+
+    def _take(self, spec: RunSpec, settings: Settings, record: RunRecord) -> None:
+        history = self._folder.trial(spec.run_id).history()
+        self.found.tried.append(tried(spec, settings, record, history))
+
+    def _next(self) -> tuple[RunSpec, Settings]:
+        """The next trial, and the settings that it varies; the first one has the study's own."""
+        found, tune = self.found, self._tune
+        settings, entry = found.start, found.entry
+        if found.tried or not all(found.start[n] in own for n, own in found.space.items()):
+            settings = propose(
+                found.space, found.tried, seed=tune.seed, higher_is_better=found.higher_is_better
+            )
+            entry = with_settings(entry, settings)
+        can_prune = tune.prune and "epochs" not in found.space
+        trial = Trial(
+            number=len(found.tried) + 1,
+            floors=floors(found.tried, higher_is_better=found.higher_is_better)
+            if can_prune
+            else (),
+            rows=tune.rows,
+        )
+        study = replace(self._study, methods=(entry,), seeds=(tune.seed,))
+        (spec,) = plan(study, self._prepared)
+        return replace(spec, trial=trial), settings

@@ -1,0 +1,121 @@
+"""Where the search of a method looks, and which settings it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from tuneoff.config import MethodSpec, StudySpec, TrainSpec, TuneSpec, replace_train
+from tuneoff.exceptions import Fault, nearest
+from tuneoff.methods import Method, method
+from tuneoff.methods.search_ranges import (
+    OF_TRAINING,
+    Choice,
+    Range,
+    Span,
+    own_ranges,
+    searchable,
+    varied,
+)
+
+Settings = dict[str, Any]
+
+
+def tuning_faults(study: StudySpec, *, file: str | None = None) -> list[Fault]:
+    """What the `tune` section of a completed study names that none of its methods has."""
+    tune = study.tune
+    if tune is None:
+        return []
+    found = [method(entry.method) for entry in study.methods]
+    known = {"learning_rate"}.union(*map(searchable, found))
+    faults = [
+        Fault(
+            f"tune.over: no method of the study has a setting {name!r} that can be searched",
+            file=file,
+            mend=nearest(name, known),
+        )
+        for name in tune.over
+        if name not in known
+    ]
+    for name, values in tune.ranges.items():
+        if not _is_choice(name, found) and not _is_span(values):
+            text = f"tune.ranges.{name} should be the least and the greatest number"
+            faults.append(Fault(f"{text}, not {list(values)!r}", file=file))
+    return faults
+
+
+def _is_choice(name: str, found: list[Method]) -> bool:
+    return any(isinstance((own_ranges(m) | OF_TRAINING).get(name), Choice) for m in found)
+
+
+def _is_span(values: tuple[Any, ...]) -> bool:
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    return len(values) == 2 and numbers and bool(values[0] < values[1])
+
+
+def start_of(entry: MethodSpec, study: StudySpec, names: list[str], hidden_size: int) -> Settings:
+    """The values that a study's entry has for these settings, before any search."""
+    chosen = method(entry.method)
+    train = replace_train(study.train, entry.train)
+    values: Mapping[str, Any] = asdict(train) | entry.config
+    start = {name: values[name] for name in names}
+    if start.get("learning_rate") == "auto":
+        start["learning_rate"] = chosen.rate_for(hidden_size)
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in start.items()}
+
+
+def space_of(entry: MethodSpec, study: StudySpec, hidden_size: int) -> dict[str, Range]:
+    """The range of each setting that the search of an entry varies; empty: there is nothing to.
+
+    A range that the study does not give holds the value that the entry starts from.
+    """
+    assert study.tune is not None
+    chosen = method(entry.method)
+    names = varied(chosen, study.tune.over)
+    start = start_of(entry, study, names, hidden_size)
+    own = own_ranges(chosen)
+    space: dict[str, Range] = {}
+    for name in names:
+        default = own.get(name) or _of_training(name, chosen, study.train, study.tune, hidden_size)
+        given = study.tune.ranges.get(name)
+        space[name] = default.holding(start[name]) if given is None else _given(given, default)
+    return space
+
+
+def _of_training(
+    name: str, chosen: Method, train: TrainSpec, tune: TuneSpec, hidden_size: int
+) -> Range:
+    if name == "learning_rate":
+        rate = chosen.rate_for(hidden_size)
+        assert rate is not None
+        return Span(rate / tune.rate_factor, rate * tune.rate_factor, log=True)
+    if name == "epochs":
+        return Span(max(1, train.epochs // 2), 2 * train.epochs, whole=True)
+    return OF_TRAINING[name]
+
+
+def _given(values: tuple[Any, ...], default: Range) -> Range:
+    if isinstance(default, Choice):
+        return Choice(tuple(tuple(v) if isinstance(v, list) else v for v in values))
+    return Span(values[0], values[1], default.log and values[0] > 0, default.whole)
+
+
+def with_settings(entry: MethodSpec, settings: Settings) -> MethodSpec:
+    """`entry` with these settings in place of its own."""
+    plain = {key: list(v) if isinstance(v, tuple) else v for key, v in settings.items()}
+    config = {key: value for key, value in plain.items() if key in entry.config}
+    train = {key: value for key, value in plain.items() if key not in entry.config}
+    return MethodSpec(
+        method=entry.method,
+        name=entry.name,
+        config=entry.config | config,
+        train=entry.train | train,
+    )
+
+
+def range_to_plain(found: Range) -> dict[str, Any]:
+    """As JSON holds it."""
+    if isinstance(found, Choice):
+        return {"values": [list(v) if isinstance(v, tuple) else v for v in found.values]}
+    return {"low": found.low, "high": found.high, "log": found.log, "whole": found.whole}

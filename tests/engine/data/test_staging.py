@@ -1,0 +1,60 @@
+"""A batch as one block of memory: what lies in it, and that spare places change no answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuneoff.engine.data.batches import Batch, Staging, batch, cuda_places
+
+
+@given(st.integers(1, 70_000))
+def test_a_row_has_a_spare_place_and_little_more(tokens: int) -> None:
+    places = cuda_places(tokens)
+    assert tokens < places <= tokens + max(64, tokens / 16)
+
+
+def test_few_sizes_occur() -> None:
+    assert len({cuda_places(tokens) for tokens in range(1, 20_000)}) < 100
+
+
+def staged(plain: Batch) -> Batch:
+    """`plain` as it lies on a GPU, here in the memory of the CPU."""
+    layout = Staging.of(plain)
+    block = torch.full((layout.bytes,), 255, dtype=torch.uint8)
+    layout.fill(block, plain)
+    views: dict[str, Any] = {**layout.views(block)}
+    return replace(plain, **views)
+
+
+@pytest.fixture
+def plain(toy_task: Any) -> Batch:
+    rows = toy_task("bert").splits["train"]
+    return batch(rows, np.arange(7))
+
+
+def test_the_block_holds_the_batch(plain: Batch) -> None:
+    found = staged(plain)
+    assert found.tokens == plain.tokens
+    assert torch.equal(found.input_ids[: plain.tokens], plain.input_ids)
+    assert torch.equal(found.position_ids[: plain.tokens], plain.position_ids)
+    assert not found.input_ids[plain.tokens :].any()  # an id that every vocabulary has
+    assert torch.equal(found.labels, plain.labels)
+    assert torch.equal(found.weights, plain.weights)
+    assert found.offsets is not None
+    ends = [0, *np.cumsum(plain.lengths).tolist(), cuda_places(plain.tokens)]
+    assert found.offsets.tolist() == ends
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert"])
+def test_spare_places_change_no_logits(load_tiny: Any, toy_task: Any, architecture: str) -> None:
+    plain = batch(toy_task(architecture).splits["train"], np.arange(7))
+    classifier = load_tiny("full", architecture).classifier.eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(classifier(staged(plain)), classifier(plain))

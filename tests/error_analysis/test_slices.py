@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tuneoff.error_analysis.slices import Slice, slices
+
+
+def places(rows: Any, kind: str) -> list[int]:
+    test = rows[rows["split"] == "test"]
+    chosen = {
+        "group": test["group"] == "g3",
+        "label": test["label"] == "neutral",
+        "length": test["text"].str.len() > test["text"].str.len().quantile(0.8),
+    }[kind]
+    numbers: list[int] = test["row"][chosen].tolist()
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("group", "g3"), ("label", "neutral"), ("length", "characters")]
+)
+def test_a_slice_made_worse_comes_out_first(toy: Any, kind: str, name: str) -> None:
+    rows = toy.rows()
+    plain = toy.predictions(rows)
+    planted = toy.worsened(plain, places(rows, kind), 0.2)
+    found = slices(toy.evidence(rows, full=[plain], lora=[planted]))
+    first = found.methods["lora"][0]
+    assert first.kind == kind
+    assert name in first.name
+    assert first.sure
+    assert first.rate > first.rest
+    assert first.low <= first.rate <= first.high
+    assert not any(s.sure for s in found.methods["full"])
+
+
+def test_rows_of_rare_words_can_be_found_worse(toy: Any) -> None:
+    rows = toy.rows()
+    train = rows["split"] == "train"
+    test = rows.index[rows["split"] == "test"]
+    strange = test[::4]
+    rows.loc[strange, "text"] = [
+        f"{t} odd{i} strange{i}" for i, t in enumerate(rows["text"][strange])
+    ]
+    assert not rows["text"][train].str.contains("odd").any()
+    table = toy.worsened(toy.predictions(rows), rows["row"][strange].tolist(), 0.3)
+    first = slices(toy.evidence(rows, full=[table])).methods["full"][0]
+    assert first.sure
+    assert first.kind == "rare words"
+
+
+def test_of_two_that_differ_alike_the_worse_comes_first(toy: Any) -> None:
+    """With two labels, one is as surely worse as the other is better."""
+    rows = toy.rows()
+    rows["label"] = ["entailment" if x == "neutral" else x for x in rows["label"]]
+    rows = rows.drop(columns=["group", "text"])
+    chosen = rows["row"][(rows["split"] == "test") & (rows["label"] == "entailment")]
+    table = toy.worsened(toy.predictions(rows), chosen.tolist(), 0.2)
+    first, second = slices(toy.evidence(None, full=[table])).methods["full"][:2]
+    assert (first.name, second.name) == ("entailment", "contradiction")
+    assert first.q == pytest.approx(second.q)
+    assert first.rate == pytest.approx(second.rest)
+
+
+def test_every_row_lies_in_one_slice_of_each_kind(toy: Any) -> None:
+    rows = toy.rows()
+    found = slices(toy.evidence(rows, full=[toy.predictions(rows)])).methods["full"]
+    for kind in ("length", "label", "rare words", "group"):
+        assert sum(s.rows for s in found if s.kind == kind) == 2500, kind
+
+
+def test_shuffled_errors_are_not_certain(toy: Any) -> None:
+    rows = toy.rows()
+    alarms = 0
+    for seed in range(40):
+        table = toy.predictions(rows, 0.75, seed)
+        found = slices(toy.evidence(rows, full=[table])).methods["full"]
+        alarms += any(s.sure for s in found)
+    assert alarms <= 5  # 2 expected at the most; more than 5 in one study of 70
+
+
+def test_small_groups_are_not_looked_at(toy: Any) -> None:
+    rows = toy.rows(test=300)
+    rows["group"] = [f"g{i // 19}" for i in range(len(rows))]
+    found = slices(toy.evidence(rows, full=[toy.predictions(rows)])).methods["full"]
+    assert {s.kind for s in found} == {"length", "label", "rare words"}
+
+
+def test_slices_of_rows_in_groups_are_judged_by_groups(toy: Any) -> None:
+    """Documents of 25 rows that are right or wrong as wholes make no length look guilty."""
+    rows = toy.rows()
+    test = rows["split"] == "test"
+    documents = np.arange(test.sum()) // 25
+    random = np.random.default_rng(2)
+    bad, long = random.random(100) < 0.2, random.integers(1, 5, 100)
+    rows.loc[test, "text"] = [" ".join(["word"] * int(9 * long[d])) for d in documents]
+    plain = toy.predictions(rows)
+    wrong = np.zeros(len(plain), bool)
+    wrong[(plain["split"] == "test").to_numpy()] = bad[documents]
+    table = toy.answered(plain, wrong)
+
+    def lengths(named: bool) -> list[Slice]:
+        groups = [f"d{d}" for d in documents] if named else [""] * len(documents)
+        rows.loc[test, "group"] = groups
+        found = slices(toy.evidence(rows, full=[table])).methods["full"]
+        return [part for part in found if part.kind == "length"]
+
+    assert any(part.sure for part in lengths(named=False))
+    assert not any(part.sure for part in lengths(named=True))
+    width = {named: max(p.high - p.low for p in lengths(named)) for named in (True, False)}
+    assert width[True] > 3 * width[False]

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.jsonl", "x.parquet", "x.ndjson"])
+def test_every_format_gives_the_same_run(files: Any, name: str) -> None:
+    truth, (run,) = files.read(files.write(name))
+    assert truth.labels == ["neg", "pos"]
+    assert run.predictions["row"].tolist() == [0, 2, 4, 6, 8, 10]
+    assert run.predictions["prediction"].tolist() == ["neg", "pos", "pos", "pos", "neg", "neg"]
+    scores = run.record.quality.test
+    assert scores.accuracy == pytest.approx(4 / 6)
+    assert scores.confusion_matrix == [[2, 1], [1, 2]]
+    assert scores.log_loss == pytest.approx(-(4 * np.log(0.75) + 2 * np.log(0.25)) / 6)
+    assert run.record.quality.validation is None
+
+
+def test_there_is_no_cost(files: Any) -> None:
+    _, (run,) = files.read(files.write("x.csv"))
+    assert run.record.cost.train_seconds is None
+    assert run.record.cost.peak_memory_bytes is None
+    assert run.record.parameters is None
+    assert run.record.method.family == "elsewhere"
+
+
+def test_labels_alone_have_no_log_loss(files: Any) -> None:
+    rows = [{k: r[k] for k in ("row", "label", "prediction")} for r in files.rows()]
+    _, (run,) = files.read(files.write("x.csv", rows))
+    assert run.record.quality.test.accuracy == pytest.approx(4 / 6)
+    assert run.record.quality.test.log_loss is None
+    assert run.record.quality.test.ece is None
+    assert "probability_pos" not in run.predictions
+
+
+def test_probabilities_alone_say_the_prediction(files: Any) -> None:
+    rows = [{k: v for k, v in r.items() if k != "prediction"} for r in files.rows()]
+    _, (with_labels, without) = files.read(files.write("a.csv"), files.write("b.csv", rows))
+    assert with_labels.predictions["prediction"].equals(without.predictions["prediction"])
+
+
+def test_logits_become_probabilities(files: Any) -> None:
+    rows = [
+        {key: r[key] for key in ("row", "label")}
+        | {f"logit_{x}": np.log(r[f"probability_{x}"]) + 7 for x in files.labels}
+        for r in files.rows()
+    ]
+    _, (logits, probabilities) = files.read(files.write("a.jsonl", rows), files.write("b.csv"))
+    assert logits.predictions["probability_pos"].to_numpy() == pytest.approx(
+        probabilities.predictions["probability_pos"].to_numpy()
+    )
+
+
+def test_the_same_name_again_is_another_seed(files: Any) -> None:
+    from tuneoff.external_predictions import read_runs
+
+    other = [{**r, "prediction": "pos"} for r in files.rows()]
+    sources = [("mine", files.write("a.csv")), ("mine", files.write("b.csv", other))]
+    _, runs = read_runs(sources)
+    assert [run.record.seed for run in runs] == [0, 1]
+    assert len({run.record.run_id for run in runs}) == 2
+    assert {run.record.method.name for run in runs} == {"mine"}
+
+
+def test_rows_come_in_the_order_of_the_task(files: Any) -> None:
+    rows = files.rows()[::-1]
+    _, (run,) = files.read(files.write("x.csv", rows), truth=files.truth())
+    assert run.predictions["row"].tolist() == [0, 2, 4, 6, 8, 10]
+    assert run.record.metric == "accuracy"
+
+
+def test_a_study_knows_the_labels(files: Any) -> None:
+    rows = [{k: v for k, v in r.items() if k != "label"} for r in files.rows()]
+    _, (run,) = files.read(files.write("x.csv", rows), truth=files.truth())
+    assert run.predictions["label"].tolist() == ["neg", "pos"] * 3
+    assert run.record.quality.test.accuracy == pytest.approx(4 / 6)
+
+
+def test_rows_may_have_names_and_texts(files: Any) -> None:
+    rows = [{**r, "row": f"doc-{r['row']}", "text": f"text {r['row']}"} for r in files.rows()]
+    truth, (run,) = files.read(files.write("x.csv", rows))
+    assert run.predictions["row"][1] == "doc-2"
+    assert truth.rows["text"][1] == "text 2"
+
+
+def test_validation_rows_are_scored_apart(files: Any) -> None:
+    rows = [{**r, "split": "validation" if i < 2 else "test"} for i, r in enumerate(files.rows())]
+    _, (run,) = files.read(files.write("x.csv", rows))
+    assert run.record.quality.validation.accuracy == 1
+    assert run.record.quality.test.accuracy == 0.5
+
+
+def test_labels_that_look_like_something_else_stay_labels(files: Any) -> None:
+    rows = [{"row": i, "label": x, "prediction": x} for i, x in enumerate(["NA", "01", "None"])]
+    truth, (run,) = files.read(files.write("x.csv", rows))
+    assert truth.labels == ["01", "NA", "None"]
+    assert run.record.quality.test.accuracy == 1
+
+
+def test_numbers_are_labels_whatever_wrote_them(files: Any) -> None:
+    rows = [{"row": i, "label": i % 2, "prediction": float(i % 2)} for i in range(4)]
+    truth, (run,) = files.read(files.write("x.parquet", rows))
+    assert truth.labels == ["0", "1"]
+    assert run.record.quality.test.accuracy == 1
+
+
+def test_a_row_that_differs_from_the_task_is_named(files: Any, refused: Any) -> None:
+    rows = files.rows()
+    rows[3]["label"] = "neg"
+    text = refused(files.write("x.csv", rows), truth=files.truth())
+    assert "x.csv, line 5, column 'label': the label is 'neg' here and 'pos' in the task" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rows: rows.pop(2), "1 test rows have no prediction: 4"),
+        (lambda rows: rows[0].update(row=1), "line 2, column 'row': 1 is no test row of the task"),
+        (lambda rows: rows[1].update(row=0), "line 3, column 'row': '0' stands in line 2 already"),
+        (lambda rows: rows[1].update(prediction="poss"),
+         "line 3, column 'prediction': 'poss' is no label of the task\n  Did you mean 'pos'?"),
+        (lambda rows: rows[4].update(prediction=""), "line 6, column 'prediction'"),
+        (lambda rows: rows[0].update(probability_pos=""),
+         "line 2, column 'probability_pos': '' is no finite number"),
+        (lambda rows: rows[0].update(probability_pos="inf"), "'inf' is no finite number"),
+        (lambda rows: rows[0].update(probability_pos=3.5), "Name the columns logit_LABEL"),
+        (lambda rows: rows[5].update(probability_pos=0.1),
+         "line 7: the probabilities add up to 0.850, not to 1"),
+    ],
+)  # fmt: skip
+def test_faults_name_file_row_and_column(files: Any, refused: Any, change: Any, said: str) -> None:
+    rows = files.rows()
+    change(rows)
+    text = refused(files.write("x.csv", rows), truth=files.truth())
+    assert "x.csv" in text
+    assert said in text
+
+
+def without(rows: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in names} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("row",), "there is no column 'row'"),
+        (("label",), "there is no column 'label'"),
+        (("prediction", "probability_neg", "probability_pos"), "neither a prediction nor"),
+        (("probability_neg",), "the probabilities add up to"),
+    ],
+)
+def test_missing_columns_are_named(
+    files: Any, refused: Any, names: tuple[str, ...], said: str
+) -> None:
+    assert said in refused(files.write("x.csv", without(files.rows(), *names)))
+
+
+def test_a_label_without_its_column_is_named(files: Any, refused: Any) -> None:
+    rows = [{**r, "probability_pos": 1.0} for r in without(files.rows(), "probability_neg")]
+    text = refused(files.write("x.csv", rows), truth=files.truth())
+    assert "no probability or logit of the label 'neg'" in text
+
+
+def test_probabilities_beside_logits_are_refused(files: Any, refused: Any) -> None:
+    rows = [{**r, "logit_pos": 1.0} for r in files.rows()]
+    assert "both probabilities and logits" in refused(files.write("x.csv", rows))
+
+
+def test_files_about_other_rows_are_refused(files: Any, refused: Any) -> None:
+    text = refused(files.write("a.csv"), files.write("b.csv", files.rows(5)))
+    assert "b.csv, column 'row': 1 test rows have no prediction: 10" in text
+
+
+def test_the_faults_of_all_files_come_at_once(files: Any, refused: Any) -> None:
+    text = refused(
+        files.write("a.csv", without(files.rows(), "row")),
+        files.write("b.csv", without(files.rows(), "prediction", "probability_neg",
+                                     "probability_pos")),
+    )  # fmt: skip
+    assert "a.csv" in text
+    assert "b.csv" in text
+
+
+def test_many_faults_are_counted(files: Any, refused: Any) -> None:
+    rows = [{**r, "prediction": "?"} for r in files.rows(40)]
+    text = refused(files.write("x.csv", rows), truth=files.truth())
+    assert "more faults, not listed: " in text
+    assert text.count("is no label") <= 10
+
+
+def test_a_table_keeps_what_the_analysis_reads(files: Any) -> None:
+    _, (run,) = files.read(files.write("x.csv"))
+    assert isinstance(run.predictions, pd.DataFrame)
+    assert list(run.predictions.columns) == [
+        "split", "row", "label", "prediction", "probability_neg", "probability_pos", "weight"
+    ]  # fmt: skip
+
+
+def renamed(rows: list[dict[str, Any]], name: Any) -> list[dict[str, Any]]:
+    """The rows with each probability under `name(label)`, without a prediction."""
+    return [
+        {"row": r["row"], "label": r["label"]}
+        | {name(x): r[f"probability_{x}"] for x in ("neg", "pos")}
+        for r in rows
+    ]
+
+
+@pytest.mark.parametrize("study", [True, False])
+def test_probabilities_may_be_named_by_the_label_alone(files: Any, study: bool) -> None:
+    path = files.write("x.csv", renamed(files.rows(), lambda label: label))
+    _, (bare,) = files.read(path, truth=files.truth() if study else None)
+    _, (named,) = files.read(files.write("y.csv"))
+    assert bare.predictions["probability_pos"].equals(named.predictions["probability_pos"])
+    assert bare.record.quality.test == named.record.quality.test
+
+
+@pytest.mark.parametrize("name", ["prob_{}", "{}_score", "p({})", "POS/{}"])
+def test_probabilities_under_another_name_are_not_left_out_in_silence(
+    files: Any, refused: Any, name: str
+) -> None:
+    rows = renamed(files.rows(), lambda label: name.format(label.upper()))
+    with_prediction = [{**r, "prediction": r["label"]} for r in rows]
+    said = refused(files.write("x.csv", with_prediction), truth=files.truth())
+    assert f"the columns {name.format('NEG')!r}, {name.format('POS')!r}, … are not read" in said
+    assert "Name them probability_LABEL" in said
+
+
+def test_a_label_without_a_column_is_named(files: Any, refused: Any) -> None:
+    rows = [{"row": i, "label": x, "a": 0.5, "b": 0.5} for i, x in enumerate(["a", "b", "c"])]
+    said = refused(files.write("x.csv", rows))
+    assert "there is a column 'a' but none for the label 'c'" in said
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [f"{251034921 + i}.jpg#2r1e" for i in range(6)],
+        ["007", "7", "8", "9", "10", "11"],  # two ids, though one number
+        [10**19 + i for i in range(6)],
+    ],
+)
+def test_ids_of_any_kind_stay_distinct(files: Any, ids: list[Any]) -> None:
+    rows = [{**row, "row": name} for row, name in zip(files.rows(), ids, strict=True)]
+    _, (run,) = files.read(files.write("x.csv", rows))
+    assert run.predictions["row"].astype(str).tolist() == [str(name) for name in ids]

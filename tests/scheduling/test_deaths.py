@@ -1,0 +1,408 @@
+"""Processes die: a run's, a worker's, the desk's. The study goes on, and nobody stays behind.
+
+`make crash-test` also runs what is marked `long` here: a second signal, and two more kills.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tuneoff.config import RunSpec, StudySpec, parse_study
+from tuneoff.display.progress import Quiet
+from tuneoff.exceptions import BadInput
+from tuneoff.results.record import RunRecord, Status
+from tuneoff.results.store import StudyFolder, alone_in
+from tuneoff.scheduling import LocalLauncher, launcher
+from tuneoff.scheduling.plan import complete
+from tuneoff.scheduling.process import Worker
+from tuneoff.scheduling.study import run_study
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="workers fork")
+
+LONG = {"method": "full", "name": "long", "epochs": 100_000}
+"""A run that ends by force alone."""
+# A process started in the background of a shell ignores Ctrl-C, and so would its children.
+TUNEOFF = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from tuneoff.cli import main
+main()
+"""
+
+
+def workers_of(process: psutil.Process) -> list[psutil.Process]:
+    """The workers that `process` started; the first child of each is the run at work."""
+    return [p for p in process.children() if "tuneoff.scheduling.worker" in p.cmdline()]
+
+
+def at_work() -> psutil.Process:
+    """Return the only worker of this process that has a run at work; others may be idle."""
+    (worker,) = (w for w in workers_of(psutil.Process()) if w.children())
+    return worker
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+
+
+class AtWork(Quiet):
+    """Calls `act` once, when the run named `name` is training; notes what starts and ends."""
+
+    def __init__(self, name: str = "long", act: Callable[[], None] = lambda: None) -> None:
+        self.name, self.act = name, act
+        self.seen: list[tuple[str, str]] = []
+
+    def started(self, spec: RunSpec) -> None:
+        self.seen.append(("started", spec.name))
+
+    def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
+        if spec.name == self.name and "step" in event:
+            self.act()
+            self.act = lambda: None
+
+    def ended(self, spec: RunSpec, record: RunRecord) -> None:
+        self.seen.append(("ended", spec.name))
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[LocalLauncher]:
+    with launcher("local") as opened:
+        yield opened
+
+
+@pytest.fixture
+def study(tiny_model: Any, toy_csv: Any) -> Callable[..., StudySpec]:
+    def make(*methods: Any) -> StudySpec:
+        return complete(
+            parse_study(
+                {
+                    "model": str(tiny_model("bert")),
+                    "data": {"train": str(toy_csv(60))},
+                    "methods": list(methods),
+                    "seeds": 1,
+                    "train": {"threads": 1, "precision": "fp32"},
+                }
+            )
+        )
+
+    return make
+
+
+class AtCheck(AtWork):
+    """Calls `act` once, when a saved model is opened again."""
+
+    def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
+        if event.get("phase") == "check":
+            self.act()
+            self.act = lambda: None
+
+
+def test_a_check_that_was_cut_short_is_made_up_for(
+    study: Callable[..., StudySpec], local: LocalLauncher, tmp_path: Path
+) -> None:
+    """Between a run's record and its check there is a moment, too."""
+
+    def kill() -> None:
+        at_work().children()[0].kill()
+
+    folder, asked = StudyFolder(tmp_path), study("lora")
+    _, (record,) = run_study(asked, folder, launcher=local, watch=AtCheck(act=kill))
+    run = folder.run(record.run_id)
+    assert record.status is Status.FINISHED
+    assert record.checks is not None
+    assert record.checks.reopened is None
+    assert run.sample_file.is_file()
+    answered = run.predictions_file.read_bytes()
+    watch = AtWork()
+    _, (again,) = run_study(asked, folder, launcher=local, watch=watch)
+    assert watch.seen == []  # it was not run again
+    assert again.checks is not None
+    assert again.checks.reopened is not None
+    assert again.checks.merged is not None
+    assert not run.sample_file.exists()
+    assert run.predictions_file.read_bytes() == answered
+
+
+@pytest.mark.parametrize("victim", ["run", "worker"])
+def test_a_killed_process_is_a_record_and_the_study_goes_on(
+    local: LocalLauncher, study: Any, tmp_path: Path, victim: str
+) -> None:
+    killed: list[psutil.Process] = []
+
+    def kill() -> None:
+        worker = at_work()
+        (run,) = worker.children()
+        killed.extend([run] if victim == "run" else [worker, run])
+        killed[0].kill()
+
+    folder = StudyFolder(tmp_path / "study")
+    _, records = run_study(study(LONG, "tfidf"), folder, launcher=local, watch=AtWork(act=kill))
+    assert [r.status for r in records][1] == Status.FINISHED
+    dead = records[0]
+    assert dead.status in (Status.FAILED, Status.OUT_OF_MEMORY)  # if memory ran out meanwhile
+    assert "signal 9" in (dead.error or "")
+    assert dead.quality.test is None
+    assert folder.run(dead.run_id).record() == dead
+    assert isinstance(folder.run(dead.run_id).history(), list)  # half a row is no obstacle
+    assert gone(killed)
+
+
+def holds_engine(worker: psutil.Process) -> bool:
+    return any("torch" in Path(mapped.path).name for mapped in worker.memory_maps())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what a process has mapped")
+@pytest.mark.usefixtures("fresh_workers")
+def test_with_a_core_to_spare_other_workers_load_the_engine_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tuneoff.scheduling.local.available_cores", lambda: 2)
+    before = workers_of(psutil.Process())
+    with launcher("local", workers=2):
+        first, second = sorted(
+            (w for w in workers_of(psutil.Process()) if w not in before), key=lambda w: w.pid
+        )
+        wait_for(lambda: holds_engine(second))
+        assert not holds_engine(first)  # it reads the data first
+
+
+def test_a_child_of_a_loaded_worker_computes(study: Any, tmp_path: Path) -> None:
+    """It would not, had another thread than the main one imported PyTorch."""
+    worker, asked = Worker(load=True), study(LONG)
+    try:
+        request = {"do": "prepare", "model": asked.model, "data": asdict(asked.data)}
+        request |= {"max_length": 64, "device": "cpu", "precisions": [], "folder": str(tmp_path)}
+        assert [e for e in worker.ask(request) if e["event"] == "prepared"]
+    finally:
+        worker.close()
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.usefixtures("fresh_workers")
+def test_two_workers_run_at_the_same_time(
+    study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    # With more than one core the second loads the engine ahead.
+    monkeypatch.setattr("tuneoff.scheduling.local.available_cores", lambda: cores)
+    # Each run waits until the other one has begun: with one worker this would never end.
+    meeting = threading.Barrier(2, timeout=1200)
+
+    class Both(AtWork):
+        def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
+            if event["phase"] == "load":
+                meeting.wait()
+
+    watch, before = Both(), workers_of(psutil.Process())
+    asked = study({"method": "head", "epochs": 1}, {"method": "full", "epochs": 1})
+    with launcher("local", workers=2) as two:
+        _, records = run_study(asked, StudyFolder(tmp_path), launcher=two, watch=watch)
+        workers = [w for w in workers_of(psutil.Process()) if w not in before]
+        assert len(workers) == 2
+    assert [r.status for r in records] == [Status.FINISHED] * 2
+    assert {kind for kind, _ in watch.seen[:2]} == {"started"}
+    assert gone(workers)
+
+
+def start(study: StudySpec, out: Path, *options: str) -> subprocess.Popen[str]:
+    folder = StudyFolder(out)
+    folder.write_spec(study)
+    command = ["compare", str(folder.spec_file), "--out", str(out), *options]
+    return subprocess.Popen(
+        [sys.executable, "-c", TUNEOFF, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(found: Callable[[], Any]) -> Any:
+    """The first result of `found` that is true. Only pytest's timeout ends a longer wait."""
+    while not (result := found()):
+        time.sleep(0.02)
+    return result
+
+
+def kill_all(desk: subprocess.Popen[str]) -> None:
+    """Kill a command and all its descendants at once, if it has not ended yet."""
+    if desk.poll() is None:
+        parent = psutil.Process(desk.pid)
+        for process in [*parent.children(recursive=True), parent]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    desk.communicate()
+
+
+def training(desk: subprocess.Popen[str], out: Path, name: str) -> list[psutil.Process]:
+    """Wait until the run `name` has trained for an epoch; the workers and their children."""
+    wait_for(
+        lambda: any("validation" in f.read_text() for f in out.glob(f"runs/{name}-*/history.jsonl"))
+    )
+    workers = workers_of(psutil.Process(desk.pid))
+    return [*workers, *(child for worker in workers for child in worker.children())]
+
+
+def test_nobody_survives_the_desk(study: Any, tmp_path: Path) -> None:
+    desk = start(study(LONG), tmp_path)
+    left = training(desk, tmp_path, "long")
+    assert len(left) == 2
+    desk.kill()
+    desk.communicate()
+    wait_for(lambda: gone(left))
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
+    study: Any, tuneoff: Any, tmp_path: Path
+) -> None:
+    asked = study("tfidf", {"method": "full", "name": "long", "epochs": 100})
+    desk = start(asked, tmp_path, "--workers", "1")  # tfidf has ended when the other one trains
+    left = training(desk, tmp_path, "long")
+    os.kill(desk.pid, signal.SIGINT)
+    _, err = desk.communicate()
+    assert desk.returncode == 130, err
+    assert "Interrupted. What is finished is kept, what ran goes on where it stood:" in err
+    assert "Traceback" not in err
+    assert gone(left)
+    folder = StudyFolder(tmp_path)
+    records = {r.method.name: r for run in folder.runs() if (r := run.record())}
+    assert records["tfidf"].status == Status.FINISHED
+    assert records["long"].status == Status.INTERRUPTED
+    kept = folder.run(records["tfidf"].run_id).record_file.stat().st_mtime_ns
+
+    ended = tuneoff("compare", folder.spec_file, "--out", tmp_path)
+    assert ended.code == 0, ended.err
+    assert "1 finished before" in ended.err
+    assert folder.run(records["tfidf"].run_id).record_file.stat().st_mtime_ns == kept
+    record = folder.run(records["long"].run_id).record()
+    assert record is not None
+    assert record.status == Status.FINISHED
+
+
+def answers(folder: StudyFolder, name: str) -> tuple[dict[str, Any], Any]:
+    """The saved weights and the predictions of a study's one run of this name."""
+    (run,) = (run for run in folder.runs() if run.path.name.startswith(name))
+    record = run.record()
+    assert record is not None
+    assert record.status == Status.FINISHED, record.error
+    return load_file(run.model / "model.safetensors"), run.predictions()
+
+
+def assert_same(one: StudyFolder, other: StudyFolder, name: str) -> None:
+    (weights, predictions), (again, predicted_again) = answers(one, name), answers(other, name)
+    assert weights.keys() == again.keys()
+    assert all(torch.equal(value, again[key]) for key, value in weights.items())
+    assert predictions.equals(predicted_again)
+
+
+SOME = {"method": "full", "name": "some", "epochs": 30}
+"""A run of a few seconds."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    local: LocalLauncher, tiny_model: Any, shared_csv: Any, tmp_path_factory: Any
+) -> tuple[StudySpec, StudyFolder]:
+    """`SOME`, and how it ends when nobody disturbs it."""
+    content = {
+        "model": str(tiny_model("bert")),
+        "data": {"train": str(shared_csv(60, name="deaths.csv"))},
+        "methods": [SOME],
+        "seeds": 1,
+        "train": {"threads": 1, "precision": "fp32", "checkpoint_seconds": 0.1},
+    }
+    asked = complete(parse_study(content))
+    folder = StudyFolder(tmp_path_factory.mktemp("undisturbed"))
+    run_study(asked, folder, launcher=local, watch=Quiet())
+    return asked, folder
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        # The test of Ctrl-C above has the rest of what follows it.
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.long),
+        (signal.SIGTERM, 143),
+    ],
+)
+def test_a_signal_saves_and_the_same_command_ends_as_if_none_had_come(
+    undisturbed: tuple[StudySpec, StudyFolder], tuneoff: Any, tmp_path: Path, sent: Any, code: int
+) -> None:
+    asked, whole = undisturbed
+    desk = start(asked, tmp_path)
+    left = training(desk, tmp_path, "some")
+    os.kill(desk.pid, sent)
+    _, err = desk.communicate()
+    assert desk.returncode == code, err
+    assert "goes on where it stood" in err
+    assert gone(left)
+    folder = StudyFolder(tmp_path)
+    (run,) = folder.runs()
+    record = run.record()
+    assert record is not None
+    assert record.status == Status.INTERRUPTED
+    assert list(run.checkpoint.glob("step-*"))
+    before = len(run.history())
+
+    ended = tuneoff("compare", folder.spec_file, "--out", tmp_path)
+    assert ended.code == 0, ended.err
+    assert before > 0
+    assert_same(folder, whole, "some")
+    assert not run.checkpoint.exists()
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(4, marks=pytest.mark.long)])
+def test_killed_anywhere_a_study_ends_as_one_that_was_not(
+    undisturbed: tuple[StudySpec, StudyFolder], tuneoff: Any, tmp_path: Path, kills: int
+) -> None:
+    """Desk, worker and run are killed at once, several times, in whatever they are at."""
+    asked, whole = undisturbed
+    folder = StudyFolder(tmp_path)
+    draw = random.Random(0)
+    for attempt in range(kills):
+        desk = start(asked, tmp_path)
+        # From the second attempt on, wait for a checkpoint; a fast machine may finish first.
+        while attempt and not any(tmp_path.glob("runs/*/checkpoint/*")) and desk.poll() is None:
+            time.sleep(0.02)
+        time.sleep(draw.random() * 2)
+        kill_all(desk)
+    ended = tuneoff("compare", folder.spec_file, "--out", tmp_path)
+    assert ended.code == 0, ended.err
+    assert_same(folder, whole, "some")
+
+
+def test_two_studies_in_one_folder_are_one_too_many(
+    study: Any, tuneoff: Any, tmp_path: Path
+) -> None:
+    desk = start(study(LONG), tmp_path)
+    left = training(desk, tmp_path, "long")
+    second = tuneoff("compare", StudyFolder(tmp_path).spec_file, "--out", tmp_path)
+    assert second.code == 2
+    assert "another tuneoff is at work in this folder" in second.err
+    assert desk.poll() is None
+    desk.kill()  # whatever becomes of the first one, the folder is free again
+    desk.communicate()
+    wait_for(lambda: gone(left))
+    with alone_in(tmp_path):
+        pass
+
+
+def test_what_no_launcher_can_do() -> None:
+    with pytest.raises(BadInput, match=r"no launcher 'loca'.*\n.*Did you mean 'local'"):
+        launcher("loca")
+    with pytest.raises(BadInput, match="workers is 'auto' or a number from 1, not 0"):
+        launcher("local", 0)

@@ -1,0 +1,404 @@
+"""Each thing that can be wrong with a file is named with its row, its column and the mend."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tuneoff.exceptions import BadInput, Fault
+from tuneoff.tables import Columns, read_table
+from tuneoff.tables.columns import LISTED
+
+
+def faults_of(path: Path | str, **columns: str) -> Sequence[Fault]:
+    with pytest.raises(BadInput) as caught:
+        read_table(str(path), Columns(**columns))
+    assert all(fault.file == str(path) for fault in caught.value.faults)
+    return caught.value.faults
+
+
+def only_fault(path: Path | str, **columns: str) -> Fault:
+    (fault,) = faults_of(path, **columns)
+    return fault
+
+
+def test_missing_file_with_near_names(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\n")
+    fault = only_fault(tmp_path / "trian.csv")
+    assert "no such file" in fault.message
+    assert fault.mend == "Did you mean 'train.csv'?"
+    assert only_fault(tmp_path / "q.tsv").mend == "Files there: train.csv."
+    assert "does not exist either" in (only_fault(tmp_path / "gone" / "a.csv").mend or "")
+
+
+def test_folder_web_address_and_unknown_ending(tmp_path: Path) -> None:
+    (tmp_path / "b.jsonl").write_text("")
+    fault = only_fault(tmp_path)
+    assert (fault.message, fault.mend) == (
+        "is a folder, not a file",
+        "Name a file in it: b.jsonl.",
+    )
+    assert only_fault("https://example.org/a.csv").message == "is a web address"
+    (tmp_path / "a.xlsx").write_bytes(b"PK")
+    fault = only_fault(tmp_path / "a.xlsx")
+    assert "'.xlsx'" in fault.message
+    assert ".parquet" in (fault.mend or "")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b" \r\n\n"])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_empty_file(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert only_fault(tmp_path / name).message == "the file is empty"
+
+
+def test_header_only(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\n\n")
+    assert only_fault(tmp_path / "a.csv").message == "the file holds a header and no rows"
+    pd.DataFrame({"text": pd.Series([], dtype="str"), "label": []}).to_parquet(
+        tmp_path / "a.parquet"
+    )
+    assert only_fault(tmp_path / "a.parquet").message == "the file holds no rows"
+
+
+@pytest.mark.parametrize(
+    ("asked", "missing", "option", "guess"),
+    [
+        ({}, "text", "--text", "Did you mean 'Text'?"),
+        ({"text": "Text", "label": "lable"}, "lable", "--label", "Did you mean 'label'?"),
+        ({"text": "Text", "text_pair": "zzz"}, "zzz", "--text-pair", None),
+        ({"text": "Text", "weight": "zzz"}, "zzz", "--weight", None),
+        ({"text": "Text", "group": "zzz"}, "zzz", "--group", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_missing_column(
+    tmp_path: Path, name: str, asked: dict[str, str], missing: str, option: str, guess: str | None
+) -> None:
+    frame = pd.DataFrame({"Text": ["x", "y"], "label": ["a", "b"]})
+    if name == "a.csv":
+        frame.to_csv(tmp_path / name, index=False)
+    elif name == "a.jsonl":
+        frame.to_json(tmp_path / name, orient="records", lines=True)
+    else:
+        frame.to_parquet(tmp_path / name)
+    fault = only_fault(tmp_path / name, **asked)
+    assert fault.message == f"there is no column {missing!r}"
+    assert fault.line == (1 if name == "a.csv" else None)
+    assert fault.mend is not None
+    assert fault.mend.startswith("Columns there: 'Text', 'label'.")
+    assert fault.mend.endswith(f"Name the right one with {option}.")
+    assert guess is None or guess in fault.mend
+    assert guess is not None or "Did you mean" not in fault.mend
+
+
+def test_column_twice_in_the_header_or_asked_for_twice(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label,text,x,x\none,a,two,1,1\n")
+    fault = only_fault(path)
+    assert (fault.line, fault.column) == (1, "text")
+    assert "2 times in the header (fields 1, 3)" in fault.message
+    path.write_text("text,label\none,a\ntwo,b\n")
+    fault = only_fault(path, label="text")
+    assert "--text and --label" in fault.message
+    grouped = read_table(str(path), Columns(group="text")).frame  # every equal text is one group
+    assert grouped["group"].tolist() == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("name", "separator", "word", "mend"),
+    [
+        ("a.csv", ";", "a semicolon", "commas"),
+        ("a.csv", "\t", "a tab", "Name the file .tsv."),
+        ("a.tsv", ",", "a comma", "Name the file .csv."),
+    ],
+)
+def test_wrong_separator(tmp_path: Path, name: str, separator: str, word: str, mend: str) -> None:
+    (tmp_path / name).write_text(f"text{separator}label\none{separator}a\n")
+    fault = only_fault(tmp_path / name)
+    assert fault.line == 1
+    assert f"separated by {word}" in fault.message
+    assert mend in (fault.mend or "")
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_bytes_that_are_not_utf8(tmp_path: Path, pack: bool) -> None:
+    content = "text,label\nfine é,a\n".encode() + "caf\u00e9,b\n".encode("cp1252")
+    path = tmp_path / ("a.csv.gz" if pack else "a.csv")
+    path.write_bytes(gzip.compress(content) if pack else content)
+    fault = only_fault(path)
+    assert fault.line == 3
+    offset = content.index(b"\xe9,b")
+    assert f"byte 0xe9, at byte offset {offset}" in fault.message
+    assert "iconv -f cp1252 -t UTF-8 > a.utf8.csv" in (fault.mend or "")
+
+
+def test_bytes_that_are_not_utf8_beyond_the_first_buffer(tmp_path: Path) -> None:
+    lines = [b"text,label", *[b"some words,a"] * 200_000, b"caf\xe9,b"]
+    (tmp_path / "a.csv").write_bytes(b"\n".join(lines))
+    fault = only_fault(tmp_path / "a.csv")
+    assert fault.line == 200_002
+    assert f"offset {11 + 13 * 200_000 + 3}" in fault.message
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_utf16(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_bytes("text,label\none,a\n".encode(encoding))
+    fault = only_fault(tmp_path / "a.csv")
+    assert fault.line == 1
+    assert "iconv -f UTF-16" in (fault.mend or "")
+
+
+def test_packed_files_that_are_not_what_their_name_says(tmp_path: Path) -> None:
+    packed = gzip.compress(b"text,label\n" + b"one,a\ntwo,b\n" * 1000)
+    (tmp_path / "a.csv").write_bytes(packed)
+    assert "gzip" in only_fault(tmp_path / "a.csv").message
+    (tmp_path / "b.csv.gz").write_bytes(b"text,label\none,a\n")
+    assert "gzip file is broken" in only_fault(tmp_path / "b.csv.gz").message
+    (tmp_path / "c.csv.gz").write_bytes(packed[:-12])
+    assert "gzip file is broken" in only_fault(tmp_path / "c.csv.gz").message
+    (tmp_path / "d.csv").write_bytes(b"PK\x03\x04rest")
+    assert "spreadsheet" in only_fault(tmp_path / "d.csv").message
+    (tmp_path / "e.parquet").write_bytes(b"text,label\n" * 10)
+    assert "holds CSV, and its name says Parquet" in only_fault(tmp_path / "e.parquet").message
+    (tmp_path / "f.parquet").write_bytes(b"PAR1rest")
+    assert "not a valid Parquet file" in only_fault(tmp_path / "f.parquet").message
+
+
+CSV, TSV = b"text,label\none,a\ntwo,b\n", b"text\tlabel\none\ta\n"
+JSON = b'{"text": "one, two", "label": "a"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "holds", "right"),
+    [
+        ("a.csv", JSON, "JSON lines", "a.jsonl"),
+        ("a.tsv", JSON, "JSON lines", "a.jsonl"),
+        ("a.parquet", JSON, "JSON lines", "a.jsonl"),
+        ("a.csv", b"PAR1\x15\x04\xac", "Parquet", "a.parquet"),
+        ("a.jsonl", b"PAR1\x15\x04\xac", "Parquet", "a.parquet"),
+        ("a.jsonl", CSV, "CSV", "a.csv"),
+        ("a.jsonl", TSV, "tab-separated text", "a.tsv"),
+        ("a.parquet", TSV, "tab-separated text", "a.tsv"),
+    ],
+)
+def test_a_file_of_another_kind_than_its_name_says(
+    tmp_path: Path, name: str, content: bytes, holds: str, right: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    fault = only_fault(tmp_path / name)
+    assert f"the file holds {holds}, and its name says" in fault.message
+    assert fault.mend == f"Name it by what it holds: mv {tmp_path / name} {tmp_path / right}"
+
+
+@pytest.mark.parametrize("content", [b"[" + JSON + b"]", b"[\n  " + JSON + b"]"])
+def test_a_list_of_json_under_another_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    fault = only_fault(tmp_path / "a.csv")
+    assert "the file holds a JSON list" in fault.message
+    assert (fault.mend or "").endswith(f"| jq -c '.[]' > {tmp_path / 'a.jsonl'}")
+
+
+def test_braces_in_a_text_are_no_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n{one},a\n[two],b\n")
+    assert len(read_table(str(path), Columns()).frame) == 2
+    for first in ('{"a":1},pos', "{} is great,pos", "[,pos"):
+        path.write_text(f"{first}\nplain,neg\n")
+        read = read_table(str(path), Columns(text="1", label="2", header=False)).frame
+        assert read["label"].tolist() == ["pos", "neg"]
+
+
+def test_ragged_rows_are_all_listed(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('text,label\n"two\nlines",a\nx,y,z\nfine,b\nalone\n')
+    faults = faults_of(path)
+    assert [fault.line for fault in faults] == [4, 6]
+    assert faults[0].message == "fields in the row: 3, in the header: 2"
+    assert faults[1].message == "fields in the row: 1, in the header: 2"
+
+
+def test_many_faults_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "only text\n" * 100)
+    faults = faults_of(path)
+    assert len(faults) == LISTED + 1
+    assert faults[-1].message == f"more faults, not listed: {100 - LISTED}"
+
+
+def test_quote_never_closed(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('text,label\none,a\n"tw""o\nstill two",b\nthree,"b\nfour,a\n')
+    fault = only_fault(path)
+    assert fault.line == 5
+    assert fault.message == "the quote that opens in field 2 is never closed"
+
+
+def test_quotes_written_twice_are_no_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('text,label\none,a\n"a ""quoted"" word\n""","b\nthree,a\n')
+    fault = only_fault(path)
+    assert fault.line == 4
+    assert fault.message == "the quote that opens in field 2 is never closed"
+
+
+def test_quote_closed_by_that_of_a_later_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('text,label\none,a\n"two,b\nthree,a\n"four",b\n')
+    fault = only_fault(path)
+    assert fault.line == 3
+    assert "field 1 is closed in line 5, but text goes on" in fault.message
+    assert "written twice" in (fault.mend or "")
+
+
+def test_faults_before_an_open_quote_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('text,label\nalone\nempty,\n"open,a\n')
+    assert [fault.line for fault in faults_of(path)] == [2, 4, 3]
+
+
+def test_missing_labels(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\none,a\ntwo,\nthree, \n")
+    faults = faults_of(path)
+    assert [(fault.line, fault.column) for fault in faults] == [(3, "label"), (4, "label")]
+    assert {fault.message for fault in faults} == {"the label is missing"}
+
+
+def test_values_in_jsonl_that_are_no_text_and_no_label(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [
+        {"text": 3, "label": "a"},
+        {"text": None, "label": "a"},
+        {"text": ["x"], "label": "a"},
+        {"text": "x", "label": ["a", "b"]},
+        {"text": "x", "label": None},
+        {"text": "x", "label": {"name": "a"}},
+        {"text": "fine", "label": "a"},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert [(f.line, f.column, f.message) for f in faults_of(path)] == [
+        (1, "text", "holds a number, not text"),
+        (2, "text", "holds nothing (null), not text"),
+        (3, "text", "holds a list, not text"),
+        (4, "label", faults_of(path)[3].message),
+        (6, "label", "holds an object, not a label"),
+        (5, "label", "the label is missing"),
+    ]
+    several = faults_of(path)[3].message
+    assert several.startswith("several labels in one cell, as a list (['a', 'b'] here, 1 row")
+
+
+def test_broken_jsonl(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"text": "x", "label": "a"}\n\n{"text": "x" "label": "a"}\n[1]\n'
+        '{"text": "x", "text": "y", "label": "a"}\n{"text": "x", "label": "\\ud83d"}\n'
+        '{"text": "\\ud83c\\udf88", "label": "a"}\n'
+    )
+    faults = faults_of(path)
+    assert [fault.line for fault in faults] == [3, 4, 5, 6]
+    assert "not valid JSON: Expecting ',' delimiter at character 14" in faults[0].message
+    assert "no JSON object" in faults[1].message
+    assert "'text' stands twice" in faults[2].message
+    assert faults[3].column == "label"
+    assert "the label '\\ud83d' contains an unpaired surrogate" in faults[3].message
+
+
+def test_jsonl_row_without_the_key_and_json_list(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "x", "label": "a"}\n{"text": "y"}\n')
+    fault = only_fault(path)
+    assert (fault.line, fault.column) == (2, "label")
+    assert fault.message == "the row has no such key"
+    path = tmp_path / "a.json"
+    path.write_text('[\n{"text": "x", "label": "a"}\n]\n')
+    fault = only_fault(path)
+    assert "one JSON list" in fault.message
+    assert fault.mend == "Convert it: jq -c '.[]' a.json > a.jsonl"
+
+
+def test_parquet_column_of_numbers_is_one_fault(tmp_path: Path) -> None:
+    pd.DataFrame({"text": [1, 2], "label": ["a", "b"]}).to_parquet(tmp_path / "a.parquet")
+    fault = only_fault(tmp_path / "a.parquet")
+    assert (fault.column, fault.message) == ("text", "the column holds int64, not text")
+
+
+def test_null_text_and_label_in_parquet(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": ["x", None, "z"], "label": ["a", "b", None]})
+    frame.to_parquet(tmp_path / "a.parquet")
+    faults = faults_of(tmp_path / "a.parquet")
+    assert [(f.line, f.row, f.column) for f in faults] == [(None, 1, "text"), (None, 2, "label")]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_real_valued_labels(tmp_path: Path, name: str) -> None:
+    frame = pd.DataFrame({"text": ["x", "y", "z"], "label": [1.0, 0.37, 2.5]})
+    if name == "a.csv":
+        frame.to_csv(tmp_path / name, index=False)
+    elif name == "a.jsonl":
+        frame.to_json(tmp_path / name, orient="records", lines=True)
+    else:
+        frame.to_parquet(tmp_path / name)
+    fault = only_fault(tmp_path / name)
+    place = {"a.csv": (3, None), "a.jsonl": (2, None), "a.parquet": (None, 1)}[name]
+    assert ((fault.line, fault.row), fault.column) == (place, "label")
+    assert "0.37 here, 2 rows in all); tuneoff classifies" in fault.message
+
+
+def test_numbers_among_words_are_labels(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nx,0.5\ny,half\nz,-3\n")
+    frame = read_table(str(tmp_path / "a.csv"), Columns()).frame
+    assert frame["label"].tolist() == ["0.5", "half", "-3"]
+
+
+def test_weights(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = ["1", "-1", "nan", "inf", "", "heavy", "1e39", "0"]
+    path.write_text("text,label,w\n" + "".join(f"x,a,{weight}\n" for weight in rows))
+    faults = faults_of(path, weight="w")
+    assert [fault.line for fault in faults] == [3, 4, 5, 6, 7, 8]
+    assert {fault.column for fault in faults} == {"w"}
+    assert faults[4].message == "'heavy' is no weight"
+    path.write_text("text,label,w\nx,a,0\ny,b,0.0\n")
+    assert only_fault(path, weight="w").message == "all weights are 0"
+
+
+def test_no_text_at_all(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\n ,a\n,b\n")
+    fault = only_fault(tmp_path / "a.csv")
+    assert (fault.message, fault.column) == ("every text is empty", "text")
+    with pytest.raises(BadInput, match="every text is empty"):
+        read_table(str(tmp_path / "a.csv"), Columns(), "test")
+
+
+def test_broken_json_is_placed_where_it_breaks(tmp_path: Path) -> None:
+    line = '{"text": "oops", "label": '
+    (tmp_path / "a.jsonl").write_text('{"text": "one", "label": "a"}\n' + line + "\n")
+    fault = only_fault(tmp_path / "a.jsonl")
+    assert fault.line == 2
+    assert f"at character {len(line) + 1}" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("nan", "words for a missing value"),
+        (" N/A ", "words for a missing value"),
+        ("a cafÃ© in town", "a wrong encoding"),
+        ("she said â€œyesâ€\x9d", "a wrong encoding"),
+        ("SÃO PAULO, née à la carte", None),
+        ("nothing is missing", None),
+    ],
+)
+def test_texts_that_were_spoilt_before(tmp_path: Path, text: str, note: str | None) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"text": text, "label": "a"}, {"text": "plain", "label": "b"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    notes = read_table(str(path), Columns()).warnings
+    assert [note in said for said in notes] == [True] if note else notes == []
