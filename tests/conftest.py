@@ -22,7 +22,7 @@ from warm_workers import WarmWorkers
 
 if TYPE_CHECKING:
     from tuneoff.engine.data.task import Task
-    from tuneoff.engine.model.load import Trainee
+    from tuneoff.engine.model.load import PreparedModel
     from tuneoff.results.record import RunRecord, TaskRecord
     from tuneoff.results.store import RunFolder
     from tuneoff.scheduling import Prepared
@@ -160,7 +160,7 @@ _ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 """Per model type: whose special tokens it has, and its sizes."""
 
 TinyModel = Callable[..., Path]
-LoadTiny = Callable[..., "Trainee"]
+LoadTiny = Callable[..., "PreparedModel"]
 ToyCsv = Callable[..., Path]
 ToyTask = Callable[..., "Task"]
 
@@ -283,7 +283,7 @@ def load_tiny(tiny_model: TinyModel) -> LoadTiny:
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
         **config: Any,
-    ) -> Trainee:
+    ) -> PreparedModel:
         chosen = method(name)
         return load_classifier(
             tiny_model(architecture),
@@ -517,6 +517,7 @@ def _engine() -> None:
     import peft  # noqa: F401
     import sklearn.metrics  # noqa: F401
     import transformers.models.auto.modeling_auto  # noqa: F401
+
     import tuneoff.engine.execute  # noqa: F401
 
     gc.enable()

@@ -148,8 +148,8 @@ def test_the_table_comes_from_the_records_where_there_is_no_summary(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"epoch": 3}, "unknown option 'epoch'.\n  Did you mean 'epochs'?"),
-        ({"method": "full"}, "unknown option 'method'.\n  Did you mean 'methods'?"),
+        ({"epoch": 3}, "unknown option 'epoch'.\n  Hint: Did you mean 'epochs'?"),
+        ({"method": "full"}, "unknown option 'method'.\n  Hint: Did you mean 'methods'?"),
         ({"epochs": 0}, "train.epochs must be at least 1"),
         ({"launcher": "slurm"}, "no launcher 'slurm'"),
         ({"methods": ["ful"]}, "unknown method 'ful'"),
@@ -186,7 +186,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 @pytest.mark.parametrize("call", [package.compare, package.tune])
 def test_what_a_search_may_be_asked(call: Any, tmp_path: Path) -> None:
     given = {"model": "m", "train": "t.csv", "methods": ["full"], "out": tmp_path / "s"}
-    with pytest.raises(BadInput, match=r"unknown key 'tune.trial'\n  Did you mean 'trials'\?"):
+    with pytest.raises(
+        BadInput, match=r"unknown key 'tune.trial'\n  Hint: Did you mean 'trials'\?"
+    ):
         call(**given, tune={"trial": 2})
     with pytest.raises(BadInput, match=r"tune.trials must be at least 1"):
         call(**given, tune=0)

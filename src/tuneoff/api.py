@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneoff.config import DataSpec, StudySpec, TrainSpec, file_name, read_study
 from tuneoff.display.study_table import to_frame
-from tuneoff.exceptions import BadInput, Fault, nearest
+from tuneoff.exceptions import BadInput, Issue, nearest
 from tuneoff.external_predictions import read_runs
 from tuneoff.forecasting.estimate import forecast_study
 from tuneoff.report import build_report, run_and_report, summary_of, truth_of
@@ -50,7 +50,7 @@ class Run:
         """What came out; `BadInput` while there is nothing."""
         record = self.folder.record()
         if record is None:
-            raise BadInput(Fault("has no record yet", file=str(self.path)))
+            raise BadInput(Issue("has no record yet", file=str(self.path)))
         return record
 
     @property
@@ -169,7 +169,7 @@ class Study:
             and record.quality.validation is not None
         ]
         if not scored:
-            raise BadInput(Fault("has no finished run", file=str(self.path)))
+            raise BadInput(Issue("has no finished run", file=str(self.path)))
         return max(scored, key=lambda pair: pair[0])[1]
 
 
@@ -316,7 +316,7 @@ def _content(
 def _with_options(content: dict[str, Any], options: dict[str, Any], out: Path) -> dict[str, Any]:
     known = _DATA | _TRAIN | {"model", "metric", *_PLAIN}
     for key in options.keys() - known:
-        raise BadInput(f"unknown option {key!r}.", mend=nearest(key, known | _OWN))
+        raise BadInput(f"unknown option {key!r}.", hint=nearest(key, known | _OWN))
     data, train = dict(content.get("data") or {}), dict(content.get("train") or {})
     top: dict[str, Any] = {}
     for key, value in options.items():

@@ -88,7 +88,7 @@ def read_docstrings(*, train_rows: int = 1600, test_rows: int = 700) -> tuple[li
         raise BadInput(
             f"The demo reads the docstrings of at least {FEWEST_LIBRARIES} libraries, and only "
             f"{len(folders)} of {', '.join(LIBRARIES)} are installed here.",
-            mend=_INSTALL_DEMO,
+            hint=_INSTALL_DEMO,
         )
     shares = _shares(folders)
     test_share = test_rows / (train_rows + test_rows)

@@ -1,4 +1,4 @@
-"""The exception tree. Everything that tuneoff raises on purpose is a `TuneoffError`."""
+"""Exceptions. Everything that tuneoff raises on purpose is a `TuneoffError`."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class TuneoffError(Exception):
 
 
 @dataclass(frozen=True)
-class Fault:
-    """One thing wrong with the input: where it stands, what it is, and what mends it."""
+class Issue:
+    """One problem of the input: what is wrong, where, and a hint how to fix it."""
 
     message: str
     file: str | None = None
     line: int | None = None
     """Line of a text file, counted from 1; a header is line 1."""
     column: str | None = None
-    mend: str | None = None
+    hint: str | None = None
     row: int | None = None
     """Row of a source without lines, counted from 0 as in `predictions.parquet`."""
 
@@ -51,24 +51,27 @@ class Fault:
             if part
         )
         text = f"{place}: {self.message}" if place else self.message
-        return f"{text}\n  {self.mend}" if self.mend else text
+        return f"{text}\n  Hint: {self.hint}" if self.hint else text
 
 
 class BadInput(TuneoffError):
-    """The user's input cannot be used; nothing was run (exit code 2). Holds every fault found."""
+    """The user's input cannot be used; nothing was run (exit code 2).
 
-    def __init__(self, faults: Fault | str | Sequence[Fault], *, mend: str | None = None) -> None:
-        if isinstance(faults, str):
-            faults = Fault(faults, mend=mend)
-        self.faults: tuple[Fault, ...] = (faults,) if isinstance(faults, Fault) else tuple(faults)
-        super().__init__("\n".join(str(fault) for fault in self.faults))
+    `issues` has everything that was found.
+    """
+
+    def __init__(self, issues: Issue | str | Sequence[Issue], *, hint: str | None = None) -> None:
+        if isinstance(issues, str):
+            issues = Issue(issues, hint=hint)
+        self.issues: tuple[Issue, ...] = (issues,) if isinstance(issues, Issue) else tuple(issues)
+        super().__init__("\n".join(str(issue) for issue in self.issues))
 
 
-class FaultList:
-    """Faults of steps that do not need each other, to be raised all at once."""
+class IssueList:
+    """Issues of independent steps, to be raised together."""
 
-    def __init__(self, faults: Iterable[Fault] = ()) -> None:
-        self.faults = list(faults)
+    def __init__(self, issues: Iterable[Issue] = ()) -> None:
+        self.issues = list(issues)
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
@@ -76,12 +79,12 @@ class FaultList:
         try:
             yield
         except BadInput as error:
-            self.faults += error.faults
+            self.issues += error.issues
 
     def raise_any(self) -> None:
         """Raise `BadInput` with all that was found, if anything was."""
-        if self.faults:
-            raise BadInput(self.faults)
+        if self.issues:
+            raise BadInput(self.issues)
 
 
 class ModelUnavailable(BadInput):
@@ -94,7 +97,7 @@ class MissingExtra(BadInput):
     def __init__(self, package: str, extra: str, purpose: str, *, more: str = "") -> None:
         super().__init__(
             f"{purpose} needs the package {package!r}, which is not installed.",
-            mend=f"Install it with: pip install 'tuneoff[{extra}]'{more}",
+            hint=f"Install it with: pip install 'tuneoff[{extra}]'{more}",
         )
 
 

@@ -65,7 +65,7 @@ def test_truncation(made: Any, max_length: int, told: bool) -> None:
     if told:
         what = "loses 33.3 % of the train tokens (300 of 300 rows) and 33.3 % of the test tokens"
         assert what in found["truncation"].what
-        assert "fit 12 tokens" in found["truncation"].mend
+        assert "fit 12 tokens" in found["truncation"].hint
         assert found["truncation"].concerned == ["train split", "test split"]
 
 
@@ -92,9 +92,9 @@ def on(key: str, value: Any, method: str) -> Callable[[RunRecord], RunRecord]:
 @pytest.mark.parametrize(
     ("key", "value", "severity"),
     [
-        ("processor", "another", "fault"),
-        ("device", "H200", "fault"),
-        ("preload", "libjemalloc.so.2", "fault"),
+        ("processor", "another", "error"),
+        ("device", "H200", "error"),
+        ("preload", "libjemalloc.so.2", "error"),
         ("torch", "2.10", "warning"),
     ],
 )
@@ -112,8 +112,8 @@ GPU = {"device": "NVIDIA A100", "gpu_memory_bytes": 42 * 10**9, "driver": "570.1
 @pytest.mark.parametrize(
     ("other", "severity", "said"),
     [
-        ({"device": "NVIDIA T4"}, "fault", "device NVIDIA A100 or NVIDIA T4"),
-        ({"gpu_memory_bytes": 84 * 10**9}, "fault", "gpu memory 42.0 GB or 84.0 GB"),
+        ({"device": "NVIDIA T4"}, "error", "device NVIDIA A100 or NVIDIA T4"),
+        ({"gpu_memory_bytes": 84 * 10**9}, "error", "gpu memory 42.0 GB or 84.0 GB"),
         ({"driver": "535.2"}, "warning", "driver 570.1 or 535.2"),
         ({"cuda": "12.8"}, "warning", "cuda 13.0 or 12.8"),
     ],
@@ -126,7 +126,7 @@ def test_mixed_cards(made: Any, other: dict[str, Any], severity: str, said: str)
     (finding,) = made(edit=edit).audit()
     assert (finding.code, finding.severity) == ("different-machines", severity)
     assert said in finding.what
-    assert ("CUDA_VISIBLE_DEVICES" in finding.mend) == (severity == "fault")
+    assert ("CUDA_VISIBLE_DEVICES" in finding.hint) == (severity == "error")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_small_test_set(made: Any) -> None:
     assert "With 200 test rows the standard error of an accuracy is 2.1 points" in finding.what
     assert "lie 2.0 points apart" in finding.what
     # 4 x 0.905 x 0.095 / 0.02^2 = 860
-    assert "about 860 for" in finding.mend
+    assert "about 860 for" in finding.hint
     apart = made(accuracy={**close, "head": 0.84}).audit()
     assert apart == []
 
@@ -197,7 +197,7 @@ def test_overlap_after_folding_and_the_scores_without(made: Any) -> None:
     study = made(train, test)
     assert study.task.shared_rows["train/test"] == 0  # to the byte, they are different
     (finding,) = study.audit()
-    assert (finding.code, finding.severity) == ("train-test-overlap", "fault")
+    assert (finding.code, finding.severity) == ("train-test-overlap", "error")
     assert finding.concerned == [f"test row {row}" for row in copies]
     assert "20 of 200 test rows (10.0 %)" in finding.what
     for scores in finding.scores:
@@ -247,7 +247,7 @@ def test_a_test_set_that_was_trained_on_throughout_leaves_nothing_to_score(made:
 
 
 def test_one_row_in_a_hundred_is_a_fault_and_fewer_a_warning(made: Any) -> None:
-    for copies, severity in ((1, "warning"), (2, "fault")):
+    for copies, severity in ((1, "warning"), (2, "error")):
         test = [*singles(200 - copies, 1000), *singles(copies)]
         (finding,) = made(test=test).audit()
         assert (finding.code, finding.severity) == ("train-test-overlap", severity)
@@ -283,7 +283,7 @@ def test_a_group_on_both_sides_of_given_files(made: Any) -> None:
     validation = grouped(100, 2000, lambda i: f"other {i // 10}")
     test = grouped(200, 1000, lambda i: f"film {25 + i // 10}")  # films 25 to 29 are trained on
     (finding,) = made(train, test, validation, data={"group": "film"}).audit()
-    assert (finding.code, finding.severity) == ("group-on-both-sides", "fault")
+    assert (finding.code, finding.severity) == ("group-on-both-sides", "error")
     assert "50 test rows and 0 validation rows" in finding.what
     assert finding.concerned_count == 50
     assert finding.concerned[0] == "test row 0"
@@ -347,22 +347,22 @@ def everything(record: RunRecord) -> RunRecord:
 
 
 @pytest.fixture
-def faulty(made: Any) -> Any:
+def miscounted(made: Any) -> Any:
     test = singles(200, 1000)
     return made(test=test, validation=test, seeds=1, settings={"learning_rate": 2e-5},
                 accuracy={"head": 1 / 3, "lora": 0.94}, edit=everything,
                 history=history(0.5, 0.6, 0.9))  # fmt: skip
 
 
-def test_faults_come_first_each_code_once(faulty: Any) -> None:
-    found = faulty.audit()
+def test_faults_come_first_each_code_once(miscounted: Any) -> None:
+    found = miscounted.audit()
     severities = [finding.severity for finding in found]
-    assert severities == sorted(severities)  # "fault" before "warning"
-    assert set(severities) == {"fault", "warning"}
+    assert severities == sorted(severities)  # "error" before "warning"
+    assert set(severities) == {"error", "warning"}
     codes = [finding.code for finding in found]
     assert len(codes) == len(set(codes)) > 6
     assert set(codes) <= {kind.code for kind in KINDS}
-    assert found == faulty.audit()
+    assert found == miscounted.audit()
 
 
 def rendered(summary: dict[str, Any], width: int = 80) -> list[str]:
@@ -371,19 +371,19 @@ def rendered(summary: dict[str, Any], width: int = 80) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def test_the_terminal_names_six_and_counts_the_rest(faulty: Any) -> None:
-    found = faulty.audit()
-    summary = summarize(faulty.study, faulty.task, faulty.records)
+def test_the_terminal_names_six_and_counts_the_rest(miscounted: Any) -> None:
+    found = miscounted.audit()
+    summary = summarize(miscounted.study, miscounted.task, miscounted.records)
     assert not any("Audit" in line for line in rendered(summary))
     summary["audit"] = [finding.to_plain() for finding in found]
     lines = rendered(summary)
     assert max(map(len, lines)) <= 80
     text = " ".join(" ".join(lines).split())
-    faults = sum(finding.severity == "fault" for finding in found)
-    assert f"Audit: {faults} faults and {len(found) - faults} warning" in text
+    errors = sum(finding.severity == "error" for finding in found)
+    assert f"Audit: {errors} errors and {len(found) - errors} warning" in text
     for finding in found[:6]:
         assert f"{finding.code}: {finding.what}" in text
-        assert f"→ {finding.mend}" in text
+        assert f"Hint: {finding.hint}" in text
     assert f"and {len(found) - 6} more in the report" in text
     assert found[6].code not in text
 
@@ -393,7 +393,7 @@ def test_a_clean_study_says_so_in_one_line(made: Any) -> None:
     build_report(study.folder)
     summary = study.folder.summary()
     assert summary["audit"] == []
-    assert rendered(summary)[-1] == "Audit: no fault found"
+    assert rendered(summary)[-1] == "Audit: no problem found"
     page = study.folder.report_file.read_text(encoding="utf-8")
     assert "Nothing of that kind was found" in page
 
@@ -412,14 +412,14 @@ def failing(*names: str) -> Callable[[RunRecord], RunRecord]:
 def test_an_audit_of_nothing_says_so(made: Any) -> None:
     study = made(methods=["full", "lora"], edit=failing("full", "lora"))
     (finding,) = study.audit()
-    assert (finding.code, finding.severity) == ("unfinished-runs", "fault")
+    assert (finding.code, finding.severity) == ("unfinished-runs", "error")
     assert finding.what.startswith("None of the 6 runs has finished (full and lora)")
     page = build_report(study.folder).read_text(encoding="utf-8")
     assert "the audit had no result to check" in page
     assert "Nothing of that kind was found" not in page
     lines = " ".join(rendered(study.folder.summary()))
-    assert "no fault found" not in lines
-    assert "Audit: 1 fault" in lines
+    assert "no problem found" not in lines
+    assert "Audit: 1 error" in lines
 
 
 def test_runs_that_the_audit_could_not_see_are_a_warning(made: Any) -> None:
@@ -435,17 +435,17 @@ def test_a_study_without_any_record_is_no_clean_study(made: Any) -> None:
     assert finding.what.startswith("There is no run with a record")
 
 
-def test_the_summary_and_the_report_hold_every_finding(faulty: Any) -> None:
-    page = build_report(faulty.folder).read_text(encoding="utf-8")
-    plain = json.loads(faulty.folder.summary_file.read_text())["audit"]
-    assert plain == [finding.to_plain() for finding in faulty.audit()]
+def test_the_summary_and_the_report_hold_every_finding(miscounted: Any) -> None:
+    page = build_report(miscounted.folder).read_text(encoding="utf-8")
+    plain = json.loads(miscounted.folder.summary_file.read_text())["audit"]
+    assert plain == [finding.to_plain() for finding in miscounted.audit()]
     section = page[page.index('<section id="audit">') : page.index('<section id="settings">')]
     for finding in plain:
         assert f"<code>{finding['code']}</code>" in section
         assert finding["title"] in section
     assert section.count("<article") == len(plain)
     assert 'href="#audit"' in page
-    assert faulty.records[0].run_id in section
+    assert miscounted.records[0].run_id in section
 
 
 def test_the_report_shows_scores_with_and_without_the_overlap(made: Any) -> None:
@@ -467,7 +467,7 @@ def test_a_broken_contract_is_a_fault(made: Any) -> None:
         return replace(record, checks=differs if odd else held)
 
     (finding,) = made(edit=broken).audit()
-    assert (finding.code, finding.severity) == ("broken-contract", "fault")
+    assert (finding.code, finding.severity) == ("broken-contract", "error")
     assert finding.what.startswith("1 of 9 runs broke their contract (lora). lora-s1-")
     assert "opened again, gives other logits: off by 0.27" in finding.what
     assert len(finding.concerned) == 1

@@ -105,10 +105,10 @@ def test_there_are_ten() -> None:
 
 @pytest.mark.parametrize("code", CASES)
 def test_the_fault_is_told_by_its_code_and_its_mended_twin_is_clean(made: Any, code: str) -> None:
-    faulty, mended = CASES[code]
-    found = made(**faulty).audit()
+    miscounted, mended = CASES[code]
+    found = made(**miscounted).audit()
     assert [finding.code for finding in found] == [code]
-    assert found[0].severity == "fault"
+    assert found[0].severity == "error"
     assert found[0].concerned_count >= len(found[0].concerned) > 0
     assert made(**mended).audit() == []
 

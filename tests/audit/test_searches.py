@@ -78,7 +78,7 @@ def test_a_rate_that_was_searched_is_shared_with_nobody(made: Any) -> None:
 def test_unequal_budgets(made: Any) -> None:
     study = made()
     finding = found(study, rates("full", *INSIDE), rates("lora", *INSIDE[:2]))["unequal-tuning"]
-    assert finding.severity == "fault"
+    assert finding.severity == "error"
     assert finding.what == (
         "The settings of full were searched with 3 trials, those of lora and head with fewer"
         " (lora 2 and head 0)."
@@ -110,7 +110,7 @@ def test_the_edge_of_a_range(made: Any, values: tuple[float, ...], best: int, to
         finding = findings["edge-of-range"]
         assert finding.severity == "warning"
         assert finding.what.endswith(f"searched: lora learning rate {told}.")
-        assert "tune.rate_factor" in finding.mend
+        assert "tune.rate_factor" in finding.hint
         assert {r.partition("-")[0] for r in finding.concerned} == {"lora"}
 
 
@@ -128,4 +128,4 @@ def test_edges_where_a_setting_ends_by_itself(made: Any) -> None:
     others = [rates(name, *INSIDE[:2]) for name in ("full", "head")]
     finding = found(study, *others, search("lora", space, *trials))["edge-of-range"]
     assert finding.what.endswith("searched: lora rank 64 (upper end).")
-    assert "tune.ranges" in finding.mend
+    assert "tune.ranges" in finding.hint

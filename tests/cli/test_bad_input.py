@@ -28,7 +28,7 @@ def refused(tuneoff: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--metric", "f1"], "unknown metric 'f1'\n  Did you mean 'macro_f1'?"),
+        (["--metric", "f1"], "unknown metric 'f1'\n  Hint: Did you mean 'macro_f1'?"),
         (["--test", "1.5"], "tuneoff: --test is a file, or a fraction in (0, 1)"),
         (["--max-memory", "lots"], "tuneoff: --max-memory should be 2GB"),
         (["--seeds", "0"], "seeds must name at least one seed"),
@@ -96,7 +96,7 @@ def test_what_is_refused_before_any_model_is_loaded(
     ],
 )
 @pytest.mark.parametrize("command", ["compare", "check"])
-def test_a_model_that_cannot_serve_hides_no_fault_of_the_data(
+def test_a_model_that_cannot_serve_hides_no_issue_of_the_data(
     refused: Any,
     tiny_model: Any,
     toy_csv: Any,

@@ -1,4 +1,4 @@
-"""`--strict`: a fault that the audit finds is exit code 2, whatever else is well."""
+"""`--strict`: an error that the audit finds ends with exit code 2, whatever else succeeds."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def test_compare(clean: list[Any], tuneoff: Any, tmp_path: Path) -> None:
     command = ("compare", *clean, "--methods", "tfidf", "--out", tmp_path / "study", "--strict")
     well = tuneoff(*command)
     assert well.code == 0, well.err
-    assert "Audit: no fault found" in well.out
+    assert "Audit: no problem found" in well.out
     # the same with a training file that holds the test rows
     train, test = clean[3], clean[5]
     train.write_text(train.read_text() + "".join(test.read_text().splitlines(True)[1:]))
-    faulty = tuneoff(*command)
-    assert faulty.code == 2
-    assert "train-test-overlap: 40 of 40 test rows (100 %)" in faulty.out
-    assert "Report:" in faulty.out  # it ran, and all is written
+    miscounted = tuneoff(*command)
+    assert miscounted.code == 2
+    assert "train-test-overlap: 40 of 40 test rows (100 %)" in miscounted.out
+    assert "Report:" in miscounted.out  # it ran, and all is written
     lenient = tuneoff(*command[:-1])
     assert lenient.code == 0
     assert "train-test-overlap" in lenient.out
@@ -69,17 +69,17 @@ def test_train(clean: list[Any], tuneoff: Any, tmp_path: Path) -> None:
     command = ("train", "--method", "tfidf", *clean, "--strict", "--out")
     well = tuneoff(*command, tmp_path / "well")
     assert well.code == 0, well.err
-    assert "Audit: no fault found" in well.out
+    assert "Audit: no problem found" in well.out
     train, test = clean[3], clean[5]
     train.write_text(train.read_text() + "".join(test.read_text().splitlines(True)[1:]))
-    faulty = tuneoff(*command, tmp_path / "faulty", "--json")
-    assert faulty.code == 2
-    assert json.loads(faulty.out)["status"] == "finished"
-    assert "train-test-overlap" in faulty.err
+    miscounted = tuneoff(*command, tmp_path / "miscounted", "--json")
+    assert miscounted.code == 2
+    assert json.loads(miscounted.out)["status"] == "finished"
+    assert "train-test-overlap" in miscounted.err
 
 
 def test_help_names_the_exit_code(tuneoff: Any) -> None:
     for command in ("compare", "train", "report"):
         text = " ".join(tuneoff(command, "--help").out.split())
         assert "--strict" in text
-        assert "exit code 2 if the audit finds a fault" in text.replace("│ │ ", "")
+        assert "exit code 2 if the audit finds an error" in text.replace("│ │ ", "")

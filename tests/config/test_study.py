@@ -29,7 +29,7 @@ from tuneoff.scheduling.plan import DEFAULT_METHODS, asked_study, complete
 LEAST: dict[str, Any] = {"model": "m", "data": {"train": "t.csv"}, "methods": ["full"]}
 
 
-def faults(**changes: Any) -> str:
+def issues(**changes: Any) -> str:
     with pytest.raises(BadInput) as refused:
         asked_study({**LEAST, **changes}, file="s.yaml")
     return str(refused.value)
@@ -109,7 +109,7 @@ def test_numbers_as_yaml_writes_and_misreads_them() -> None:
 
 
 def test_no_mistake_hides_another() -> None:
-    text = faults(
+    text = issues(
         modle="x",
         data={"train": "t.csv", "tests": "x", "max_train": "many"},
         methods=[
@@ -137,7 +137,7 @@ def test_no_mistake_hides_another() -> None:
 
 
 def test_a_range_of_the_study_is_not_said_for_each_method() -> None:
-    text = faults(train={"epochs": 0}, methods=["full", "lora", "ful"])
+    text = issues(train={"epochs": 0}, methods=["full", "lora", "ful"])
     assert text.count("epochs must be at least 1") == 1
     assert "unknown method 'ful'" in text
 
@@ -160,7 +160,7 @@ def test_a_range_of_the_study_is_not_said_for_each_method() -> None:
 def test_an_unknown_word_is_named_with_the_nearest(
     changes: dict[str, Any], said: list[str]
 ) -> None:
-    text = faults(**changes)
+    text = issues(**changes)
     assert text.startswith("s.yaml: ")
     for part in said:
         assert part in text
@@ -168,10 +168,10 @@ def test_an_unknown_word_is_named_with_the_nearest(
 
 @pytest.mark.parametrize("key", STUDY_WIDE)
 def test_a_setting_of_the_whole_study_is_refused_in_an_entry(key: str) -> None:
-    text = faults(methods=[{"method": "lora", key: 1}])
+    text = issues(methods=[{"method": "lora", key: 1}])
     assert f"'lora': {key} is the same for all methods of a study" in text
     assert f"Set train.{key}." in text
-    near = faults(methods=[{"method": "lora", key[:-1]: 1}])  # what is refused is not proposed
+    near = issues(methods=[{"method": "lora", key[:-1]: 1}])  # what is refused is not proposed
     assert f"has no setting {key[:-1]!r}" in near
     assert f"{key!r}" not in near
 
@@ -220,14 +220,14 @@ def test_a_setting_of_the_whole_study_is_refused_in_an_entry(key: str) -> None:
     ],
 )
 def test_a_wrong_value_is_said_in_the_words_of_the_file(changes: dict[str, Any], said: str) -> None:
-    text = faults(**changes)
+    text = issues(**changes)
     assert said in text
     assert "pydantic" not in text
     assert "Spec" not in text  # no class of ours means anything to who wrote the file
 
 
 def test_all_faults_are_named_at_once() -> None:
-    text = faults(methods=["ful", {"method": "lora", "rnk": 1}], metric="f")
+    text = issues(methods=["ful", {"method": "lora", "rnk": 1}], metric="f")
     assert text.count("s.yaml: ") == 3
 
 
@@ -386,7 +386,7 @@ def test_quantities(text: Any, unit: str, value: float | None) -> None:
     ],
 )
 def test_wrong_margins_and_limits_are_refused(changes: dict[str, Any], said: str) -> None:
-    assert said in faults(**changes)
+    assert said in issues(**changes)
 
 
 def test_the_verdicts_settings_change_no_run() -> None:

@@ -38,8 +38,8 @@ FAULTS = (
     Fault(
         "weights that should not train do, and are not counted",
         "engine/training/loop.py",
-        "                optimizer.renew()\n",
-        "                optimizer.renew()\n"
+        "                optimizer.sync_model()\n",
+        "                optimizer.sync_model()\n"
         "                classifier.model.get_submodule(classifier.architecture.body)"
         ".embeddings.word_embeddings.weight.data.mul_(0.999)\n",
         (SUITE, "-k", "head-bert"),

@@ -70,7 +70,7 @@ def test_a_method_keeps_its_contract(
     try:
         check_fits(path, name, config, ["a", "b", "c"], longest=64)
     except BadInput as error:
-        reason = error.faults[0].message
+        reason = error.issues[0].message
     else:
         reason = None
     if reason is not None:
@@ -90,7 +90,7 @@ def test_a_method_keeps_its_contract(
     assert record.checks.changed == []
     check_saved(made.folder, made.task.splits["train"].path.parent)
     checks = made.folder.record().checks
-    assert checks.faults == []
+    assert checks.problems == []
     assert checks.reopened.rows > 3
     assert (checks.merged is not None) == _merges(name)
     assert made.folder.record().warnings == record.warnings
@@ -114,7 +114,7 @@ def test_a_method_keeps_its_contract_in_bf16(run_toy: RunToy, name: str, archite
     made = run_toy(name, architecture, config=config, epochs=2, precision="bf16")
     assert made.record.status == "finished", made.record.error
     check_saved(made.folder, made.task.splits["train"].path.parent)
-    assert made.folder.record().checks.faults == []
+    assert made.folder.record().checks.problems == []
 
 
 def _merges(name: str) -> bool:

@@ -93,13 +93,13 @@ def test_the_record_says_whether_tf32_was_used(
     record = run_toy("full", task=task, precision="fp32", tf32=tf32, **SMALL).record
     assert record.status == "finished", record.error
     used = tf32 and capability >= (8, 0)
-    assert ("tf32" in record.departures) == used
+    assert ("tf32" in record.deviations) == used
     assert record.train["tf32"] == (tf32 if capability >= (8, 0) else None)
 
 
 def test_settings_of_a_gpu_play_no_part_on_a_cpu(run_toy: RunToy, toy_task: ToyTask) -> None:
     record = run_toy("full", task=toy_task("bert", rows=30), **SMALL | {"device": "cpu"}).record
-    assert "tf32" not in record.departures
+    assert "tf32" not in record.deviations
     for key in ("tf32", "deterministic", "cuda_graphs"):
         assert record.train[key] is None
 

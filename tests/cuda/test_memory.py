@@ -12,7 +12,7 @@ import torch
 from stand_in import CudaStandIn
 
 from tuneoff.engine.measure.memory import PeakMemory
-from tuneoff.engine.model.activation_cache import frozen_layers, store_prefix
+from tuneoff.engine.model.activation_cache import cache_activations, frozen_layers
 from tuneoff.engine.model.out_of_memory import PassSize, is_out_of_memory, retried
 from tuneoff.engine.training.predict import answer_one, predict
 
@@ -108,27 +108,27 @@ def test_every_phase_without_training_takes_smaller_passes(
     task = toy_task("bert", rows=60)
     split = task.splits["train"]
     dtype = torch.float16 if capability < (8, 0) else torch.bfloat16
-    trainee = load_tiny(name, dtype=dtype, device=CUDA)
+    prepared = load_tiny(name, dtype=dtype, device=CUDA)
     level = found.allocated
     torch.cuda.reset_peak_memory_stats()
-    expected = predict(trainee.classifier, split, CUDA)
+    expected = predict(prepared.classifier, split, CUDA)
     needed = found.peak - level
     found.limit = level + needed // 4
     size = PassSize(65_536)
-    answers = predict(trainee.classifier, split, CUDA, size=size)
+    answers = predict(prepared.classifier, split, CUDA, size=size)
     assert size.tokens < split.tokens.lengths.sum()
     assert np.abs(answers - expected).max() < 0.02
     fits = size.tokens
-    predict(trainee.classifier, split, CUDA, size=size)
+    predict(prepared.classifier, split, CUDA, size=size)
     assert size.tokens == fits  # it is not found out again
     longest = int(split.tokens.lengths.argmax())
-    alone = answer_one(trainee.classifier, split, longest, CUDA)
+    alone = answer_one(prepared.classifier, split, longest, CUDA)
     assert np.abs(alone - expected[longest]).max() < 0.02
-    if layers := frozen_layers(trainee):
+    if layers := frozen_layers(prepared):
         size = PassSize(65_536)
-        stored, _ = store_prefix(trainee, task, "this model", CUDA, layers, size)
+        stored, _ = cache_activations(prepared, task, "this model", CUDA, layers, size)
         assert size.tokens < split.tokens.lengths.sum()
-        given = predict(trainee.classifier, stored.splits["train"], CUDA, size=size)
+        given = predict(prepared.classifier, stored.splits["train"], CUDA, size=size)
         assert np.abs(given - expected).max() < 0.02
 
 

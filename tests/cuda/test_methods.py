@@ -98,7 +98,7 @@ def test_an_architecture_finishes(
     card()
     made = run_toy("full", architecture, task=toy_task(architecture, rows=30), **SMALL)
     assert made.record.status == "finished", made.record.error
-    assert ("layout" in made.record.departures) == (architecture in PADDED)
+    assert ("layout" in made.record.deviations) == (architecture in PADDED)
 
 
 @pytest.mark.parametrize("name", ["full", "lora"])

@@ -107,7 +107,7 @@ def test_shares_add_up_to_the_rows_asked_for(rows: int, sizes: list[float]) -> N
     assert all(abs(count - rows * shares[label]) < 1 for label, count in divided.items())
 
 
-def test_too_few_libraries_is_an_error_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_libraries_is_an_error_with_the_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     absent = {f"absent{i}": f"absent_package_{i}" for i in range(9)}
     few = {"numpy": "numpy", "pandas": "pandas", "scipy": "scipy"}
     monkeypatch.setattr(demo, "LIBRARIES", {**absent, **few})

@@ -78,7 +78,7 @@ def test_every_method_gives_a_whole_record(run_toy: RunToy, toy_task: ToyTask, n
         assert 0 <= beside < (300_000 if name in frozen else 30_000)
     if name != "tfidf":
         assert record.train["precision"] == "fp32"
-        assert record.departures.keys() >= {"attention_dropout", "dropout"}
+        assert record.deviations.keys() >= {"attention_dropout", "dropout"}
     assert not (made.folder.path / "checkpoint").exists()
     phases = [e["phase"] for e in made.events if e["event"] == "progress"]
     assert phases[-1] in ("save", "test")
@@ -245,7 +245,7 @@ def test_other_precisions_learn_too(run_toy: RunToy, toy_task: ToyTask, precisio
 def test_attention_dropout_of_the_model(run_toy: RunToy) -> None:
     made = run_toy("full", epochs=1, attention_dropout="model")
     assert made.record.status == "finished", made.record.error
-    assert "attention_dropout" not in made.record.departures
+    assert "attention_dropout" not in made.record.deviations
     without = run_toy("full", epochs=1)
     assert made.record.quality.test.log_loss != without.record.quality.test.log_loss
 
@@ -255,7 +255,7 @@ def test_architectures_learn(run_toy: RunToy, toy_task: ToyTask, architecture: s
     made = run_toy("lora", architecture, task=toy_task(architecture, rows=90), epochs=8)
     assert made.record.status == "finished", made.record.error
     assert made.record.quality.test.accuracy > 0.6
-    assert ("layout" in made.record.departures) == (architecture == "mpnet")
+    assert ("layout" in made.record.deviations) == (architecture == "mpnet")
 
 
 def test_pairs(run_toy: RunToy, toy_task: ToyTask) -> None:

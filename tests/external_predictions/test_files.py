@@ -36,7 +36,7 @@ def test_a_broken_file_is_refused(files: Any, name: str, content: bytes, said: s
 
 def test_a_missing_file_names_its_neighbour(files: Any) -> None:
     files.write("predictions.csv")
-    with pytest.raises(BadInput, match=r"no such file\n  Did you mean 'predictions.csv'"):
+    with pytest.raises(BadInput, match=r"no such file\n  Hint: Did you mean 'predictions.csv'"):
         read_columns(files.folder / "prediction.csv")
 
 

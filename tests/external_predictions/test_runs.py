@@ -122,7 +122,7 @@ def test_a_row_that_differs_from_the_task_is_named(files: Any, refused: Any) -> 
         (lambda rows: rows[0].update(row=1), "line 2, column 'row': 1 is no test row of the task"),
         (lambda rows: rows[1].update(row=0), "line 3, column 'row': '0' stands in line 2 already"),
         (lambda rows: rows[1].update(prediction="poss"),
-         "line 3, column 'prediction': 'poss' is no label of the task\n  Did you mean 'pos'?"),
+         "line 3, column 'prediction': 'poss' is no label of the task\n  Hint: Did you mean 'pos'?"),
         (lambda rows: rows[4].update(prediction=""), "line 6, column 'prediction'"),
         (lambda rows: rows[0].update(probability_pos=""),
          "line 2, column 'probability_pos': '' is no finite number"),
@@ -175,7 +175,7 @@ def test_files_about_other_rows_are_refused(files: Any, refused: Any) -> None:
     assert "b.csv, column 'row': 1 test rows have no prediction: 10" in text
 
 
-def test_the_faults_of_all_files_come_at_once(files: Any, refused: Any) -> None:
+def test_the_issues_of_all_files_come_at_once(files: Any, refused: Any) -> None:
     text = refused(
         files.write("a.csv", without(files.rows(), "row")),
         files.write("b.csv", without(files.rows(), "prediction", "probability_neg",
@@ -185,10 +185,10 @@ def test_the_faults_of_all_files_come_at_once(files: Any, refused: Any) -> None:
     assert "b.csv" in text
 
 
-def test_many_faults_are_counted(files: Any, refused: Any) -> None:
+def test_many_issues_are_counted(files: Any, refused: Any) -> None:
     rows = [{**r, "prediction": "?"} for r in files.rows(40)]
     text = refused(files.write("x.csv", rows), truth=files.truth())
-    assert "more faults, not listed: " in text
+    assert "more issues, not listed: " in text
     assert text.count("is no label") <= 10
 
 

@@ -11,12 +11,12 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from tuneoff.engine.measure.parameters import count_parameters
 from tuneoff.engine.model.architecture import describe
-from tuneoff.engine.model.load import Trainee, _set_head, counted_parameters
+from tuneoff.engine.model.load import PreparedModel, _set_head, counted_parameters
 from tuneoff.exceptions import BadInput
 from tuneoff.methods import method, parse_config
 from tuneoff.results.record import Parameters
 
-LoadTiny = Callable[..., Trainee]
+LoadTiny = Callable[..., PreparedModel]
 BERT: dict[str, Any] = {}
 DISTILBERT: dict[str, Any] = {}
 ROBERTA = {"vocab_size": 50_265, "max_position_embeddings": 514, "type_vocab_size": 1}
@@ -76,8 +76,8 @@ def test_parameters_of_real_sizes(
 
 
 def trainable_names(load_tiny: LoadTiny, *asked: str, **config: Any) -> set[str]:
-    trainee = load_tiny(*asked, dtype=torch.bfloat16, **config)
-    classifier, masters = trainee.classifier, trainee.masters
+    prepared = load_tiny(*asked, dtype=torch.bfloat16, **config)
+    classifier, masters = prepared.classifier, prepared.masters
     named = counted_parameters(classifier.model)
     trained = {name for name, parameter in named.items() if parameter.requires_grad}
     assert set(masters) == trained

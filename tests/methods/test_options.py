@@ -1,4 +1,4 @@
-"""The settings that users of these methods know: targets, layers, ranks, budgets, paces."""
+"""The settings that users of these methods know: targets, layers, ranks, budgets, param_groups."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from tuneoff.engine.measure.parameters import count_parameters
 from tuneoff.engine.model.architecture import EncoderArchitecture, describe
-from tuneoff.engine.model.load import Trainee, _set_head, check_fits
+from tuneoff.engine.model.load import PreparedModel, _set_head, check_fits
 from tuneoff.exceptions import BadInput
 from tuneoff.methods import method, parse_config
 from tuneoff.results.record import Parameters
 
 TinyModel = Callable[..., Path]
-LoadTiny = Callable[..., Trainee]
+LoadTiny = Callable[..., PreparedModel]
 RunToy = Callable[..., Any]
 ROBERTA = {"vocab_size": 50_265, "max_position_embeddings": 514, "type_vocab_size": 1}
 
 
-def adapted(trainee: Trainee) -> dict[str, int]:
+def adapted(prepared: PreparedModel) -> dict[str, int]:
     """Rank by adapted module, the layers' common prefix taken off."""
     return {
         name.split("layer.")[1].split(".lora_A")[0]: weight.shape[0]
-        for name, weight in trainee.masters.items()
+        for name, weight in prepared.masters.items()
         if ".lora_A." in name
     }
 
@@ -187,24 +187,24 @@ def test_a_budget_of_a_tiny_model_is_kept_by_the_run(run_toy: RunToy, name: str)
 def test_lora_plus_paces_its_matrices_around_the_head(load_tiny: LoadTiny) -> None:
     made = load_tiny("lora_plus", ratio=4.0, bias="all")
     for matrix, rate in (("A", 0.5), ("B", 2.0)):
-        ran = {n for n, pace in made.paces.items() if pace.rate == pytest.approx(rate)}
+        ran = {n for n, group in made.param_groups.items() if group.rate == pytest.approx(rate)}
         assert ran == {n for n in made.masters if f".lora_{matrix}." in n} != set()
-    assert {pace.rate for n, pace in made.paces.items() if n.endswith("bias")} == {1.0}
-    assert not any("classifier" in name or "pooler" in name for name in made.paces)
+    assert {group.rate for n, group in made.param_groups.items() if n.endswith("bias")} == {1.0}
+    assert not any("classifier" in name or "pooler" in name for name in made.param_groups)
 
 
 def test_layer_decay_and_gradual_unfreezing_go_by_the_layer(load_tiny: LoadTiny) -> None:
-    paces = load_tiny("full", layer_decay=0.5, unfreeze="gradual").paces
+    param_groups = load_tiny("full", layer_decay=0.5, unfreeze="gradual").param_groups
     by_place = {
         "bert.encoder.layer.2.output.dense.weight": (0.5, 1 / 5),
         "bert.encoder.layer.0.output.dense.weight": (0.125, 3 / 5),
         "bert.embeddings.word_embeddings.weight": (0.0625, 4 / 5),
     }
     for name, (rate, start) in by_place.items():
-        assert paces[name].rate == pytest.approx(rate)
-        assert paces[name].start == pytest.approx(start)
-    plain = load_tiny("full").paces
-    assert {(pace.rate, pace.start) for pace in plain.values()} == {(1.0, 0.0)}
+        assert param_groups[name].rate == pytest.approx(rate)
+        assert param_groups[name].start == pytest.approx(start)
+    plain = load_tiny("full").param_groups
+    assert {(group.rate, group.start) for group in plain.values()} == {(1.0, 0.0)}
 
 
 def test_gradual_unfreezing_trains_everything_in_the_end(run_toy: RunToy) -> None:
@@ -224,7 +224,7 @@ def test_adalora_moves_its_ranks(run_toy: RunToy) -> None:
     saved = load_file(made.folder.model / "adapter_model.safetensors")
     ranks = [len(value) for name, value in saved.items() if name.endswith("lora_E")]
     assert len(ranks) == 18
-    assert made.record.checks.faults == []
+    assert made.record.checks.problems == []
     assert len(set(ranks)) > 1  # some layers kept more than others
     assert sum(ranks) <= 3 * 18 + sum(rank == 1 for rank in ranks)
 
@@ -283,10 +283,10 @@ def test_adalora_cuts_its_ranks_even_if_the_step_of_the_cut_is_skipped(
     load_tiny: Any, skipped: tuple[int, ...]
 ) -> None:
     """A step that overflows in fp16 is not passed on to the hook; the sixth of ten cuts."""
-    trainee = load_tiny(
+    prepared = load_tiny(
         "adalora", rank=1, init_rank=8, warmup=0.1, settle=0.4, interval=3, orthogonal=0.0
     )
-    hook, masters = trainee.hook, trainee.masters
+    hook, masters = prepared.hook, prepared.masters
     hook.begin(10)
     draw = torch.Generator().manual_seed(0)
     vectors = [w for name, w in masters.items() if ".lora_E." in name]

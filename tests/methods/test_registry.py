@@ -26,19 +26,19 @@ def test_every_method_has_what_the_table_shows() -> None:
 def test_unknown_method_names_the_nearest() -> None:
     with pytest.raises(BadInput, match="'lora'") as error:
         method("lorra", file="study.yaml")
-    assert error.value.faults[0].file == "study.yaml"
+    assert error.value.issues[0].file == "study.yaml"
     assert "lorra" in str(error.value)
 
 
 def test_unknown_setting_names_the_nearest_of_its_own_and_of_training() -> None:
     with pytest.raises(BadInput) as error:
         parse_config(method("lora"), {"rankk": 4, "learning_rat": 1e-3})
-    first, second = error.value.faults
+    first, second = error.value.issues
     assert "rankk" in first.message
-    assert first.mend is not None
-    assert "'rank'" in first.mend
-    assert second.mend is not None
-    assert "'learning_rate'" in second.mend
+    assert first.hint is not None
+    assert "'rank'" in first.hint
+    assert second.hint is not None
+    assert "'learning_rate'" in second.hint
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ def _record(
         ),
         best_epoch=None if family in ("classical", "baseline") else 3,
         environment=ENVIRONMENT,
-        departures={"attention_dropout": "0 in place of 0.1"} if not classical else {},
+        deviations={"attention_dropout": "0 in place of 0.1"} if not classical else {},
         warnings=["The tokenizer cut 41 rows."] if not classical else [],
     )
 

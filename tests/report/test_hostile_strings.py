@@ -26,7 +26,7 @@ def shown(text: str) -> str:
 
 
 def spoil(folder: StudyFolder, strings: Sequence[str]) -> None:
-    """Put the strings into texts, warnings, errors, departures and the environment."""
+    """Put the strings into texts, warnings, errors, deviations and the environment."""
     task = folder.task()
     assert task is not None
     folder.write_task(replace(task, warnings=list(strings), model=strings[0]))
@@ -38,7 +38,7 @@ def spoil(folder: StudyFolder, strings: Sequence[str]) -> None:
             record,
             error=own[i % len(own)] if record.status is not Status.FINISHED else None,
             warnings=own[:10],
-            departures={text: text for text in own[10:20]},
+            deviations={text: text for text in own[10:20]},
             environment={"machine": strings[i % len(strings)], "versions": {own[0]: own[1]}},
         )
         run.write_record(changed)

@@ -76,6 +76,13 @@ def test_spec_and_record_read_back(tmp_path: Path) -> None:
     assert folder.record() == RECORD
 
 
+def test_a_record_of_the_first_version_reads_back() -> None:
+    plain = RECORD.to_plain()
+    plain["departures"] = {"dropout": "0 in place of 0.1"}
+    del plain["deviations"]
+    assert RunRecord.from_plain(plain).deviations == {"dropout": "0 in place of 0.1"}
+
+
 def test_what_is_missing_is_null(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_record(RECORD)

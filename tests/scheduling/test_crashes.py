@@ -90,7 +90,7 @@ def answers(out: Path) -> dict[str, Any]:
         assert record is not None
         assert record.status == Status.FINISHED, record.error
         plain = {key: value for key, value in record.to_plain().items() if key not in TIMED}
-        plain["departures"].pop("frozen_prefix", None)  # names seconds
+        plain["deviations"].pop("frozen_prefix", None)  # names seconds
         found |= {f"{record.method.name}/record/{key}": plain[key] for key in plain}
         found[f"{record.method.name}/predictions"] = run.predictions().to_csv(float_format="%.17g")
         for file in sorted(run.model.rglob("*")):

@@ -50,8 +50,8 @@ def assert_read_or_refused(
             refused = error
     if table is None:
         assert refused is not None
-        assert 1 <= len(refused.faults) <= LISTED + 1
-        assert all(fault.file == str(path) for fault in refused.faults)
+        assert 1 <= len(refused.issues) <= LISTED + 1
+        assert all(issue.file == str(path) for issue in refused.issues)
         assert str(refused).encode()  # can be shown
         return None
     frame = table.frame

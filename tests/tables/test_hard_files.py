@@ -208,6 +208,7 @@ def checked(tuneoff: Any, tiny_model: Any, tmp_path: Path, monkeypatch: Any) -> 
 def test_errors(case: Case, checked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import safetensors
     import transformers.modeling_utils  # noqa: F401  (what it imports now, it keeps)
+
     import tuneoff.engine.execute  # noqa: F401
 
     def loaded(*_: Any, **__: Any) -> None:
@@ -221,7 +222,7 @@ def test_errors(case: Case, checked: Any, monkeypatch: pytest.MonkeyPatch) -> No
     assert "Traceback" not in err
 
 
-def test_all_faults_of_all_files_at_once(checked: Any) -> None:
+def test_all_issues_of_all_files_at_once(checked: Any) -> None:
     train = csv(GOOD) + b"a,b,c\nd,\n"
     code, _, err = checked(Case("", [], train, csv([*TEST, ["x", ""], ["y", ""]])))
     assert code == 2

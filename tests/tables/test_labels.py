@@ -13,7 +13,7 @@ import pytest
 from tuneoff.config import DataSpec, parse_study
 from tuneoff.config.label_names import label_name
 from tuneoff.engine.data.gather import gather
-from tuneoff.exceptions import BadInput, Fault
+from tuneoff.exceptions import BadInput, Issue
 from tuneoff.tables import Columns, read_table
 
 
@@ -35,11 +35,11 @@ def labels_of(path: str) -> list[str]:
     return list(read_table(path, Columns()).frame["label"])
 
 
-def fault_of(path: str, **columns: str) -> Fault:
+def issue_of(path: str, **columns: str) -> Issue:
     with pytest.raises(BadInput) as caught:
         read_table(path, Columns(**columns))
-    (fault,) = caught.value.faults
-    return fault
+    (issue,) = caught.value.issues
+    return issue
 
 
 @pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
@@ -128,19 +128,19 @@ def test_labels_that_a_study_file_names_are_spelled_like_those_of_the_data() -> 
     ],
 )
 def test_several_labels_in_one_cell(tmp_path: Path, labels: list[str], how: str) -> None:
-    fault = fault_of(file_of(tmp_path, labels * 2))
-    assert fault.message.startswith("several labels in one cell, ")
-    assert how.replace("1 row ", "2 rows ").replace("3 rows", "6 rows") in fault.message
-    assert "multi-label classification is not supported" in fault.message
-    assert (fault.line, fault.column) == (2, "label")
-    assert "one label per row" in (fault.mend or "")
+    issue = issue_of(file_of(tmp_path, labels * 2))
+    assert issue.message.startswith("several labels in one cell, ")
+    assert how.replace("1 row ", "2 rows ").replace("3 rows", "6 rows") in issue.message
+    assert "multi-label classification is not supported" in issue.message
+    assert (issue.line, issue.column) == (2, "label")
+    assert "one label per row" in (issue.hint or "")
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
-def test_lists_of_labels_are_one_fault(tmp_path: Path, ending: str) -> None:
-    fault = fault_of(file_of(tmp_path, [["a", "b"], ["a"], ["c"]] * 10, ending))
-    assert "several labels in one cell, as a list" in fault.message
-    assert "30 rows" in fault.message
+def test_lists_of_labels_are_one_issue(tmp_path: Path, ending: str) -> None:
+    issue = issue_of(file_of(tmp_path, [["a", "b"], ["a"], ["c"]] * 10, ending))
+    assert "several labels in one cell, as a list" in issue.message
+    assert "30 rows" in issue.message
 
 
 @pytest.mark.parametrize(
@@ -164,17 +164,17 @@ def test_identifiers_stored_as_floats_are_refused(tmp_path: Path, ending: str) -
     frame["thread"] = pd.Series([1234567890123456789, 1234567890123456790, None, 5], dtype=float)
     path = tmp_path / f"a{ending}"
     frame.to_csv(path, index=False) if ending == ".csv" else frame.to_parquet(path)
-    fault = fault_of(str(path), group="thread")
-    assert fault.column == "thread"
-    assert "stored as floating-point numbers above 9,007,199,254,740,992" in fault.message
-    assert "2 rows, distinct values left: 1" in fault.message
-    assert "64-bit integers" in (fault.mend or "")
+    issue = issue_of(str(path), group="thread")
+    assert issue.column == "thread"
+    assert "stored as floating-point numbers above 9,007,199,254,740,992" in issue.message
+    assert "2 rows, distinct values left: 1" in issue.message
+    assert "64-bit integers" in (issue.hint or "")
 
 
 def test_the_limit_is_that_of_the_stored_type(tmp_path: Path) -> None:
     frame = pd.DataFrame({"text": ["a", "b"], "label": np.array([16_777_216, 2e8], np.float32)})
     frame.to_parquet(tmp_path / "a.parquet")
-    assert "above 16,777,216" in fault_of(str(tmp_path / "a.parquet")).message
+    assert "above 16,777,216" in issue_of(str(tmp_path / "a.parquet")).message
 
 
 def test_large_whole_numbers_are_groups(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_class_names_that_datasets_wrote(tmp_path: Path) -> None:
     assert table.warnings == [f"{path}: rows without a label (class -1), left out: 1 (row 2)"]
 
 
-def test_a_class_number_without_a_name_is_a_fault(tmp_path: Path) -> None:
+def test_a_class_number_without_a_name_is_an_issue(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -218,9 +218,9 @@ def test_a_class_number_without_a_name_is_a_fault(tmp_path: Path) -> None:
             table.replace_schema_metadata({"huggingface": metadata}), tmp_path / "a.parquet"
         )
         if labels is None:
-            fault = fault_of(str(tmp_path / "a.parquet"))
-            assert "2 is no number of the 2 classes" in fault.message
-            assert fault.row == 0
+            issue = issue_of(str(tmp_path / "a.parquet"))
+            assert "2 is no number of the 2 classes" in issue.message
+            assert issue.row == 0
         else:
             assert labels_of(str(tmp_path / "a.parquet")) == labels
 
@@ -243,7 +243,7 @@ def test_labels_that_may_be_several_are_told(tmp_path: Path) -> None:
 def test_a_decimal_comma_is_a_number(tmp_path: Path, labels: list[str]) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + "".join(f'x{i},"{x}"\n' for i, x in enumerate(labels)))
-    assert "the labels are real numbers" in fault_of(str(path)).message
+    assert "the labels are real numbers" in issue_of(str(path)).message
 
 
 @pytest.mark.parametrize(
@@ -252,8 +252,8 @@ def test_a_decimal_comma_is_a_number(tmp_path: Path, labels: list[str]) -> None:
 def test_groups_that_were_rounded_before_are_refused(tmp_path: Path, ids: list[str]) -> None:
     path = tmp_path / "a.tsv"
     path.write_text("text\tlabel\tthread\n" + f"x\ta\t{ids[0]}\ny\tb\t{ids[0]}\n")
-    fault = fault_of(str(path), group="thread")
-    assert "the groups are whole numbers stored as floating-point" in fault.message
+    issue = issue_of(str(path), group="thread")
+    assert "the groups are whole numbers stored as floating-point" in issue.message
 
 
 def test_a_list_is_no_group(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import yaml
 from tuneoff.config import RunSpec, StudySpec, TrainSpec, Trial, TuneSpec, parse_study, to_plain
 from tuneoff.exceptions import BadInput
 from tuneoff.scheduling.plan import complete
-from tuneoff.tuning import tuning_faults
+from tuneoff.tuning import tuning_issues
 
 
 def asked(tune: Any, *methods: Any, **more: Any) -> StudySpec:
@@ -35,7 +35,7 @@ def test_it_reads_back_from_yaml() -> None:
 @pytest.mark.parametrize(
     ("tune", "said"),
     [
-        ({"trial": 4}, "unknown key 'tune.trial'\n  Did you mean 'trials'?"),
+        ({"trial": 4}, "unknown key 'tune.trial'\n  Hint: Did you mean 'trials'?"),
         ({"over": ["rank"]}, "'tune.trials' is missing"),
         ("many", "tune should be a mapping of keys to values, not 'many'"),
         ({"trials": "many"}, "tune.trials should be a whole number, not 'many'"),
@@ -66,14 +66,14 @@ def test_what_it_may_not_say(tune: Any, said: str) -> None:
     ],
 )
 def test_what_no_method_has(tune: Any, said: str) -> None:
-    assert said in "\n".join(map(str, tuning_faults(asked(tune, "full", "lora"))))
+    assert said in "\n".join(map(str, tuning_issues(asked(tune, "full", "lora"))))
 
 
 def test_what_some_method_has_will_do() -> None:
     assert (
-        tuning_faults(asked({"trials": 2, "over": ["rank", "layer_decay"]}, "full", "lora")) == []
+        tuning_issues(asked({"trials": 2, "over": ["rank", "layer_decay"]}, "full", "lora")) == []
     )
-    assert tuning_faults(asked(2, "tfidf")) == []  # its C stands for a learning rate
+    assert tuning_issues(asked(2, "tfidf")) == []  # its C stands for a learning rate
 
 
 def test_a_trial_is_another_question_than_a_run_and_its_number_none() -> None:

@@ -80,9 +80,9 @@ CHECKS: Sequence[Callable[[Evidence], Finding | None]] = (
 
 
 def audit(evidence: Evidence) -> list[Finding]:
-    """What the checks find: faults first, then warnings, each in the order of `CHECKS`.
+    """What the checks find: errors first, then warnings, each in the order of `CHECKS`.
 
     Deterministic. A check for which the evidence is missing finds nothing.
     """
     found = [finding for check in CHECKS if (finding := check(evidence)) is not None]
-    return sorted(found, key=lambda finding: finding.severity != "fault")
+    return sorted(found, key=lambda finding: finding.severity != "error")

@@ -103,21 +103,21 @@ def head_counted_twice(evidence: Evidence) -> Finding | None:
     ]
     plain = [p.total for r, p in counted if not _adds_weights(r)]
     base = min(plain, default=None)
-    faulty: list[RunRecord] = []
+    miscounted: list[RunRecord] = []
     told: dict[str, str] = {}
     for record, parameters in counted:
-        text = _count_fault(parameters, _least_total(record, parameters, base))
+        text = _miscount(parameters, _least_total(record, parameters, base))
         if text:
-            faulty.append(record)
+            miscounted.append(record)
             told.setdefault(record.method.name, text)
-    if not faulty:
+    if not miscounted:
         return None
     name, text = next(iter(told.items()))
     more = f" (and {len(told) - 1} more methods)" if len(told) > 1 else ""
     return HEAD_COUNTED_TWICE.found(
         f"{name}{more}: {text}.",
         "Count every weight once, a head that was replaced not at all; tuneoff's own counts do.",
-        run_ids(faulty),
+        run_ids(miscounted),
     )
 
 
@@ -135,7 +135,7 @@ def _least_total(record: RunRecord, parameters: Parameters, base: int | None) ->
     return base + (parameters.trainable_body if _adds_weights(record) else 0)
 
 
-def _count_fault(parameters: Parameters, expected: int | None) -> str | None:
+def _miscount(parameters: Parameters, expected: int | None) -> str | None:
     """What is wrong with the counts, in words; `expected` is the least that the total can be."""
     p = parameters
     if p.trainable != p.trainable_body + p.trainable_head:
@@ -235,14 +235,14 @@ def different_machines(evidence: Evidence) -> Finding | None:
         return tuple(str(record.environment.get(key)) for key in differing)
 
     ((common, _),) = Counter(map(machine, runs)).most_common(1)
-    mend = "Run all methods anew on one machine (--fresh), or compare quality alone."
+    hint = "Run all methods anew on one machine (--fresh), or compare quality alone."
     if {"device", "gpu_memory_bytes"} & differing.keys():
-        mend += " CUDA_VISIBLE_DEVICES limits a study to GPUs of one kind."
+        hint += " CUDA_VISIBLE_DEVICES limits a study to GPUs of one kind."
     return DIFFERENT_MACHINES.found(
         f"The records differ in {joined(told, 3)}.",
-        mend,
+        hint,
         run_ids([record for record in runs if machine(record) != common]),
-        severity="fault" if differing.keys() & set(MACHINE) else "warning",
+        severity="error" if differing.keys() & set(MACHINE) else "warning",
     )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Severity = Literal["fault", "warning"]
-"""A fault makes a number or a comparison wrong; a warning makes it say less than it seems to."""
+Severity = Literal["error", "warning"]
+"""An error makes a number or a comparison wrong; a warning makes it say less than it seems to."""
 
 NAMED = 20
 """Rows or runs that a finding names; the rest is counted."""
@@ -24,7 +24,7 @@ class Finding:
     what: str
     """One sentence with the numbers; quotes no text of the data, labels excepted."""
     why: str
-    mend: str
+    hint: str
     concerned: list[str] = field(default_factory=list)
     """Run ids, or rows as `test row 17` (counted from 0 in their file); `NAMED` at the most."""
     concerned_count: int = 0
@@ -49,10 +49,10 @@ class Kind:
     def found(
         self,
         what: str,
-        mend: str,
+        hint: str,
         concerned: Sequence[str] = (),
         *,
-        severity: Severity = "fault",
+        severity: Severity = "error",
         scores: Sequence[dict[str, Any]] = (),
     ) -> Finding:
         """A finding of this kind."""
@@ -62,7 +62,7 @@ class Kind:
             severity=severity,
             what=what,
             why=self.why,
-            mend=mend,
+            hint=hint,
             concerned=list(concerned[:NAMED]),
             concerned_count=len(concerned),
             scores=list(scores),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHARED_SHARE = 0.01
-"""Share of the test rows from which a leak is a fault; below it, overlap is a warning."""
+"""Share of the test rows from which a leak is an error; below it, overlap is a warning."""
 
 GLUED_SHARE = 0.2
 """Share of the rows with a separator inside; a few may well write about one."""
@@ -145,7 +145,7 @@ def _both_sides(evidence: Evidence, texts: pd.Series[Any], side: str) -> Finding
         f"The {side} text of {joined(told)} stands in the training rows, too.",
         "Name the column of the premise with --group, so that all its rows stay on one side.",
         named_rows(pd.concat(leaking.values())),
-        severity="fault" if "test" in leaking else "warning",
+        severity="error" if "test" in leaking else "warning",
     )
 
 
@@ -189,7 +189,7 @@ def group_on_both_sides(evidence: Evidence) -> Finding | None:
         "Take these groups out of the training file, or let tuneoff hold out a fraction, which"
         " keeps groups whole.",
         named_rows(shared),
-        severity="fault" if test else "warning",
+        severity="error" if test else "warning",
     )
 
 
@@ -202,7 +202,7 @@ def train_test_overlap(evidence: Evidence) -> Finding | None:
     if not count or not rows:
         return None
     scores = [] if shared is None else _scores_without(evidence, set(shared["row"]))
-    severity: Severity = "fault" if count >= SHARED_SHARE * rows else "warning"
+    severity: Severity = "error" if count >= SHARED_SHARE * rows else "warning"
     drops = [
         (s["accuracy"] - s["accuracy_left"], s) for s in scores if s["accuracy_left"] is not None
     ]

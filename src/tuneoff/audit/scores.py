@@ -173,7 +173,7 @@ def _validations(history: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, 
 def single_seed(evidence: Evidence) -> Finding | None:
     """Fine-tuned methods with one finished seed in a comparison of several methods.
 
-    A fault where a difference to such a method is below `CLOSE`, a warning where all are clear.
+    An error where a difference to such a method is below `CLOSE`, a warning where all are clear.
     """
     seeds: dict[str, set[int]] = {}
     for record in evidence.trained:
@@ -196,7 +196,7 @@ def single_seed(evidence: Evidence) -> Finding | None:
         f" difference is {100 * gap:.1f} points ({one} and {other}).",
         "Run three seeds at least (--seeds 3); what is finished is kept.",
         run_ids(concerned),
-        severity="fault" if gap < CLOSE else "warning",
+        severity="error" if gap < CLOSE else "warning",
     )
 
 
@@ -275,7 +275,7 @@ def different_data(evidence: Evidence) -> Finding | None:
 
 
 def unfinished_runs(evidence: Evidence) -> Finding | None:
-    """Runs without a result; a fault where no run has one, since then nothing was audited."""
+    """Runs without a result; an error where no run has one, since then nothing was audited."""
     if not evidence.records:
         return UNFINISHED_RUNS.found(
             "There is no run with a record, so the audit had no result to check.",
@@ -284,7 +284,7 @@ def unfinished_runs(evidence: Evidence) -> Finding | None:
     failed = [record for record in evidence.records if record.status is not Status.FINISHED]
     if not failed:
         return None
-    advice = "Read the errors of these runs in the report, mend their cause, and run the command"
+    advice = "Read the errors of these runs in the report, hint their cause, and run the command"
     advice += " again: it runs only what is missing."
     if not evidence.finished:
         return UNFINISHED_RUNS.found(
@@ -304,14 +304,14 @@ def unfinished_runs(evidence: Evidence) -> Finding | None:
 
 def broken_contract(evidence: Evidence) -> Finding | None:
     """Runs whose record says that a check at their end did not hold."""
-    broken = [r for r in evidence.finished if r.checks is not None and r.checks.faults]
+    broken = [r for r in evidence.finished if r.checks is not None and r.checks.problems]
     if not broken:
         return None
     first = broken[0]
     assert first.checks is not None
     return BROKEN_CONTRACT.found(
         f"{len(broken)} of {len(evidence.finished)} runs broke their contract"
-        f" ({joined(names_of(broken))}). {first.run_id}: {'; '.join(first.checks.faults)}.",
+        f" ({joined(names_of(broken))}). {first.run_id}: {'; '.join(first.checks.problems)}.",
         "Do not use these runs. If the model is of a common family, report the message: it is a"
         " fault of tuneoff, or of a library that it uses.",
         run_ids(broken),

@@ -95,7 +95,7 @@ def main() -> None:
     """Run a command.
 
     Exit codes: 0 done; 1 some runs failed; 2 bad input, nothing was run,
-    or with --strict: the audit found a fault.
+    or with --strict: the audit found an error.
     """
     # Notes of the libraries below to their developers are no business of who runs a command.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
@@ -122,7 +122,7 @@ def _check_arguments() -> None:
         if not argument.isascii() and printable(argument) != argument:
             raise BadInput(
                 f"the argument {argument!r} holds control characters, or bytes that are not UTF-8.",
-                mend="Rename the file or folder.",
+                hint="Rename the file or folder.",
             )
 
 

@@ -61,7 +61,7 @@ def check(
     from tuneoff.engine.data.task import read_alone
     from tuneoff.engine.model.embedded import EMBEDDED_ID
     from tuneoff.engine.model.source import find_model
-    from tuneoff.exceptions import FaultList
+    from tuneoff.exceptions import IssueList
 
     data = DataSpec(
         train=file,
@@ -73,11 +73,11 @@ def check(
         header=header,
     )
     data = data if test is None else replace(data, test=test)
-    found = FaultList()
+    found = IssueList()
     with found.collecting():
         source = find_model(model or EMBEDDED_ID)
         length = source.length(max_length)
-    if found.faults:  # those of the data with them
+    if found.issues:  # those of the data with them
         with found.collecting():
             read_alone(data) if test is None else gather(data)
     found.raise_any()

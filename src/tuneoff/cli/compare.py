@@ -108,9 +108,9 @@ def run_and_show(
 ) -> int:
     """Run the study in `content`, print its table and where its report is; the exit code.
 
-    `strict`: 2 if the audit finds a fault, whatever became of the runs.
+    `strict`: 2 if the audit finds an error, whatever became of the runs.
     """
-    from tuneoff.display.audit import faults_in
+    from tuneoff.display.audit import errors_in
     from tuneoff.display.console import Terminal
     from tuneoff.display.progress import watcher
     from tuneoff.display.study_table import render_table
@@ -143,6 +143,6 @@ def run_and_show(
             note = f"note: earlier runs of methods not in this study remain: {', '.join(gone)}"
             console.print(f"\n{note}", markup=False, highlight=False)
         show_paths(console, summary, report)
-    if strict and faults_in(summary["audit"]):
+    if strict and errors_in(summary["audit"]):
         return 2
     return 0 if all(record.status == Status.FINISHED for record in records) else 1

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tuneoff.exceptions import Fault
+from tuneoff.exceptions import Issue
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ Workers = Annotated[
 ]
 """`--workers`, likewise."""
 Strict = Annotated[
-    bool, typer.Option("--strict", help="End with exit code 2 if the audit finds a fault.")
+    bool, typer.Option("--strict", help="End with exit code 2 if the audit finds an error.")
 ]
 """`--strict` of the commands that show an audit."""
 
@@ -160,7 +160,7 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def _as_typed(flags: Mapping[str, str]) -> Iterator[None]:
-    """Let faults name the options that were typed, and not the keys of a study file.
+    """Let issues name the options that were typed, and not the keys of a study file.
 
     `flags`: by key, of the options that were given.
     """
@@ -169,19 +169,19 @@ def _as_typed(flags: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except BadInput as error:
-        faults = [_with_flag(fault, flags) for fault in error.faults]
-        if faults == list(error.faults):
+        issues = [_with_flag(issue, flags) for issue in error.issues]
+        if issues == list(error.issues):
             raise
-        raise BadInput(faults) from error
+        raise BadInput(issues) from error
 
 
-def _with_flag(fault: Fault, flags: Mapping[str, str]) -> Fault:
+def _with_flag(issue: Issue, flags: Mapping[str, str]) -> Issue:
     """`--epochs must be at least 1` for `study.yaml: train.epochs must be at least 1`."""
-    found = re.match(r"([a-z_]+(?:\.[a-z_]+)?)(?= (must|should|bounds|is) )", fault.message)
+    found = re.match(r"([a-z_]+(?:\.[a-z_]+)?)(?= (must|should|bounds|is) )", issue.message)
     flag = flags.get(found[0]) if found else None
     if not found or not flag:
-        return fault
-    return replace(fault, message=f"{flag}{fault.message[found.end() :]}", file=None)
+        return issue
+    return replace(issue, message=f"{flag}{issue.message[found.end() :]}", file=None)
 
 
 def _name(option: _Option) -> str:
@@ -223,7 +223,7 @@ def _by_label(options: list[str]) -> dict[str, str]:
         label, mark, least = option.rpartition("=")
         if not mark or not label or not isinstance(_number(least), float):
             text = f"--min-recall {option!r} names no label and number."
-            raise BadInput(text, mend="Write LABEL=NUMBER, spam=0.8 say.")
+            raise BadInput(text, hint="Write LABEL=NUMBER, spam=0.8 say.")
         found[label] = least
     return found
 

@@ -49,13 +49,13 @@ def predict(
     from rich.progress import Progress
 
     from tuneoff.display.console import Terminal
-    from tuneoff.exceptions import BadInput, Fault, printable
+    from tuneoff.exceptions import BadInput, Issue, printable
     from tuneoff.results.store import RunFolder, check_writable, write_atomic
     from tuneoff.tables import Columns, choose_columns, read_table
 
     folder = RunFolder.open(run)
     if out.is_dir():
-        raise BadInput(Fault("is a folder", file=str(out), mend="Give --out a file to write."))
+        raise BadInput(Issue("is a folder", file=str(out), hint="Give --out a file to write."))
     check_writable(out.parent)
     trained_on = folder.study_data()
     usual = Columns.of(trained_on) if trained_on else Columns()
@@ -96,7 +96,7 @@ def _kept_names(keep: str | None) -> tuple[str, ...]:
     if own:
         raise BadInput(
             f"--keep {own[0]!r}: the result has a column of this name itself.",
-            mend="Rename the column in the file.",
+            hint="Rename the column in the file.",
         )
     return tuple(dict.fromkeys(names))
 

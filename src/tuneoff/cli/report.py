@@ -50,7 +50,7 @@ def report(
     strict: Strict = False,
 ) -> None:
     """Write summary.json and report.html of a study anew, and print its table."""
-    from tuneoff.display.audit import faults_in
+    from tuneoff.display.audit import errors_in
     from tuneoff.display.console import Terminal
     from tuneoff.display.study_table import render_table
     from tuneoff.external_predictions import parse_sources, read_annotations
@@ -69,7 +69,7 @@ def report(
     console, summary = Terminal(), StudyFolder(path.parent).summary() or {}
     console.print(render_table(summary))
     show_paths(console, summary, path)
-    if strict and faults_in(summary["audit"]):
+    if strict and errors_in(summary["audit"]):
         raise typer.Exit(2)
 
 
@@ -78,7 +78,7 @@ def _misplaced(option: str) -> Exception:
 
     return BadInput(
         f"{option} goes without a study.",
-        mend="A study's report stands in its folder, and its file names the metric.",
+        hint="A study's report stands in its folder, and its file names the metric.",
     )
 
 
@@ -109,15 +109,15 @@ def _of_predictions(
     if not sources:
         raise BadInput(
             "There is nothing to report on.",
-            mend="Give the folder of a study, or --predictions NAME=FILE, or both.",
+            hint="Give the folder of a study, or --predictions NAME=FILE, or both.",
         )
     if metric not in QUALITY_METRICS:
-        raise BadInput(f"unknown metric {metric!r}.", mend=nearest(metric, QUALITY_METRICS))
+        raise BadInput(f"unknown metric {metric!r}.", hint=nearest(metric, QUALITY_METRICS))
     check_writable(out)
     if StudyFolder(out).spec_file.is_file():
         raise BadInput(
             f"{out} is the folder of a study.",
-            mend="To report on both together, name it as the study: tuneoff report STUDY …",
+            hint="To report on both together, name it as the study: tuneoff report STUDY …",
         )
     truth, runs = read_runs(sources, metric=metric)
     named = " ".join(f"--predictions {shlex.quote(f'{name}={file}')}" for name, file in sources)

@@ -42,7 +42,7 @@ def train(
     """Fine-tune with one method and keep the model."""
     from tuneoff.audit import audit, collect
     from tuneoff.comparison.summary import summarize
-    from tuneoff.display.audit import audit_lines, faults_in
+    from tuneoff.display.audit import audit_lines, errors_in
     from tuneoff.display.console import Terminal
     from tuneoff.display.progress import watcher
     from tuneoff.display.study_table import render_table
@@ -70,7 +70,7 @@ def train(
         console.print(f"\nModel: {out / 'model'}", markup=False, highlight=False, soft_wrap=True)
         if profile:
             _show_profile(console, RunFolder(out))
-    if strict and faults_in(summary["audit"]):
+    if strict and errors_in(summary["audit"]):
         if as_json:  # the record does not hold the audit
             Terminal(stderr=True).print(*audit_lines(summary["audit"]), sep="\n")
         raise typer.Exit(2)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tuneoff.config.label_names import label_name
 from tuneoff.config.study import LIMITS
-from tuneoff.exceptions import BadInput, Fault
+from tuneoff.exceptions import BadInput, Issue
 
 _UNITS: dict[str, dict[str, float]] = {
     "bytes": {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
@@ -22,19 +22,19 @@ _EXAMPLES = {"bytes": "2GB, 500 MB or a number of bytes", "seconds": "10m, 1h 30
 def read_limits(value: Any, file: str | None) -> dict[str, Any]:
     """`{"storage_bytes": "10MB"}` to `{"limits": {"storage_bytes": 10e6}, "min_recall": {}}`."""
     if not isinstance(value, Mapping):
-        raise BadInput(Fault(f"limits is a mapping of costs to numbers, not {value!r}", file=file))
+        raise BadInput(Issue(f"limits is a mapping of costs to numbers, not {value!r}", file=file))
     recalls = value.get("min_recall") or {}
     if not isinstance(recalls, Mapping):
         text = f"limits.min_recall is a mapping of labels to numbers, not {recalls!r}"
-        raise BadInput(Fault(text, file=file, mend="Write min_recall: {spam: 0.8}."))
+        raise BadInput(Issue(text, file=file, hint="Write min_recall: {spam: 0.8}."))
     found = {key: quantity(value[key], LIMITS[key]) for key in value if key != "min_recall"}
-    faults = [
-        Fault(f"limits.{key} should be {_EXAMPLES[LIMITS[key]]}, not {value[key]!r}", file=file)
+    issues = [
+        Issue(f"limits.{key} should be {_EXAMPLES[LIMITS[key]]}, not {value[key]!r}", file=file)
         for key, limit in found.items()
         if limit is None or not 0 <= limit < math.inf
     ]
-    if faults:
-        raise BadInput(faults)
+    if issues:
+        raise BadInput(issues)
     return {
         "limits": {key: limit for key, limit in found.items() if limit is not None},
         # labels that YAML read as numbers are names
@@ -48,7 +48,7 @@ def read_seconds(value: Any, key: str, file: str | None) -> float:
     """`2h` to 7200; `BadInput`, naming the `key`, for what is no duration."""
     seconds = quantity(value, "seconds")
     if seconds is None or not 0 < seconds < math.inf:
-        raise BadInput(Fault(f"{key} should be {_EXAMPLES['seconds']}, not {value!r}", file=file))
+        raise BadInput(Issue(f"{key} should be {_EXAMPLES['seconds']}, not {value!r}", file=file))
     return seconds
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from tuneoff.config.search import tune_faults
+from tuneoff.config.search import tune_issues
 from tuneoff.config.study import StudySpec, TrainSpec
-from tuneoff.exceptions import Fault
+from tuneoff.exceptions import Issue
 
 
-def train_faults(train: TrainSpec, where: str) -> list[str]:
+def train_issues(train: TrainSpec, where: str) -> list[str]:
     """Ranges that the types do not carry."""
     rate, weights = train.learning_rate, train.class_weights
     dropout, patience = train.attention_dropout, train.early_stopping_patience
@@ -40,7 +40,7 @@ def train_faults(train: TrainSpec, where: str) -> list[str]:
     return [where + text for holds, text in rules if not holds]
 
 
-def study_faults(study: StudySpec, file: str | None) -> list[Fault]:
+def study_issues(study: StudySpec, file: str | None) -> list[Issue]:
     """Ranges, and names that must differ."""
     data = study.data
     rules = [
@@ -65,15 +65,15 @@ def study_faults(study: StudySpec, file: str | None) -> list[Fault]:
             for label, least in study.min_recall.items()
         ),
     ]
-    texts = train_faults(study.train, "train.") + [text for holds, text in rules if not holds]
+    texts = train_issues(study.train, "train.") + [text for holds, text in rules if not holds]
     texts += (
-        tune_faults(study.tune, study.seeds + study.more_seeds) if study.tune is not None else []
+        tune_issues(study.tune, study.seeds + study.more_seeds) if study.tune is not None else []
     )
-    faults = [Fault(text, file=file) for text in texts]
+    issues = [Issue(text, file=file) for text in texts]
     names = [m.name for m in study.methods]
-    return faults + [
-        Fault(
-            f"two methods are named {name!r}", file=file, mend="Give each entry a name of its own."
+    return issues + [
+        Issue(
+            f"two methods are named {name!r}", file=file, hint="Give each entry a name of its own."
         )
         for name in sorted({name for name in names if names.count(name) > 1})
     ]

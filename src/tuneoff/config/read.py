@@ -1,4 +1,4 @@
-"""From plain values (a YAML file, options) to a spec and back, every fault of them at once."""
+"""From plain values (a YAML file, options) to a spec and back, every issue of them at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from tuneoff.config.label_names import label_name
 from tuneoff.config.quantity import read_limits, read_seconds
-from tuneoff.config.ranges import study_faults, train_faults
+from tuneoff.config.ranges import study_issues, train_issues
 from tuneoff.config.search import TuneSpec, plain_tune
 from tuneoff.config.study import LIMITS, METHOD_TRAIN_KEYS, DataSpec, StudySpec, TrainSpec
 from tuneoff.config.types import DATA_MEND, validated
 from tuneoff.config.values import read_values
-from tuneoff.exceptions import BadInput, Fault, FaultList, nearest
+from tuneoff.exceptions import BadInput, Issue, IssueList, nearest
 
 _TRAIN_KEYS = {f.name for f in fields(TrainSpec)}
 _STUDY_KEYS = {f.name for f in fields(StudySpec)} - {"min_recall", "more_seeds"}
@@ -35,10 +35,10 @@ def read_study(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise BadInput(
-            Fault(
+            Issue(
                 "there is no such study file",
                 file=str(path),
-                mend=nearest(path.name, near) if near else None,
+                hint=nearest(path.name, near) if near else None,
             )
         )
     try:
@@ -47,12 +47,12 @@ def read_study(path: str | Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
         problem = getattr(error, "problem", None) or str(error)
-        mend = _not_a_study(path)
-        fault = Fault(f"not valid YAML: {problem}", file=str(path), line=line, mend=mend)
-        raise BadInput(fault) from None
+        hint = _not_a_study(path)
+        issue = Issue(f"not valid YAML: {problem}", file=str(path), line=line, hint=hint)
+        raise BadInput(issue) from None
     if not isinstance(content, dict):
-        fault = Fault("a study file is a mapping of keys to values", file=str(path))
-        raise BadInput(replace(fault, mend=_not_a_study(path)))
+        issue = Issue("a study file is a mapping of keys to values", file=str(path))
+        raise BadInput(replace(issue, hint=_not_a_study(path)))
     return content
 
 
@@ -84,59 +84,59 @@ def _not_a_study(path: Path) -> str | None:
 def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> StudySpec:
     """A `StudySpec` from nested plain values, as a study file holds them.
 
-    Raises `BadInput` with one fault for each unknown key (naming the nearest known one) and each
+    Raises `BadInput` with one issue for each unknown key (naming the nearest known one) and each
     value of a wrong type. Whether the methods and their settings exist is checked where the
     methods are known, by `tuneoff.scheduling.plan.asked_study`.
     """
-    study, faults = draft_study(content, file=file)
-    if faults:
-        raise BadInput(faults)
+    study, issues = draft_study(content, file=file)
+    if issues:
+        raise BadInput(issues)
     return study
 
 
 def draft_study(
     content: Mapping[str, Any], *, file: str | None = None
-) -> tuple[StudySpec, list[Fault]]:
-    """As `parse_study`, with the faults beside a study that has defaults in their places.
+) -> tuple[StudySpec, list[Issue]]:
+    """As `parse_study`, with the issues beside a study that has defaults in their places.
 
     So that what else is wrong can be found before anything is said. Raises `BadInput` only where
     no part of the content can be used.
     """
     if not isinstance(content, Mapping):
-        raise BadInput(Fault("a study is a mapping of keys to values", file=file))
+        raise BadInput(Issue("a study is a mapping of keys to values", file=file))
     if halves := sorted({repr(text)[:80] for text in _strings(content) if not _whole(text)}):
         problem = f"{halves[0]} holds half of a character (a lone surrogate)"
-        raise BadInput(Fault(problem, file=file, mend="Write the whole one."))
+        raise BadInput(Issue(problem, file=file, hint="Write the whole one."))
     # `train:` with nothing behind it, every line of it commented out say, is no value
     content = {key: value for key, value in content.items() if value is not None}
-    found = FaultList(_key_faults(content, file))
+    found = IssueList(_key_issues(content, file))
     plain = {key: _known_part(key, value) for key, value in content.items() if key in _STUDY_KEYS}
-    methods, faults = _method_entries(plain.pop("methods", []), file)
-    found.faults += faults
+    methods, issues = _method_entries(plain.pop("methods", []), file)
+    found.issues += issues
     read: dict[str, Any] = {"methods": methods}
     for key, value in ({"seeds": 3} | plain).items():
         with found.collecting():
             read |= _READ[key](value, file) if key in _READ else {key: value}
-    study, faults = _typed(read, file)
-    found.faults += faults
-    found.faults += study_faults(study, file)
-    if train_faults(study.train, ""):  # said once, and not by each method again
+    study, issues = _typed(read, file)
+    found.issues += issues
+    found.issues += study_issues(study, file)
+    if train_issues(study.train, ""):  # said once, and not by each method again
         study = replace(study, train=TrainSpec())
-    return study, found.faults
+    return study, found.issues
 
 
-def _typed(plain: dict[str, Any], file: str | None) -> tuple[StudySpec, list[Fault]]:
-    """The sections of the right types, the others left as they are by default, and the faults."""
+def _typed(plain: dict[str, Any], file: str | None) -> tuple[StudySpec, list[Issue]]:
+    """The sections of the right types, the others left as they are by default, and the issues."""
     sound: dict[str, Any] = {"model": "", "data": {"train": ""}}
     if not sound.keys() - plain.keys():
         with suppress(BadInput):
             return validated(StudySpec, plain, file=file), []
-    found = FaultList()
+    found = IssueList()
     for key, value in plain.items():  # one by one: a faulty one hides no other
         with found.collecting():
             validated(StudySpec, {**sound, key: value}, file=file)
             sound[key] = value
-    return validated(StudySpec, sound, file=file), found.faults
+    return validated(StudySpec, sound, file=file), found.issues
 
 
 _SECTIONS: dict[str, set[str]] = {
@@ -147,14 +147,14 @@ _SECTIONS: dict[str, set[str]] = {
 }
 
 
-def _key_faults(content: Mapping[str, Any], file: str | None) -> list[Fault]:
+def _key_issues(content: Mapping[str, Any], file: str | None) -> list[Issue]:
     """Keys that nobody knows, and those that must be there and are not."""
-    faults = _unknown(content, _STUDY_KEYS, "", file)
+    issues = _unknown(content, _STUDY_KEYS, "", file)
     for section, known in _SECTIONS.items():
-        faults += _unknown(content.get(section), known, f"{section}.", file)
-    return faults + [
-        Fault(f"{key!r} is missing", file=file, mend=mend)
-        for key, mend in (("model", _MODEL_MEND), ("data", DATA_MEND))
+        issues += _unknown(content.get(section), known, f"{section}.", file)
+    return issues + [
+        Issue(f"{key!r} is missing", file=file, hint=hint)
+        for key, hint in (("model", _MODEL_MEND), ("data", DATA_MEND))
         if key not in content
     ]
 
@@ -182,26 +182,26 @@ def _whole(text: str) -> bool:
     return text.isascii() or not re.search("[\ud800-\udfff]", text)
 
 
-def _unknown(content: Any, known: set[str], prefix: str, file: str | None) -> list[Fault]:
+def _unknown(content: Any, known: set[str], prefix: str, file: str | None) -> list[Issue]:
     if not isinstance(content, Mapping):
         return []
     return [
-        Fault(f"unknown key {prefix + str(key)!r}", file=file, mend=nearest(str(key), known))
+        Issue(f"unknown key {prefix + str(key)!r}", file=file, hint=nearest(str(key), known))
         for key in content
         if key not in known
     ]
 
 
-def _method_entries(value: Any, file: str | None) -> tuple[list[dict[str, Any]], list[Fault]]:
-    """The entries that can be used, and the faults of the others."""
+def _method_entries(value: Any, file: str | None) -> tuple[list[dict[str, Any]], list[Issue]]:
+    """The entries that can be used, and the issues of the others."""
     if not isinstance(value, list | tuple):
-        fault = Fault(f"methods is a list of names and mappings, not {value!r}", file=file)
-        return [], [fault]
-    found, entries = FaultList(), []
+        issue = Issue(f"methods is a list of names and mappings, not {value!r}", file=file)
+        return [], [issue]
+    found, entries = IssueList(), []
     for entry in value:
         with found.collecting():
             entries.append(_method_entry(entry, file))
-    return entries, found.faults
+    return entries, found.issues
 
 
 def _method_entry(entry: Any, file: str | None) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def _method_entry(entry: Any, file: str | None) -> dict[str, Any]:
         return {"method": entry, "name": entry}
     if not isinstance(entry, Mapping) or not isinstance(entry.get("method"), str):
         raise BadInput(
-            Fault(
+            Issue(
                 f"a method is a name or a mapping with the key 'method', not {entry!r}", file=file
             )
         )
@@ -258,28 +258,28 @@ def _seeds(value: Any, file: str | None) -> dict[str, list[int]]:
         low, _, high = value.partition(":")
         first, last = int(low), int(high or low)
         if last < first:
-            raise BadInput(Fault(f"seeds {value.strip()} ends before it starts", file=file))
+            raise BadInput(Issue(f"seeds {value.strip()} ends before it starts", file=file))
         if first == 1 < last:  # the variance between seeds decides who gets another
-            mend = f"Start with two: 2:{max(last, 3)}."
-            raise BadInput(Fault("a range of seeds starts with two or more", file=file, mend=mend))
+            hint = f"Start with two: 2:{max(last, 3)}."
+            raise BadInput(Issue("a range of seeds starts with two or more", file=file, hint=hint))
         further = _checked_seeds(last, file)[first:]
         return {"seeds": _checked_seeds(first, file), "more_seeds": further}
     if isinstance(value, bool) or not isinstance(value, int | list | tuple):
         rule = "seeds is a number (3), a range (2:8) or a list of seeds"
-        raise BadInput(Fault(f"{rule}, not {value!r}", file=file))
+        raise BadInput(Issue(f"{rule}, not {value!r}", file=file))
     return {"seeds": _checked_seeds(value, file), "more_seeds": []}
 
 
 def _checked_seeds(value: int | list[Any] | tuple[Any, ...], file: str | None) -> list[int]:
     if isinstance(value, int) and value > MOST_SEEDS:
-        raise BadInput(Fault(f"seeds is at most {MOST_SEEDS}, not {value}", file=file))
+        raise BadInput(Issue(f"seeds is at most {MOST_SEEDS}, not {value}", file=file))
     seeds = list(range(value)) if isinstance(value, int) else list(value)
     if not seeds or len(set(map(repr, seeds))) < len(seeds):
         rule = "seeds must name at least one seed: a number from 1, or a list with each once"
-        raise BadInput(Fault(rule, file=file))
+        raise BadInput(Issue(rule, file=file))
     outside = [s for s in seeds if isinstance(s, int) and not 0 <= s < 2**32]
     if outside:  # numpy takes no others
-        raise BadInput(Fault(f"a seed lies in [0, 2^32), not {outside[0]}", file=file))
+        raise BadInput(Issue(f"a seed lies in [0, 2^32), not {outside[0]}", file=file))
     return seeds
 
 
@@ -299,15 +299,15 @@ _READ: dict[str, Callable[[Any, str | None], dict[str, Any]]] = {
 def replace_train(
     train: TrainSpec, changes: Mapping[str, Any], *, where: str = "", file: str | None = None
 ) -> TrainSpec:
-    """`train` with some settings changed, checked; `where` opens the message of each fault."""
+    """`train` with some settings changed, checked; `where` opens the message of each issue."""
     unknown = _unknown(changes, _TRAIN_KEYS, where, file)
     if unknown:
         raise BadInput(unknown)
     plain = _train_values({**asdict(train), **changes})
     changed = replace(train, **asdict(validated(TrainSpec, plain, file=file, where=where)))
-    faults = [Fault(text, file=file) for text in train_faults(changed, where)]
-    if faults:
-        raise BadInput(faults)
+    issues = [Issue(text, file=file) for text in train_issues(changed, where)]
+    if issues:
+        raise BadInput(issues)
     return changed
 
 

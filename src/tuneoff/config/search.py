@@ -63,7 +63,7 @@ def plain_tune(value: Any) -> Any:
     return {**value, "over": [name.strip() for name in over.split(",") if name.strip()]}
 
 
-def tune_faults(tune: TuneSpec, seeds: Sequence[int]) -> list[str]:
+def tune_issues(tune: TuneSpec, seeds: Sequence[int]) -> list[str]:
     """Ranges that the types do not carry."""
     rules = [
         (tune.trials >= 1, "tune.trials must be at least 1"),

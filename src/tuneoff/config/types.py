@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from tuneoff.exceptions import BadInput, Fault
+from tuneoff.exceptions import BadInput, Issue
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ def validated(
 ) -> T:
     """`plain` as a `cls`, each value of the type that the dataclass names; `BadInput` otherwise.
 
-    `where` opens the message of each fault.
+    `where` opens the message of each issue.
     """
     from pydantic import ValidationError
 
@@ -27,24 +27,24 @@ def validated(
         checked: T = _checker(kind).validate_python(plain)
         return checked
     except ValidationError as error:
-        # A union fails once for each of its members: one fault says what they all would take.
+        # A union fails once for each of its members: one issue says what they all would take.
         wanted: dict[str, list[str]] = {}
         values: dict[str, Any] = {}
-        faults = []
+        issues = []
         for e in error.errors():
             key = where + ".".join(str(part) for part in e["loc"] if not _is_tag(part))
             if e["type"] == "missing":
-                mend = DATA_MEND if key == "data.train" else None
-                faults.append(Fault(f"{key!r} is missing", file=file, mend=mend))
+                hint = DATA_MEND if key == "data.train" else None
+                issues.append(Issue(f"{key!r} is missing", file=file, hint=hint))
             elif e["type"] == "value_error":  # raised by the class itself
-                faults.append(Fault(f"{where}{e['ctx']['error']}", file=file))
+                issues.append(Issue(f"{where}{e['ctx']['error']}", file=file))
             else:
                 values[key] = e["input"]
                 wanted.setdefault(key, []).append(_wanted(e["type"], e["msg"], e.get("ctx")))
         for key, kinds in wanted.items():
             expected, shown = " or ".join(dict.fromkeys(kinds)), _shown(values[key])
-            faults.append(Fault(f"{key} should be {expected}, not {shown}", file))
-        raise BadInput(faults) from None
+            issues.append(Issue(f"{key} should be {expected}, not {shown}", file))
+        raise BadInput(issues) from None
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The audit on a terminal: what was found, each in a sentence and its mend."""
+"""The audit as terminal lines: each finding in a sentence, with a hint."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Findings = Sequence[Mapping[str, Any]]
 """The `audit` of a summary."""
 
 
-def faults_in(findings: Findings | None) -> int:
-    """How many findings are faults, for which `--strict` ends with exit code 2."""
-    return sum(finding["severity"] == "fault" for finding in findings or ())
+def errors_in(findings: Findings | None) -> int:
+    """How many findings are errors, for which `--strict` ends with exit code 2."""
+    return sum(finding["severity"] == "error" for finding in findings or ())
 
 
 def count_line(findings: Findings) -> str:
-    """`2 faults and 1 warning`, or that there is none."""
-    faults = faults_in(findings)
-    counts = {"fault": faults, "warning": len(findings) - faults}
-    told = [f"{n} {word}{'' if n == 1 else 's'}" for word, n in counts.items() if n]
-    return " and ".join(told) or "no fault found"
+    """`2 errors and 1 warning`, or that there is none."""
+    errors = errors_in(findings)
+    counts = {"error": errors, "warning": len(findings) - errors}
+    counted = [f"{n} {word}{'' if n == 1 else 's'}" for word, n in counts.items() if n]
+    return " and ".join(counted) or "no problem found"
 
 
 def audit_lines(findings: Findings | None) -> Iterator[RenderableType]:
@@ -38,12 +38,12 @@ def audit_lines(findings: Findings | None) -> Iterator[RenderableType]:
     yield Text()
     yield Text.assemble(("Audit: ", "bold"), count_line(findings))
     for finding in findings[:SHOWN]:
-        style = "red" if finding["severity"] == "fault" else "yellow"
+        style = "red" if finding["severity"] == "error" else "yellow"
         yield Text.assemble(
             (finding["code"], style), f": {fmt.one_line(finding['what'])}", overflow="fold"
         )
         yield Padding(
-            Text(f"→ {fmt.one_line(finding['mend'])}", style="dim"), (0, 0, 0, 2), expand=False
+            Text(f"Hint: {fmt.one_line(finding['hint'])}", style="dim"), (0, 0, 0, 2), expand=False
         )
     if len(findings) > SHOWN:
         yield Text(f"and {len(findings) - SHOWN} more in the report", style="dim")

@@ -159,7 +159,7 @@ def _record(job: Job, outcome: Outcome, status: Status, error: str | None) -> Ru
         cost=outcome.cost,
         best_epoch=outcome.best_epoch,
         environment=environment(job.device),
-        departures=outcome.departures,
+        deviations=outcome.deviations,
         warnings=outcome.warnings,
         checks=outcome.checks,
         trial=spec.trial is not None,
@@ -190,7 +190,7 @@ def check_saved(folder: RunFolder, task_path: Path) -> None:
         quantized=method(record.method.method).quantized,
     )
     checks = replace(record.checks, reopened=again, merged=merged)
-    warnings = [*record.warnings, *(x for x in checks.faults if x not in record.warnings)]
+    warnings = [*record.warnings, *(x for x in checks.problems if x not in record.warnings)]
     folder.write_record(replace(record, checks=checks, warnings=warnings))
     folder.sample_file.unlink()
 
@@ -222,7 +222,7 @@ def _parts(outcome: Outcome, total: float, tokenize: float | None) -> dict[str, 
     """Where the `total` went, by `PARTS`; what no part accounts for is `other`."""
     seconds = outcome.seconds
     parts: dict[str, float] = {k: seconds[k] for k in ("load", "prefix") if k in seconds}
-    parts |= outcome.laps or ({"train": seconds["train"]} if "train" in seconds else {})
+    parts |= outcome.step_seconds or ({"train": seconds["train"]} if "train" in seconds else {})
     parts |= {
         "evaluate": seconds.get("validate", 0.0) + seconds.get("evaluate", 0.0),
         "latency": seconds.get("latency", 0.0),

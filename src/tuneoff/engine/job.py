@@ -60,11 +60,11 @@ class Outcome:
     quality: Quality = field(default_factory=Quality)
     cost: Cost = field(default_factory=Cost)
     best_epoch: int | None = None
-    departures: dict[str, str] = field(default_factory=dict)
+    deviations: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     checks: Checks | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    laps: dict[str, float] = field(default_factory=dict)
+    step_seconds: dict[str, float] = field(default_factory=dict)
     """Of the training steps alone, by part."""
 
     @contextmanager

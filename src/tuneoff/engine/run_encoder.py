@@ -15,8 +15,12 @@ from tuneoff.engine.measure.latency import latency_seconds
 from tuneoff.engine.measure.memory import PeakMemory, weight_bytes
 from tuneoff.engine.measure.parameters import count_parameters
 from tuneoff.engine.measure.storage import storage_bytes
-from tuneoff.engine.model.activation_cache import Prefix, frozen_layers, store_prefix
-from tuneoff.engine.model.load import Trainee, load_classifier
+from tuneoff.engine.model.activation_cache import (
+    CachedActivations,
+    cache_activations,
+    frozen_layers,
+)
+from tuneoff.engine.model.load import PreparedModel, load_classifier
 from tuneoff.engine.model.out_of_memory import PassSize
 from tuneoff.engine.model.precision import DTYPES, Precision, rounding
 from tuneoff.engine.model.save import save_classifier
@@ -25,7 +29,11 @@ from tuneoff.engine.training.checkpoint import BestCheckpoint, Checkpoints
 from tuneoff.engine.training.journal import Journal
 from tuneoff.engine.training.loop import Probabilities, Trained, micro_batch_tokens, train
 from tuneoff.engine.training.predict import answer_one, predict
-from tuneoff.engine.verification.after_training import WeightsWatch, alone_and_mixed, sample_logits
+from tuneoff.engine.verification.after_training import (
+    ParameterSnapshot,
+    alone_and_mixed,
+    sample_logits,
+)
 from tuneoff.results.record import Checks, Cost
 
 LAYOUTS = {
@@ -42,7 +50,7 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
     size = PassSize(inference_tokens(job.device))
     journal.phase("load")
     with outcome.timed("load"):
-        trainee = load_classifier(
+        prepared = load_classifier(
             job.model_path,
             job.task.labels,
             job.method,
@@ -52,15 +60,15 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
             attention_dropout=job.spec.train.attention_dropout,
             seed=job.spec.seed,
         )
-    classifier = trainee.classifier
+    classifier = prepared.classifier
     outcome.parameters = count_parameters(classifier.model, classifier.architecture)
-    outcome.departures = _departures(job, classifier)
-    task, prefix = _below_the_first_trained(job, trainee, outcome, size)
+    outcome.deviations = _deviations(job, classifier)
+    task, cached = _below_the_first_trained(job, prepared, outcome, size)
     weights = weight_bytes(classifier.model)
-    watch = WeightsWatch(trainee)
+    watch = ParameterSnapshot(prepared)
     trained = None
-    if trainee.masters:
-        trained = _trained(job, trainee, task, outcome, journal, memory, size)
+    if prepared.masters:
+        trained = _trained(job, prepared, task, outcome, journal, memory, size)
     memory.reset()
     validated = trained.validated if trained else None
     answers = _evaluate(job, task, classifier, outcome, journal, validated, size)
@@ -75,8 +83,8 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
     validation = job.task.splits["validation"]
     logits = sample_logits(classifier, validation, job.device)
     outcome.checks = Checks(
-        watch.unchanged(trainee, share),
-        watch.changed(trainee),
+        watch.unchanged(prepared, share),
+        watch.changed(prepared),
         alone=alone_and_mixed(
             classifier,
             validation,
@@ -90,10 +98,10 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
     if job.spec.trial is None:
         journal.phase("save")
         with outcome.timed("save"):
-            _save(job, trainee, answers, logits)
+            _save(job, prepared, answers, logits)
             stored = storage_bytes(job.folder.model, classifier.model) if trained else 0
     outcome.cost = Cost(
-        train_seconds=trained.meter.train_seconds + (prefix.seconds if prefix else 0.0)
+        train_seconds=trained.meter.train_seconds + (cached.seconds if cached else 0.0)
         if trained
         else None,
         evaluate_seconds=outcome.seconds.get("evaluate"),
@@ -103,29 +111,29 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
         peak_memory_bytes=trained.meter.peak_bytes if trained else None,
         memory=_memory_parts(weights, trained, evaluate_peak, memory.reserved()),
         storage_bytes=stored,
-        flops_utilization=_utilization(job, classifier, trained, prefix) if trained else None,
+        flops_utilization=_utilization(job, classifier, trained, cached) if trained else None,
     )
 
 
 def _below_the_first_trained(
-    job: Job, trainee: Trainee, outcome: Outcome, size: PassSize
-) -> tuple[Task, Prefix | None]:
+    job: Job, prepared: PreparedModel, outcome: Outcome, size: PassSize
+) -> tuple[Task, CachedActivations | None]:
     """The task with the states of the frozen layers in place of the tokens, where they are kept."""
     settings = job.spec.train
-    frozen = frozen_layers(trainee) if settings.frozen_prefix != "dropout" else 0
-    task, prefix = job.task, None
+    frozen = frozen_layers(prepared) if settings.frozen_prefix != "dropout" else 0
+    task, cached = job.task, None
     if frozen:
-        trainee.classifier.freeze_below(frozen)
+        prepared.classifier.freeze_below(frozen)
     if frozen and settings.frozen_prefix == "stored":
         with outcome.timed("prefix"):
-            task, prefix = store_prefix(trainee, task, job.identity, job.device, frozen, size)
-    outcome.departures |= _prefix_departures(frozen, prefix)
-    return task, prefix
+            task, cached = cache_activations(prepared, task, job.identity, job.device, frozen, size)
+    outcome.deviations |= _cache_deviations(frozen, cached)
+    return task, cached
 
 
 def _trained(
     job: Job,
-    trainee: Trainee,
+    prepared: PreparedModel,
     task: Task,
     outcome: Outcome,
     journal: Journal,
@@ -135,7 +143,7 @@ def _trained(
     settings = job.spec.train
     assert job.learning_rate is not None
     trained = train(
-        trainee,
+        prepared,
         task,
         settings,
         learning_rate=job.learning_rate,
@@ -158,7 +166,7 @@ def _trained(
         validate=trained.meter.evaluate_seconds,
         checkpoint=trained.meter.save_seconds,
     )
-    outcome.laps = trained.meter.laps.seconds
+    outcome.step_seconds = trained.meter.step_timer.seconds
     outcome.best_epoch = trained.best_epoch
     planned = micro_batch_tokens(settings, job.device)
     if trained.micro_batch_tokens < planned:
@@ -223,12 +231,12 @@ def _latency(job: Job, classifier: Classifier, outcome: Outcome) -> float | None
         return latency_seconds(answer, test.tokens.lengths)
 
 
-def _save(job: Job, trainee: Trainee, answers: Answers, logits: Tensor) -> None:
+def _save(job: Job, prepared: PreparedModel, answers: Answers, logits: Tensor) -> None:
     """The model, the predictions, and logits to which a fresh process will compare the model."""
     save_file({"logits": logits}, job.folder.sample_file)
     write_predictions(job.folder, job.task, answers)
     save_classifier(
-        trainee,
+        prepared,
         job.model_path,
         job.folder.model,
         method=job.method,
@@ -261,12 +269,12 @@ def _memory_parts(
 
 
 def _utilization(
-    job: Job, classifier: Classifier, trained: Trained, prefix: Prefix | None
+    job: Job, classifier: Classifier, trained: Trained, cached: CachedActivations | None
 ) -> float | None:
     """None where no layer runs in a step: what remains is not made of matrix products."""
     rows = job.task.splits["train"]
     lengths = rows.tokens.lengths[rows.positions]
-    above = prefix.layers if prefix else 0
+    above = cached.layers if cached else 0
     if above == len(classifier.architecture.layers):
         return None
     needed = training_flops(classifier.model, classifier.architecture, lengths, above)
@@ -275,14 +283,14 @@ def _utilization(
     return per_token * trained.meter.tokens / trained.meter.train_seconds / rate
 
 
-def _prefix_departures(layers: int, prefix: Prefix | None) -> dict[str, str]:
+def _cache_deviations(layers: int, cached: CachedActivations | None) -> dict[str, str]:
     if not layers:
         return {}
     text = f"the frozen embeddings and {layers} layers run without dropout"
-    if prefix:
+    if cached:
         text += (
-            f", once for all runs of the study: {prefix.bytes / 1e6:,.0f} MB on disk, and"
-            f" {prefix.seconds:.1f} s of training time in each run, whichever computed them"
+            f", once for all runs of the study: {cached.bytes / 1e6:,.0f} MB on disk, and"
+            f" {cached.seconds:.1f} s of training time in each run, whichever computed them"
         )
     return {"frozen_prefix": text + " (frozen_prefix: dropout restores the plain recipe)"}
 
@@ -295,7 +303,7 @@ def _rounding(job: Job) -> Precision:
     return rounding(job.precision, _uses_tf32(job))
 
 
-def _departures(job: Job, classifier: Classifier) -> dict[str, str]:
+def _deviations(job: Job, classifier: Classifier) -> dict[str, str]:
     """Where the engine departs from the plain recipe."""
     found = {}
     if job.spec.train.attention_dropout != "model":

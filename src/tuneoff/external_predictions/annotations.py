@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-from tuneoff.external_predictions.answers import Faults, row_ids
+from tuneoff.external_predictions.answers import FileIssues, row_ids
 from tuneoff.external_predictions.files import read_columns
 
 
@@ -15,25 +15,25 @@ def read_annotations(path: Path) -> dict[Hashable, list[str]]:
     """Each row's labels: columns `row`, as in `predictions.parquet`, and `annotations`.
 
     `annotations` is a list of labels (JSON lines, Parquet), or one written as JSON in a CSV. Rows
-    may be missing. Raises `BadInput` with the rows at fault.
+    may be missing. Raises `BadInput` with the rows at issue.
     """
     columns = read_columns(path)
-    faults = Faults(columns.file)
+    issues = FileIssues(columns.file)
     for name in ("row", "annotations"):
         if name not in columns.values:
-            faults.add(f"there is no column {name!r}", mend="Give row and annotations.")
-    faults.raise_any()
+            issues.add(f"there is no column {name!r}", hint="Give row and annotations.")
+    issues.raise_any()
     found: dict[Hashable, list[str]] = {}
     ids = row_ids(columns.values["row"])
     for key, value, line in zip(ids, columns.values["annotations"], columns.lines, strict=True):
         labels = _labels(value)
         if labels is None:
-            mend = 'Write ["yes", "no", "yes"], the label of each annotator.'
-            faults.add("no list of labels", row=line, column="annotations", mend=mend)
+            hint = 'Write ["yes", "no", "yes"], the label of each annotator.'
+            issues.add("no list of labels", row=line, column="annotations", hint=hint)
         if key in found:
-            faults.add(f"{key!r} stands there twice", row=line, column="row", mend="Remove one.")
+            issues.add(f"{key!r} stands there twice", row=line, column="row", hint="Remove one.")
         found[key] = labels or []
-    faults.raise_any()
+    issues.raise_any()
     return found
 
 

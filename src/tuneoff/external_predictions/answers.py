@@ -1,4 +1,4 @@
-"""One file's columns as predictions: every value checked, faults with their row and column."""
+"""One file's columns as predictions: every value checked, issues with their row and column."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from tuneoff.config.label_names import label_name
-from tuneoff.exceptions import BadInput, Fault, nearest
+from tuneoff.exceptions import BadInput, Issue, nearest
 from tuneoff.external_predictions.files import Columns
 
 LISTED = 10
-"""Faults of one file that are listed one by one."""
+"""Issues of one file that are listed one by one."""
 ROUNDING = 0.02
 """By which the probabilities of a row may miss 1: files round to two digits."""
 SPLITS = ("test", "validation")
@@ -56,11 +56,11 @@ class Answers:
         return self.columns.lines[place]
 
 
-class Faults:
-    """The faults of one file; the first ones are kept, the rest counted."""
+class FileIssues:
+    """The issues of one file; the first ones are kept, the rest counted."""
 
     def __init__(self, file: str) -> None:
-        self.file, self.found, self.more = file, list[Fault](), 0
+        self.file, self.found, self.more = file, list[Issue](), 0
 
     def add(
         self,
@@ -68,60 +68,60 @@ class Faults:
         *,
         row: int | None = None,
         column: str | None = None,
-        mend: str | None = None,
+        hint: str | None = None,
     ) -> None:
         """Note one."""
         if len(self.found) < LISTED:
-            self.found.append(Fault(message, self.file, row, column, mend))
+            self.found.append(Issue(message, self.file, row, column, hint))
         else:
             self.more += 1
 
     def raise_any(self) -> None:
         """Raise `BadInput` with all of them, if there are any."""
         if self.more:
-            self.found.append(Fault(f"more faults, not listed: {self.more}", self.file))
+            self.found.append(Issue(f"more issues, not listed: {self.more}", self.file))
         if self.found:
             raise BadInput(self.found)
 
 
 def read_answers(columns: Columns, labels: Sequence[str] = ()) -> Answers:
-    """`columns` as predictions; `BadInput` with every fault found.
+    """`columns` as predictions; `BadInput` with every issue found.
 
     `labels` are those of the task: a file may name its probabilities by the labels alone.
     """
-    faults = Faults(columns.file)
+    issues = FileIssues(columns.file)
     names = list(columns.values)
     row_name = next((name for name in ("row", "id") if name in columns.values), None)
     if row_name is None:
-        faults.add("there is no column 'row'", mend=f"{nearest('row', names)} {_COLUMNS}")
-    kind, by_label = _probability_columns(names, labels, faults)
+        issues.add("there is no column 'row'", hint=f"{nearest('row', names)} {_COLUMNS}")
+    kind, by_label = _probability_columns(names, labels, issues)
     if not by_label and "prediction" not in names:
-        faults.add("there is neither a prediction nor a probability", mend=_COLUMNS)
-    faults.raise_any()
+        issues.add("there is neither a prediction nor a probability", hint=_COLUMNS)
+    issues.raise_any()
     assert row_name is not None
     answers = Answers(
         columns,
-        _ids(columns, row_name, faults),
-        _splits(columns, faults),
-        _names(columns, "label", labels, faults),
-        _names(columns, "prediction", labels, faults),
-        _probabilities(columns, kind, by_label, faults) if by_label else {},
+        _ids(columns, row_name, issues),
+        _splits(columns, issues),
+        _names(columns, "label", labels, issues),
+        _names(columns, "prediction", labels, issues),
+        _probabilities(columns, kind, by_label, issues) if by_label else {},
         {name: [str(v or "") for v in columns.values[name]] for name in TEXTS if name in names},
     )
-    faults.raise_any()
+    issues.raise_any()
     return answers
 
 
 def _probability_columns(
-    names: Sequence[str], labels: Sequence[str], faults: Faults
+    names: Sequence[str], labels: Sequence[str], issues: FileIssues
 ) -> tuple[str, dict[str, str]]:
     """What the file's probabilities are, one of `_KINDS`, and the column of each label.
 
-    A column for every label under another name is a fault: it would be left out without a word.
+    A column for every label under another name is an issue: it would be left out without a word.
     """
     kinds = [kind for kind in _KINDS if any(name.startswith(kind) for name in names)]
     if len(kinds) > 1:
-        faults.add("there are both probabilities and logits", mend="Remove one of the two.")
+        issues.add("there are both probabilities and logits", hint="Remove one of the two.")
     if kinds:
         kind = kinds[0]
         named = [name for name in names if name.startswith(kind)]
@@ -133,12 +133,12 @@ def _probability_columns(
         return _KINDS[0], {label: columns[label] for label in labels}
     if len(here) > 1:
         lacking = next(label for label in labels if label not in here)
-        mend = "Give one for each label of the task."
-        faults.add(f"there is a column {here[0]!r} but none for the label {lacking!r}", mend=mend)
+        hint = "Give one for each label of the task."
+        issues.add(f"there is a column {here[0]!r} but none for the label {lacking!r}", hint=hint)
     elif unread := _unread_probabilities(others, labels):
-        faults.add(
+        issues.add(
             f"the columns {unread[0]!r}, {unread[1]!r}, … are not read",
-            mend="Name them probability_LABEL, or logit_LABEL if they are logits; LABEL as in the"
+            hint="Name them probability_LABEL, or logit_LABEL if they are logits; LABEL as in the"
             " data.",
         )
     return _KINDS[0], {}
@@ -157,19 +157,19 @@ def _unread_probabilities(names: Sequence[str], labels: Sequence[str]) -> list[s
     return []
 
 
-def _ids(columns: Columns, name: str, faults: Faults) -> list[int | str]:
+def _ids(columns: Columns, name: str, issues: FileIssues) -> list[int | str]:
     values = columns.values[name]
     seen: dict[Any, int] = {}
     split = columns.values.get("split", ["test"] * len(values))
     for value, part, line in zip(values, split, columns.lines, strict=True):
         if value is None or str(value).strip() == "":
-            faults.add("the row has no number or name", row=line, column=name)
+            issues.add("the row has no number or name", row=line, column=name)
         elif (value, part) in seen:
-            faults.add(
+            issues.add(
                 f"{value!r} stands in line {seen[value, part]} already",
                 row=line,
                 column=name,
-                mend="Give each row of the test one line.",
+                hint="Give each row of the test one line.",
             )
         seen.setdefault((value, part), line)
     return row_ids(values)
@@ -195,24 +195,26 @@ def _whole(value: Any) -> int | None:
         return None
 
 
-def _splits(columns: Columns, faults: Faults) -> list[str]:
+def _splits(columns: Columns, issues: FileIssues) -> list[str]:
     if "split" not in columns.values:
         return ["test"] * len(columns.lines)
     for value, line in zip(columns.values["split"], columns.lines, strict=True):
         if value not in SPLITS:
-            mend = f"Give {' or '.join(SPLITS)}, or leave the row out."
-            faults.add(f"{value!r} is no split", row=line, column="split", mend=mend)
+            hint = f"Give {' or '.join(SPLITS)}, or leave the row out."
+            issues.add(f"{value!r} is no split", row=line, column="split", hint=hint)
     return [str(value) for value in columns.values["split"]]
 
 
-def _names(columns: Columns, name: str, labels: Sequence[str], faults: Faults) -> list[str] | None:
+def _names(
+    columns: Columns, name: str, labels: Sequence[str], issues: FileIssues
+) -> list[str] | None:
     if name not in columns.values:
         return None
     names = []
     for value, line in zip(columns.values[name], columns.lines, strict=True):
         label = _label(value, labels)
         if not label:
-            faults.add(f"the {name} is missing or no name", row=line, column=name)
+            issues.add(f"the {name} is missing or no name", row=line, column=name)
         names.append(label)
     return names
 
@@ -229,7 +231,7 @@ def _label(value: Any, labels: Sequence[str] = ()) -> str:
 
 
 def _probabilities(
-    columns: Columns, kind: str, by_label: Mapping[str, str], faults: Faults
+    columns: Columns, kind: str, by_label: Mapping[str, str], issues: FileIssues
 ) -> dict[str, list[float]]:
     names = list(by_label.values())
     table = np.full((len(columns.lines), len(names)), np.nan)
@@ -238,30 +240,30 @@ def _probabilities(
             with suppress(TypeError, ValueError):  # stays NaN
                 table[i, j] = math.nan if isinstance(value, bool) else float(value)
             if not math.isfinite(table[i, j]):
-                faults.add(f"{value!r} is no finite number", row=line, column=name)
-    faults.raise_any()
+                issues.add(f"{value!r} is no finite number", row=line, column=name)
+    issues.raise_any()
     if kind == "logit_":
         table = np.exp(table - table.max(1, keepdims=True))
     else:
-        _check_sums(table, columns.lines, names, faults)
-    faults.raise_any()
+        _check_sums(table, columns.lines, names, issues)
+    issues.raise_any()
     table = table / table.sum(1, keepdims=True)
     return {label: table[:, j].tolist() for j, label in enumerate(by_label)}
 
 
-def _check_sums(table: Any, lines: Sequence[int], names: list[str], faults: Faults) -> None:
+def _check_sums(table: Any, lines: Sequence[int], names: list[str], issues: FileIssues) -> None:
     for values, line in zip(table, lines, strict=True):
         if values.min() < 0 or values.max() > 1 + ROUNDING:
             j = int(np.argmax(np.abs(values - 0.5)))
-            faults.add(
+            issues.add(
                 f"{values[j]:g} is no probability",
                 row=line,
                 column=names[j],
-                mend="Name the columns logit_LABEL if they are logits.",
+                hint="Name the columns logit_LABEL if they are logits.",
             )
         elif abs(values.sum() - 1) > ROUNDING:
-            faults.add(
+            issues.add(
                 f"the probabilities add up to {values.sum():.3f}, not to 1",
                 row=line,
-                mend="Give one for each label of the task; name logits logit_LABEL.",
+                hint="Give one for each label of the task; name logits logit_LABEL.",
             )

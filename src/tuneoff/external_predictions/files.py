@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuneoff.exceptions import BadInput, Fault, nearest
+from tuneoff.exceptions import BadInput, Issue, nearest
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON = (".jsonl", ".ndjson", ".json")
@@ -35,15 +35,15 @@ def read_columns(path: Path) -> Columns:
     """The file's columns; `BadInput` with the row where its form is broken."""
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*") if p.suffix.lower() in ENDINGS]
-        mend = nearest(path.name, near) if near else None
-        raise BadInput(Fault("there is no such file", file=str(path), mend=mend))
+        hint = nearest(path.name, near) if near else None
+        raise BadInput(Issue("there is no such file", file=str(path), hint=hint))
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise BadInput(
-            Fault(
+            Issue(
                 f"predictions are not read from files that end in {ending!r}",
                 file=str(path),
-                mend=f"Give one of {', '.join(ENDINGS)}.",
+                hint=f"Give one of {', '.join(ENDINGS)}.",
             )
         )
     try:
@@ -55,18 +55,18 @@ def read_columns(path: Path) -> Columns:
             columns = _delimited(path, _DELIMITERS[ending])
     except UnicodeDecodeError as error:
         raise BadInput(
-            Fault(
+            Issue(
                 f"the file is not UTF-8 (byte 0x{error.object[error.start]:02x})",
                 file=str(path),
-                mend="Save it as UTF-8.",
+                hint="Save it as UTF-8.",
             )
         ) from None
     except OSError as error:
         raise BadInput(
-            Fault(f"the file cannot be read: {error.strerror or error}", file=str(path))
+            Issue(f"the file cannot be read: {error.strerror or error}", file=str(path))
         ) from None
     if not columns.lines:
-        raise BadInput(Fault("the file holds no rows", file=str(path)))
+        raise BadInput(Issue("the file holds no rows", file=str(path)))
     return columns
 
 
@@ -82,14 +82,14 @@ def _delimited(path: Path, delimiter: str) -> Columns:
             for fields in reader:
                 if fields and len(fields) != len(header):
                     message = f"fields in the row: {len(fields)}, in the header: {len(header)}"
-                    mend = "Put quotes around a text that holds the separator."
-                    raise BadInput(Fault(message, file=str(path), line=start, mend=mend))
+                    hint = "Put quotes around a text that holds the separator."
+                    raise BadInput(Issue(message, file=str(path), line=start, hint=hint))
                 if fields:
                     rows.append(fields)
                     lines.append(start)
                 start = reader.line_num + 1
         except csv.Error as error:
-            raise BadInput(Fault(str(error), file=str(path), line=reader.line_num)) from None
+            raise BadInput(Issue(str(error), file=str(path), line=reader.line_num)) from None
     columns = map(list, zip(*rows, strict=True)) if rows else ([] for _ in header)
     return Columns(str(path), dict(zip(header, columns, strict=True)), lines)
 
@@ -98,7 +98,7 @@ def _check_header(header: list[str], file: str) -> None:
     twice = next((name for name in header if header.count(name) > 1), None)
     if twice is not None:
         raise BadInput(
-            Fault("the column stands twice", file=file, line=1, column=twice, mend="Remove one.")
+            Issue("the column stands twice", file=file, line=1, column=twice, hint="Remove one.")
         )
 
 
@@ -122,8 +122,8 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             except (ValueError, RecursionError):
                 record = None
             if not isinstance(record, dict):
-                mend = "Each line holds one whole JSON object."
-                raise BadInput(Fault("not a JSON object", file=str(path), line=line, mend=mend))
+                hint = "Each line holds one whole JSON object."
+                raise BadInput(Issue("not a JSON object", file=str(path), line=line, hint=hint))
             yield line, record
 
 
@@ -135,6 +135,6 @@ def _parquet(path: Path) -> Columns:
         table = pq.read_table(path)
     except pa.ArrowException as error:
         message = f"not a valid Parquet file: {str(error).splitlines()[0][:200]}"
-        raise BadInput(Fault(message, file=str(path))) from None
+        raise BadInput(Issue(message, file=str(path))) from None
     values = {name: table.column(name).to_pylist() for name in table.column_names}
     return Columns(str(path), values, range(1, table.num_rows + 1))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuneoff.config import file_name
-from tuneoff.exceptions import BadInput, Fault, nearest
-from tuneoff.external_predictions.answers import Answers, Faults, labels_in, read_answers
+from tuneoff.exceptions import BadInput, Issue, nearest
+from tuneoff.external_predictions.answers import Answers, FileIssues, labels_in, read_answers
 from tuneoff.external_predictions.files import Columns, read_columns
 from tuneoff.results.record import Cost, DataInfo, MethodInfo, Quality, RunRecord, Scores, Status
 from tuneoff.results.scores import scores
@@ -48,15 +48,15 @@ class ForeignRun:
 
 def parse_sources(options: Sequence[str]) -> list[tuple[str, Path]]:
     """`NAME=FILE` options as (name, file); `BadInput` for one that is not of this form."""
-    faults, found = [], []
+    issues, found = [], []
     for option in options:
         name, mark, file = option.partition("=")
         if not (mark and name.strip() and file.strip()):
-            mend = "Write NAME=FILE, mine=predictions.csv say."
-            faults.append(Fault(f"--predictions {option!r} names no method and file", mend=mend))
+            hint = "Write NAME=FILE, mine=predictions.csv say."
+            issues.append(Issue(f"--predictions {option!r} names no method and file", hint=hint))
         found.append((name.strip(), Path(file.strip()).expanduser()))
-    if faults:
-        raise BadInput(faults)
+    if issues:
+        raise BadInput(issues)
     return found
 
 
@@ -72,10 +72,10 @@ def read_runs(
     The same name again is another seed of the same method. With `truth`, a study's, each file
     must hold all test rows of the study and no others; without, the labels come from the files,
     which must be about the same rows. `taken` are the names of the study's own methods. Raises
-    `BadInput` with the faults of all files at once.
+    `BadInput` with the issues of all files at once.
     """
-    faults = [
-        Fault(f"--predictions {name!r}: a method of the study has this name", mend="Take another.")
+    issues = [
+        Issue(f"--predictions {name!r}: a method of the study has this name", hint="Take another.")
         for name in dict.fromkeys(name for name, _ in sources)
         if name in taken
     ]
@@ -84,16 +84,16 @@ def read_runs(
         try:
             files.append((name, read_columns(path)))
         except BadInput as error:
-            faults += error.faults
+            issues += error.issues
     labels = truth.labels if truth else labels_in([columns for _, columns in files])
     found: list[tuple[str, Answers]] = []
     for name, columns in files:
         try:
             found.append((name, read_answers(columns, labels)))
         except BadInput as error:
-            faults += error.faults
-    if faults:
-        raise BadInput(faults)
+            issues += error.issues
+    if issues:
+        raise BadInput(issues)
     truth = truth or _truth_of([answers for _, answers in found], metric)
     seeds: Counter[str] = Counter()
     runs = []
@@ -101,10 +101,10 @@ def read_runs(
         try:
             runs.append(_run(name, seeds[name], answers, truth))
         except BadInput as error:
-            faults += error.faults
+            issues += error.issues
         seeds[name] += 1
-    if faults:
-        raise BadInput(faults)
+    if issues:
+        raise BadInput(issues)
     return truth, runs
 
 
@@ -115,10 +115,10 @@ def _truth_of(files: Sequence[Answers], metric: str) -> Truth:
     labelled = next((a for a in files if a.labels is not None), None)
     if labelled is None or labelled.labels is None:
         raise BadInput(
-            Fault(
+            Issue(
                 "there is no column 'label'",
                 file=files[0].file,
-                mend="Without a study the true labels come from the files.",
+                hint="Without a study the true labels come from the files.",
             )
         )
     textual = next((a for a in files if "text" in a.texts and a.rows == labelled.rows), None)
@@ -160,11 +160,11 @@ def _table(answers: Answers, truth: Truth) -> pd.DataFrame:
     """`split, row, label, prediction, probability_<label>…, weight` in the order of the truth."""
     import pandas as pd
 
-    faults = Faults(answers.file)
-    _check_labels(answers, truth, faults)
+    issues = FileIssues(answers.file)
+    _check_labels(answers, truth, issues)
     known = {(s, r): x for s, r, x in truth.rows[["split", "row", "label"]].itertuples(index=False)}
-    _check_rows(answers, known, faults)
-    faults.raise_any()
+    _check_rows(answers, known, issues)
+    issues.raise_any()
     keys = list(zip(answers.splits, answers.rows, strict=True))
     table: dict[str, Any] = {
         "split": answers.splits,
@@ -184,45 +184,45 @@ def _most_probable(probable: Mapping[str, list[float]]) -> list[str]:
     return [names[place] for place in places]
 
 
-def _check_labels(answers: Answers, truth: Truth, faults: Faults) -> None:
+def _check_labels(answers: Answers, truth: Truth, issues: FileIssues) -> None:
     """Every label that the file names is one of the task's, and none of its columns is missing."""
     for column, names in (("label", answers.labels), ("prediction", answers.predicted)):
         for place, name in enumerate(names or ()):
             if name not in truth.labels:
-                faults.add(
+                issues.add(
                     f"{name!r} is no label of the task",
                     row=answers.line(place),
                     column=column,
-                    mend=nearest(name, truth.labels),
+                    hint=nearest(name, truth.labels),
                 )
     if answers.probable:
         for name in answers.probable.keys() - set(truth.labels):
-            mend = nearest(name, truth.labels)
-            faults.add(f"a column is for {name!r}, which is no label of the task", mend=mend)
+            hint = nearest(name, truth.labels)
+            issues.add(f"a column is for {name!r}, which is no label of the task", hint=hint)
         for name in [x for x in truth.labels if x not in answers.probable]:
-            mend = "Give one for each label of the task."
-            faults.add(f"no probability or logit of the label {name!r}", mend=mend)
+            hint = "Give one for each label of the task."
+            issues.add(f"no probability or logit of the label {name!r}", hint=hint)
 
 
-def _check_rows(answers: Answers, known: Mapping[Any, str], faults: Faults) -> None:
+def _check_rows(answers: Answers, known: Mapping[Any, str], issues: FileIssues) -> None:
     """The file holds the task's test rows, all and no others, under the task's labels."""
     keys = list(zip(answers.splits, answers.rows, strict=True))
     for place, (split, row) in enumerate(keys):
         label = known.get((split, row))
         given = answers.labels[place] if answers.labels else None
         if label is None:
-            faults.add(
+            issues.add(
                 f"{row!r} is no {split} row of the task",
                 row=answers.line(place),
                 column="row",
-                mend="Rows are counted from 0 in the file that the task was read from.",
+                hint="Rows are counted from 0 in the file that the task was read from.",
             )
         elif given is not None and given != label:
-            faults.add(
+            issues.add(
                 f"the label is {given!r} here and {label!r} in the task",
                 row=answers.line(place),
                 column="label",
-                mend="Are these the same rows?",
+                hint="Are these the same rows?",
             )
     held = set(keys)
     for split in _SPLITS:
@@ -230,10 +230,10 @@ def _check_rows(answers: Answers, known: Mapping[Any, str], faults: Faults) -> N
         whole = split == "test" or any(s == split for s, _ in keys)
         if missing and whole:
             shown = ", ".join(map(repr, missing[:5])) + (", …" if len(missing) > 5 else "")
-            faults.add(
+            issues.add(
                 f"{len(missing):,} {split} rows have no prediction: {shown}",
                 column="row",
-                mend="All methods are compared on the same rows; predict them, too.",
+                hint="All methods are compared on the same rows; predict them, too.",
             )
 
 

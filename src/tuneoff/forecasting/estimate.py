@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneoff.config import RunSpec, StudySpec
-from tuneoff.exceptions import BadInput, Fault
+from tuneoff.exceptions import BadInput, Issue
 from tuneoff.methods import method
 from tuneoff.results.record import RunRecord, Status
 from tuneoff.results.store import RunFolder, StudyFolder, alone_in, check_writable
@@ -82,12 +82,12 @@ def forecast_study(
     """
     study = complete(study)
     if study.tune is not None:
-        from tuneoff.tuning.space import tuning_faults
+        from tuneoff.tuning.space import tuning_issues
 
-        if faults := tuning_faults(study):
-            raise BadInput(faults)
+        if issues := tuning_issues(study):
+            raise BadInput(issues)
     if folder.is_run:
-        raise BadInput(Fault("is the folder of a run, not of a study", file=str(folder.path)))
+        raise BadInput(Issue("is the folder of a run, not of a study", file=str(folder.path)))
     check_writable(folder.path)
     with (
         alone_in(folder.path),

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from tuneoff.config import METHOD_TRAIN_KEYS, read_values, validated
-from tuneoff.exceptions import BadInput, Fault, FaultList, MissingExtra, nearest
+from tuneoff.exceptions import BadInput, Issue, IssueList, MissingExtra, nearest
 from tuneoff.methods.adalora import ADALORA
 from tuneoff.methods.any_peft import PEFT
 from tuneoff.methods.base import Method
@@ -54,8 +54,8 @@ def method(name: str, *, file: str | None = None) -> Method:
     try:
         return methods()[name]
     except KeyError:
-        fault = Fault(f"unknown method {name!r}", file=file, mend=nearest(name, methods()))
-        raise BadInput(fault) from None
+        issue = Issue(f"unknown method {name!r}", file=file, hint=nearest(name, methods()))
+        raise BadInput(issue) from None
 
 
 def check_installed(method: Method) -> None:
@@ -72,11 +72,11 @@ def parse_config(method: Method, settings: Mapping[str, Any], *, file: str | Non
     settings and the training settings of an entry) and for a value of a wrong type.
     """
     own = {f.name for f in fields(method.config)}
-    found = FaultList(
-        Fault(
+    found = IssueList(
+        Issue(
             f"method {method.name!r} has no setting {key!r}",
             file=file,
-            mend=nearest(key, own.union(METHOD_TRAIN_KEYS)),
+            hint=nearest(key, own.union(METHOD_TRAIN_KEYS)),
         )
         for key in settings
         if key not in own

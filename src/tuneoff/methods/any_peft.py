@@ -38,12 +38,12 @@ def apply(model: nn.Module, architecture: Architecture, config: AnyPeftConfig) -
     kinds = {str(kind.value): cls for kind, cls in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     kind = config.config["peft_type"]
     if kind.upper() not in kinds:
-        raise BadInput(f"peft: unknown peft_type {kind!r}", mend=nearest(kind, kinds))
+        raise BadInput(f"peft: unknown peft_type {kind!r}", hint=nearest(kind, kinds))
     cls = kinds[kind.upper()]
     known = set(cls.__dataclass_fields__)
     if unknown := sorted(set(settings) - known):
         raise BadInput(
-            f"peft: {kind} has no setting {unknown[0]!r}", mend=nearest(unknown[0], known)
+            f"peft: {kind} has no setting {unknown[0]!r}", hint=nearest(unknown[0], known)
         )
     settings.setdefault("task_type", TaskType.SEQ_CLS)
     if "target_modules" in known:

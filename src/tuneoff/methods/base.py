@@ -73,7 +73,7 @@ class NoConfig:
 
 
 @dataclass(frozen=True)
-class Pace:
+class ParamGroup:
     """How one weight trains beside the others."""
 
     rate: float = 1.0
@@ -145,8 +145,8 @@ class Method:
     """Training settings in which the method departs from the study's, `class_weights` say."""
     searched: str = "learning_rate"
     """The setting that a search varies where others vary their learning rate."""
-    pace: Callable[[str, Architecture, Any], Pace] | None = None
-    """`pace(name, architecture, config)`: how the body's weight of that name trains."""
+    param_group: Callable[[str, Architecture, Any], ParamGroup] | None = None
+    """`param_group(name, architecture, config)`: how the body's weight of that name trains."""
     hook: Callable[[nn.Module, Any], Hook] | None = None
     """`hook(model, config)`: what to do beside the plain loop, for the model that `apply` gave."""
     virtual_tokens: Callable[[Any], int] | None = None

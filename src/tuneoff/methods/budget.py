@@ -50,7 +50,7 @@ def ranks_within(
         least = 100 * (head + whole) / (total + whole)
         raise BadInput(
             f"budget: {budget} is less than rank 1 takes with the head ({least:.2f}%)",
-            mend="Raise it, or name fewer targets or layers.",
+            hint="Raise it, or name fewer targets or layers.",
         )
     ranks = dict.fromkeys(per_rank, int(rank))
     for name in reversed(list(per_rank)):

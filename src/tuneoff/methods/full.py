@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tuneoff.methods.base import Architecture, Method, Pace
+from tuneoff.methods.base import Architecture, Method, ParamGroup
 from tuneoff.methods.search_ranges import Span
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ def apply(model: nn.Module, architecture: Architecture, config: FullConfig) -> n
     return model.requires_grad_(True)
 
 
-def pace(name: str, architecture: Architecture, config: FullConfig) -> Pace:
+def param_group(name: str, architecture: Architecture, config: FullConfig) -> ParamGroup:
     """By the layers between a weight and the head; embeddings lie below all of them."""
     depth, layer = len(architecture.layers), architecture.layer_of(name)
     below = depth - layer if layer is not None else _outside(name, architecture) * (depth + 1)
     start = below / (depth + 2) if config.unfreeze == "gradual" else 0.0
-    return Pace(rate=config.layer_decay**below, start=start)
+    return ParamGroup(rate=config.layer_decay**below, start=start)
 
 
 def _outside(name: str, architecture: Architecture) -> bool:
@@ -54,7 +54,7 @@ FULL = Method(
     config=FullConfig,
     learning_rate=5e-5,
     apply=apply,
-    pace=pace,
+    param_group=param_group,
     paper="Devlin et al. 2019, https://arxiv.org/abs/1810.04805",
 )
 
@@ -65,7 +65,7 @@ WEIGHTED = Method(
     config=FullConfig,
     learning_rate=5e-5,
     apply=apply,
-    pace=pace,
+    param_group=param_group,
     train={"class_weights": "balanced"},
     paper="King and Zeng 2001, Logistic Regression in Rare Events Data",
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from tuneoff.methods.adapted import attach
-from tuneoff.methods.base import ROLES, Architecture, Method, Pace
+from tuneoff.methods.base import ROLES, Architecture, Method, ParamGroup
 from tuneoff.methods.search_ranges import Choice
 from tuneoff.methods.targets import Targeted, chosen_linears, linears_of
 
@@ -45,9 +45,9 @@ def apply(model: nn.Module, architecture: Architecture, config: Ia3Config) -> nn
     )
 
 
-def pace(name: str, architecture: Architecture, config: Ia3Config) -> Pace:
+def param_group(name: str, architecture: Architecture, config: Ia3Config) -> ParamGroup:
     """No decay for the vectors, though they lie in memory as matrices: 1 means no change, not 0."""
-    return Pace(decays=False)
+    return ParamGroup(decays=False)
 
 
 IA3 = Method(
@@ -57,6 +57,6 @@ IA3 = Method(
     config=Ia3Config,
     learning_rate=2.5e-3,
     apply=apply,
-    pace=pace,
+    param_group=param_group,
     paper="Liu et al. 2022, https://arxiv.org/abs/2205.05638",
 )

@@ -91,7 +91,7 @@ def _ranks(
         if not theirs:
             raise BadInput(
                 f"rank_pattern: {target!r} is not among the targets",
-                mend=nearest(target, config.targets),
+                hint=nearest(target, config.targets),
             )
         ranks |= dict.fromkeys(theirs, rank)
     return ranks

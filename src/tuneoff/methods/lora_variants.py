@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.methods.base import Architecture, Hook, Method, Pace
+from tuneoff.methods.base import Architecture, Hook, Method, ParamGroup
 from tuneoff.methods.lora import LoraConfig, apply, apply_with
 
 if TYPE_CHECKING:
@@ -113,10 +113,10 @@ class LoraPlusConfig(LoraConfig):
             raise ValueError("ratio must be positive")
 
 
-def _faster_b(name: str, architecture: Architecture, config: LoraPlusConfig) -> Pace:
+def _faster_b(name: str, architecture: Architecture, config: LoraPlusConfig) -> ParamGroup:
     if ".lora_A." in name:
-        return Pace(rate=config.ratio**-0.5)
-    return Pace(rate=config.ratio**0.5 if ".lora_B." in name else 1.0)
+        return ParamGroup(rate=config.ratio**-0.5)
+    return ParamGroup(rate=config.ratio**0.5 if ".lora_B." in name else 1.0)
 
 
 LORA_PLUS = Method(
@@ -126,7 +126,7 @@ LORA_PLUS = Method(
     config=LoraPlusConfig,
     learning_rate=3.5e-4,
     apply=apply,
-    pace=_faster_b,
+    param_group=_faster_b,
     paper="Hayou et al. 2024, https://arxiv.org/abs/2402.12354",
 )
 

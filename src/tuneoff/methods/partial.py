@@ -33,7 +33,7 @@ def apply(model: nn.Module, architecture: Architecture, config: PartialConfig) -
     if config.k > len(architecture.layers):
         raise BadInput(
             f"k is {config.k}, but {described(architecture)}",
-            mend="Set k lower, or take the method 'full'.",
+            hint="Set k lower, or take the method 'full'.",
         )
     model.requires_grad_(False)
     lowest = architecture.embeddings if config.embeddings else ()

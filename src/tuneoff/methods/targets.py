@@ -72,7 +72,7 @@ def linears_of(architecture: Architecture, target: str) -> list[str]:
         ends = {name.rsplit(".", 1)[-1] for name in architecture.linears_named("")}
         raise BadInput(
             f"targets: {target!r} is neither a role nor a linear layer of this model",
-            mend=nearest(target, {*ROLES, *ends}),
+            hint=nearest(target, {*ROLES, *ends}),
         )
     return names
 

@@ -14,7 +14,7 @@ from tuneoff.comparison.bootstrap import RunPredictions
 from tuneoff.comparison.summary import summarize
 from tuneoff.config import DataSpec, MethodSpec, StudySpec
 from tuneoff.error_analysis import ErrorAnalysis, analyze, collect
-from tuneoff.exceptions import BadInput, Fault
+from tuneoff.exceptions import BadInput, Issue
 from tuneoff.external_predictions import FAMILY, ForeignRun, Truth
 from tuneoff.forecasting.actual import beside_actual
 from tuneoff.report.html import write_report
@@ -152,8 +152,8 @@ def truth_of(folder: StudyFolder) -> Truth:
     task = folder.task(records[0].data.fingerprint) if records else folder.task()
     rows = folder.rows(task) if task else None
     if task is None or rows is None:
-        mend = "Run the study once more; what is finished is not run again."
-        raise BadInput(Fault("holds no prepared data", file=str(folder.path), mend=mend))
+        hint = "Run the study once more; what is finished is not run again."
+        raise BadInput(Issue("holds no prepared data", file=str(folder.path), hint=hint))
     data = DataInfo(
         fingerprint=task.fingerprint,
         train_rows=task.splits["train"].rows,
@@ -232,8 +232,8 @@ def _errors(
         return analyze(evidence)
     of_row = [annotations.get(row) for row in evidence.ids]
     if not any(labels is not None and len(labels) > 1 for labels in of_row):
-        mend = "Rows are counted from 0 in the file that the test rows were read from."
-        raise BadInput("no test row has the labels of two annotators.", mend=mend)
+        hint = "Rows are counted from 0 in the file that the test rows were read from."
+        raise BadInput("no test row has the labels of two annotators.", hint=hint)
     return analyze(evidence, of_row)
 
 

@@ -140,7 +140,7 @@ def _content(material: Material) -> dict[str, Any]:
     settings, common = tables.settings(material)
     measured = [row["name"] for row in material.measured]
     metric = QUALITY_METRICS.get(summary["metric"])
-    departures = [(r.method.name, f"{k}: {v}") for r in records for k, v in r.departures.items()]
+    deviations = [(r.method.name, f"{k}: {v}") for r in records for k, v in r.deviations.items()]
     warnings = [(r.method.name, warning) for r in records for warning in r.warnings]
     return {
         "title": words.title(material, model),
@@ -174,7 +174,7 @@ def _content(material: Material) -> dict[str, Any]:
         "forecast": costs.forecast_table(material),
         "settings": settings,
         "common": common,
-        "departures": tables.grouped(departures),
+        "deviations": tables.grouped(deviations),
         "warnings": tables.grouped(warnings),
         "failures": tables.failures(material),
         "runs": tables.run_table(material),

@@ -215,7 +215,7 @@ class Checks:
         return self.alone is not None and not self.alone.passed
 
     @property
-    def faults(self) -> list[str]:
+    def problems(self) -> list[str]:
         """What did not hold, in words."""
         found = []
         if self.unchanged:
@@ -261,7 +261,7 @@ class RunRecord:
     best_epoch: int | None = None
     error: str | None = None
     environment: dict[str, Any] = field(default_factory=dict)
-    departures: dict[str, str] = field(default_factory=dict)
+    deviations: dict[str, str] = field(default_factory=dict)
     """Where the engine departs from the plain recipe (attention dropout, …), and how."""
     warnings: list[str] = field(default_factory=list)
     checks: Checks | None = None
@@ -282,6 +282,8 @@ class RunRecord:
         """Read back; a missing required field raises `pydantic.ValidationError`."""
         from pydantic import TypeAdapter
 
+        if "departures" in plain:  # the name until version 0.1
+            plain = {**plain, "deviations": plain["departures"]}
         return TypeAdapter(RunRecord).validate_python(plain)
 
 

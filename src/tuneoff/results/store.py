@@ -36,7 +36,7 @@ from tuneoff.config import (
     read_study,
     to_plain,
 )
-from tuneoff.exceptions import BadInput, Fault, nearest
+from tuneoff.exceptions import BadInput, Issue, nearest
 from tuneoff.results.record import RunRecord, TaskRecord
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ _DISK = {
 
 
 def disk_trouble(problem: BaseException) -> str | None:
-    """What is the matter with the disk, and the mend; None if `problem` is something else.
+    """What is the matter with the disk, and the hint; None if `problem` is something else.
 
     Libraries that write in other languages hand on the system's words and not its number.
     """
@@ -110,16 +110,16 @@ def check_writable(folder: Path) -> None:
     """Raise `BadInput` if nothing can be written in `folder`, which need not exist yet."""
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not existing.is_dir():
-        raise BadInput(Fault("is a file, so nothing can be written in it", file=str(existing)))
+        raise BadInput(Issue("is a file, so nothing can be written in it", file=str(existing)))
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise BadInput(Fault("cannot be written to", file=str(existing)))
+        raise BadInput(Issue("cannot be written to", file=str(existing)))
 
 
 def check_inside(path: Path, home: Path) -> None:
     """Raise `BadInput` if `path`, all links followed, leads out of the folder `home`."""
     if not path.resolve().is_relative_to(home.resolve()):
-        mend = "Remove the link: what a study writes stays in its folder."
-        raise BadInput(Fault(f"leads out of {home}, to {path.resolve()}", str(path), mend=mend))
+        hint = "Remove the link: what a study writes stays in its folder."
+        raise BadInput(Issue(f"leads out of {home}, to {path.resolve()}", str(path), hint=hint))
 
 
 def sync_folder(folder: Path) -> None:
@@ -158,12 +158,12 @@ class RunFolder:
             if runs := sorted(p.parent.name for p in folder.path.glob("runs/*/spec.json")):
                 recommended = (StudyFolder(path).summary() or {}).get("recommendation") or {}
                 run = folder.path / "runs" / (recommended.get("run_id") or runs[0])
-                mend = f"It is a study; give one of its runs, {run} say."
-                raise BadInput(Fault("is not the folder of a run", file=str(path), mend=mend))
+                hint = f"It is a study; give one of its runs, {run} say."
+                raise BadInput(Issue("is not the folder of a run", file=str(path), hint=hint))
             said = "is not the folder of a run (it holds no spec.json)"
             if not folder.path.exists():
                 said = "there is no such folder"
-            raise BadInput(Fault(said, file=str(path), mend=_nearest_run(folder.path, near)))
+            raise BadInput(Issue(said, file=str(path), hint=_nearest_run(folder.path, near)))
         return folder
 
     def study_data(self) -> DataSpec | None:
@@ -244,10 +244,10 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise BadInput(
-            Fault(
+            Issue(
                 "another tuneoff is at work in this folder",
                 file=str(folder),
-                mend="Wait until it has ended, or give another folder (--out).",
+                hint="Wait until it has ended, or give another folder (--out).",
             )
         ) from None
     try:
@@ -293,10 +293,10 @@ class StudyFolder:
             parent = folder.path.parent
             near = [p.parent.name for p in parent.glob("*/study.yaml")] if parent.is_dir() else []
             raise BadInput(
-                Fault(
+                Issue(
                     "is not the folder of a study (it holds no study.yaml)",
                     file=str(path),
-                    mend=nearest(folder.path.name, near) if near else None,
+                    hint=nearest(folder.path.name, near) if near else None,
                 )
             )
         return folder

@@ -29,7 +29,7 @@ def launcher(name: str = "local", workers: int | str = 1) -> LocalLauncher:
             1, or a distributed launcher (torchrun, say) started this process several times.
     """
     if name not in LAUNCHERS:
-        raise BadInput(f"this version has no launcher {name!r}.", mend=nearest(name, LAUNCHERS))
+        raise BadInput(f"this version has no launcher {name!r}.", hint=nearest(name, LAUNCHERS))
     _refuse_copies()
     return LocalLauncher(_number_of_workers(workers))
 
@@ -53,6 +53,6 @@ def _refuse_copies() -> None:
         if copies.isdigit() and int(copies) > 1:
             raise BadInput(
                 f"{name} is {copies}: a distributed launcher has started tuneoff {copies} times.",
-                mend="Start it once, without torchrun, accelerate launch or mpirun; --workers"
+                hint="Start it once, without torchrun, accelerate launch or mpirun; --workers"
                 " (workers=…) spreads the runs of a study over the GPUs.",
             )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from tuneoff.config import Device, Precision, RunSpec, StudySpec
-from tuneoff.exceptions import BadInput, Fault, RunFailed
+from tuneoff.exceptions import BadInput, Issue, RunFailed
 from tuneoff.results.record import TaskRecord
 from tuneoff.results.store import RunFolder
 from tuneoff.scheduling.capacity import available_cores, model_bytes, workers_for
@@ -111,7 +111,7 @@ class LocalLauncher:
         """Find device and model; read, check, split and tokenise the data into `folder`; try each
         method of the completed `study` on the model's outline.
 
-        Raises `BadInput` with every fault found, before any weight is loaded.
+        Raises `BadInput` with every issue found, before any weight is loaded.
         """
         if self._auto:  # so that they load the engine meanwhile
             self._resize(workers_for(study, self._gpus, device=study.train.device))
@@ -167,7 +167,7 @@ class LocalLauncher:
             elif event["event"] == "progress":
                 watch(event)
         if answer.get("event") == "refused":
-            raise BadInput([Fault(**fault) for fault in answer["faults"]])
+            raise BadInput([Issue(**issue) for issue in answer["issues"]])
         if not answer:
             raise RunFailed(broken)
         return answer

@@ -15,7 +15,7 @@ from tuneoff.config import (
     draft_study,
     replace_train,
 )
-from tuneoff.exceptions import Fault, FaultList, nearest
+from tuneoff.exceptions import Issue, IssueList, nearest
 from tuneoff.methods import check_installed, config_to_plain, method, parse_config
 from tuneoff.results.record import QUALITY_METRICS
 from tuneoff.scheduling import Prepared
@@ -32,8 +32,8 @@ def asked_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
 
     Raises `BadInput` with all that is wrong with them, the methods' settings included.
     """
-    study, faults = draft_study(content, file=file)
-    found = FaultList(faults)
+    study, issues = draft_study(content, file=file)
+    found = IssueList(issues)
     with found.collecting():
         study = complete(study, file=file)
     found.raise_any()
@@ -45,19 +45,19 @@ def complete(study: StudySpec, *, file: str | None = None) -> StudySpec:
 
     Raises `BadInput` for unknown methods, settings or metrics, all of them at once.
     """
-    found = FaultList()
+    found = IssueList()
     entries: list[MethodSpec] = []
     asked = study.methods or tuple(MethodSpec(method=m, name=m) for m in DEFAULT_METHODS)
     for entry in asked:
         with found.collecting():
             entries.append(_complete_method(entry, study.train, file))
     if study.metric not in QUALITY_METRICS:
-        fault = Fault(
+        issue = Issue(
             f"unknown metric {study.metric!r}",
             file=file,
-            mend=nearest(_METRICS_MEANT.get(study.metric.lower(), study.metric), QUALITY_METRICS),
+            hint=nearest(_METRICS_MEANT.get(study.metric.lower(), study.metric), QUALITY_METRICS),
         )
-        found.faults.append(fault)
+        found.issues.append(issue)
     found.raise_any()
     return replace(study, methods=tuple(entries))
 
@@ -69,11 +69,11 @@ def _complete_method(entry: MethodSpec, train: TrainSpec, file: str | None) -> M
         for key in entry.config
         if key in STUDY_WIDE and key not in {f.name for f in fields(chosen.config)}
     ]
-    found = FaultList(
-        Fault(
+    found = IssueList(
+        Issue(
             f"method {entry.name!r}: {key} is the same for all methods of a study",
             file=file,
-            mend=f"Set train.{key}.",
+            hint=f"Set train.{key}.",
         )
         for key in wide
     )
@@ -82,11 +82,11 @@ def _complete_method(entry: MethodSpec, train: TrainSpec, file: str | None) -> M
     with found.collecting():
         own = {key: value for key, value in entry.config.items() if key not in wide}
         config = parse_config(chosen, own, file=file)
-    departures = {**chosen.train, **entry.train}
+    own = {**chosen.train, **entry.train}
     with found.collecting():
-        replace_train(train, departures, where=f"method {entry.name!r}: ", file=file)
+        replace_train(train, own, where=f"method {entry.name!r}: ", file=file)
     found.raise_any()
-    return replace(entry, config=config_to_plain(config), train=departures)
+    return replace(entry, config=config_to_plain(config), train=own)
 
 
 def plan(study: StudySpec, prepared: Prepared) -> list[RunSpec]:

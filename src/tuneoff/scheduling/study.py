@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
 from tuneoff.config import MethodSpec, RunSpec, StudySpec
-from tuneoff.exceptions import BadInput, Fault, nearest
+from tuneoff.exceptions import BadInput, Issue, nearest
 from tuneoff.methods import method
 from tuneoff.results.record import DataInfo, MethodInfo, RunRecord, Status, TaskRecord
 from tuneoff.results.store import RunFolder, StudyFolder, alone_in, check_inside, check_writable
@@ -78,7 +78,7 @@ def run_study(
     """
     study = complete(study)
     if folder.is_run:
-        raise BadInput(Fault("is the folder of a run, not of a study", file=str(folder.path)))
+        raise BadInput(Issue("is the folder of a run, not of a study", file=str(folder.path)))
     check_writable(folder.path)
     with alone_in(folder.path):
         prepared = prepare(study, folder, launcher, watch)
@@ -183,7 +183,7 @@ def train_one(
     """
     home, folder = StudyFolder(out), RunFolder(out)
     if home.runs_folder.is_dir():
-        raise BadInput(Fault("is the folder of a study, not of a run", file=str(out)))
+        raise BadInput(Issue("is the folder of a study, not of a run", file=str(out)))
     check_writable(out)
     with alone_in(out):
         prepared = prepare(study, home, launcher, watch)
@@ -193,8 +193,8 @@ def train_one(
             raise BadInput(f"{spec.method} takes no steps that a profile could show.")
         if not fresh and known is not None and known.run_id == spec.run_id and is_finished(known):
             if profile:
-                mend = "--fresh trains it again; or give another folder (--out)."
-                raise BadInput(Fault("the run is finished", file=str(out), mend=mend))
+                hint = "--fresh trains it again; or give another folder (--out)."
+                raise BadInput(Issue("the run is finished", file=str(out), hint=hint))
             watch.planned(1, 1, prepared.task)
             return prepared.task, _checked(known, folder, prepared, launcher)
         watch.planned(1, 0, prepared.task)
@@ -227,13 +227,13 @@ def check_and_prepare(
     labels = prepared.task.labels
     specs = plan(study, prepared)
     weighed = {x for s in specs if isinstance(w := s.train.class_weights, dict) for x in w}
-    faults = [
-        Fault(f"{where}: {x!r} is no label of the data", mend=nearest(x, labels))
+    issues = [
+        Issue(f"{where}: {x!r} is no label of the data", hint=nearest(x, labels))
         for where, named in (("class_weights", weighed), ("min_recall", study.min_recall))
         for x in sorted(set(named) - set(labels))
     ]
-    if faults:
-        raise BadInput(faults)
+    if issues:
+        raise BadInput(issues)
     return prepared
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from tuneoff.config import DataSpec
-from tuneoff.exceptions import BadInput, Fault, FaultList
+from tuneoff.exceptions import BadInput, Issue, IssueList
 from tuneoff.methods import method
 from tuneoff.results.store import RunFolder, disk_trouble
 from tuneoff.scheduling import bitsandbytes
@@ -43,13 +43,13 @@ Start = Callable[[Request, int, tuple[IO[str], int]], int]
 
 
 def prepare(request: Request, send: Send) -> None:
-    """Find the model and prepare the task; answer `prepared`, or `refused` with the faults."""
+    """Find the model and prepare the task; answer `prepared`, or `refused` with the issues."""
     from tuneoff.engine.data import prepare
     from tuneoff.engine.data.gather import gather
     from tuneoff.engine.model.precision import choose_device, choose_precision
     from tuneoff.engine.model.source import find_model
 
-    found, data = FaultList(), DataSpec(**request["data"])
+    found, data = IssueList(), DataSpec(**request["data"])
     try:
         with found.collecting():
             device = choose_device(request["device"])
@@ -60,7 +60,7 @@ def prepare(request: Request, send: Send) -> None:
             model = find_model(request["model"])
             asked = model.length(request["max_length"])
         send({"event": "progress", "phase": "data"})
-        if found.faults:  # those of the data with them
+        if found.issues:  # those of the data with them
             with found.collecting():
                 gather(data)
         found.raise_any()
@@ -75,13 +75,13 @@ def prepare(request: Request, send: Send) -> None:
             folder=folder,
         )
     except BadInput as error:
-        send({"event": "refused", "faults": [asdict(fault) for fault in error.faults]})
+        send({"event": "refused", "issues": [asdict(issue) for issue in error.issues]})
         return
     except OSError as error:
         trouble = disk_trouble(error)
         if trouble is None:
             raise
-        send({"event": "refused", "faults": [asdict(Fault(trouble))]})
+        send({"event": "refused", "issues": [asdict(Issue(trouble))]})
         return
     send(
         {
@@ -121,17 +121,17 @@ def fit(request: Request, send: Send) -> None:
                 precision=request["precision"],
             )
         except BadInput as error:
-            send({"event": "refused", "faults": [asdict(fault) for fault in error.faults]})
+            send({"event": "refused", "issues": [asdict(issue) for issue in error.issues]})
             return
     longest = max(int(split.tokens.lengths.max()) for split in task.splits.values())
-    faults: list[Fault] = []
+    issues: list[Issue] = []
     for name, chosen, config in request["methods"]:
         try:
             check_fits(model, chosen, config, task.labels, longest=longest)
         except BadInput as error:
-            faults += [replace(x, message=f"method {name!r}: {x.message}") for x in error.faults]
-    if faults:
-        send({"event": "refused", "faults": [asdict(fault) for fault in faults]})
+            issues += [replace(x, message=f"method {name!r}: {x.message}") for x in error.issues]
+    if issues:
+        send({"event": "refused", "issues": [asdict(issue) for issue in issues]})
     else:
         send({"event": "prepared", "hidden_size": hidden_size(model)})
 

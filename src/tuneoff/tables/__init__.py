@@ -4,7 +4,7 @@
 TSV, `records` JSONL and Parquet, `hub` data sets of the Hugging Face hub, and `objects` data frames
 and `datasets.Dataset` objects. `choose` finds the columns of text and label where none are named
 (`value_kinds` recognises what a column holds), `values` and `labels` check every value, `columns`
-collects the faults and `notes` the warnings.
+collects the issues and `notes` the warnings.
 """
 
 from tuneoff.tables.choose import choose_columns

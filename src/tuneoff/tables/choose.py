@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
-from tuneoff.exceptions import BadInput, Fault
-from tuneoff.tables.columns import KEPT, OPTIONS, Columns, Faults, Raw
+from tuneoff.exceptions import BadInput, Issue
+from tuneoff.tables.columns import KEPT, OPTIONS, Columns, FileIssues, Raw
 from tuneoff.tables.delimited import numbered
 from tuneoff.tables.source import Role, is_delimited, names_of, read_raw
 from tuneoff.tables.value_kinds import SENTENCE, Look, look_at
@@ -87,17 +87,17 @@ def _guess(
     candidates = {"text": texts, "label": label_candidates(looks)}
     if "text" not in missing:  # what reads like a text is the label only if nothing else is
         candidates["label"] = candidates["label"] or [n for n in names if looks[n].can_be_label]
-    faults = [
-        Fault(
+    issues = [
+        Issue(
             _doubt(which, columns, candidates[which], looks),
             source,
-            mend=_mend(which, looks, present),
+            hint=_hint(which, looks, present),
         )
         for which in missing
         if len(candidates[which]) != 1
     ]
-    if faults:
-        raise BadInput(faults)
+    if issues:
+        raise BadInput(issues)
     return {which: candidates[which][0] for which in missing}
 
 
@@ -130,7 +130,7 @@ def _doubt(
     return f"{start}, and more than one can be the {which}: {listed}"
 
 
-def _mend(which: str, looks: Mapping[str, Look], present: Sequence[str]) -> str:
+def _hint(which: str, looks: Mapping[str, Look], present: Sequence[str]) -> str:
     listed = ", ".join(f"{n[:60]!r} ({look})" for n, look in list(looks.items())[:20])
     more = f" and {len(looks) - 20} more" if len(looks) > 20 else ""
     pair = " (and the second one of a pair with --text-pair)" if which == "text" else ""
@@ -159,11 +159,11 @@ def _has_header(source: str, role: Role, first: Sequence[str], names: Set[str]) 
         return False
     shown = wordy[0] if wordy else first[0]
     raise BadInput(
-        Fault(
+        Issue(
             f"whether the first row is a header or data is in doubt ({shown[:60]!r})",
             source,
             line=1,
-            mend="Say it with --header or --no-header; without a header the columns are numbered"
+            hint="Say it with --header or --no-header; without a header the columns are numbered"
             " from 1 (--text 1).",
         )
     )
@@ -186,9 +186,9 @@ def _is_value(field: str, column: Sequence[str]) -> bool | None:
 
 def _values(source: str, columns: Columns, role: Role, names: Sequence[str]) -> Raw:
     """Return the values of `names`; what is wrong elsewhere in the file is for `read_table`."""
-    faults = Faults(source)
+    issues = FileIssues(source)
     kept = Columns(text=None, label=None, kept=tuple(names), header=columns.header)
-    raw = read_raw(source, kept, role, faults)
+    raw = read_raw(source, kept, role, issues)
     if not raw.lines:
-        faults.raise_any()
+        issues.raise_any()
     return raw

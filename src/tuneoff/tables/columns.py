@@ -10,10 +10,10 @@ from difflib import get_close_matches
 from typing import Any
 
 from tuneoff.config import DataSpec
-from tuneoff.exceptions import BadInput, Fault
+from tuneoff.exceptions import BadInput, Issue
 
 LISTED = 20
-"""Faults of one file that are listed one by one; the rest is counted."""
+"""Issues of one file that are listed one by one; the others are counted."""
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 """An unpaired surrogate, which no encoding of text can hold."""
@@ -61,14 +61,14 @@ class Columns:
         return wanted | {KEPT + name: name for name in self.kept}
 
 
-class Faults:
-    """The faults of one file, in the order found: the first `LISTED` kept, the rest counted."""
+class FileIssues:
+    """The issues of one file, in the order found: the first `LISTED` kept, the rest counted."""
 
     def __init__(self, file: str) -> None:
         self.file = file
         self.lined = True
         """Whether the source has lines; if not, rows are named by their number from 0."""
-        self.listed: list[Fault] = []
+        self.listed: list[Issue] = []
         self.more = 0
 
     def __bool__(self) -> bool:
@@ -80,18 +80,18 @@ class Faults:
         *,
         row: int | None = None,
         column: str | None = None,
-        mend: str | None = None,
+        hint: str | None = None,
     ) -> None:
-        """Note one fault; `row` is where the row stands, as `Raw.lines` has it."""
+        """Note one issue; `row` is where the row stands, as `Raw.lines` has it."""
         if len(self.listed) < LISTED:
             line, row = (row, None) if self.lined else (None, row)
-            self.listed.append(Fault(message, self.file, line, column, mend, row))
+            self.listed.append(Issue(message, self.file, line, column, hint, row))
         else:
             self.more += 1
 
-    def all(self) -> list[Fault]:
-        """The listed faults, and a last one that counts the others."""
-        rest = [Fault(f"more faults, not listed: {self.more}", self.file)] if self.more else []
+    def all(self) -> list[Issue]:
+        """The listed issues, and a last one that counts the others."""
+        rest = [Issue(f"more issues, not listed: {self.more}", self.file)] if self.more else []
         return [*self.listed, *rest]
 
     def raise_any(self) -> None:
@@ -124,26 +124,26 @@ class Raw:
 
 
 def check_header(
-    present: Sequence[str], columns: Columns, faults: Faults, *, row: int | None = 1
+    present: Sequence[str], columns: Columns, issues: FileIssues, *, row: int | None = 1
 ) -> bool:
     """Note columns that are missing, twice there or asked for twice; True if none is."""
-    before = len(faults.listed)
+    before = len(issues.listed)
     counts = Counter(present)
     for role, name in columns.wanted().items():
         if counts[name] == 0:
-            faults.add(
+            issues.add(
                 f"there is no column {name!r}",
                 row=row,
-                mend=_column_mend(role, name, present, columns),
+                hint=_column_hint(role, name, present, columns),
             )
         elif counts[name] > 1:
             places = [str(i + 1) for i, other in enumerate(present) if other == name]
-            faults.add(
+            issues.add(
                 f"the column stands {counts[name]} times in the header"
                 f" (fields {', '.join(places)})",
                 row=row,
                 column=name,
-                mend="Rename or remove all but one.",
+                hint="Rename or remove all but one.",
             )
     # A text may well be the group, too: every pair of the same premise on one side.
     single = {role: columns.wanted()[role] for role in OPTIONS if role in columns.wanted()}
@@ -152,15 +152,15 @@ def check_header(
         if times == 1 or not counts[name]:
             continue
         roles = [OPTIONS[role] for role, other in single.items() if other == name]
-        faults.add(
+        issues.add(
             f"the column is asked for more than once, by {' and '.join(roles)}",
             column=name,
-            mend="Name another column for each.",
+            hint="Name another column for each.",
         )
-    return len(faults.listed) == before
+    return len(issues.listed) == before
 
 
-def _column_mend(role: str, name: str, present: Sequence[str], columns: Columns) -> str:
+def _column_hint(role: str, name: str, present: Sequence[str], columns: Columns) -> str:
     by_folded = {other.strip().casefold(): other for other in present}
     close = get_close_matches(name.strip().casefold(), list(by_folded), n=1, cutoff=0.6)
     guess = f" Did you mean {by_folded[close[0]]!r}?" if close else ""

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuneoff.tables.columns import KEPT, Columns, Faults, Raw, check_header
+from tuneoff.tables.columns import KEPT, Columns, FileIssues, Raw, check_header
 from tuneoff.tables.files import open_text
 from tuneoff.tables.notes import told
 
@@ -44,8 +44,8 @@ class _Lines:
         return line
 
 
-def read_delimited(path: Path, delimiter: str, columns: Columns, faults: Faults) -> Raw:
-    """The columns asked for, as strings; faults of the file's form go into `faults`.
+def read_delimited(path: Path, delimiter: str, columns: Columns, issues: FileIssues) -> Raw:
+    """The columns asked for, as strings; issues of the file's form go into `issues`.
 
     In a file without a header the columns are called 1, 2 and so on.
     Reading stops at a header that cannot be used and at a quote that is never closed. Raises
@@ -58,19 +58,19 @@ def read_delimited(path: Path, delimiter: str, columns: Columns, faults: Faults)
         try:
             first = next(filter(None, reader))
             header = first if columns.header else numbered(first)
-            if _usable(header, delimiter, columns, faults, row=reader.line_num):
+            if _usable(header, delimiter, columns, issues, row=reader.line_num):
                 rows: Iterator[list[str]] = reader
                 if columns.header:
                     lines.record.clear()
                 else:
                     rows = chain([first], reader)
-                _read_rows(rows, reader, lines, header, columns, raw, faults)
+                _read_rows(rows, reader, lines, header, columns, raw, issues)
         except csv.Error as error:
             start = reader.line_num - len(lines.record) + 1
-            _add_quote_fault(lines.record, start, delimiter, str(error), faults)
+            _add_quote_issue(lines.record, start, delimiter, str(error), issues)
     _to_line_feeds(raw, lines.windows)
-    if not raw.lines and not faults:
-        faults.add("the file holds a header and no rows")
+    if not raw.lines and not issues:
+        issues.add("the file holds a header and no rows")
     return raw
 
 
@@ -98,9 +98,9 @@ def _read_rows(
     header: list[str],
     columns: Columns,
     raw: Raw,
-    faults: Faults,
+    issues: FileIssues,
 ) -> None:
-    """Append `rows`, which `reader` reads; a ragged one is a fault, an empty line is no row."""
+    """Append `rows`, which `reader` reads; a ragged one is an issue, an empty line is no row."""
     starts: list[int] = []
     raw.lines = starts
     first = "header" if columns.header else "first row"
@@ -116,10 +116,10 @@ def _read_rows(
                 append(fields[place])
             starts.append(start)
         elif fields:
-            faults.add(
+            issues.add(
                 f"fields in the row: {len(fields)}, in the {first}: {len(header)}",
                 row=start,
-                mend="Put quotes around a text that holds the separator; remove stray ones.",
+                hint="Put quotes around a text that holds the separator; remove stray ones.",
             )
 
 
@@ -139,18 +139,18 @@ def _to_line_feeds(raw: Raw, windows: bool) -> None:
 
 
 def _usable(
-    header: list[str], delimiter: str, columns: Columns, faults: Faults, *, row: int
+    header: list[str], delimiter: str, columns: Columns, issues: FileIssues, *, row: int
 ) -> bool:
     """Whether the header has the columns; a single one that holds separators is pointed out."""
     others = [other for other in _DELIMITERS if other != delimiter and other in header[0]]
     if len(header) > 1 or not others or not columns.header:
-        return check_header(header, columns, faults, row=row)
+        return check_header(header, columns, issues, row=row)
     other = max(others, key=header[0].count)
-    faults.add(
+    issues.add(
         f"the header is one column, {header[0][:80]!r}: the file seems to be separated by"
         f" {_DELIMITERS[other]}, not by {_DELIMITERS[delimiter]}",
         row=row,
-        mend=_RENAME.get(other, "Save it separated by commas (.csv) or tabs (.tsv)."),
+        hint=_RENAME.get(other, "Save it separated by commas (.csv) or tabs (.tsv)."),
     )
     return False
 
@@ -164,13 +164,13 @@ def _field_limit() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _add_quote_fault(
-    record: list[str], start: int, delimiter: str, problem: str, faults: Faults
+def _add_quote_issue(
+    record: list[str], start: int, delimiter: str, problem: str, issues: FileIssues
 ) -> None:
     """Say where the quote opens that the csv module stumbled over; `record` starts in row `start`.
 
     A quote that is never closed runs on to the next one in the file, so the place where reading
-    fails is not the place to mend.
+    fails is not the place to hint.
     """
     row, field, end = _last_quote(record, start, delimiter)
     if end is not None:
@@ -182,8 +182,8 @@ def _add_quote_fault(
         message = f"field {field} is longer than {FIELD_LIMIT:,} characters: is a quote not closed?"
     else:
         message = f"the quote that opens in field {field} is never closed"
-    faults.add(
-        message, row=row, mend='Close it; inside a quoted text a quote is written twice ("").'
+    issues.add(
+        message, row=row, hint='Close it; inside a quoted text a quote is written twice ("").'
     )
 
 

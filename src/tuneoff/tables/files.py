@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from tuneoff.exceptions import BadInput, Fault
-from tuneoff.tables.columns import Faults
+from tuneoff.exceptions import BadInput, Issue
+from tuneoff.tables.columns import FileIssues
 
 Kind = Literal["csv", "tsv", "jsonl", "parquet"]
 
@@ -90,18 +90,18 @@ def find_file(source: str) -> tuple[Path, Kind]:
     path = Path(source).expanduser()
     if "://" in source:
         raise BadInput(
-            Fault("is a web address", source, mend="Download the file and give its path.")
+            Issue("is a web address", source, hint="Download the file and give its path.")
         )
     if path.is_dir():
         names = _readable(path)
-        mend = f"Name a file in it: {', '.join(names[:10])}." if names else _ENDINGS
-        raise BadInput(Fault("is a folder, not a file", source, mend=mend))
+        hint = f"Name a file in it: {', '.join(names[:10])}." if names else _ENDINGS
+        raise BadInput(Issue("is a folder, not a file", source, hint=hint))
     if not path.is_file():
-        raise BadInput(Fault("there is no such file", source, mend=_near(path)))
+        raise BadInput(Issue("there is no such file", source, hint=_near(path)))
     kind = _kind(path)
     if kind is None:
         raise BadInput(
-            Fault(f"files that end in {path.suffix!r} are not read", source, mend=_ENDINGS)
+            Issue(f"files that end in {path.suffix!r} are not read", source, hint=_ENDINGS)
         )
     return path, kind
 
@@ -142,38 +142,38 @@ START = 4096
 """Bytes that tell what a file is."""
 
 
-def check_start(path: Path, faults: Faults, kind: Kind) -> bool:
+def check_start(path: Path, issues: FileIssues, kind: Kind) -> bool:
     """Note what the first bytes already tell: an empty, packed or non-text file, or one of another
     kind than its name says. True if fine."""
     with open_bytes(path) as file:
         start = file.read(START)
     text = kind != "parquet"
     if not start.strip(b"\xef\xbb\xbf \t\r\n"):
-        faults.add("the file is empty")
+        issues.add("the file is empty")
     elif start[:2] == b"\x1f\x8b":
-        faults.add("the file is gzip-packed", mend="Give it a name that ends in .gz.")
+        issues.add("the file is gzip-packed", hint="Give it a name that ends in .gz.")
     elif start[:4] == b"PK\x03\x04":
-        faults.add(
+        issues.add(
             "the file is a zip archive or a spreadsheet",
-            mend="Unpack it, or save the sheet as 'CSV UTF-8'.",
+            hint="Unpack it, or save the sheet as 'CSV UTF-8'.",
         )
     elif text and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        _add_encoding(faults, path, 0, 1, "UTF-16", "it starts with the byte order mark of UTF-16")
+        _add_encoding(issues, path, 0, 1, "UTF-16", "it starts with the byte order mark of UTF-16")
     elif text and _every_other_is_nul(start):
         offset = start.index(b"\x00")
         row = start.count(b"\n", 0, offset) + 1
         found = "every other byte is NUL, as in UTF-16"
-        _add_encoding(faults, path, offset, row, "UTF-16", found)
+        _add_encoding(issues, path, offset, row, "UTF-16", found)
     elif (is_now := _content(start, kind)) is not None:
         what, ending = is_now
         packed = path.suffix.lower() == ".gz"
         stem = path.with_suffix("").stem if packed else path.stem
         name, right = shlex.quote(str(path)), shlex.quote(str(path.with_name(stem + ending)))
-        mend = f"Name it by what it holds: mv {name} {right}{'.gz' * packed}"
+        hint = f"Name it by what it holds: mv {name} {right}{'.gz' * packed}"
         if what == "a JSON list":
-            mend = f"Convert it: {'gzip -dc' if packed else 'cat'} {name} | jq -c '.[]' > {right}"
-        faults.add(f"the file holds {what}, and its name says {_NAMED[kind]}", mend=mend)
-    return not faults
+            hint = f"Convert it: {'gzip -dc' if packed else 'cat'} {name} | jq -c '.[]' > {right}"
+        issues.add(f"the file holds {what}, and its name says {_NAMED[kind]}", hint=hint)
+    return not issues
 
 
 _NAMED: dict[Kind, str] = {
@@ -227,7 +227,7 @@ def has_mark(path: Path) -> bool:
         return file.read(3) == b"\xef\xbb\xbf"
 
 
-def add_decode_fault(path: Path, faults: Faults) -> None:
+def add_decode_issue(path: Path, issues: FileIssues) -> None:
     """Find the first byte that is not UTF-8 and note its row and offset; reads the file again."""
     offset = 0
     with open_bytes(path) as file:
@@ -238,21 +238,21 @@ def add_decode_fault(path: Path, faults: Faults) -> None:
             except UnicodeDecodeError as error:
                 byte = line[error.start]
                 _add_encoding(
-                    faults, path, offset + error.start, row, "cp1252", f"byte 0x{byte:02x}"
+                    issues, path, offset + error.start, row, "cp1252", f"byte 0x{byte:02x}"
                 )
                 return
             offset += len(line)
 
 
 def _add_encoding(
-    faults: Faults, path: Path, offset: int, row: int, guess: str, found: str
+    issues: FileIssues, path: Path, offset: int, row: int, guess: str, found: str
 ) -> None:
     plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     unpack = "gzip -dc" if plain != path else "cat"
     target = f"{plain.stem}.utf8{plain.suffix}"
     command = f"{unpack} {path.name} | iconv -f {guess} -t UTF-8 > {target}"
-    faults.add(
+    issues.add(
         f"the file is not UTF-8 ({found}, at byte offset {offset})",
         row=row,
-        mend=f"It is probably {guess}. Convert it: {command}",
+        hint=f"It is probably {guess}. Convert it: {command}",
     )

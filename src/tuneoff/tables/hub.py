@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tuneoff.exceptions import BadInput, Fault
-from tuneoff.tables.columns import Columns, Faults, Raw, check_header
+from tuneoff.exceptions import BadInput, Issue
+from tuneoff.tables.columns import Columns, FileIssues, Raw, check_header
 from tuneoff.tables.records import name_classes, read_arrow
 
 PREFIX = "hf:"
 
 
-def read_hub(source: str, columns: Columns, role: str, faults: Faults) -> Raw:
+def read_hub(source: str, columns: Columns, role: str, issues: FileIssues) -> Raw:
     """The columns asked for of the split `role`.
 
     `source` is `hf:name`, `hf:name:config`, or `hf:` and a local folder. A class label that is
@@ -21,18 +21,18 @@ def read_hub(source: str, columns: Columns, role: str, faults: Faults) -> Raw:
     """
     splits = _load(source)
     if role not in splits:
-        faults.add(
+        issues.add(
             f"the data set has no split {role!r}",
-            mend=f"Splits there: {', '.join(splits)}. Give a file, or for validation and test a"
+            hint=f"Splits there: {', '.join(splits)}. Give a file, or for validation and test a"
             " fraction such as 0.1.",
         )
         return Raw()
     split = splits[role]
-    if not check_header(split.column_names, columns, faults, row=None):
+    if not check_header(split.column_names, columns, issues, row=None):
         return Raw()
     kept = split.select_columns(columns.names())
-    raw = read_arrow(kept.with_format("arrow")[:], columns, faults)
-    name_classes(raw, columns, _class_names(split.features), faults)
+    raw = read_arrow(kept.with_format("arrow")[:], columns, issues)
+    name_classes(raw, columns, _class_names(split.features), issues)
     return raw
 
 
@@ -74,13 +74,13 @@ def split_name(source: str) -> tuple[str, str | None]:
     return name, config or None
 
 
-def _unreachable(source: str, name: str, config: str | None, error: Exception) -> Fault:
+def _unreachable(source: str, name: str, config: str | None, error: Exception) -> Issue:
     arguments = ", ".join(repr(part) for part in (name, config) if part)
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return Fault(
+    return Issue(
         f"the data set cannot be loaded: {lines[0][:300]}",
         source,
-        mend="Check the name. Without a network, run where there is one"
+        hint="Check the name. Without a network, run where there is one"
         f' python -c "import datasets; datasets.load_dataset({arguments})" and copy the folder'
         " ~/.cache/huggingface, or give a CSV, JSONL or Parquet file instead.",
     )

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 
 from tuneoff.config.label_names import label_name
-from tuneoff.tables.columns import SURROGATE, Faults, Raw, kind_of
+from tuneoff.tables.columns import SURROGATE, FileIssues, Raw, kind_of
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|[+-]?inf")
 _FLOAT = re.compile(r"[+-]?(\d([.,]\d+)?[eE]\+?\d+|\d+[.,]0*)")
@@ -25,52 +25,52 @@ FEWEST_JOINED = 3
 """Labels made of others from which these are no names: `Food`, `Drink`, `Food & Drink` are."""
 
 
-def read_labels(raw: Raw, column: str, faults: Faults) -> list[str]:
+def read_labels(raw: Raw, column: str, issues: FileIssues) -> list[str]:
     """Return the labels as strings, and note every value that cannot be the label of its row."""
-    are_several = _check_several(raw, column, faults)
-    labels = _names(raw, "label", column, faults)
+    are_several = _check_several(raw, column, issues)
+    labels = _names(raw, "label", column, issues)
     for label, place in zip(labels, raw.lines, strict=True):
         if not label:
-            faults.add(
+            issues.add(
                 "the label is missing",
                 row=place,
                 column=column,
-                mend="Label the row or remove it.",
+                hint="Label the row or remove it.",
             )
-    _check_kinds(raw, column, faults)
-    _check_exact(raw, "label", column, faults)
+    _check_kinds(raw, column, issues)
+    _check_exact(raw, "label", column, issues)
     if not are_several:
-        _check_real(labels, raw, column, faults)
+        _check_real(labels, raw, column, issues)
     return labels
 
 
-def read_groups(raw: Raw, column: str, faults: Faults) -> list[str]:
+def read_groups(raw: Raw, column: str, issues: FileIssues) -> list[str]:
     """Return the groups as strings, "" for none."""
-    _check_exact(raw, "group", column, faults)
-    return _names(raw, "group", column, faults)
+    _check_exact(raw, "group", column, issues)
+    return _names(raw, "group", column, issues)
 
 
-def _names(raw: Raw, role: str, column: str, faults: Faults) -> list[str]:
-    """Return labels or groups as strings, "" for none; other kinds of values are faults."""
+def _names(raw: Raw, role: str, column: str, issues: FileIssues) -> list[str]:
+    """Return labels or groups as strings, "" for none; other kinds of values are issues."""
     names = []
     for value, place in zip(raw.values[role], raw.lines, strict=True):
         name = label_name(value)
         if name is None and not (role == "label" and _is_list(value)):
-            faults.add(
+            issues.add(
                 f"holds {kind_of(value)}, not a {role}",
                 row=place,
                 column=column,
-                mend=f"Give each row one {role}: a string or a whole number.",
+                hint=f"Give each row one {role}: a string or a whole number.",
             )
         elif name is not None and not name.isascii() and SURROGATE.search(name):
-            faults.add(
+            issues.add(
                 f"the {role} {name!r} contains an unpaired surrogate",
                 row=place,
                 column=column,
-                mend="Re-encode the file as UTF-8.",
+                hint="Re-encode the file as UTF-8.",
             )
             name = None
-        # A fault already stands for it; "?" keeps it from being reported as missing too.
+        # A issue already stands for it; "?" keeps it from being reported as missing too.
         names.append("?" if name is None else name)
     return names
 
@@ -79,8 +79,8 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple)
 
 
-def _check_several(raw: Raw, column: str, faults: Faults) -> bool:
-    """Whether cells hold several labels, as a list or joined by a separator: that is one fault."""
+def _check_several(raw: Raw, column: str, issues: FileIssues) -> bool:
+    """Whether cells hold several labels, as a list or joined by a separator: that is one issue."""
     values = raw.values["label"]
     names = {value for value in values if isinstance(value, str)}
     lists = {name for name in names if _is_written_list(name)}
@@ -96,12 +96,12 @@ def _check_several(raw: Raw, column: str, faults: Faults) -> bool:
         raw.notes += _perhaps_several(names, column)
         return False
     shown, count = values[places[0]], f"{len(places)} row{'s' * (len(places) != 1)}"
-    faults.add(
+    issues.add(
         f"several labels in one cell, {how} ({shown!s:.60} here, {count} in all);"
         " multi-label classification is not supported, each text needs exactly one label",
         row=raw.lines[places[0]],
         column=column,
-        mend="Keep one label per row, or make a column of its own for each question and name one"
+        hint="Keep one label per row, or make a column of its own for each question and name one"
         " of them with --label. If these are names of single classes, write them without"
         " brackets, and '_' in place of the separator.",
     )
@@ -169,8 +169,8 @@ def _joined_labels(names: set[str], separator: str) -> set[str]:
     return set(joined) if several else set()
 
 
-def _check_kinds(raw: Raw, column: str, faults: Faults) -> None:
-    """Note one fault if labels are of several kinds: nobody can say whether 1 and "1" are the same.
+def _check_kinds(raw: Raw, column: str, issues: FileIssues) -> None:
+    """Note one issue if labels are of several kinds: nobody can say whether 1 and "1" are the same.
 
     A missing label is of no kind.
     """
@@ -187,16 +187,16 @@ def _check_kinds(raw: Raw, column: str, faults: Faults) -> None:
         f" {raw.word} {raw.lines[places[0]]})"
         for kind, places in found.items()
     ]
-    faults.add(
+    issues.add(
         f"the labels are of different kinds: {', '.join(told)}",
         row=raw.lines[sorted(places[0] for places in found.values())[1]],
         column=column,
-        mend='Write all of them as strings ("1", "true") or all as whole numbers.',
+        hint='Write all of them as strings ("1", "true") or all as whole numbers.',
     )
 
 
-def _check_exact(raw: Raw, role: str, column: str, faults: Faults) -> None:
-    """Note one fault if whole numbers are stored as floats that are too large to be exact."""
+def _check_exact(raw: Raw, role: str, column: str, issues: FileIssues) -> None:
+    """Note one issue if whole numbers are stored as floats that are too large to be exact."""
     limit = raw.exact.get(role, 2**53)
     values = raw.values[role]
     large = [i for i, value in enumerate(values) if _is_inexact(value, limit)]
@@ -204,13 +204,13 @@ def _check_exact(raw: Raw, role: str, column: str, faults: Faults) -> None:
     if not large or not all(map(_NUMBER.fullmatch, texts)):  # an id such as 5e123456 is none
         return
     left = len({values[i] for i in large})
-    faults.add(
+    issues.add(
         f"the {role}s are whole numbers stored as floating-point numbers above {limit:,}, where"
         f" neighbouring numbers are the same ({values[large[0]]} here; {len(large)} rows, distinct"
         f" values left: {left})",
         row=raw.lines[large[0]],
         column=column,
-        mend=f"Write the {role}s as strings or as 64-bit integers (in pandas: dtype 'Int64' or"
+        hint=f"Write the {role}s as strings or as 64-bit integers (in pandas: dtype 'Int64' or"
         " 'string' when the original file is read).",
     )
 
@@ -222,8 +222,8 @@ def _is_inexact(value: Any, limit: int) -> bool:
     return isinstance(value, float) and limit < abs(value) < math.inf
 
 
-def _check_real(labels: list[str], raw: Raw, column: str, faults: Faults) -> None:
-    """Note one fault if the labels are numbers, some of them not whole: that is a regression."""
+def _check_real(labels: list[str], raw: Raw, column: str, issues: FileIssues) -> None:
+    """Note one issue if the labels are numbers, some of them not whole: that is a regression."""
     distinct = {label.replace(",", ".") for label in labels} - {""}
     if not distinct or not all(_NUMBER.fullmatch(label) for label in distinct):
         return
@@ -232,10 +232,10 @@ def _check_real(labels: list[str], raw: Raw, column: str, faults: Faults) -> Non
     if not real and not commas:
         return
     rows = [i for i, x in enumerate(labels) if x.replace(",", ".") in real or "," in x]
-    faults.add(
+    issues.add(
         f"the labels are real numbers ({labels[rows[0]]} here, {len(rows)} rows in all);"
         " tuneoff classifies, it does not predict quantities",
         row=raw.lines[rows[0]],
         column=column,
-        mend="Give classes. If the numbers are names of classes, write them as words ('r0.5').",
+        hint="Give classes. If the numbers are names of classes, write them as words ('r0.5').",
     )

@@ -34,7 +34,7 @@ def as_sources(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if "train" not in splits:
             raise BadInput(
                 f"train is a DatasetDict without a split 'train' (splits: {', '.join(splits)}).",
-                mend="Give the split to train on: train=splits[...].",
+                hint="Give the split to train on: train=splits[...].",
             )
         known = {"train"}
         for role, names in SPLITS.items():
@@ -62,7 +62,7 @@ def as_source(value: Any, file: Path) -> Any:
     if not is_dataset and not isinstance(value, pd.DataFrame):
         raise BadInput(
             f"{file.stem} is a {_type_name(value)}, which is not read.",
-            mend="Give the path of a file, a pandas.DataFrame or a datasets.Dataset; as train, a"
+            hint="Give the path of a file, a pandas.DataFrame or a datasets.Dataset; as train, a"
             " DatasetDict too.",
         )
     check_writable(file.parent)
@@ -76,7 +76,7 @@ def as_source(value: Any, file: Path) -> Any:
         raise BadInput(
             f"the {_type_name(value)} for {file.stem!r} cannot be written:"
             f" {(str(error).splitlines() or ['?'])[0][:300]}",
-            mend="Give each column values of one type, str say.",
+            hint="Give each column values of one type, str say.",
         ) from None
     return str(file)
 
@@ -94,7 +94,7 @@ def _with_plain_names(frame: pd.DataFrame) -> pd.DataFrame:
     if isinstance(frame.columns, pd.MultiIndex):
         raise BadInput(
             "the data frame has several levels of column names.",
-            mend='Join them: frame.columns = ["_".join(names) for names in frame.columns].',
+            hint='Join them: frame.columns = ["_".join(names) for names in frame.columns].',
         )
     return frame.set_axis([str(name) for name in frame.columns], axis=1)
 

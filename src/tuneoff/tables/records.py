@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuneoff.tables.columns import KEPT, LISTED, Columns, Faults, Raw, check_header
+from tuneoff.tables.columns import KEPT, LISTED, Columns, FileIssues, Raw, check_header
 from tuneoff.tables.files import Cap, open_bytes, open_text, unpacked_cap
 from tuneoff.tables.notes import told
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 
-def read_jsonl(path: Path, columns: Columns, faults: Faults) -> Raw:
+def read_jsonl(path: Path, columns: Columns, issues: FileIssues) -> Raw:
     """The keys asked for, one JSON object per line, empty lines skipped.
 
     Raises `UnicodeDecodeError` where the file is not UTF-8.
@@ -26,7 +26,7 @@ def read_jsonl(path: Path, columns: Columns, faults: Faults) -> Raw:
     lines: list[int] = []
     seen: dict[str, None] = {}  # keys of the file in their order; a set would not keep it
     absent: list[tuple[int, str]] = []
-    for line, record in _objects(path, faults):
+    for line, record in _objects(path, issues):
         seen.update(dict.fromkeys(record))
         for role, name in wanted.items():
             optional = role.startswith(KEPT)
@@ -34,15 +34,15 @@ def read_jsonl(path: Path, columns: Columns, faults: Faults) -> Raw:
                 absent.append((line, name))
             values[role].append(record.get(name, ""))
         lines.append(line)
-    if not lines and not faults:
-        faults.add("the file holds no rows")
-    if lines and check_header(list(seen), columns, faults, row=None):
+    if not lines and not issues:
+        issues.add("the file holds no rows")
+    if lines and check_header(list(seen), columns, issues, row=None):
         for line, name in absent:
-            faults.add(
+            issues.add(
                 "the row has no such key",
                 row=line,
                 column=name,
-                mend="Give every row the key, or remove the row.",
+                hint="Give every row the key, or remove the row.",
             )
     known = not any(name not in seen for name in wanted.values())
     return Raw(values, lines) if known and not absent else Raw()
@@ -50,28 +50,28 @@ def read_jsonl(path: Path, columns: Columns, faults: Faults) -> Raw:
 
 def read_keys(path: Path) -> list[str]:
     """Return the keys of the first object of a JSONL file; none if it cannot be read."""
-    return list(next((record for _, record in _objects(path, Faults(str(path)))), {}))
+    return list(next((record for _, record in _objects(path, FileIssues(str(path)))), {}))
 
 
-def _objects(path: Path, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
+def _objects(path: Path, issues: FileIssues) -> Iterator[tuple[int, dict[str, Any]]]:
     with open_text(path, newline="\n") as file:
         for line, text in enumerate(file, 1):
             if not text.strip():
                 continue
             if line == 1 and text.lstrip().startswith("["):
-                faults.add(
+                issues.add(
                     "the file is one JSON list, not one object per line",
                     row=line,
-                    mend=f"Convert it: jq -c '.[]' {path.name} > {path.stem}"
+                    hint=f"Convert it: jq -c '.[]' {path.name} > {path.stem}"
                     f"{'.lines' * (path.suffix == '.jsonl')}.jsonl",
                 )
                 return
-            record = _object(text, line, faults)
+            record = _object(text, line, issues)
             if record is not None:
                 yield line, record
 
 
-def _object(text: str, line: int, faults: Faults) -> dict[str, Any] | None:
+def _object(text: str, line: int, issues: FileIssues) -> dict[str, Any] | None:
     twice: list[str] = []
 
     def paired(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -87,20 +87,20 @@ def _object(text: str, line: int, faults: Faults) -> dict[str, Any] | None:
         problem = str(error)
         if isinstance(error, json.JSONDecodeError):
             problem = f"{error.msg} at character {error.pos + 1}"
-        faults.add(
-            f"not valid JSON: {problem}", row=line, mend="Each line holds one whole JSON object."
+        issues.add(
+            f"not valid JSON: {problem}", row=line, hint="Each line holds one whole JSON object."
         )
         return None
     if not isinstance(record, dict):
-        faults.add("the line is no JSON object", row=line, mend='Write {"text": …, "label": …}.')
+        issues.add("the line is no JSON object", row=line, hint='Write {"text": …, "label": …}.')
         return None
     if twice:
-        faults.add(f"the key {twice[0]!r} stands twice", row=line, mend="Keep one of them.")
+        issues.add(f"the key {twice[0]!r} stands twice", row=line, hint="Keep one of them.")
         return None
     return record
 
 
-def read_parquet(path: Path, columns: Columns, faults: Faults) -> Raw:
+def read_parquet(path: Path, columns: Columns, issues: FileIssues) -> Raw:
     """The columns asked for. Raises `TooLarge` for a file that holds far more than its size."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -110,9 +110,9 @@ def read_parquet(path: Path, columns: Columns, faults: Faults) -> Raw:
             packed = path.suffix.lower() == ".gz"
             content = pa.BufferReader(stream.read()) if packed else path
             file = pq.ParquetFile(content)
-            if not check_header(file.schema_arrow.names, columns, faults, row=None):
+            if not check_header(file.schema_arrow.names, columns, issues, row=None):
                 return Raw()
-            if not _plain_types(file.schema_arrow, columns, faults):
+            if not _plain_types(file.schema_arrow, columns, issues):
                 return Raw()
             # A repeated value stays one value, so that reading takes what the file itself holds.
             flat = {file.schema.column(i).path for i in range(len(file.schema))}
@@ -121,10 +121,10 @@ def read_parquet(path: Path, columns: Columns, faults: Faults) -> Raw:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        faults.add(f"not a valid Parquet file: {(str(error).splitlines() or ['?'])[0][:200]}")
+        issues.add(f"not a valid Parquet file: {(str(error).splitlines() or ['?'])[0][:200]}")
         return Raw()
-    raw = read_arrow(table, columns, faults)
-    name_classes(raw, columns, _class_names(file.schema_arrow), faults)
+    raw = read_arrow(table, columns, issues)
+    name_classes(raw, columns, _class_names(file.schema_arrow), issues)
     return raw
 
 
@@ -159,7 +159,7 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
 
 
 def name_classes(
-    raw: Raw, columns: Columns, classes: Mapping[str, list[str]], faults: Faults
+    raw: Raw, columns: Columns, classes: Mapping[str, list[str]], issues: FileIssues
 ) -> None:
     """Turn class numbers into names, in place; drop the rows of class -1, and note it.
 
@@ -170,12 +170,12 @@ def name_classes(
     for role, names in named.items():
         values = raw.values[role]
         if beyond := [i for i, v in enumerate(values) if not _is_class(v, len(names))]:
-            faults.add(
+            issues.add(
                 f"{values[beyond[0]]!r} is no number of the {len(names)} classes that the file"
                 f" names ({len(beyond)} rows in all)",
                 row=raw.lines[beyond[0]],
                 column=columns.wanted()[role],
-                mend="Write the class names into the column as strings.",
+                hint="Write the class names into the column as strings.",
             )
             return
         raw.values[role] = [names[i] if i is not None and i >= 0 else None for i in values]
@@ -195,8 +195,8 @@ def _is_class(value: object, count: int) -> bool:
     return value is None or (isinstance(value, int) and -1 <= value < count)
 
 
-def _plain_types(schema: pa.Schema, columns: Columns, faults: Faults) -> bool:
-    """Whether the columns asked for are of Arrow's own types; true if no fault was noted.
+def _plain_types(schema: pa.Schema, columns: Columns, issues: FileIssues) -> bool:
+    """Whether the columns asked for are of Arrow's own types; true if no issue was noted.
 
     What an extension type means is for code of others to say, and none of that is run.
     """
@@ -206,12 +206,12 @@ def _plain_types(schema: pa.Schema, columns: Columns, faults: Faults) -> bool:
         field = schema.field(name)
         named = (field.metadata or {}).get(b"ARROW:extension:name", b"").decode(errors="replace")
         if named or isinstance(field.type, pa.BaseExtensionType):
-            faults.add(
+            issues.add(
                 f"the column is of an extension type, {named or str(field.type)!r}",
                 column=name,
-                mend="Write it as plain strings or numbers.",
+                hint="Write it as plain strings or numbers.",
             )
-    return not faults
+    return not issues
 
 
 def _read_capped(file: pq.ParquetFile, columns: Columns, cap: Cap) -> pa.Table:
@@ -241,11 +241,11 @@ def _written_out(column: pa.Array) -> int:
     return int(pc.sum(pc.take(lengths, column.indices)).as_py() or 0)
 
 
-def read_arrow(table: pa.Table, columns: Columns, faults: Faults) -> Raw:
-    """The columns of an Arrow table; a text column of another type is one fault, not one a row."""
+def read_arrow(table: pa.Table, columns: Columns, issues: FileIssues) -> Raw:
+    """The columns of an Arrow table; a text column of another type is one issue, not one a row."""
     import pyarrow as pa
 
-    faults.lined = False
+    issues.lined = False
     raw = Raw(lines=range(table.num_rows), lined=False)
     for role, name in columns.wanted().items():
         column = table.column(name)
@@ -255,23 +255,23 @@ def read_arrow(table: pa.Table, columns: Columns, faults: Faults) -> Raw:
         text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
         text = text or pa.types.is_string_view(kind) or pa.types.is_null(kind)
         if role in ("text", "text_pair") and not text:
-            faults.add(
+            issues.add(
                 f"the column holds {kind}, not text",
                 column=name,
-                mend="Name a column of strings, or convert it.",
+                hint="Name a column of strings, or convert it.",
             )
         if pa.types.is_float16(kind) or pa.types.is_float32(kind):
             raw.exact[role] = 2**11 if pa.types.is_float16(kind) else 2**24
         try:
             raw.values[role] = column.to_pylist()
         except UnicodeDecodeError:
-            _add_bad_bytes(column, name, faults)
+            _add_bad_bytes(column, name, issues)
     if table.num_rows == 0:
-        faults.add("the file holds no rows")
-    return raw if not faults else Raw()
+        issues.add("the file holds no rows")
+    return raw if not issues else Raw()
 
 
-def _add_bad_bytes(column: pa.ChunkedArray, name: str, faults: Faults) -> None:
+def _add_bad_bytes(column: pa.ChunkedArray, name: str, issues: FileIssues) -> None:
     """Note the strings of a column that are not UTF-8."""
     import pyarrow as pa
 
@@ -279,9 +279,9 @@ def _add_bad_bytes(column: pa.ChunkedArray, name: str, faults: Faults) -> None:
         try:
             (value or b"").decode()
         except UnicodeDecodeError as error:
-            faults.add(
+            issues.add(
                 f"the text is not UTF-8 (byte 0x{value[error.start]:02x} at {error.start})",
                 row=row,
                 column=name,
-                mend="Write the file with UTF-8 strings.",
+                hint="Write the file with UTF-8 strings.",
             )

@@ -9,9 +9,9 @@ from typing import Literal
 
 import pandas as pd
 
-from tuneoff.tables.columns import Columns, Faults, Raw
+from tuneoff.tables.columns import Columns, FileIssues, Raw
 from tuneoff.tables.delimited import DELIMITERS, read_delimited, read_first
-from tuneoff.tables.files import TooLarge, add_decode_fault, check_start, find_file, has_mark
+from tuneoff.tables.files import TooLarge, add_decode_issue, check_start, find_file, has_mark
 from tuneoff.tables.hub import PREFIX, hub_names, read_hub
 from tuneoff.tables.notes import blank_rows, text_notes, told_of
 from tuneoff.tables.records import read_jsonl, read_keys, read_names, read_parquet
@@ -47,33 +47,33 @@ def read_table(source: str, columns: Columns, role: Role = "train") -> Table:
 
     Rows without any text (only white space) are left out of the training rows and kept in the
     others, because what is evaluated is the user's choice; both are a warning. Raises `BadInput`
-    with all faults of the file, each with its row and column.
+    with all issues of the file, each with its row and column.
     """
-    faults = Faults(source)
-    raw = read_raw(source, columns, role, faults)
+    issues = FileIssues(source)
+    raw = read_raw(source, columns, role, issues)
     frame = pd.DataFrame()
     if raw.values:
-        frame = assemble(raw, columns, faults, missing_texts=role == "new")
-    faults.raise_any()
+        frame = assemble(raw, columns, issues, missing_texts=role == "new")
+    issues.raise_any()
     warnings = [f"{source}: {note}" for note in raw.notes] + text_notes(source, frame)
     blank = blank_rows(frame)
     if role != "new" and len(blank) and blank.all():
-        faults.add("every text is empty", column=columns.text)
-        faults.raise_any()
+        issues.add("every text is empty", column=columns.text)
+        issues.raise_any()
     warnings += told_of(f"{source}: rows with an empty text, {OUTCOMES[role]}", frame, blank)
     if role == "train":
         frame = frame[~blank].reset_index(drop=True)
     if frame.empty:
         what = "a text" if columns.label is None else "a text and a label"
-        faults.add(f"no row is left that has {what}")
-        faults.raise_any()
+        issues.add(f"no row is left that has {what}")
+        issues.raise_any()
     return Table(source, frame, warnings)
 
 
-def read_raw(source: str, columns: Columns, role: Role, faults: Faults) -> Raw:
-    """Return the columns as they stand in the source; what is wrong with its form is a fault."""
+def read_raw(source: str, columns: Columns, role: Role, issues: FileIssues) -> Raw:
+    """Return the columns as they stand in the source; what is wrong with its form is an issue."""
     reader = read_hub if source.startswith(PREFIX) else _read_file
-    return reader(source, columns, role, faults)
+    return reader(source, columns, role, issues)
 
 
 def is_delimited(source: str) -> bool:
@@ -89,9 +89,9 @@ def names_of(source: str, role: Role) -> list[str]:
     if source.startswith(PREFIX):
         return hub_names(source, role)
     path, kind = find_file(source)
-    faults = Faults(source)
+    issues = FileIssues(source)
     try:
-        if not check_start(path, faults, kind):
+        if not check_start(path, issues, kind):
             return []
         if kind == "parquet":
             return read_names(path)
@@ -100,26 +100,26 @@ def names_of(source: str, role: Role) -> list[str]:
         return []  # `read_raw` says why
 
 
-def _read_file(source: str, columns: Columns, role: Role, faults: Faults) -> Raw:
+def _read_file(source: str, columns: Columns, role: Role, issues: FileIssues) -> Raw:
     path, kind = find_file(source)
     raw = Raw()
     try:
-        if not check_start(path, faults, kind):
+        if not check_start(path, issues, kind):
             return raw
         if kind == "parquet":
-            return read_parquet(path, columns, faults)
+            return read_parquet(path, columns, issues)
         if kind == "jsonl":
-            raw = read_jsonl(path, columns, faults)
+            raw = read_jsonl(path, columns, issues)
         else:
-            raw = read_delimited(path, DELIMITERS[kind], columns, faults)
+            raw = read_delimited(path, DELIMITERS[kind], columns, issues)
         if has_mark(path):
             raw.notes.append("starts with a byte order mark, which is passed over")
     except UnicodeDecodeError:
-        add_decode_fault(path, faults)
+        add_decode_issue(path, issues)
     except TooLarge as error:
-        faults.add(str(error), mend="Unpack it where you trust it, and give the plain file.")
+        issues.add(str(error), hint="Unpack it where you trust it, and give the plain file.")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        faults.add(f"the gzip file is broken: {error}", mend="Pack it again.")
+        issues.add(f"the gzip file is broken: {error}", hint="Pack it again.")
     except OSError as error:
-        faults.add(f"the file cannot be read: {error.strerror or error}")
+        issues.add(f"the file cannot be read: {error.strerror or error}")
     return raw

@@ -9,17 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tuneoff.tables.columns import KEPT, SURROGATE, Columns, Faults, Raw, kind_of
+from tuneoff.tables.columns import KEPT, SURROGATE, Columns, FileIssues, Raw, kind_of
 from tuneoff.tables.labels import read_groups, read_labels
 from tuneoff.tables.notes import told
 
 
 def assemble(
-    raw: Raw, columns: Columns, faults: Faults, *, missing_texts: bool = False
+    raw: Raw, columns: Columns, issues: FileIssues, *, missing_texts: bool = False
 ) -> pd.DataFrame:
-    """Return the table of `read_table` from raw values, every value checked into `faults`.
+    """Return the table of `read_table` from raw values, every value checked into `issues`.
 
-    `missing_texts`: a missing text is an empty one, and no fault.
+    `missing_texts`: a missing text is an empty one, and no issue.
     """
     if missing_texts:
         for role in ("text", "text_pair"):
@@ -30,16 +30,16 @@ def assemble(
     for role in ("text", "text_pair"):
         if role in raw.values:
             name = columns.wanted()[role]
-            frame[role] = pd.Series(_texts(raw.values[role], raw, name, faults), dtype="str")
+            frame[role] = pd.Series(_texts(raw.values[role], raw, name, issues), dtype="str")
     if columns.label is not None:
-        frame["label"] = pd.Series(read_labels(raw, columns.label, faults), dtype="str")
+        frame["label"] = pd.Series(read_labels(raw, columns.label, issues), dtype="str")
     frame["weight"] = (
         np.ones(rows, np.float32)
         if columns.weight is None
-        else _weights(raw.values["weight"], raw, columns.weight, faults)
+        else _weights(raw.values["weight"], raw, columns.weight, issues)
     )
     if columns.group is not None:
-        frame["group"] = pd.Series(read_groups(raw, columns.group, faults), dtype="str")
+        frame["group"] = pd.Series(read_groups(raw, columns.group, issues), dtype="str")
     for name in columns.kept:
         frame[KEPT + name] = pd.Series(raw.values[KEPT + name], dtype=object)
     frame["row"] = np.asarray(range(rows) if raw.rows is None else raw.rows, dtype=np.int64)
@@ -48,18 +48,18 @@ def assemble(
     return pd.DataFrame(frame)
 
 
-def _texts(values: list[Any], raw: Raw, column: str, faults: Faults) -> list[str]:
+def _texts(values: list[Any], raw: Raw, column: str, issues: FileIssues) -> list[str]:
     if all(type(value) is str and value.isascii() for value in values):
         return values
     texts: list[str] = []
     halves: list[int] = []
     for value, line in zip(values, raw.lines, strict=True):
         if not isinstance(value, str):
-            faults.add(
+            issues.add(
                 f"holds {kind_of(value)}, not text",
                 row=line,
                 column=column,
-                mend="Give a string, or remove the row.",
+                hint="Give a string, or remove the row.",
             )
             value = ""
         if not value.isascii() and SURROGATE.search(value):
@@ -72,22 +72,24 @@ def _texts(values: list[Any], raw: Raw, column: str, faults: Faults) -> list[str
     return texts
 
 
-def _weights(values: list[Any], raw: Raw, column: str, faults: Faults) -> npt.NDArray[np.float32]:
+def _weights(
+    values: list[Any], raw: Raw, column: str, issues: FileIssues
+) -> npt.NDArray[np.float32]:
     weights = np.ones(len(values), np.float32)
     largest = float(np.finfo(np.float32).max)
     for i, number in enumerate(_numbers(values)):
         if number is None or not 0 <= number <= largest:
             shown = repr(values[i])[:40]
-            faults.add(
+            issues.add(
                 f"{shown} is no weight",
                 row=raw.lines[i],
                 column=column,
-                mend="A weight is a finite number of at least 0.",
+                hint="A weight is a finite number of at least 0.",
             )
         else:
             weights[i] = number
-    if not faults and not weights.any():
-        faults.add("all weights are 0", column=column, mend="Give some rows a positive weight.")
+    if not issues and not weights.any():
+        issues.add("all weights are 0", column=column, hint="Give some rows a positive weight.")
     return weights
 
 

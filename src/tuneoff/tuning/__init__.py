@@ -5,7 +5,7 @@
 """
 
 from tuneoff.tuning.search import run_tuned, tune_study
-from tuneoff.tuning.space import tuning_faults
+from tuneoff.tuning.space import tuning_issues
 from tuneoff.tuning.trials import MethodSearch, Tried, Tuned
 
 __all__ = [
@@ -14,5 +14,5 @@ __all__ = [
     "Tuned",
     "run_tuned",
     "tune_study",
-    "tuning_faults",
+    "tuning_issues",
 ]

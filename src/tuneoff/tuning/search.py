@@ -23,7 +23,7 @@ from tuneoff.scheduling.study import (
     with_columns,
 )
 from tuneoff.tuning.propose import floors, propose
-from tuneoff.tuning.space import Settings, space_of, start_of, tuning_faults, with_settings
+from tuneoff.tuning.space import Settings, space_of, start_of, tuning_issues, with_settings
 from tuneoff.tuning.trials import SETTLED, MethodSearch, Tuned, higher_is_better, tried
 
 
@@ -69,8 +69,8 @@ def tune_study(
     """
     study = complete(study)
     assert study.tune is not None
-    if faults := tuning_faults(study):
-        raise BadInput(faults)
+    if issues := tuning_issues(study):
+        raise BadInput(issues)
     if find_spec("optuna") is None:
         raise MissingExtra("optuna", "tune", "Tuning")
     check_writable(folder.path)

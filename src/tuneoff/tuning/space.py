@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tuneoff.config import MethodSpec, StudySpec, TrainSpec, TuneSpec, replace_train
-from tuneoff.exceptions import Fault, nearest
+from tuneoff.exceptions import Issue, nearest
 from tuneoff.methods import Method, method
 from tuneoff.methods.search_ranges import (
     OF_TRAINING,
@@ -22,18 +22,18 @@ from tuneoff.methods.search_ranges import (
 Settings = dict[str, Any]
 
 
-def tuning_faults(study: StudySpec, *, file: str | None = None) -> list[Fault]:
+def tuning_issues(study: StudySpec, *, file: str | None = None) -> list[Issue]:
     """What the `tune` section of a completed study names that none of its methods has."""
     tune = study.tune
     if tune is None:
         return []
     found = [method(entry.method) for entry in study.methods]
     known = {"learning_rate"}.union(*map(searchable, found))
-    faults = [
-        Fault(
+    issues = [
+        Issue(
             f"tune.over: no method of the study has a setting {name!r} that can be searched",
             file=file,
-            mend=nearest(name, known),
+            hint=nearest(name, known),
         )
         for name in tune.over
         if name not in known
@@ -41,8 +41,8 @@ def tuning_faults(study: StudySpec, *, file: str | None = None) -> list[Fault]:
     for name, values in tune.ranges.items():
         if not _is_choice(name, found) and not _is_span(values):
             text = f"tune.ranges.{name} should be the least and the greatest number"
-            faults.append(Fault(f"{text}, not {list(values)!r}", file=file))
-    return faults
+            issues.append(Issue(f"{text}, not {list(values)!r}", file=file))
+    return issues
 
 
 def _is_choice(name: str, found: list[Method]) -> bool:

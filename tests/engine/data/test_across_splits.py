@@ -34,12 +34,12 @@ def test_label_in_the_test_only(write_csv: Callable[..., str]) -> None:
     test = write_csv("test.csv", HEADER, rows("abAcacccccc", "other"))
     with pytest.raises(BadInput) as caught:
         gather(DataSpec(train=train, test=test))
-    assert [(f.file, f.line, f.column) for f in caught.value.faults] == [
+    assert [(f.file, f.line, f.column) for f in caught.value.issues] == [
         (test, 4, "label"),
         (test, 5, "label"),
     ]
-    assert "'A' stands in the test rows" in caught.value.faults[0].message
-    assert "(7 times: lines 5, 7, 8, 9, 10, …)" in caught.value.faults[1].message
+    assert "'A' stands in the test rows" in caught.value.issues[0].message
+    assert "(7 times: lines 5, 7, 8, 9, 10, …)" in caught.value.issues[1].message
 
 
 def test_label_in_the_validation_only_names_the_nearest(write_csv: Callable[..., str]) -> None:
@@ -59,9 +59,9 @@ def test_label_with_one_row_cannot_be_split(write_csv: Callable[..., str]) -> No
     train = write_csv("train.csv", HEADER, rows("aabbc"))
     with pytest.raises(BadInput) as caught:
         gather(DataSpec(train=train))
-    (fault,) = caught.value.faults
-    assert (fault.line, fault.column) == (6, "label")
-    assert fault.message == (
+    (issue,) = caught.value.issues
+    assert (issue.line, issue.column) == (6, "label")
+    assert issue.message == (
         "the label 'c' has one row; none can be held out for test (0.2) and validation (0.1)"
     )
     other = write_csv("other.csv", HEADER, rows("abc", "other"))
@@ -81,12 +81,12 @@ def test_same_file_twice(write_csv: Callable[..., str], tmp_path: Path) -> None:
         gather(DataSpec(train=train, test=other, validation=other))
 
 
-def test_faults_of_all_files_come_at_once(write_csv: Callable[..., str]) -> None:
+def test_issues_of_all_files_come_at_once(write_csv: Callable[..., str]) -> None:
     train = write_csv("train.csv", HEADER, [("x", ""), ("y", "b")])
     test = write_csv("test.csv", ["text", "class"], rows("ab"))
     with pytest.raises(BadInput) as caught:
         gather(DataSpec(train=train, test=test, validation="gone.csv"))
-    assert [fault.file for fault in caught.value.faults] == [train, "gone.csv", test]
+    assert [issue.file for issue in caught.value.issues] == [train, "gone.csv", test]
 
 
 def test_max_train_counts_what_validation_is_taken_from(write_csv: Callable[..., str]) -> None:

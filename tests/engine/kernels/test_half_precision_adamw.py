@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneoff.engine.kernels import half_precision_adamw as half_gradients
-from tuneoff.engine.kernels.half_precision_adamw import HalfGradients
+from tuneoff.engine.kernels.half_precision_adamw import HalfPrecisionAdamW
 
 STEPS = 4
 
@@ -33,7 +33,7 @@ def test_the_steps_are_adamws_own(monkeypatch: pytest.MonkeyPatch, chunk: int) -
     plain, own = (torch.optim.AdamW(groups(m), fused=True) for m in (expected, found))
     # The last weight is its own master, as the head's are; its gradient is float32.
     weights = [nn.Parameter(m.detach().bfloat16()) for m in found[:-1]] + [found[-1]]
-    halves = HalfGradients(own, list(zip(weights, found, strict=True)))
+    halves = HalfPrecisionAdamW(own, list(zip(weights, found, strict=True)))
     for step in range(STEPS):
         drawn = gradients_of(step, shapes)
         if step == 1:  # a weight without a gradient decays, and its moments with it
@@ -59,7 +59,7 @@ def test_a_weight_that_does_not_train_yet_is_left_alone() -> None:
     masters = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))]
     weights = [nn.Parameter(m.detach().bfloat16()) for m in masters]
     adamw = torch.optim.AdamW(masters, lr=0.1, fused=True)
-    halves = HalfGradients(adamw, list(zip(weights, masters, strict=True)))
+    halves = HalfPrecisionAdamW(adamw, list(zip(weights, masters, strict=True)))
     weights[0].grad = torch.ones(2, dtype=torch.bfloat16)
     halves.step(torch.tensor(1.0))
     assert masters[0].tolist() != [1, 1]

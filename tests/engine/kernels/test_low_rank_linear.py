@@ -11,15 +11,15 @@ from peft.tuners.lora import Linear
 from torch import Tensor
 
 from tuneoff.engine.kernels.low_rank_linear import fuse_low_rank
-from tuneoff.engine.model.load import Trainee
+from tuneoff.engine.model.load import PreparedModel
 
-LoadTiny = Callable[..., Trainee]
+LoadTiny = Callable[..., PreparedModel]
 ROLES, LAYERS = 6, 3
 """Linear layers in each of the tiny model's three."""
 
 
-def low_rank_layers(trainee: Trainee) -> list[Any]:
-    return [m for m in trainee.classifier.model.modules() if type(m) is Linear]
+def low_rank_layers(prepared: PreparedModel) -> list[Any]:
+    return [m for m in prepared.classifier.model.modules() if type(m) is Linear]
 
 
 def is_fused(layer: Any) -> bool:

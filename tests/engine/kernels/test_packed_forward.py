@@ -15,10 +15,10 @@ from transformers import AutoModelForSequenceClassification
 
 from tuneoff.engine.data.batches import Batch
 from tuneoff.engine.kernels.packed_forward import Classifier, unwrapped
-from tuneoff.engine.model.load import Trainee
+from tuneoff.engine.model.load import PreparedModel
 
 PACKED = ["bert", "distilbert", "electra", "roberta", "xlm-roberta"]
-LoadTiny = Callable[..., Trainee]
+LoadTiny = Callable[..., PreparedModel]
 Twins = Callable[[str], tuple[Classifier, Any]]
 
 

@@ -15,40 +15,40 @@ from tuneoff.config import TrainSpec
 from tuneoff.engine.data.batches import batch
 from tuneoff.engine.kernels.packed_forward import unwrapped
 from tuneoff.engine.kernels.sparse_embedding import seen_ids
-from tuneoff.engine.model.load import Trainee
-from tuneoff.engine.training.loop import _seen_rows
+from tuneoff.engine.model.load import PreparedModel
+from tuneoff.engine.training.loop import _sparse_embedding
 from tuneoff.engine.training.optimizer import Optimizer
-from tuneoff.methods.base import Pace
+from tuneoff.methods.base import ParamGroup
 
 CPU = torch.device("cpu")
 TABLE = "bert.embeddings.word_embeddings.weight"
 STEPS = 6
 
 
-def trained(trainee: Trainee, rows: Any, *, apart: bool, late: bool) -> Trainee:
+def trained(prepared: PreparedModel, rows: Any, *, apart: bool, late: bool) -> PreparedModel:
     settings = TrainSpec(weight_decay=0.1, warmup_ratio=0.2)
-    seen = _seen_rows(trainee, rows) if apart else None
+    seen = _sparse_embedding(prepared, rows) if apart else None
     assert (seen is not None) == apart
-    model, masters = trainee.classifier.eval(), trainee.masters
-    paces = {TABLE: Pace(start=0.5)} if late else {}
-    optimizer = Optimizer(model.model, masters, settings, 1e-3, STEPS, CPU, paces, seen)
+    model, masters = prepared.classifier.eval(), prepared.masters
+    param_groups = {TABLE: ParamGroup(start=0.5)} if late else {}
+    optimizer = Optimizer(model.model, masters, settings, 1e-3, STEPS, CPU, param_groups, seen)
     for step in range(STEPS):
         for piece in (np.arange(8), np.arange(8, 12)):
             inputs = batch(rows, piece + step)
             optimizer.backward(F.cross_entropy(model(inputs), inputs.labels))
         optimizer.step()
-        optimizer.renew()
+        optimizer.sync_model()
         if step == 3:
-            optimizer.settle()
-    optimizer.settle()
-    return trainee
+            optimizer.flush()
+    optimizer.flush()
+    return prepared
 
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_weights_are_those_of_whole_steps(
     tiny_model: Callable[[str], Path],
-    load_tiny: Callable[..., Trainee],
+    load_tiny: Callable[..., PreparedModel],
     toy_task: Callable[..., Any],
     dtype: torch.dtype,
     late: bool,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tuneoff.engine.measure.step_timer import LAPS, Laps
+from tuneoff.engine.measure.step_timer import STEP_PARTS, StepTimer
 from tuneoff.results.record import PARTS
 from tuneoff.results.store import RunFolder
 
@@ -27,17 +27,17 @@ class Clockwork:
 def test_laps(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clockwork()
     monkeypatch.setattr("tuneoff.engine.measure.step_timer.time", clock)
-    laps = Laps(torch.device("cpu"))
+    step_timer = StepTimer(torch.device("cpu"))
     for _ in range(2):
         clock.now += 50  # between two steps
-        laps.start()
-        for part, seconds in zip(LAPS, (1, 2, 4, 8), strict=True):
+        step_timer.start()
+        for part, seconds in zip(STEP_PARTS, (1, 2, 4, 8), strict=True):
             clock.now += seconds
-            laps.lap(part)
-    assert laps.seconds == {"data": 2, "forward": 4, "backward": 8, "optimizer": 16}
-    again = Laps(torch.device("cpu"))
-    again.restore(laps.seconds)
-    assert again.seconds == laps.seconds
+            step_timer.record(part)
+    assert step_timer.seconds == {"data": 2, "forward": 4, "backward": 8, "optimizer": 16}
+    again = StepTimer(torch.device("cpu"))
+    again.restore(step_timer.seconds)
+    assert again.seconds == step_timer.seconds
     again.restore({})  # a checkpoint of an earlier version
     assert set(again.seconds.values()) == {0.0}
 
@@ -47,16 +47,16 @@ def test_laps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_laps_on_a_gpu_wait_for_nothing_and_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuneoff.engine.measure.step_timer._PENDING", 16)
     device = torch.device("cuda")
-    laps, a = Laps(device), torch.randn(2048, 2048, device=device)
+    step_timer, a = StepTimer(device), torch.randn(2048, 2048, device=device)
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begin.record()
     for _ in range(20):
-        laps.start()
-        for part in LAPS:
+        step_timer.start()
+        for part in STEP_PARTS:
             a @ a
-            laps.lap(part)
+            step_timer.record(part)
     end.record()
-    found = laps.seconds
+    found = step_timer.seconds
     assert all(seconds > 0 for seconds in found.values())
     assert sum(found.values()) <= begin.elapsed_time(end) / 1000
 
@@ -70,9 +70,9 @@ def test_the_parts_make_up_the_total(run_toy: Any, name: str) -> None:
     assert sum(parts.values()) == pytest.approx(cost.total_seconds)
     assert all(seconds >= 0 for seconds in parts.values())
     if name in ("full", "head"):
-        steps = sum(parts[part] for part in LAPS)
+        steps = sum(parts[part] for part in STEP_PARTS)
         assert 0 < steps <= cost.seconds["train"]
-        assert min(parts[part] for part in LAPS) > 0
+        assert min(parts[part] for part in STEP_PARTS) > 0
         assert parts["save"] == cost.seconds["save"] + cost.seconds["checkpoint"]
     assert ("prefix" in parts) == (name == "head")
 

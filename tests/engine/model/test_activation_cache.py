@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 
 from tuneoff.engine.data.hidden_states import StateStore, StateWriter
 from tuneoff.engine.model import activation_cache as prefix
-from tuneoff.engine.model.activation_cache import frozen_layers, store_prefix
-from tuneoff.engine.model.load import Trainee
+from tuneoff.engine.model.activation_cache import cache_activations, frozen_layers
+from tuneoff.engine.model.load import PreparedModel
 from tuneoff.engine.training.predict import predict
 
 RunToy = Callable[..., Any]
 ToyTask = Callable[..., Any]
-LoadTiny = Callable[..., Trainee]
+LoadTiny = Callable[..., PreparedModel]
 CPU = torch.device("cpu")
 
 
@@ -58,7 +58,7 @@ def test_stored_states_give_the_same_answers(
         pytest.skip("it has one layer")
     task, made = toy_task(architecture, pairs=True), load_tiny(name, architecture, **config)
     plain = {n: predict(made.classifier, s, CPU) for n, s in task.splits.items()}
-    stored, found = store_prefix(made, task, "this model", CPU, frozen_layers(made))
+    stored, found = cache_activations(made, task, "this model", CPU, frozen_layers(made))
     assert found is not None
     assert found.bytes > 0
     for n, split in stored.splits.items():
@@ -88,13 +88,13 @@ def test_a_run_with_stored_states_is_the_one_that_computes_them(
     for key, value in first.items():
         torch.testing.assert_close(value, second[key], rtol=1e-4, atol=2e-5, msg=key)
     for made in (stored, computed):
-        assert "without dropout" in made.record.departures["frozen_prefix"]
-    assert "on disk" in stored.record.departures["frozen_prefix"]
+        assert "without dropout" in made.record.deviations["frozen_prefix"]
+    assert "on disk" in stored.record.deviations["frozen_prefix"]
     assert stored.record.cost.seconds["prefix"] > 0
     assert "prefix" not in computed.record.cost.seconds
 
     plain = run_toy(name, **options, frozen_prefix="dropout")
-    assert "frozen_prefix" not in plain.record.departures
+    assert "frozen_prefix" not in plain.record.deviations
 
 
 def test_runs_of_a_study_share_what_is_stored(run_toy: RunToy, toy_task: ToyTask) -> None:
@@ -116,7 +116,7 @@ def test_where_the_disk_is_too_small_states_are_computed(
     monkeypatch.setattr(prefix, "SHARE_OF_FREE_DISK", 0.0)
     made = run_toy("partial", config={"k": 1}, epochs=1)
     assert made.record.status == "finished", made.record.error
-    assert "on disk" not in made.record.departures["frozen_prefix"]
+    assert "on disk" not in made.record.deviations["frozen_prefix"]
     assert not (made.task.splits["train"].path.parent / "states").exists()
 
 

@@ -52,11 +52,11 @@ def test_the_weights_are_the_same_to_the_bit(run_toy: RunToy, name: str, archite
 def test_less_is_kept(
     load_tiny: Callable[..., Any], toy_task: Callable[..., Any], architecture: str
 ) -> None:
-    trainee = load_tiny("full", architecture)
-    layers = Recomputation(trainee.classifier, trainee.dropout)
+    prepared = load_tiny("full", architecture)
+    layers = Recomputation(prepared.classifier, prepared.dropout)
     rows = toy_task(architecture).splits["train"]
     inputs = batch(rows, rows.positions[:32])
-    trainee.classifier.train()
+    prepared.classifier.train()
 
     def kept() -> int:
         sizes: dict[int, int] = {}
@@ -66,8 +66,8 @@ def test_less_is_kept(
             return x
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-            trainee.classifier(inputs).sum()
-        weights = {p.data_ptr() for p in trainee.classifier.parameters()}
+            prepared.classifier(inputs).sum()
+        weights = {p.data_ptr() for p in prepared.classifier.parameters()}
         return sum(size for at, size in sizes.items() if at not in weights)
 
     everything = kept()

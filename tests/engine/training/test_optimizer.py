@@ -12,7 +12,7 @@ from transformers import get_cosine_schedule_with_warmup
 from tuneoff.config import TrainSpec
 from tuneoff.engine.training.optimizer import Optimizer, _factor
 from tuneoff.exceptions import Diverged
-from tuneoff.methods.base import Pace
+from tuneoff.methods.base import ParamGroup
 
 CPU = torch.device("cpu")
 
@@ -20,12 +20,12 @@ CPU = torch.device("cpu")
 def optimizer_of(
     model: nn.Module,
     masters: Any = None,
-    paces: dict[str, Pace] | None = None,
+    param_groups: dict[str, ParamGroup] | None = None,
     **train: Any,
 ) -> Optimizer:
     settings = {"warmup_ratio": 0.0, "weight_decay": 0.0, "lr_scheduler_type": "constant"} | train
     masters = dict(model.named_parameters()) if masters is None else masters
-    return Optimizer(model, masters, TrainSpec(**settings), 0.1, 10, CPU, paces)
+    return Optimizer(model, masters, TrainSpec(**settings), 0.1, 10, CPU, param_groups)
 
 
 def test_linear_schedule() -> None:
@@ -56,7 +56,7 @@ def test_the_rate_follows_the_schedule() -> None:
         rates.append(found.learning_rate)
         found.backward(model(torch.ones(1, 2)).sum())
         found.step()
-        found.renew()
+        found.sync_model()
     assert rates == pytest.approx([0.05, 0.1, 0.1 * 8 / 9])
 
 
@@ -82,7 +82,7 @@ def test_steps_are_those_of_adamw_with_clipping() -> None:
     for _ in range(4):
         found.backward(loss(ours))
         found.step()
-        found.renew()
+        found.sync_model()
     reference(theirs, loss, 4, weight_decay=0.0, betas=(0.8, 0.999), eps=0.3)
     torch.testing.assert_close(ours.weight, theirs.weight)
     torch.testing.assert_close(ours.bias, theirs.bias)
@@ -97,11 +97,11 @@ def test_matrices_alone_decay() -> None:
             "row": nn.Parameter(torch.ones(1, 3)),
         }
     )
-    paces = {"column": Pace(decays=False), "row": Pace(decays=False)}
-    found = optimizer_of(model, paces=paces, weight_decay=0.5)
+    param_groups = {"column": ParamGroup(decays=False), "row": ParamGroup(decays=False)}
+    found = optimizer_of(model, param_groups=param_groups, weight_decay=0.5)
     found.backward(sum(0.0 * p.sum() for p in model.values()))
     found.step()
-    found.renew()
+    found.sync_model()
     assert torch.allclose(model["matrix"], torch.tensor(1 - 0.1 * 0.5))
     for name in ("bias", "column", "row"):
         assert torch.equal(model[name], torch.ones_like(model[name])), name
@@ -117,7 +117,7 @@ def test_steps_too_small_for_bf16_add_up_in_the_masters() -> None:
     for step in range(1, 7):
         found.backward(model(torch.ones(1, 2, dtype=torch.bfloat16)).sum())
         found.step()
-        found.renew()
+        found.sync_model()
         torch.testing.assert_close(masters["weight"], torch.full((1, 2), 100 - 0.1 * step))
         assert torch.equal(model.weight, masters["weight"].bfloat16())
     assert model.weight[0, 0] == 99.5
@@ -138,7 +138,7 @@ def test_pieces_of_a_step_add_up_and_steps_do_not() -> None:
             for piece in pieces:
                 found.backward(model(piece).sum())
             found.step()
-            found.renew()
+            found.sync_model()
         weights.append(masters["weight"])
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=2e-3)
     # With eps = 1 the step's size shows the gradient's: 3 steps of g / (|g| + 1) each.
@@ -153,7 +153,7 @@ def test_bytes() -> None:
     assert found.gradient_bytes() == 4 * 8
     found.backward(model(torch.ones(1, 4, dtype=torch.bfloat16)).sum())
     found.step()
-    found.renew()
+    found.sync_model()
     assert found.state_bytes() == 3 * 4 * 8 + 4  # master, two moments; and the count of steps
 
 
@@ -177,24 +177,25 @@ def test_fp16_scales_its_loss_and_skips_a_step_that_overflows() -> None:
     x = torch.full((1, 2), 100.0, dtype=torch.float16)
     found.backward(model(x).float().sum())  # 2^16 x 100 is beyond fp16
     found.step()
-    found.renew()
+    found.sync_model()
     assert torch.equal(masters["weight"], torch.ones(1, 2))
     for _ in range(12):
         found.backward(model(x).float().sum())
         found.step()
-        found.renew()
+        found.sync_model()
     assert (masters["weight"] < 1).all()
 
 
 def test_a_weight_of_its_own_pace_trains_at_its_rate_and_from_its_start() -> None:
     model = nn.ParameterDict({n: nn.Parameter(torch.ones(2, 2)) for n in ("plain", "fast", "late")})
-    paces = {"fast": Pace(rate=3.0), "late": Pace(start=0.2)}  # 10 steps: from the third on
-    found = optimizer_of(model, paces=paces, max_grad_norm=0.0)
+    # 10 steps, so `late` starts with the third.
+    param_groups = {"fast": ParamGroup(rate=3.0), "late": ParamGroup(start=0.2)}
+    found = optimizer_of(model, param_groups=param_groups, max_grad_norm=0.0)
     for step in range(1, 4):
         assert model["late"].requires_grad == (step > 2)
         found.backward(sum(p.sum() for p in model.values()))
         found.step()
-        found.renew()
+        found.sync_model()
         assert found.learning_rate == pytest.approx(0.1)
         # AdamW's first steps on a constant gradient are the learning rate each.
         assert model["plain"][0, 0].item() == pytest.approx(1 - 0.1 * step, abs=1e-5)
@@ -212,7 +213,7 @@ def test_a_step_that_overflows_in_fp16_does_not_count() -> None:
         found.backward(model(torch.ones(1, 2, dtype=torch.float16)).float().sum() * factor)
         found.step()
         skipped = found.was_skipped()
-        found.renew()
+        found.sync_model()
         return skipped
 
     assert step(1e6)  # the gradient is infinite in fp16

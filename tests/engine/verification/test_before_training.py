@@ -175,11 +175,11 @@ def test_prefixed_tensors(spoilt: Spoil, toy_task: ToyTask, prefix: str, origin:
     shown = prefix.removesuffix("bert.")
     with pytest.raises(ModelUnavailable, match="begin with") as refused:
         check(folder, toy_task())
-    (fault,) = refused.value.faults
-    assert repr(shown) in fault.message
-    assert "bert.embeddings.LayerNorm.bias" in fault.message
-    assert f"comes from {origin}" in (fault.mend or "")
-    follow(fault.mend)
+    (issue,) = refused.value.issues
+    assert repr(shown) in issue.message
+    assert "bert.embeddings.LayerNorm.bias" in issue.message
+    assert f"comes from {origin}" in (issue.hint or "")
+    follow(issue.hint)
     check(folder, toy_task())
 
 
@@ -214,7 +214,7 @@ def test_prefixed_tensors_in_several_files(
     index.write_text(json.dumps(content))
     with pytest.raises(ModelUnavailable, match="begin with 'module") as refused:
         check(folder, toy_task())
-    follow(refused.value.faults[0].mend)
+    follow(refused.value.issues[0].hint)
     check(folder, toy_task())
 
 
@@ -226,7 +226,7 @@ def test_wrapped_layers(spoilt: Spoil, toy_task: ToyTask, part: str) -> None:
     folder = spoilt(wrapped)
     with pytest.raises(ModelUnavailable, match=f"hold '{part}") as refused:
         check(folder, toy_task())
-    follow(refused.value.faults[0].mend)
+    follow(refused.value.issues[0].hint)
     check(folder, toy_task())
 
 
@@ -313,7 +313,7 @@ def test_old_checks_can_be_read() -> None:
     assert old.alone is None
     assert not old.depends_on_batch
     apart = replace(old, alone=Difference(4, 2.5, 2e-3))
-    assert "predictions depend on the other rows" in apart.faults[0]
+    assert "predictions depend on the other rows" in apart.issues[0]
 
 
 @pytest.mark.parametrize(

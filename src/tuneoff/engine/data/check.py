@@ -1,4 +1,4 @@
-"""What only a look at a whole table, or across the splits, finds: faults and warnings."""
+"""What only a look at a whole table, or across the splits, finds: issues and warnings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from tuneoff.config import DataSpec
 from tuneoff.engine.data.near_duplicates import near_rows
 from tuneoff.engine.data.split import text_codes
-from tuneoff.exceptions import Fault, nearest
+from tuneoff.exceptions import Issue, nearest
 from tuneoff.tables.columns import LISTED
 from tuneoff.tables.notes import SHOWN, missing_names, place_name, told_of
 from tuneoff.tables.source import Table
@@ -23,61 +23,61 @@ ONE_SIDED = 0.99
 PAIRS = (("train", "validation"), ("train", "test"), ("validation", "test"))
 
 
-def same_files(data: DataSpec) -> list[Fault]:
-    """One fault for each two splits that name the same file."""
+def same_files(data: DataSpec) -> list[Issue]:
+    """One issue for each two splits that name the same file."""
     named = {
         role: Path(source).expanduser()
         for role in ("train", "validation", "test")
         if isinstance(source := getattr(data, role), str) and not source.startswith("hf:")
     }
     return [
-        Fault(
+        Issue(
             f"the same file is given for {one} and {other}",
             file=str(getattr(data, other)),
-            mend=f"Give another file, or for {other} a fraction such as 0.1.",
+            hint=f"Give another file, or for {other} a fraction such as 0.1.",
         )
         for one, other in combinations(named, 2)
         if named[one].exists() and named[other].exists() and named[one].samefile(named[other])
     ]
 
 
-def label_faults(data: DataSpec, tables: Mapping[str, Table]) -> list[Fault]:
-    """Faults of the labels of the files as they were read, before anything is split."""
+def label_issues(data: DataSpec, tables: Mapping[str, Table]) -> list[Issue]:
+    """Return the issues of the labels of the files as they were read, before any split."""
     train = tables["train"]
     counts = train.frame["label"].value_counts()
-    faults = single_label(data, train)
-    if not faults and not (isinstance(data.test, str) and isinstance(data.validation, str)):
-        faults += _too_small(data, train, counts)
+    issues = single_label(data, train)
+    if not issues and not (isinstance(data.test, str) and isinstance(data.validation, str)):
+        issues += _too_small(data, train, counts)
     for role in ("validation", "test"):
         if role in tables:
-            faults += _unknown_labels(role, data.label, train, tables[role])
-    return faults
+            issues += _unknown_labels(role, data.label, train, tables[role])
+    return issues
 
 
 FEW = 20
 """Rows of which each may well be an example of another label."""
 
 
-def single_label(data: DataSpec, train: Table) -> list[Fault]:
-    """The fault of a table whose rows all have one label, or each a label of its own."""
+def single_label(data: DataSpec, train: Table) -> list[Issue]:
+    """The issue of a table whose rows all have one label, or each a label of its own."""
     labels = train.frame["label"].unique()
     if len(labels) == len(train.frame) > FEW:
         problem = f"each of the {len(labels)} rows has a label of its own: is the column an id?"
-        mend = "Name the column of the label with --label."
-        return [Fault(problem, file=train.source, column=data.label, mend=mend)]
+        hint = "Name the column of the label with --label."
+        return [Issue(problem, file=train.source, column=data.label, hint=hint)]
     if len(labels) > 1:
         return []
     return [
-        Fault(
+        Issue(
             f"all training rows have the label {labels[0]!r}",
             file=train.source,
             column=data.label,
-            mend="A classifier needs two labels at least.",
+            hint="A classifier needs two labels at least.",
         )
     ]
 
 
-def _too_small(data: DataSpec, train: Table, counts: pd.Series[int]) -> list[Fault]:
+def _too_small(data: DataSpec, train: Table, counts: pd.Series[int]) -> list[Issue]:
     wanted = " and ".join(
         f"{role} ({share:g})"
         for role in ("test", "validation")
@@ -88,11 +88,11 @@ def _too_small(data: DataSpec, train: Table, counts: pd.Series[int]) -> list[Fau
     places = train.frame.drop_duplicates("label").set_index("label")[word]
     return _capped(
         [
-            Fault(
+            Issue(
                 f"the label {label!r} has one row; none can be held out for {wanted}",
                 file=train.source,
                 column=data.label,
-                mend="Add rows of this label, remove it, or give the splits as files.",
+                hint="Add rows of this label, remove it, or give the splits as files.",
                 **{word: int(places[label])},
             )
             for label in small
@@ -100,33 +100,33 @@ def _too_small(data: DataSpec, train: Table, counts: pd.Series[int]) -> list[Fau
     )
 
 
-def _unknown_labels(role: str, column: str | None, train: Table, other: Table) -> list[Fault]:
+def _unknown_labels(role: str, column: str | None, train: Table, other: Table) -> list[Issue]:
     known = set(train.frame["label"])
     strange = other.frame[~other.frame["label"].isin(known)]
-    faults = []
+    issues = []
     word = place_name(other.frame)
     for label, rows in strange.groupby("label", sort=True):
         places = ", ".join(str(place) for place in rows[word][:SHOWN])
         more = ", …" if len(rows) > SHOWN else ""
-        faults.append(
-            Fault(
+        issues.append(
+            Issue(
                 f"the label {label!r} stands in the {role} rows and not in the training rows"
                 f" ({len(rows)} times: {word}s {places}{more})",
                 file=other.source,
                 column=column,
-                mend=f"{nearest(str(label), known)[:200]} Or remove these rows, or add training"
+                hint=f"{nearest(str(label), known)[:200]} Or remove these rows, or add training"
                 " rows of this label.",
                 **{word: int(rows[word].iloc[0])},
             )
         )
-    return _capped(faults)
+    return _capped(issues)
 
 
-def _capped(faults: list[Fault]) -> list[Fault]:
-    if len(faults) <= LISTED:
-        return faults
-    more = Fault(f"more faults of this kind: {len(faults) - LISTED}", file=faults[0].file)
-    return [*faults[:LISTED], more]
+def _capped(issues: list[Issue]) -> list[Issue]:
+    if len(issues) <= LISTED:
+        return issues
+    more = Issue(f"more issues of this kind: {len(issues) - LISTED}", file=issues[0].file)
+    return [*issues[:LISTED], more]
 
 
 def split_warnings(splits: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -236,14 +236,14 @@ def _shared(splits: Mapping[str, pd.DataFrame]) -> list[str]:
             continue
         values = "group" if column == "group" else "text"
         known = set(train[values]) - {""}
-        mend = "" if column == "group" else "; name that column as the group to part them"
+        hint = "" if column == "group" else "; name that column as the group to part them"
         for role in ("validation", "test"):
             if role in splits:
                 found = splits[role][values].isin(known).to_numpy()
                 notes = told_of(
                     f"{role} rows whose {what} stands in train too", splits[role], found
                 )
-                warnings += [note + mend for note in notes]
+                warnings += [note + hint for note in notes]
     return warnings
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from tuneoff.config import DataSpec
-from tuneoff.engine.data.check import label_faults, same_files, split_warnings
+from tuneoff.engine.data.check import label_issues, same_files, split_warnings
 from tuneoff.engine.data.split import Purpose, hold_out, label_order, subsample
-from tuneoff.exceptions import BadInput, Fault, FaultList
+from tuneoff.exceptions import BadInput, Issue, IssueList
 from tuneoff.tables.choose import choose_columns
 from tuneoff.tables.columns import Columns
 from tuneoff.tables.source import Role, Table, read_table
@@ -31,7 +31,7 @@ class Gathered:
 
 
 def gather(data: DataSpec) -> Gathered:
-    """Read, check and split; `BadInput` with the faults of all files at once.
+    """Read, check and split; `BadInput` with the issues of all files at once.
 
     A fraction of test rows is held out first, from the whole training file; `max_train` then
     keeps so many of what remains; the fraction of validation rows is taken out of those. So
@@ -40,9 +40,9 @@ def gather(data: DataSpec) -> Gathered:
     tables, columns, found, warnings = _read(data)
     data = replace(data, text=columns.text, label=columns.label)
     if "train" in tables:
-        found.faults += label_faults(data, tables)
+        found.issues += label_issues(data, tables)
         if data.max_train is not None:
-            found.faults += _too_few(data.max_train, tables["train"], data)
+            found.issues += _too_few(data.max_train, tables["train"], data)
     found.raise_any()
     warnings += [warning for table in tables.values() for warning in table.warnings]
     train = tables["train"].frame
@@ -70,12 +70,12 @@ def gather(data: DataSpec) -> Gathered:
     return Gathered(labels, splits, [*warnings, *split_warnings(splits)], chosen)
 
 
-def _read(data: DataSpec) -> tuple[dict[str, Table], Columns, FaultList, list[str]]:
-    """The files that could be read, their columns, the faults of the others, and notes.
+def _read(data: DataSpec) -> tuple[dict[str, Table], Columns, IssueList, list[str]]:
+    """The files that could be read, their columns, the issues of the others, and notes.
 
     The columns of the training file are those of all.
     """
-    found = FaultList(same_files(data))
+    found = IssueList(same_files(data))
     tables: dict[str, Table] = {}
     columns, notes = Columns.of(data), []
     for role in ROLES:
@@ -89,17 +89,17 @@ def _read(data: DataSpec) -> tuple[dict[str, Table], Columns, FaultList, list[st
     return tables, columns, found, notes
 
 
-def _too_few(max_train: int, train: Table, data: DataSpec) -> list[Fault]:
+def _too_few(max_train: int, train: Table, data: DataSpec) -> list[Issue]:
     labels = train.frame["label"].nunique()
     needed = labels * (1 if isinstance(data.validation, str) else 2)
     if max_train >= min(needed, len(train.frame)):
         return []
     return [
-        Fault(
+        Issue(
             f"max_train {max_train} is too few for {labels} labels",
             file=train.source,
             column=data.label,
-            mend=f"Give at least {needed}"
+            hint=f"Give at least {needed}"
             + (": validation is held out of them." if needed > labels else "."),
         )
     ]
@@ -110,11 +110,11 @@ def _check_weights(data: DataSpec, splits: dict[str, pd.DataFrame]) -> None:
     weightless = [role for role, frame in splits.items() if not frame["weight"].any()]
     if weightless:
         raise BadInput(
-            Fault(
+            Issue(
                 f"all weights of the {weightless[0]} rows are 0",
                 file=data.train,
                 column=data.weight,
-                mend="Give more rows a positive weight, or another split_seed.",
+                hint="Give more rows a positive weight, or another split_seed.",
             )
         )
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tuneoff.exceptions import BadInput, Fault
+from tuneoff.exceptions import BadInput, Issue
 
 IntArray = npt.NDArray[np.int64]
 Purpose = Literal["test", "validation", "max_train", "max_test"]
@@ -172,10 +172,10 @@ def _smallest_free(
     candidates = order[free[order]]
     if not len(candidates):
         raise BadInput(
-            Fault(
+            Issue(
                 f"no row can be held out for {purpose}: the rows hang together by groups or equal"
                 " texts, and every part is all that a label has",
-                mend=f"Add rows, or give {purpose} as a file.",
+                hint=f"Add rows, or give {purpose} as a file.",
             )
         )
     return int(candidates[np.argmin(sizes[candidates])])

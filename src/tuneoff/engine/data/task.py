@@ -29,7 +29,7 @@ from tuneoff.engine.data.gather import ROLES, Gathered, gather
 from tuneoff.engine.data.split import label_order
 from tuneoff.engine.data.tokenizer import load_tokenizer
 from tuneoff.engine.data.tokens import TokenStore
-from tuneoff.exceptions import BadInput, Fault
+from tuneoff.exceptions import BadInput, Issue
 from tuneoff.results.record import Quantiles, SplitRecord, TaskRecord
 from tuneoff.results.store import sync_tree, write_json
 from tuneoff.tables.choose import choose_columns
@@ -215,8 +215,8 @@ def read_alone(data: DataSpec) -> Table:
     """The rows of `data.train` as they are, without a role; `BadInput` as from `prepare`."""
     columns, notes = choose_columns(data.train, Columns.of(data))
     table = read_table(data.train, columns, "test")
-    if faults := single_label(replace(data, label=columns.label), table):
-        raise BadInput(faults)
+    if issues := single_label(replace(data, label=columns.label), table):
+        raise BadInput(issues)
     return replace(table, warnings=[*notes, *table.warnings])
 
 
@@ -227,7 +227,7 @@ def open_task(path: str | Path, roles: Sequence[str] = ROLES) -> Task:
     """
     path = Path(path)
     if not (path / "task.json").is_file():
-        raise BadInput(Fault("holds no prepared task (no task.json)", file=str(path)))
+        raise BadInput(Issue("holds no prepared task (no task.json)", file=str(path)))
     record = _read_record(path)
     rows = pd.read_parquet(
         path / "rows.parquet",

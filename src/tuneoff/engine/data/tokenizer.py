@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tuneoff.exceptions import BadInput, Fault, MissingExtra
+from tuneoff.exceptions import BadInput, Issue, MissingExtra
 
 GET_IT = (
     "Download the model again with its tokenizer files, or write them into the folder:\n"
@@ -41,18 +41,18 @@ def load_tokenizer(path: Path) -> Any:
     except Exception as error:  # tokenizers raises bare exceptions for a broken file
         problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(
-            Fault(
+            Issue(
                 f"the model's tokenizer cannot be loaded: {problem[:300]}",
                 file=str(path),
-                mend="The folder needs a tokenizer.json.",
+                hint="The folder needs a tokenizer.json.",
             )
         ) from error
     if not tokenizer.is_fast:
         raise BadInput(
-            Fault(
+            Issue(
                 "the model has a slow tokenizer only",
                 file=str(path),
-                mend="Take a model with a tokenizer.json.",
+                hint="Take a model with a tokenizer.json.",
             )
         )
     _check_complete(path, tokenizer)
@@ -105,7 +105,7 @@ def _check_complete(path: Path, tokenizer: Any) -> None:
         else "the model's tokenizer is missing or incomplete: the folder has no "
         + " and no ".join([whole, *missing])
     )
-    raise BadInput(Fault(message, file=str(path), mend=GET_IT.format(path=path)))
+    raise BadInput(Issue(message, file=str(path), hint=GET_IT.format(path=path)))
 
 
 def _check_vocabulary(path: Path, tokenizer: Any) -> None:
@@ -123,11 +123,11 @@ def _check_vocabulary(path: Path, tokenizer: Any) -> None:
     named = ", ".join(repr(token) for _, token in extra[:3])
     more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
     raise BadInput(
-        Fault(
+        Issue(
             f"the tokenizer has {extra[-1][0] + 1:,} token ids, but the model has embeddings for"
             f" {rows:,}: {named}{more} cannot be looked up",
             file=str(path),
-            mend="If tokens were added to the tokenizer, resize the embeddings and save the model"
+            hint="If tokens were added to the tokenizer, resize the embeddings and save the model"
             " again:\n"
             "    from transformers import AutoModel, AutoTokenizer\n"
             f'    tokenizer = AutoTokenizer.from_pretrained("{path}")\n'

@@ -21,7 +21,7 @@ from tuneoff.engine.model.precision import DTYPES, choose_device, choose_precisi
 from tuneoff.engine.model.untrusted_files import check_saved
 from tuneoff.engine.training import classical
 from tuneoff.engine.training.predict import predict
-from tuneoff.exceptions import BadInput, Fault
+from tuneoff.exceptions import BadInput, Issue
 from tuneoff.methods import method
 from tuneoff.results.record import Status
 from tuneoff.results.store import RunFolder
@@ -37,7 +37,7 @@ class Predictor:
         record = folder.record()
         if record is None or record.status != Status.FINISHED:
             how = "not run yet" if record is None else record.status.value
-            raise BadInput(Fault(f"has no model to predict with ({how})", file=str(folder.path)))
+            raise BadInput(Issue(f"has no model to predict with ({how})", file=str(folder.path)))
         self.labels = record.data.labels
         self._classical = (
             classical.load(folder.model) if classical.is_saved_in(folder.model) else None

@@ -24,19 +24,19 @@ def as_texts(given: str | Iterable[str], what: str = "text") -> list[str]:
         raise BadInput(
             f"predict takes a {what} or a sequence of them, not an object of type"
             f" {type(given).__name__}.",
-            mend="Give a string, a list of strings or one column of a data frame.",
+            hint="Give a string, a list of strings or one column of a data frame.",
         )
     texts: list[Any] = list(given)
     if texts and all(isinstance(text, Mapping) for text in texts):  # a `datasets.Dataset`, say
         columns = ", ".join(repr(str(column)) for column in texts[0])
         raise BadInput(
             f"predict takes {what}s, not rows with the columns {columns}.",
-            mend='Give the column with the texts: dataset["text"], say.',
+            hint='Give the column with the texts: dataset["text"], say.',
         )
     if texts and all(isinstance(text, tuple | list) and len(text) == 2 for text in texts):
         raise BadInput(
             f"predict takes {what}s, not pairs of them.",
-            mend="Give the second texts by themselves: predict(texts, pairs=seconds).",
+            hint="Give the second texts by themselves: predict(texts, pairs=seconds).",
         )
     wrong = [i for i, text in enumerate(texts) if not isinstance(text, str)]
     if wrong:
@@ -45,7 +45,7 @@ def as_texts(given: str | Iterable[str], what: str = "text") -> list[str]:
             told(
                 f"{what}s that are not strings but {' or '.join(kinds)}", wrong, len(texts), "row"
             ),
-            mend="Rows are counted from 0. Remove these rows, or give an empty string for them.",
+            hint="Rows are counted from 0. Remove these rows, or give an empty string for them.",
         )
     return texts
 

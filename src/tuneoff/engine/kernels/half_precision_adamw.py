@@ -30,7 +30,7 @@ class _Chunk:
     room: list[Tensor]
 
 
-class HalfGradients:
+class HalfPrecisionAdamW:
     """Takes AdamW's steps for `masters`, whose gradients are those of `weights`.
 
     `pairs`: (weight, master) of one shape each; a weight that is its own master has its gradient

@@ -33,11 +33,11 @@ def can_be_taken_apart(embedding: Any) -> bool:
     return type(embedding) is nn.Embedding and embedding.max_norm is None
 
 
-class SeenRows:
+class SparseEmbedding:
     """The rows `ids` of an embedding on a CPU, as a parameter of their own that AdamW steps.
 
     `master` is the whole matrix in float32: the embedding's own weight, or its source where the
-    model computes in less. Until `settle` it lacks the last steps.
+    model computes in less. Until `flush` it lacks the last steps.
     """
 
     def __init__(self, embedding: nn.Embedding, master: Tensor, ids: Tensor) -> None:
@@ -71,13 +71,13 @@ class SeenRows:
         self._gradient.index_add_(0, places, gradient.reshape(-1, gradient.shape[-1]).float())
         self.part.grad = self._gradient[:-1]
 
-    def forget(self) -> None:
+    def zero_grad(self) -> None:
         """Drop the step's gradient."""
         self._gradient.zero_()
         self.part.grad = None
 
     @torch.no_grad()
-    def renew(self) -> None:
+    def sync_model(self) -> None:
         """Let the model look up what the optimizer made of the rows."""
         self._weight.index_copy_(0, self._ids, self.part.to(self._weight.dtype))
 
@@ -87,7 +87,7 @@ class SeenRows:
         self._master.index_copy_(0, self._ids, self.part)
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Bring master and model up to date in full."""
         if self.decay != 1:
             self._master.mul_(self.decay)
@@ -106,7 +106,7 @@ class _LookUp(torch.autograd.Function):
     """Rows of the model's own weight; their gradient goes to the optimizer's part of it."""
 
     @staticmethod
-    def forward(ctx: Any, part: Tensor, ids: Tensor, rows: SeenRows) -> Tensor:
+    def forward(ctx: Any, part: Tensor, ids: Tensor, rows: SparseEmbedding) -> Tensor:
         ctx.save_for_backward(ids)
         ctx.rows = rows
         return F.embedding(ids, rows._weight)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from tuneoff.engine.measure.step_timer import Laps
+from tuneoff.engine.measure.step_timer import StepTimer
 
 
 def synchronize(device: torch.device) -> None:
@@ -34,7 +34,7 @@ class TrainClock:
         self.tokens = 0
         self.evaluate_seconds = 0.0
         self.save_seconds = 0.0
-        self.laps = Laps(device)
+        self.step_timer = StepTimer(device)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -71,7 +71,7 @@ class TrainClock:
             "tokens": self.tokens,
             "evaluate_seconds": self.evaluate_seconds,
             "save_seconds": self.save_seconds,
-            **self.laps.seconds,
+            **self.step_timer.seconds,
         }
 
     def restore(self, state: Mapping[str, float]) -> None:
@@ -83,7 +83,7 @@ class TrainClock:
         self.samples_so_far, self.tokens = int(state["samples"]), int(state["tokens"])
         self.evaluate_seconds = state["evaluate_seconds"]
         self.save_seconds = state.get("save_seconds", 0.0)
-        self.laps.restore(state)
+        self.step_timer.restore(state)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Where the time of the steps goes: data, forward, backward, optimizer."""
+"""Timer for the parts of an optimizer step: data, forward, backward, optimizer."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from itertools import pairwise
 
 import torch
 
-LAPS = ("data", "forward", "backward", "optimizer")
-"""Of a step: rows put together and sent to the device; logits and loss; gradients; clipping, AdamW
-and the model's own copy of what it changed."""
+STEP_PARTS = ("data", "forward", "backward", "optimizer")
+"""Batching and transfer to the device; logits and loss; gradients; clipping, AdamW and the copy of
+the changed weights into the model."""
 
 GRAPH = "graph"
-"""All of these in one, where a step is replayed as a CUDA graph; a part only if that happens."""
+"""All parts together, for steps that are replayed as a CUDA graph."""
 
 _PENDING = 4096
 """CUDA events that wait to be read: a few MB, several hundred steps."""
 
 
-class Laps:
+class StepTimer:
     """Seconds by part. On a GPU the device's own clock, read later: no step waits for it.
 
     There a part lasts from when the device has done what came before to when it has done the part,
@@ -28,19 +28,19 @@ class Laps:
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self._seconds = dict.fromkeys(LAPS, 0.0)
+        self._seconds = dict.fromkeys(STEP_PARTS, 0.0)
         self._last = 0.0
         self._events: list[tuple[str | None, torch.cuda.Event]] = []
 
     def start(self) -> None:
-        """A step begins: what passed since the last lap belongs to no part."""
+        """Start a step: the time since the last `record` belongs to no part."""
         if self._cuda:
             self._record(None)
         else:
             self._last = time.perf_counter()
 
-    def lap(self, part: str) -> None:
-        """What passed since the last lap was `part`. Costs 0.2 us, on a GPU 2 us."""
+    def record(self, part: str) -> None:
+        """Add the time since the last call to `part`. Costs 0.2 us, on a GPU 2 us."""
         if self._cuda:
             self._record(part)
             return
@@ -58,7 +58,7 @@ class Laps:
 
     def restore(self, seconds: Mapping[str, float]) -> None:
         """Go on from `seconds`; parts that it does not name begin at 0."""
-        self._seconds = {part: seconds.get(part, 0.0) for part in LAPS}
+        self._seconds = {part: seconds.get(part, 0.0) for part in STEP_PARTS}
         if GRAPH in seconds:
             self._seconds[GRAPH] = seconds[GRAPH]
         self._events = []

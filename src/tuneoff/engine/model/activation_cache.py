@@ -1,8 +1,8 @@
-"""The frozen prefix: what the layers below the first trained one give, computed once per study.
+"""Activation cache: the output of the frozen lower layers, computed once per study.
 
-With `head` and `partial`, and with adapters in the last layers alone, embeddings and lower layers
-give the same states in every epoch, for every seed and setting, once their dropout is off. They lie
-on disk beside the prepared task, where all runs of a study find them.
+With `head` and `partial`, and with adapters in the last layers only, the embeddings and lower
+layers give the same hidden states in every epoch, for every seed and setting, if their dropout is
+off. The states are stored beside the prepared task, where all runs of a study read them.
 """
 
 from __future__ import annotations
@@ -22,79 +22,88 @@ from tuneoff.engine.data.batches import batch, inference_tokens
 from tuneoff.engine.data.hidden_states import StateStore, StateWriter
 from tuneoff.engine.data.task import Split, Task
 from tuneoff.engine.kernels.packed_forward import Classifier, unwrapped
-from tuneoff.engine.model.load import Trainee
+from tuneoff.engine.model.load import PreparedModel
 from tuneoff.engine.model.out_of_memory import PassSize, Rows
 
 SHARE_OF_FREE_DISK = 0.25
-"""What stored states may take at the most; a split that does not fit is computed in each epoch."""
+"""Maximum share of the free disk space; a split that does not fit is computed in each epoch."""
 
 
 @dataclass(frozen=True)
-class Prefix:
-    """What was stored for a run, and what it took."""
+class CachedActivations:
+    """Hidden states that a run reads from disk, and their cost."""
 
     layers: int
-    """Layers that no step runs."""
+    """Number of lowest layers that no training step computes."""
     seconds: float
-    """Computing the states of the training rows; counted as training in every run that uses them,
-    whichever run of the study it was that computed them."""
+    """Time to compute the states of the training rows. It counts as training time of every run that
+    reads them, whichever run of the study computed them."""
     bytes: int
-    """On disk, all splits."""
+    """Size on disk of all splits."""
 
 
-def frozen_layers(trainee: Trainee) -> int:
-    """How many layers from the embeddings up give the same states in every epoch.
+def frozen_layers(prepared: PreparedModel) -> int:
+    """Return the number of lowest layers that give the same states in every epoch.
 
-    0 where the embeddings or the first layer train, and for a model that cannot be packed.
+    It is 0 where the embeddings or the first layer train, and for a model that cannot be packed.
     """
-    architecture = trainee.classifier.architecture
-    if not trainee.classifier.packs or not trainee.masters:
+    architecture = prepared.classifier.architecture
+    if not prepared.classifier.packs or not prepared.masters:
         return 0
-    body = [name for name in trainee.masters if not architecture.is_head(name)]
+    body = [name for name in prepared.masters if not architecture.is_head(name)]
     trained = [architecture.layer_of(name) for name in body]
     first = min((-1 if layer is None else layer for layer in trained), default=None)
     if first is None:
         return len(architecture.layers)
-    shared = len(architecture.layers) < unwrapped(trainee.classifier.model).config.num_hidden_layers
+    config = unwrapped(prepared.classifier.model).config
+    shared = len(architecture.layers) < config.num_hidden_layers
     return 0 if shared else max(0, first)
 
 
-def store_prefix(
-    trainee: Trainee,
+def cache_activations(
+    prepared: PreparedModel,
     task: Task,
     identity: str,
     device: torch.device,
     layers: int,
     size: PassSize | None = None,
-) -> tuple[Task, Prefix | None]:
-    """`task` with the states that the lowest `layers` layers give, read or computed and stored.
+) -> tuple[Task, CachedActivations | None]:
+    """Return `task` with the hidden states of the lowest `layers` layers, reading or storing them.
 
-    `identity` names all that the states depend on beside the task: weights, types, quantisation.
-    `size` is halved where memory runs out; None: it starts at the device's usual one.
-    Splits are taken in their order, the training rows first, as far as the disk allows; without the
-    training rows there is nothing to gain, and the task comes back as it was, with None.
+    Args:
+        prepared: The model; its forward pass then starts above these layers.
+        task: The prepared task.
+        identity: Everything else that the states depend on: weights, types, quantisation.
+        device: Where missing states are computed.
+        layers: Number of layers.
+        size: Tokens of a forward pass, halved where memory runs out; None: the device's default.
+
+    Returns:
+        The task and what was stored. Splits are stored in order, the training rows first, as far
+        as the disk allows. If not even the training rows fit, the task is unchanged and the second
+        value None.
     """
     size = size or PassSize(inference_tokens(device))
-    depth = len(trainee.classifier.architecture.layers)
+    depth = len(prepared.classifier.architecture.layers)
     folder = task.splits["train"].path.parent / "states"
     digest = hashlib.sha256(f"{identity} {layers}".encode()).hexdigest()[:12]
     stores: dict[str, StateStore] = {}
     for name in task.splits:
         split, file = task.splits[name], folder / f"{name}-{digest}"
-        store = _stored(trainee, split, file, device, layers, size, layers == depth)
+        store = _stored(prepared, split, file, device, layers, size, layers == depth)
         if store is None:
             break
         stores[name] = store
     if not stores:
         return task, None
-    trainee.classifier.start_above(layers)
+    prepared.classifier.start_above(layers)
     splits = {n: replace(split, states=stores.get(n)) for n, split in task.splits.items()}
     used = sum(store.bytes for store in stores.values())
-    return replace(task, splits=splits), Prefix(layers, stores["train"].seconds, used)
+    return replace(task, splits=splits), CachedActivations(layers, stores["train"].seconds, used)
 
 
 def _stored(
-    trainee: Trainee,
+    prepared: PreparedModel,
     split: Split,
     file: Path,
     device: torch.device,
@@ -102,7 +111,7 @@ def _stored(
     size: PassSize,
     pooled: bool,
 ) -> StateStore | None:
-    classifier = trainee.classifier
+    classifier = prepared.classifier
     width = classifier.architecture.hidden_size
     dtype = next(
         p.dtype for n, p in classifier.model.named_parameters() if _is_body(classifier, n, p)

@@ -114,7 +114,7 @@ class EncoderArchitecture:
         if not names:
             raise ModelUnavailable(
                 f"no {role} layers were found in a {self.model_type} model",
-                mend="Choose other targets for this method.",
+                hint="Choose other targets for this method.",
             )
         return names
 

@@ -29,10 +29,10 @@ def embedded_folder() -> Path | None:
     if spec is None or spec.origin is None:
         return None
     weights = Path(spec.origin).parent / "model" / "model.safetensors"
-    mend = f"Install it anew with: {_REINSTALL}"
+    hint = f"Install it anew with: {_REINSTALL}"
     if not weights.is_file():
         raise ModelUnavailable(
-            f"the embedded model is incomplete: there is no {weights}.", mend=mend
+            f"the embedded model is incomplete: there is no {weights}.", hint=hint
         )
     with weights.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -40,6 +40,6 @@ def embedded_folder() -> Path | None:
         raise ModelUnavailable(
             f"{weights} is not the official file of {EMBEDDED_ID} and is not loaded: "
             f"its SHA-256 is {found}, not {EMBEDDED_SHA256}.",
-            mend=mend,
+            hint=hint,
         )
     return weights.parent

@@ -22,20 +22,20 @@ from tuneoff.engine.model.weights import check_weights
 from tuneoff.exceptions import BadInput, MissingExtra
 from tuneoff.methods import method as registered
 from tuneoff.methods import parse_config
-from tuneoff.methods.base import Hook, Method, Pace
+from tuneoff.methods.base import Hook, Method, ParamGroup
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
-class Trainee:
+class PreparedModel:
     """A classifier that a method made ready to train."""
 
     classifier: Classifier
     masters: dict[str, Tensor]
     """By name, the float32 values of the weights that train."""
-    paces: dict[str, Pace]
+    param_groups: dict[str, ParamGroup]
     """By name, the body's weights that train otherwise than the run's settings say."""
     hook: Hook
     """What the method does beside the plain loop."""
@@ -53,7 +53,7 @@ def load_classifier(
     device: torch.device,
     attention_dropout: float | str,
     seed: int,
-) -> Trainee:
+) -> PreparedModel:
     """The model in `path` with a head for `labels`, made ready for `method`, on `device`.
 
     The body computes in `dtype`, the head in float32. The seed is set before anything is drawn.
@@ -83,11 +83,12 @@ def load_classifier(
         masters = {name: master.to(device) for name, master in masters.items()}
     fuse_low_rank(trained)
     dropout = use_byte_dropout(trained, seed) if device.type == "cpu" else None
-    paces = {}
-    if method.pace:
+    param_groups = {}
+    if method.param_group:
         body = [name for name in masters if not architecture.is_head(name)]
-        paces = {name: method.pace(name, architecture, config) for name in body}
-    return Trainee(Classifier(trained, architecture, padding), masters, paces, hook, dropout)
+        param_groups = {name: method.param_group(name, architecture, config) for name in body}
+    classifier = Classifier(trained, architecture, padding)
+    return PreparedModel(classifier, masters, param_groups, hook, dropout)
 
 
 def check_fits(
@@ -119,7 +120,7 @@ def check_fits(
             raise BadInput(
                 f"it cannot be applied to a {architecture.model_type} model:"
                 f" {type(error).__name__}: {error}",
-                mend="Choose another method.",
+                hint="Choose another method.",
             ) from error
     if method.virtual_tokens is None or architecture.positions is None:
         return
@@ -128,7 +129,7 @@ def check_fits(
         raise BadInput(
             f"its virtual tokens leave room for texts of {room} tokens, and the longest has"
             f" {longest}",
-            mend=f"Set train.max_length to {room} or less."
+            hint=f"Set train.max_length to {room} or less."
             if room > 0
             else "Take fewer virtual tokens.",
         )

@@ -30,7 +30,7 @@ def choose_device(asked: str) -> torch.device:
     if asked != "auto":
         if not there.get(asked, False):
             has = ", ".join(repr(name) for name, here in there.items() if here)
-            raise BadInput(f"there is no device {asked!r} here.", mend=f"This machine has: {has}.")
+            raise BadInput(f"there is no device {asked!r} here.", hint=f"This machine has: {has}.")
         return torch.device(asked)
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
@@ -50,7 +50,7 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
             raise BadInput(
                 f"precision bf16: {name} has compute capability {major}.{minor}, and bf16 needs 8.0"
                 " or higher.",
-                mend="Use precision fp16 or auto.",
+                hint="Use precision fp16 or auto.",
             )
         return asked
     if device.type == "cuda":

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tuneoff.engine.data.tokenizer import load_tokenizer
 from tuneoff.engine.kernels.packed_forward import Classifier, unwrapped
-from tuneoff.engine.model.load import REBUILT, Trainee
+from tuneoff.engine.model.load import REBUILT, PreparedModel
 from tuneoff.exceptions import RunFailed
 from tuneoff.methods import config_to_plain
 from tuneoff.methods.base import Method
@@ -26,7 +26,7 @@ LISTED = 12
 
 
 def save_classifier(
-    trainee: Trainee, base: Path, folder: Path, *, method: Method, config: Any, name: str
+    prepared: PreparedModel, base: Path, folder: Path, *, method: Method, config: Any, name: str
 ) -> None:
     """Write `folder`: trained weights in float32, labels in `config.json`, the tokenizer, a card.
 
@@ -36,10 +36,10 @@ def save_classifier(
     PEFT reads the number of labels from the base and nowhere else. So does that of a method whose
     modules neither Transformers nor PEFT know, with `method.json` by which `tuneoff.load` builds
     them again.
-    The trainee's model is not to be used any more.
+    The prepared's model is not to be used any more.
     """
-    classifier, weights = trainee.classifier, dict(trainee.masters)
-    trainee.hook.before_save(weights)
+    classifier, weights = prepared.classifier, dict(prepared.masters)
+    prepared.hook.before_save(weights)
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from tuneoff.engine.model.embedded import EMBEDDED_ID, INSTALL, embedded_folder
 from tuneoff.engine.model.untrusted_files import PICKLES, check_header, check_no_code
-from tuneoff.exceptions import BadInput, Fault, ModelUnavailable, nearest
+from tuneoff.exceptions import BadInput, Issue, ModelUnavailable, nearest
 
 LONGEST_DEFAULT = 512
 """Tokens; where the user sets no max_length, even if the model takes more."""
@@ -41,7 +41,7 @@ class ModelSource:
             raise BadInput(
                 f"max_length is {asked}, but the model {self.name!r} takes {self.max_length}"
                 " tokens at the most.",
-                mend=f"Set max_length to {self.max_length} or less.",
+                hint=f"Set max_length to {self.max_length} or less.",
             )
         return asked
 
@@ -64,8 +64,8 @@ def find_model(name: str) -> ModelSource:
                 else []
             )
             said = "is a file, not a model's folder" if path.exists() else "there is no such folder"
-            mend = nearest(path.name, near) if near else "Give the folder that holds config.json."
-            raise ModelUnavailable(Fault(said, file=name, mend=mend))
+            hint = nearest(path.name, near) if near else "Give the folder that holds config.json."
+            raise ModelUnavailable(Issue(said, file=name, hint=hint))
         path = _download(name)
     config = _read_config(name, path)
     return ModelSource(
@@ -111,18 +111,18 @@ def _download(name: str) -> Path:
     except GatedRepoError:
         raise ModelUnavailable(
             f"the model {name!r} is gated.",
-            mend="Accept its terms on its page, then log in with: hf auth login",
+            hint="Accept its terms on its page, then log in with: hf auth login",
         ) from None
     except (RepositoryNotFoundError, HFValidationError):
         raise ModelUnavailable(
             f"there is no model {name!r} on the hub, and no folder of that name here.",
-            mend=_near(name) or "Check the spelling, or give a local folder.",
+            hint=_near(name) or "Check the spelling, or give a local folder.",
         ) from None
     except (LocalEntryNotFoundError, OSError):
         raise ModelUnavailable(
             f"the model {name!r} is no folder here, is not in the local cache, and the hub cannot"
             " be reached.",
-            mend=(f"{near}\n  If it is right, on" if (near := _near(name)) else "On")
+            hint=(f"{near}\n  If it is right, on" if (near := _near(name)) else "On")
             + f" a machine with a network: hf download {name} --local-dir DIR"
             " ; then give --model DIR."
             + (f"\n  This one also comes with: {INSTALL}" if name == EMBEDDED_ID else ""),
@@ -146,27 +146,27 @@ def _read_config(name: str, path: Path) -> dict[str, Any]:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelUnavailable(
-            Fault("is no model's folder: it holds no config.json", file=str(path), mend=_WHOLE)
+            Issue("is no model's folder: it holds no config.json", file=str(path), hint=_WHOLE)
         ) from None
     except ValueError as error:
         raise ModelUnavailable(
-            Fault(f"is not valid JSON: {error}", file=str(path / "config.json"), mend=_WHOLE)
+            Issue(f"is not valid JSON: {error}", file=str(path / "config.json"), hint=_WHOLE)
         ) from None
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelUnavailable(
-            Fault("names no model_type", file=str(path / "config.json"), mend=_WHOLE)
+            Issue("names no model_type", file=str(path / "config.json"), hint=_WHOLE)
         )
     check_no_code(name, path)
     if not any(path.glob("*.safetensors")):
         pickled = sorted(p.name for p in path.iterdir() if p.suffix in PICKLES)
         if not pickled:
             raise ModelUnavailable(
-                Fault("holds no weights (no *.safetensors)", file=str(path), mend=_WHOLE)
+                Issue("holds no weights (no *.safetensors)", file=str(path), hint=_WHOLE)
             )
         raise ModelUnavailable(
             f"the model {name!r} has only {', '.join(pickled)}, and tuneoff loads safetensors"
             " alone: loading a pickle can run code.",
-            mend=_convert(name, path),
+            hint=_convert(name, path),
         )
     for file in path.glob("*.safetensors"):
         check_header(file)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tuneoff.exceptions import Fault, ModelUnavailable
+from tuneoff.exceptions import Issue, ModelUnavailable
 
 CODE_KEYS = {
     "auto_map": "code of its own",
@@ -41,7 +41,7 @@ def check_no_code(name: str, path: Path) -> None:
     models, or reaches out of the folder."""
     for file in sorted(path.glob("*.json")):
         if file.stat().st_size > LARGEST_JSON:
-            raise ModelUnavailable(Fault("is too large for a model's settings", file=str(file)))
+            raise ModelUnavailable(Issue("is too large for a model's settings", file=str(file)))
         if file.name == "tokenizer.json":  # vocabulary and rules, read by a library without code
             continue
         for key, value in _items(_read(file)):
@@ -49,7 +49,7 @@ def check_no_code(name: str, path: Path) -> None:
     if (path / "adapter_config.json").is_file():
         raise ModelUnavailable(
             f"the model {name!r} is an adapter, which would load the model that its settings name.",
-            mend="Merge it into its base where you trust both, and give that folder.",
+            hint="Merge it into its base where you trust both, and give that folder.",
         )
 
 
@@ -61,7 +61,7 @@ def check_saved(path: Path) -> None:
     for folder in filter(Path.is_dir, (path, path / "base")):
         if pickled := sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES):
             raise ModelUnavailable(
-                Fault(f"holds {pickled[0]}: loading a pickle can run code", file=str(folder))
+                Issue(f"holds {pickled[0]}: loading a pickle can run code", file=str(folder))
             )
         for file in sorted(folder.glob("*.json")):
             if file.name == "tokenizer.json":
@@ -81,13 +81,13 @@ def _check_item(name: str, file: Path, key: str, value: Any) -> None:
     if needs:
         raise ModelUnavailable(
             f"the model {name!r} needs {needs} ({key} in its {file.name}).",
-            mend="tuneoff runs no code that comes with a model; take one that Transformers knows.",
+            hint="tuneoff runs no code that comes with a model; take one that Transformers knows.",
         )
     if key == "weight_map" and isinstance(value, Mapping):
         for shard in value.values():
             if not isinstance(shard, str) or Path(shard).name != shard:
                 raise ModelUnavailable(
-                    Fault(f"names {shard!r}, which is no file of this folder", file=str(file))
+                    Issue(f"names {shard!r}, which is no file of this folder", file=str(file))
                 )
 
 
@@ -95,7 +95,7 @@ def _read(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ModelUnavailable(Fault(f"is not valid JSON: {error}", file=str(file))) from None
+        raise ModelUnavailable(Issue(f"is not valid JSON: {error}", file=str(file))) from None
 
 
 def _items(content: Any) -> Iterator[tuple[str, Any]]:
@@ -118,11 +118,11 @@ def check_header(file: Path) -> None:
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if start == b"version ":  # https://git-lfs.github.com/spec/v1
             said = f"is a Git LFS pointer of {size} bytes, not the weights themselves"
-            mend = "In the model's repository run: git lfs pull"
-            raise ModelUnavailable(Fault(said, file=str(file), mend=mend))
+            hint = "In the model's repository run: git lfs pull"
+            raise ModelUnavailable(Issue(said, file=str(file), hint=hint))
         if not 2 <= length <= min(LARGEST_HEADER, size - 8):
             said = f"is no safetensors file: its header would have {length:,} of {size:,} bytes"
-            raise ModelUnavailable(Fault(said, file=str(file), mend="Get the file again."))
+            raise ModelUnavailable(Issue(said, file=str(file), hint="Get the file again."))
         try:
             header = json.loads(stream.read(length))
             ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
@@ -131,4 +131,4 @@ def check_header(file: Path) -> None:
             whole = False
     if not whole:
         said = "is no safetensors file, or cut off: its header does not fit its size"
-        raise ModelUnavailable(Fault(said, file=str(file), mend="Get the file again."))
+        raise ModelUnavailable(Issue(said, file=str(file), hint="Get the file again."))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneoff.engine.model.architecture import EncoderArchitecture
-from tuneoff.exceptions import Fault, ModelUnavailable
+from tuneoff.exceptions import Issue, ModelUnavailable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -70,22 +70,22 @@ def check_weights(
     unused = sorted(name for name in found["unexpected_keys"] if _of_body(name, model))
     weights = len(model.state_dict())
     if missing and (prefix := _prefix(missing, found["unexpected_keys"], architecture.body)):
-        fault = _prefixed(path, prefix, missing, weights)
+        issue = _prefixed(path, prefix, missing, weights)
     elif missing and (part := _inside(missing, found["unexpected_keys"], architecture.body)):
-        fault = _with_part(path, part, missing, weights)
+        issue = _with_part(path, part, missing, weights)
     elif missing:
         message = f"{len(missing)} of the model's {weights} weights {_are(missing)} not in the file"
         instead = sorted(found["unexpected_keys"])
         other = f". The file has {_listed(instead)} instead" if instead else ""
-        fault = Fault(f"{message} and would be random: {_listed(missing)}{other}", mend=SAVE_AGAIN)
+        issue = Issue(f"{message} and would be random: {_listed(missing)}{other}", hint=SAVE_AGAIN)
     elif reshaped:
-        fault = _of_another_shape(reshaped, model.config)
+        issue = _of_another_shape(reshaped, model.config)
     elif unused:
         message = f"the file has {_counted(unused)} that the model of config.json has no place for"
-        fault = Fault(f"{message}: {_listed(unused)}", mend=SAVE_AGAIN)
+        issue = Issue(f"{message}: {_listed(unused)}", hint=SAVE_AGAIN)
     else:
         return
-    raise ModelUnavailable(Fault(fault.message, file=str(path), mend=fault.mend))
+    raise ModelUnavailable(Issue(issue.message, file=str(path), hint=issue.hint))
 
 
 def _of_body(name: str, model: PreTrainedModel) -> bool:
@@ -126,22 +126,22 @@ INSTEAD = "Save the model inside of it, or rename the tensors:"
 MERGE = "Merge the adapter and save the whole model: model.merge_and_unload().save_pretrained(DIR)"
 
 
-def _renamed(names: str, wrapper: str, rename: str, missing: Sequence[str], weights: int) -> Fault:
-    return Fault(
+def _renamed(names: str, wrapper: str, rename: str, missing: Sequence[str], weights: int) -> Issue:
+    return Issue(
         f"{names}, so that {len(missing)} of the model's {weights} weights are not found and would"
         f" be random: {_listed(missing)}",
-        mend=f"The name comes from {wrapper}. "
+        hint=f"The name comes from {wrapper}. "
         + (MERGE if wrapper == "PEFT" else f"{INSTEAD}\n{rename}"),
     )
 
 
-def _with_part(path: Path, part: str, missing: Sequence[str], weights: int) -> Fault:
+def _with_part(path: Path, part: str, missing: Sequence[str], weights: int) -> Issue:
     rename = RENAME.format(folder=path, change=f'replace("{part}.", "")', written=f'"{part}.", ""')
     names = f"names of tensors in the file hold {f'{part}.'!r}"
     return _renamed(names, WRAPPERS[part], rename, missing, weights)
 
 
-def _prefixed(path: Path, prefix: str, missing: Sequence[str], weights: int) -> Fault:
+def _prefixed(path: Path, prefix: str, missing: Sequence[str], weights: int) -> Issue:
     change, written = f'removeprefix("{prefix}")', f"'\"{prefix}', '\"'"
     rename = RENAME.format(folder=path, change=change, written=written)
     known = (WRAPPERS[part] for part in prefix.split(".") if part in WRAPPERS)
@@ -151,7 +151,7 @@ def _prefixed(path: Path, prefix: str, missing: Sequence[str], weights: int) -> 
 
 def _of_another_shape(
     reshaped: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]], config: Any
-) -> Fault:
+) -> Issue:
     name, stored, wanted = reshaped[0]
     more = f" (and {len(reshaped) - 1} more)" if len(reshaped) > 1 else ""
     settings = []
@@ -160,10 +160,10 @@ def _of_another_shape(
         if has != asks and keys:
             settings.append(f"{' or '.join(keys)} from {asks} to {has}")
     hint = f"Change {' and '.join(settings)} in config.json, if the weights are right. "
-    return Fault(
+    return Issue(
         f"{name} has the shape {_shape(stored)} in the file and {_shape(wanted)} by config.json,"
         f" and would be random{more}",
-        mend=(hint if settings else "") + SAVE_AGAIN,
+        hint=(hint if settings else "") + SAVE_AGAIN,
     )
 
 

@@ -19,13 +19,13 @@ from tuneoff.config import TrainSpec
 from tuneoff.engine.data.batches import count_tokens, steps
 from tuneoff.engine.data.task import Split, Task
 from tuneoff.engine.kernels.packed_forward import Classifier, unwrapped
-from tuneoff.engine.kernels.sparse_embedding import SeenRows, can_be_taken_apart, seen_ids
+from tuneoff.engine.kernels.sparse_embedding import SparseEmbedding, can_be_taken_apart, seen_ids
 from tuneoff.engine.measure.memory import PeakMemory
 from tuneoff.engine.measure.meter import TrainMeter
 from tuneoff.engine.measure.profile import Trace
 from tuneoff.engine.measure.quality import score
 from tuneoff.engine.model.activation_checkpointing import Recomputation
-from tuneoff.engine.model.load import Trainee
+from tuneoff.engine.model.load import PreparedModel
 from tuneoff.engine.model.out_of_memory import PassSize
 from tuneoff.engine.training import stop
 from tuneoff.engine.training.checkpoint import BestCheckpoint, Checkpoints
@@ -60,7 +60,7 @@ class Trained:
 
 
 def train(
-    trainee: Trainee,
+    prepared: PreparedModel,
     task: Task,
     settings: TrainSpec,
     *,
@@ -77,7 +77,7 @@ def train(
     whole: Split | None = None,
     trace: Trace | None = None,
 ) -> Trained:
-    """Train `trainee`, choose the best epoch on validation, and leave its weights in place.
+    """Train `prepared`, choose the best epoch on validation, and leave its weights in place.
 
     Goes on from the last of `checkpoints`, if there is one. Raises `Diverged` when loss or gradient
     are no longer finite, `Interrupted`, after a checkpoint, when the run is asked to end, and
@@ -87,11 +87,11 @@ def train(
     taken as they stand, and whatever depends on all rows is as if they were there. `trace` is told
     when a step is done. `evaluation` is halved where validation runs out of memory.
     """
-    classifier, masters, hook = trainee.classifier, trainee.masters, trainee.hook
+    classifier, masters, hook = prepared.classifier, prepared.masters, prepared.hook
     rows = task.splits["train"]
     steps_per_epoch = math.ceil(len(rows.positions) / settings.batch_size)
     total = steps_per_epoch * settings.epochs
-    seen = _seen_rows(trainee, whole or rows) if device.type == "cpu" else None
+    seen = _sparse_embedding(prepared, whole or rows) if device.type == "cpu" else None
     optimizer = Optimizer(
         classifier.model,
         masters,
@@ -99,7 +99,7 @@ def train(
         learning_rate,
         total,
         device,
-        trainee.paces,
+        prepared.param_groups,
         seen,
         keeps_gradients=hook.follows_steps,
     )
@@ -112,16 +112,17 @@ def train(
     )
     order = np.random.default_rng(seed)
     meter = TrainMeter(device, max(1, total // 10), memory)
-    layers = Recomputation(classifier, trainee.dropout)
+    layers = Recomputation(classifier, prepared.dropout)
     layers.on = settings.gradient_checkpointing is True
     spare = layers if settings.gradient_checkpointing == "auto" else None
     size = settings.batch_size
-    step = Steps(classifier, rows, loss, optimizer, hook, masters, meter.laps, device, size, spare)
+    timer = meter.step_timer
+    step = Steps(classifier, rows, loss, optimizer, hook, masters, timer, device, size, spare)
     # Deterministic algorithms wait for the device at times, which no graph can hold.
     if settings.cuda_graphs and not (settings.deterministic or layers.on or trace is not None):
         step.capture(total)
     log = LossLog(journal, every=max(1, total // 100), total=total)
-    resumable = Resumable(checkpoints, trainee, optimizer, order, meter, log, best, journal)
+    resumable = Resumable(checkpoints, prepared, optimizer, order, meter, log, best, journal)
     at = resumable.go_on() or Position(micro_batch_tokens=micro_batch_tokens(settings, device))
     fits = at.micro_batch_tokens
     validated: Probabilities | None = None
@@ -144,7 +145,7 @@ def train(
                         resumable.save(at, epoch_order)
                         stop.check()
         with meter.running():
-            optimizer.settle()
+            optimizer.flush()
         with meter.evaluating():
             current, answers = _validate(
                 classifier, task, device, metric, at.epoch, at.step, journal, evaluation
@@ -187,15 +188,15 @@ def micro_batch_tokens(settings: TrainSpec, device: torch.device) -> int:
     return 2_048 if device.type == "cpu" else 16_384
 
 
-def _seen_rows(trainee: Trainee, rows: Split) -> tuple[str, SeenRows] | None:
+def _sparse_embedding(prepared: PreparedModel, rows: Split) -> tuple[str, SparseEmbedding] | None:
     """The token embeddings, if they train, by name and by the rows that `rows` can change."""
-    model = trainee.classifier.model
+    model = prepared.classifier.model
     embedding = unwrapped(model).get_input_embeddings()
     name = next((n for n, w in model.named_parameters() if w is embedding.weight), None)
-    master = trainee.masters.get(name) if name else None
+    master = prepared.masters.get(name) if name else None
     if name is None or master is None or not can_be_taken_apart(embedding):
         return None
-    return name, SeenRows(embedding, master, seen_ids(rows.tokens, len(embedding.weight)))
+    return name, SparseEmbedding(embedding, master, seen_ids(rows.tokens, len(embedding.weight)))
 
 
 def _validate(

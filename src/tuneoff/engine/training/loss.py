@@ -67,6 +67,6 @@ def class_weights(
     if unknown:
         raise BadInput(
             f"class_weights names {unknown[0]!r}, which is no label of the data.",
-            mend=nearest(unknown[0], labels),
+            hint=nearest(unknown[0], labels),
         )
     return torch.tensor([asked.get(label, 1.0) for label in labels], dtype=torch.float32)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from tuneoff.config import TrainSpec
-from tuneoff.engine.kernels.half_precision_adamw import HalfGradients
-from tuneoff.engine.kernels.sparse_embedding import SeenRows
+from tuneoff.engine.kernels.half_precision_adamw import HalfPrecisionAdamW
+from tuneoff.engine.kernels.sparse_embedding import SparseEmbedding
 from tuneoff.exceptions import Diverged
-from tuneoff.methods.base import Pace
+from tuneoff.methods.base import ParamGroup
 
 
 class Optimizer:
@@ -22,10 +22,10 @@ class Optimizer:
 
     `masters` holds, by name, the float32 value of every weight that trains: what AdamW changes and
     what is saved. The model computes with its own copy in its own type, renewed after each step.
-    Biases and norms have no weight decay, as in Transformers' Trainer. `paces` says, by name, which
-    weights train at another rate than the run's, decay otherwise, or begin to train later; until
-    they do, no gradient of theirs is computed. Of the matrix named in `seen` only those rows are
-    visited that can change; the others decay when `settle` is called.
+    Biases and norms have no weight decay, as in Transformers' Trainer. `param_groups` says, by
+    name, which weights train at another rate than the run's, decay otherwise, or begin to train
+    later; until they do, no gradient of theirs is computed. Of the matrix named in `seen` only
+    those rows are visited that can change; the others decay when `flush` is called.
     """
 
     def __init__(
@@ -36,13 +36,13 @@ class Optimizer:
         learning_rate: float,
         steps: int,
         device: torch.device,
-        paces: Mapping[str, Pace] | None = None,
-        seen: tuple[str, SeenRows] | None = None,
+        param_groups: Mapping[str, ParamGroup] | None = None,
+        seen: tuple[str, SparseEmbedding] | None = None,
         *,
         keeps_gradients: bool = False,
     ) -> None:
         """`keeps_gradients`: the masters' gradients are read after `step`."""
-        paces = paces or {}
+        param_groups = param_groups or {}
         weights = dict(model.named_parameters())
         self._seen = seen[1] if seen else None
         if seen:
@@ -54,14 +54,14 @@ class Optimizer:
         self._trained = [m for _, m in self._lowered] + self._same
         self._names = {id(master): name for name, master in masters.items()}
         self._waiting = [
-            (math.ceil(paces[name].start * steps), weights[name])
+            (math.ceil(param_groups[name].start * steps), weights[name])
             for name in masters
-            if name in paces and paces[name].start > 0
+            if name in param_groups and param_groups[name].start > 0
         ]
         for _, weight in self._waiting:
             weight.requires_grad_(False)
         on_gpu = device.type == "cuda"
-        groups = _groups(masters, paces, learning_rate, train.weight_decay)
+        groups = _groups(masters, param_groups, learning_rate, train.weight_decay)
         self._rates = [group["lr"] for group in groups]
         if on_gpu:  # a graph reads the rate from the device, and AdamW does not wait for it
             for group in groups:
@@ -84,10 +84,10 @@ class Optimizer:
         self._max_norm = train.max_grad_norm or math.inf
         self._device = device
         self._first_piece = True
-        self._halves: HalfGradients | None = None
+        self._halves: HalfPrecisionAdamW | None = None
         if on_gpu and self._lowered and not half and not keeps_gradients:
             same = [(weight, weight) for weight in self._same]
-            self._halves = HalfGradients(self._adamw, self._lowered + same)
+            self._halves = HalfPrecisionAdamW(self._adamw, self._lowered + same)
 
     @property
     def learning_rate(self) -> float:
@@ -149,7 +149,7 @@ class Optimizer:
             torch._foreach_add_(buffers, gradients)
         self._first_piece = False
 
-    def forget(self) -> None:
+    def zero_grad(self) -> None:
         """Drop what was gathered of a step's gradient."""
         for weight, master in self._lowered:
             weight.grad = None
@@ -160,7 +160,7 @@ class Optimizer:
     def step(self) -> None:
         """Change the masters; `Diverged` if the gradient is not finite (checked on a CPU).
 
-        Their gradients stand until `renew`, which is to follow.
+        Their gradients stand until `sync_model`, which is to follow.
 
         On an accelerator the check would stop the device in each step; there the loop looks at the
         losses whenever it logs them.
@@ -225,31 +225,31 @@ class Optimizer:
         self._waiting = [pair for pair in self._waiting if pair[0] > self._done]
 
     @torch.no_grad()
-    def renew(self) -> None:
+    def sync_model(self) -> None:
         """Copy the masters into the model, and forget the step's gradient."""
         self._forget_same()
         if self._lowered:
             weights, masters = zip(*self._lowered, strict=True)
             torch._foreach_copy_(list(weights), list(masters))
         if self._seen is not None:
-            self._seen.renew()
+            self._seen.sync_model()
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Bring the masters and the model up to date where steps have left rows behind."""
         if self._seen is not None:
-            self._seen.settle()
+            self._seen.flush()
 
     def reload(self) -> None:
         """Go on from masters that were changed from outside."""
         if self._seen is not None:
             self._seen.reload()
-        self.renew()
+        self.sync_model()
 
     def _forget_same(self) -> None:
         for weight in self._same:
             weight.grad = None
         if self._seen is not None:
-            self._seen.forget()
+            self._seen.zero_grad()
         self._first_piece = True
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -314,14 +314,14 @@ def _holds(group: Mapping[str, Any], weight: Tensor) -> bool:
 
 
 def _groups(
-    masters: Mapping[str, Tensor], paces: Mapping[str, Pace], rate: float, decay: float
+    masters: Mapping[str, Tensor], param_groups: Mapping[str, ParamGroup], rate: float, decay: float
 ) -> list[dict[str, Any]]:
     """AdamW's groups: weights of one rate and decay each."""
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, master in masters.items():
-        pace = paces.get(name, Pace())
-        decays = master.ndim >= 2 if pace.decays is None else pace.decays
-        groups.setdefault((rate * pace.rate, decay if decays else 0.0), []).append(master)
+        group = param_groups.get(name, ParamGroup())
+        decays = master.ndim >= 2 if group.decays is None else group.decays
+        groups.setdefault((rate * group.rate, decay if decays else 0.0), []).append(master)
     return [
         {"params": params, "lr": lr, "weight_decay": weight_decay}
         for (lr, weight_decay), params in groups.items()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tuneoff.engine.measure.meter import TrainMeter
-from tuneoff.engine.model.load import Trainee
+from tuneoff.engine.model.load import PreparedModel
 from tuneoff.engine.training.checkpoint import BestCheckpoint, Checkpoints, Point
 from tuneoff.engine.training.journal import Journal
 from tuneoff.engine.training.loss_log import LossLog
@@ -52,7 +52,7 @@ class Resumable:
     """The parts of a training that have a state."""
 
     checkpoints: Checkpoints
-    trainee: Trainee
+    prepared: PreparedModel
     optimizer: Optimizer
     order: np.random.Generator
     meter: TrainMeter
@@ -64,9 +64,9 @@ class Resumable:
         """Write a point; `epoch_order`: the state of `order` when the epoch began."""
         moments, plain = self.optimizer.state()
         groups = {
-            "master": self.trainee.masters,
+            "master": self.prepared.masters,
             "adamw": moments,
-            "hook": self.trainee.hook.state(),
+            "hook": self.prepared.hook.state(),
             "log": self.log.state(),
             "random": _random_states(),
         }
@@ -75,7 +75,7 @@ class Resumable:
             for group, found in groups.items()
             for name, tensor in found.items()
         }
-        dropout = self.trainee.dropout
+        dropout = self.prepared.dropout
         state = {
             "position": asdict(at),
             "optimizer": plain,
@@ -95,15 +95,15 @@ class Resumable:
             self.journal.cut(0)
             return None
         for name, value in _group(point.tensors, "master").items():
-            self.trainee.masters[name].copy_(value)
+            self.prepared.masters[name].copy_(value)
         self.optimizer.restore(_group(point.tensors, "adamw"), point.state["optimizer"])
-        self.trainee.hook.restore(_group(point.tensors, "hook"))
-        device = next(iter(self.trainee.masters.values())).device
+        self.prepared.hook.restore(_group(point.tensors, "hook"))
+        device = next(iter(self.prepared.masters.values())).device
         self.log.restore(_group(point.tensors, "log"), device)
         _set_random_states(_group(point.tensors, "random"))
         self.order.bit_generator.state = _arrays(point.state["order"])
-        if self.trainee.dropout is not None:
-            self.trainee.dropout.bit_generator.state = _arrays(point.state["dropout"])
+        if self.prepared.dropout is not None:
+            self.prepared.dropout.bit_generator.state = _arrays(point.state["dropout"])
         self.meter.restore(point.state["meter"])
         self.journal.cut(point.state["history"])
         return Position(**point.state["position"])

@@ -17,7 +17,7 @@ from torch import Tensor
 from tuneoff.engine.data.batches import Batch, batch, by_tokens
 from tuneoff.engine.data.task import Split
 from tuneoff.engine.kernels.packed_forward import Classifier
-from tuneoff.engine.measure.step_timer import GRAPH, Laps
+from tuneoff.engine.measure.step_timer import GRAPH, StepTimer
 from tuneoff.engine.model.activation_checkpointing import Recomputation
 from tuneoff.engine.model.out_of_memory import release_memory, retried
 from tuneoff.engine.training.cuda_graphs import StepGraphs
@@ -38,7 +38,7 @@ class Steps:
     optimizer: Optimizer
     hook: Hook
     masters: Mapping[str, Tensor]
-    laps: Laps
+    step_timer: StepTimer
     device: torch.device
     batch_size: int
     spare: Recomputation | None
@@ -68,7 +68,7 @@ class Steps:
         `fits`, or half of it and so on after memory ran out. Where a single example does not fit,
         the layers keep less, if they may.
         """
-        self.laps.start()
+        self.step_timer.start()
         lengths = self.rows.tokens.lengths
         is_done = False
 
@@ -82,7 +82,7 @@ class Steps:
         def shrink() -> bool:
             nonlocal fits
             self.graphs = None
-            self.optimizer.forget()
+            self.optimizer.zero_grad()
             if len(by_tokens(lengths, chosen, fits)) < len(chosen):
                 fits = min(fits, int(lengths[chosen].sum())) // 2
             elif self.spare is None or self.spare.on:
@@ -99,8 +99,8 @@ class Steps:
             self.optimizer.may_skip_steps and self.optimizer.was_skipped()
         ):
             self.hook.after_step(number, self.masters)
-        self.optimizer.renew()
-        self.laps.lap("optimizer")
+        self.optimizer.sync_model()
+        self.step_timer.record("optimizer")
         return value, fits
 
     def _replayed(self, chosen: Rows, number: int) -> Tensor | None:
@@ -113,10 +113,10 @@ class Steps:
         value = self.graphs.run(self._weighed(chosen), number)
         if value is not None:
             self.optimizer.count_step()
-            self.laps.lap(GRAPH)
+            self.step_timer.record(GRAPH)
         elif self.graphs.failure is not None:
             self.graphs = None
-            self.optimizer.forget()
+            self.optimizer.zero_grad()
             release_memory()
         return value
 
@@ -125,7 +125,7 @@ class Steps:
         value = self.loss(self.classifier(inputs), inputs.labels, inputs.weights)
         self.optimizer.backward(value, is_whole=True)
         self.optimizer.change_masters()
-        self.optimizer.renew()
+        self.optimizer.sync_model()
         return value.detach()
 
     def _weighed(self, chosen: Rows) -> Batch:
@@ -146,12 +146,12 @@ class Steps:
             inputs = batch(self.rows, piece)
             weights = self.loss.weights(inputs.labels, inputs.weights) * scale
             inputs = replace(inputs, weights=weights).to(self.device)
-            self.laps.lap("data")
+            self.step_timer.record("data")
             loss = self.loss(self.classifier(inputs), inputs.labels, inputs.weights)
             if i == len(pieces) - 1 and (penalty := self.hook.penalty()) is not None:
                 loss = loss + penalty
-            self.laps.lap("forward")
+            self.step_timer.record("forward")
             self.optimizer.backward(loss, is_whole=len(pieces) == 1)
-            self.laps.lap("backward")
+            self.step_timer.record("backward")
             value += loss.detach()
         return value

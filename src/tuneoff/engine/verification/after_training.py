@@ -20,7 +20,7 @@ from tuneoff.engine.kernels.packed_forward import Classifier, has_virtual_tokens
 from tuneoff.engine.model.kv_cache import pass_prefix
 from tuneoff.engine.model.load import (
     REBUILT,
-    Trainee,
+    PreparedModel,
     counted_parameters,
     load_trained,
     quantization,
@@ -36,35 +36,35 @@ ALONE = 4
 """Of these rows, how many are computed by themselves, too."""
 
 
-class WeightsWatch:
+class ParameterSnapshot:
     """Remembers, by SHA-256, the weights as they were before the training."""
 
-    def __init__(self, trainee: Trainee) -> None:
-        self._trained = _hashes(trainee.masters)
-        self._frozen = _hashes(_frozen(trainee))
+    def __init__(self, prepared: PreparedModel) -> None:
+        self._trained = _hashes(prepared.masters)
+        self._frozen = _hashes(_frozen(prepared))
 
-    def unchanged(self, trainee: Trainee, share: float = 1.0) -> list[str]:
+    def unchanged(self, prepared: PreparedModel, share: float = 1.0) -> list[str]:
         """Weights that were to train and are as they were.
 
         `share` of the training lies behind the weights that were kept: what begins to train later
         than the best epoch need not have changed.
         """
-        now, given_up = _hashes(trainee.masters), trainee.hook.given_up(trainee.masters)
+        now, given_up = _hashes(prepared.masters), prepared.hook.given_up(prepared.masters)
         same = [name for name, value in self._trained.items() if now[name] == value]
-        late = {name for name, pace in trainee.paces.items() if pace.start >= share}
+        late = {name for name, group in prepared.param_groups.items() if group.start >= share}
         return [name for name in same if name not in given_up and name not in late]
 
-    def changed(self, trainee: Trainee) -> list[str]:
+    def changed(self, prepared: PreparedModel) -> list[str]:
         """Weights that were frozen and are not as they were."""
-        now = _hashes(_frozen(trainee))
+        now = _hashes(_frozen(prepared))
         return [name for name, value in self._frozen.items() if now[name] != value]
 
 
-def _frozen(trainee: Trainee) -> dict[str, Tensor]:
+def _frozen(prepared: PreparedModel) -> dict[str, Tensor]:
     """By name, what is not to change: parameters that do not train, and buffers."""
-    model = trainee.classifier.model
+    model = prepared.classifier.model
     weights: dict[str, Tensor] = {**counted_parameters(model), **dict(model.named_buffers())}
-    return {name: value for name, value in weights.items() if name not in trainee.masters}
+    return {name: value for name, value in weights.items() if name not in prepared.masters}
 
 
 def _hashes(weights: Mapping[str, Tensor]) -> dict[str, bytes]:

@@ -21,7 +21,7 @@ from tuneoff.engine.model.load import lower, pretrained
 from tuneoff.engine.model.padding import TOLERANCE
 from tuneoff.engine.model.precision import DTYPES, Precision
 from tuneoff.engine.verification.after_training import plain_logits
-from tuneoff.exceptions import BadInput, Fault, ModelUnavailable
+from tuneoff.exceptions import BadInput, Issue, ModelUnavailable
 from tuneoff.results.record import Difference
 
 ROWS = 3
@@ -83,19 +83,19 @@ def check_model(
             f"tuneoff cannot run the {kind} correctly: its logits differ from those of Transformers"
             f" by {found.logits:.3g} of their spread (rounding explains {found.tolerance:g})"
         )
-        raise ModelUnavailable(Fault(problem, file=str(path), mend=OTHER))
+        raise ModelUnavailable(Issue(problem, file=str(path), hint=OTHER))
     if not quantized and device.type == "cpu" and precision != "fp32":
         with _named(f"{kind} in {precision}", path, "Set precision to fp32 (--precision fp32)."):
             lower(model, architecture, DTYPES[precision])
             classifier(inputs)
 
 
-def _not_finite(path: Path, model: nn.Module) -> Fault:
+def _not_finite(path: Path, model: nn.Module) -> Issue:
     """Of a model whose own logits are no numbers."""
     names = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
     named = f"weights are NaN or infinite: {', '.join(names[:3])}" if names else "logits are NaN"
-    mend = "Get the file again, or save the model of a training that did not diverge."
-    return Fault(named, file=str(path), mend=mend)
+    hint = "Get the file again, or save the model of a training that did not diverge."
+    return Issue(named, file=str(path), hint=hint)
 
 
 def _rows(split: Split) -> npt.NDArray[np.int64]:
@@ -112,7 +112,7 @@ def _zeros(model: nn.Module, tokenizer: Any) -> list[str]:
 
 
 @contextmanager
-def _named(what: str, path: Path, mend: str) -> Iterator[None]:
+def _named(what: str, path: Path, hint: str) -> Iterator[None]:
     """Turn an error of a family's own code, which may be any, into one that names the family."""
     try:
         yield
@@ -121,4 +121,4 @@ def _named(what: str, path: Path, mend: str) -> Iterator[None]:
     except Exception as error:
         said = (str(error).strip().splitlines() or [""])[0][:300]
         problem = f"the {what} cannot be run on the first texts: {type(error).__name__}: {said}"
-        raise ModelUnavailable(Fault(problem, file=str(path), mend=mend)) from error
+        raise ModelUnavailable(Issue(problem, file=str(path), hint=hint)) from error

@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with a file is named with its row, its column and the mend."""
+"""Each thing that can be wrong with a file is named with its row, its column and the hint."""
 
 from __future__ import annotations
 
@@ -10,60 +10,60 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tuneoff.exceptions import BadInput, Fault
+from tuneoff.exceptions import BadInput, Issue
 from tuneoff.tables import Columns, read_table
 from tuneoff.tables.columns import LISTED
 
 
-def faults_of(path: Path | str, **columns: str) -> Sequence[Fault]:
+def issues_of(path: Path | str, **columns: str) -> Sequence[Issue]:
     with pytest.raises(BadInput) as caught:
         read_table(str(path), Columns(**columns))
-    assert all(fault.file == str(path) for fault in caught.value.faults)
-    return caught.value.faults
+    assert all(issue.file == str(path) for issue in caught.value.issues)
+    return caught.value.issues
 
 
-def only_fault(path: Path | str, **columns: str) -> Fault:
-    (fault,) = faults_of(path, **columns)
-    return fault
+def only_issue(path: Path | str, **columns: str) -> Issue:
+    (issue,) = issues_of(path, **columns)
+    return issue
 
 
 def test_missing_file_with_near_names(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\n")
-    fault = only_fault(tmp_path / "trian.csv")
-    assert "no such file" in fault.message
-    assert fault.mend == "Did you mean 'train.csv'?"
-    assert only_fault(tmp_path / "q.tsv").mend == "Files there: train.csv."
-    assert "does not exist either" in (only_fault(tmp_path / "gone" / "a.csv").mend or "")
+    issue = only_issue(tmp_path / "trian.csv")
+    assert "no such file" in issue.message
+    assert issue.hint == "Did you mean 'train.csv'?"
+    assert only_issue(tmp_path / "q.tsv").hint == "Files there: train.csv."
+    assert "does not exist either" in (only_issue(tmp_path / "gone" / "a.csv").hint or "")
 
 
 def test_folder_web_address_and_unknown_ending(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text("")
-    fault = only_fault(tmp_path)
-    assert (fault.message, fault.mend) == (
+    issue = only_issue(tmp_path)
+    assert (issue.message, issue.hint) == (
         "is a folder, not a file",
         "Name a file in it: b.jsonl.",
     )
-    assert only_fault("https://example.org/a.csv").message == "is a web address"
+    assert only_issue("https://example.org/a.csv").message == "is a web address"
     (tmp_path / "a.xlsx").write_bytes(b"PK")
-    fault = only_fault(tmp_path / "a.xlsx")
-    assert "'.xlsx'" in fault.message
-    assert ".parquet" in (fault.mend or "")
+    issue = only_issue(tmp_path / "a.xlsx")
+    assert "'.xlsx'" in issue.message
+    assert ".parquet" in (issue.hint or "")
 
 
 @pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b" \r\n\n"])
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 def test_empty_file(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    assert only_fault(tmp_path / name).message == "the file is empty"
+    assert only_issue(tmp_path / name).message == "the file is empty"
 
 
 def test_header_only(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n\n")
-    assert only_fault(tmp_path / "a.csv").message == "the file holds a header and no rows"
+    assert only_issue(tmp_path / "a.csv").message == "the file holds a header and no rows"
     pd.DataFrame({"text": pd.Series([], dtype="str"), "label": []}).to_parquet(
         tmp_path / "a.parquet"
     )
-    assert only_fault(tmp_path / "a.parquet").message == "the file holds no rows"
+    assert only_issue(tmp_path / "a.parquet").message == "the file holds no rows"
 
 
 @pytest.mark.parametrize(
@@ -87,43 +87,43 @@ def test_missing_column(
         frame.to_json(tmp_path / name, orient="records", lines=True)
     else:
         frame.to_parquet(tmp_path / name)
-    fault = only_fault(tmp_path / name, **asked)
-    assert fault.message == f"there is no column {missing!r}"
-    assert fault.line == (1 if name == "a.csv" else None)
-    assert fault.mend is not None
-    assert fault.mend.startswith("Columns there: 'Text', 'label'.")
-    assert fault.mend.endswith(f"Name the right one with {option}.")
-    assert guess is None or guess in fault.mend
-    assert guess is not None or "Did you mean" not in fault.mend
+    issue = only_issue(tmp_path / name, **asked)
+    assert issue.message == f"there is no column {missing!r}"
+    assert issue.line == (1 if name == "a.csv" else None)
+    assert issue.hint is not None
+    assert issue.hint.startswith("Columns there: 'Text', 'label'.")
+    assert issue.hint.endswith(f"Name the right one with {option}.")
+    assert guess is None or guess in issue.hint
+    assert guess is not None or "Did you mean" not in issue.hint
 
 
 def test_column_twice_in_the_header_or_asked_for_twice(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label,text,x,x\none,a,two,1,1\n")
-    fault = only_fault(path)
-    assert (fault.line, fault.column) == (1, "text")
-    assert "2 times in the header (fields 1, 3)" in fault.message
+    issue = only_issue(path)
+    assert (issue.line, issue.column) == (1, "text")
+    assert "2 times in the header (fields 1, 3)" in issue.message
     path.write_text("text,label\none,a\ntwo,b\n")
-    fault = only_fault(path, label="text")
-    assert "--text and --label" in fault.message
+    issue = only_issue(path, label="text")
+    assert "--text and --label" in issue.message
     grouped = read_table(str(path), Columns(group="text")).frame  # every equal text is one group
     assert grouped["group"].tolist() == ["one", "two"]
 
 
 @pytest.mark.parametrize(
-    ("name", "separator", "word", "mend"),
+    ("name", "separator", "word", "hint"),
     [
         ("a.csv", ";", "a semicolon", "commas"),
         ("a.csv", "\t", "a tab", "Name the file .tsv."),
         ("a.tsv", ",", "a comma", "Name the file .csv."),
     ],
 )
-def test_wrong_separator(tmp_path: Path, name: str, separator: str, word: str, mend: str) -> None:
+def test_wrong_separator(tmp_path: Path, name: str, separator: str, word: str, hint: str) -> None:
     (tmp_path / name).write_text(f"text{separator}label\none{separator}a\n")
-    fault = only_fault(tmp_path / name)
-    assert fault.line == 1
-    assert f"separated by {word}" in fault.message
-    assert mend in (fault.mend or "")
+    issue = only_issue(tmp_path / name)
+    assert issue.line == 1
+    assert f"separated by {word}" in issue.message
+    assert hint in (issue.hint or "")
 
 
 @pytest.mark.parametrize("pack", [False, True])
@@ -131,43 +131,43 @@ def test_bytes_that_are_not_utf8(tmp_path: Path, pack: bool) -> None:
     content = "text,label\nfine é,a\n".encode() + "caf\u00e9,b\n".encode("cp1252")
     path = tmp_path / ("a.csv.gz" if pack else "a.csv")
     path.write_bytes(gzip.compress(content) if pack else content)
-    fault = only_fault(path)
-    assert fault.line == 3
+    issue = only_issue(path)
+    assert issue.line == 3
     offset = content.index(b"\xe9,b")
-    assert f"byte 0xe9, at byte offset {offset}" in fault.message
-    assert "iconv -f cp1252 -t UTF-8 > a.utf8.csv" in (fault.mend or "")
+    assert f"byte 0xe9, at byte offset {offset}" in issue.message
+    assert "iconv -f cp1252 -t UTF-8 > a.utf8.csv" in (issue.hint or "")
 
 
 def test_bytes_that_are_not_utf8_beyond_the_first_buffer(tmp_path: Path) -> None:
     lines = [b"text,label", *[b"some words,a"] * 200_000, b"caf\xe9,b"]
     (tmp_path / "a.csv").write_bytes(b"\n".join(lines))
-    fault = only_fault(tmp_path / "a.csv")
-    assert fault.line == 200_002
-    assert f"offset {11 + 13 * 200_000 + 3}" in fault.message
+    issue = only_issue(tmp_path / "a.csv")
+    assert issue.line == 200_002
+    assert f"offset {11 + 13 * 200_000 + 3}" in issue.message
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
 def test_utf16(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.csv").write_bytes("text,label\none,a\n".encode(encoding))
-    fault = only_fault(tmp_path / "a.csv")
-    assert fault.line == 1
-    assert "iconv -f UTF-16" in (fault.mend or "")
+    issue = only_issue(tmp_path / "a.csv")
+    assert issue.line == 1
+    assert "iconv -f UTF-16" in (issue.hint or "")
 
 
 def test_packed_files_that_are_not_what_their_name_says(tmp_path: Path) -> None:
     packed = gzip.compress(b"text,label\n" + b"one,a\ntwo,b\n" * 1000)
     (tmp_path / "a.csv").write_bytes(packed)
-    assert "gzip" in only_fault(tmp_path / "a.csv").message
+    assert "gzip" in only_issue(tmp_path / "a.csv").message
     (tmp_path / "b.csv.gz").write_bytes(b"text,label\none,a\n")
-    assert "gzip file is broken" in only_fault(tmp_path / "b.csv.gz").message
+    assert "gzip file is broken" in only_issue(tmp_path / "b.csv.gz").message
     (tmp_path / "c.csv.gz").write_bytes(packed[:-12])
-    assert "gzip file is broken" in only_fault(tmp_path / "c.csv.gz").message
+    assert "gzip file is broken" in only_issue(tmp_path / "c.csv.gz").message
     (tmp_path / "d.csv").write_bytes(b"PK\x03\x04rest")
-    assert "spreadsheet" in only_fault(tmp_path / "d.csv").message
+    assert "spreadsheet" in only_issue(tmp_path / "d.csv").message
     (tmp_path / "e.parquet").write_bytes(b"text,label\n" * 10)
-    assert "holds CSV, and its name says Parquet" in only_fault(tmp_path / "e.parquet").message
+    assert "holds CSV, and its name says Parquet" in only_issue(tmp_path / "e.parquet").message
     (tmp_path / "f.parquet").write_bytes(b"PAR1rest")
-    assert "not a valid Parquet file" in only_fault(tmp_path / "f.parquet").message
+    assert "not a valid Parquet file" in only_issue(tmp_path / "f.parquet").message
 
 
 CSV, TSV = b"text,label\none,a\ntwo,b\n", b"text\tlabel\none\ta\n"
@@ -191,17 +191,17 @@ def test_a_file_of_another_kind_than_its_name_says(
     tmp_path: Path, name: str, content: bytes, holds: str, right: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    fault = only_fault(tmp_path / name)
-    assert f"the file holds {holds}, and its name says" in fault.message
-    assert fault.mend == f"Name it by what it holds: mv {tmp_path / name} {tmp_path / right}"
+    issue = only_issue(tmp_path / name)
+    assert f"the file holds {holds}, and its name says" in issue.message
+    assert issue.hint == f"Name it by what it holds: mv {tmp_path / name} {tmp_path / right}"
 
 
 @pytest.mark.parametrize("content", [b"[" + JSON + b"]", b"[\n  " + JSON + b"]"])
 def test_a_list_of_json_under_another_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.csv").write_bytes(content)
-    fault = only_fault(tmp_path / "a.csv")
-    assert "the file holds a JSON list" in fault.message
-    assert (fault.mend or "").endswith(f"| jq -c '.[]' > {tmp_path / 'a.jsonl'}")
+    issue = only_issue(tmp_path / "a.csv")
+    assert "the file holds a JSON list" in issue.message
+    assert (issue.hint or "").endswith(f"| jq -c '.[]' > {tmp_path / 'a.jsonl'}")
 
 
 def test_braces_in_a_text_are_no_json(tmp_path: Path) -> None:
@@ -217,57 +217,57 @@ def test_braces_in_a_text_are_no_json(tmp_path: Path) -> None:
 def test_ragged_rows_are_all_listed(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\n"two\nlines",a\nx,y,z\nfine,b\nalone\n')
-    faults = faults_of(path)
-    assert [fault.line for fault in faults] == [4, 6]
-    assert faults[0].message == "fields in the row: 3, in the header: 2"
-    assert faults[1].message == "fields in the row: 1, in the header: 2"
+    issues = issues_of(path)
+    assert [issue.line for issue in issues] == [4, 6]
+    assert issues[0].message == "fields in the row: 3, in the header: 2"
+    assert issues[1].message == "fields in the row: 1, in the header: 2"
 
 
-def test_many_faults_are_counted(tmp_path: Path) -> None:
+def test_many_issues_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + "only text\n" * 100)
-    faults = faults_of(path)
-    assert len(faults) == LISTED + 1
-    assert faults[-1].message == f"more faults, not listed: {100 - LISTED}"
+    issues = issues_of(path)
+    assert len(issues) == LISTED + 1
+    assert issues[-1].message == f"more issues, not listed: {100 - LISTED}"
 
 
 def test_quote_never_closed(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\none,a\n"tw""o\nstill two",b\nthree,"b\nfour,a\n')
-    fault = only_fault(path)
-    assert fault.line == 5
-    assert fault.message == "the quote that opens in field 2 is never closed"
+    issue = only_issue(path)
+    assert issue.line == 5
+    assert issue.message == "the quote that opens in field 2 is never closed"
 
 
 def test_quotes_written_twice_are_no_end(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\none,a\n"a ""quoted"" word\n""","b\nthree,a\n')
-    fault = only_fault(path)
-    assert fault.line == 4
-    assert fault.message == "the quote that opens in field 2 is never closed"
+    issue = only_issue(path)
+    assert issue.line == 4
+    assert issue.message == "the quote that opens in field 2 is never closed"
 
 
 def test_quote_closed_by_that_of_a_later_row(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\none,a\n"two,b\nthree,a\n"four",b\n')
-    fault = only_fault(path)
-    assert fault.line == 3
-    assert "field 1 is closed in line 5, but text goes on" in fault.message
-    assert "written twice" in (fault.mend or "")
+    issue = only_issue(path)
+    assert issue.line == 3
+    assert "field 1 is closed in line 5, but text goes on" in issue.message
+    assert "written twice" in (issue.hint or "")
 
 
-def test_faults_before_an_open_quote_are_kept(tmp_path: Path) -> None:
+def test_issues_before_an_open_quote_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\nalone\nempty,\n"open,a\n')
-    assert [fault.line for fault in faults_of(path)] == [2, 4, 3]
+    assert [issue.line for issue in issues_of(path)] == [2, 4, 3]
 
 
 def test_missing_labels(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label\none,a\ntwo,\nthree, \n")
-    faults = faults_of(path)
-    assert [(fault.line, fault.column) for fault in faults] == [(3, "label"), (4, "label")]
-    assert {fault.message for fault in faults} == {"the label is missing"}
+    issues = issues_of(path)
+    assert [(issue.line, issue.column) for issue in issues] == [(3, "label"), (4, "label")]
+    assert {issue.message for issue in issues} == {"the label is missing"}
 
 
 def test_values_in_jsonl_that_are_no_text_and_no_label(tmp_path: Path) -> None:
@@ -282,15 +282,15 @@ def test_values_in_jsonl_that_are_no_text_and_no_label(tmp_path: Path) -> None:
         {"text": "fine", "label": "a"},
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
-    assert [(f.line, f.column, f.message) for f in faults_of(path)] == [
+    assert [(f.line, f.column, f.message) for f in issues_of(path)] == [
         (1, "text", "holds a number, not text"),
         (2, "text", "holds nothing (null), not text"),
         (3, "text", "holds a list, not text"),
-        (4, "label", faults_of(path)[3].message),
+        (4, "label", issues_of(path)[3].message),
         (6, "label", "holds an object, not a label"),
         (5, "label", "the label is missing"),
     ]
-    several = faults_of(path)[3].message
+    several = issues_of(path)[3].message
     assert several.startswith("several labels in one cell, as a list (['a', 'b'] here, 1 row")
 
 
@@ -301,39 +301,39 @@ def test_broken_jsonl(tmp_path: Path) -> None:
         '{"text": "x", "text": "y", "label": "a"}\n{"text": "x", "label": "\\ud83d"}\n'
         '{"text": "\\ud83c\\udf88", "label": "a"}\n'
     )
-    faults = faults_of(path)
-    assert [fault.line for fault in faults] == [3, 4, 5, 6]
-    assert "not valid JSON: Expecting ',' delimiter at character 14" in faults[0].message
-    assert "no JSON object" in faults[1].message
-    assert "'text' stands twice" in faults[2].message
-    assert faults[3].column == "label"
-    assert "the label '\\ud83d' contains an unpaired surrogate" in faults[3].message
+    issues = issues_of(path)
+    assert [issue.line for issue in issues] == [3, 4, 5, 6]
+    assert "not valid JSON: Expecting ',' delimiter at character 14" in issues[0].message
+    assert "no JSON object" in issues[1].message
+    assert "'text' stands twice" in issues[2].message
+    assert issues[3].column == "label"
+    assert "the label '\\ud83d' contains an unpaired surrogate" in issues[3].message
 
 
 def test_jsonl_row_without_the_key_and_json_list(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "x", "label": "a"}\n{"text": "y"}\n')
-    fault = only_fault(path)
-    assert (fault.line, fault.column) == (2, "label")
-    assert fault.message == "the row has no such key"
+    issue = only_issue(path)
+    assert (issue.line, issue.column) == (2, "label")
+    assert issue.message == "the row has no such key"
     path = tmp_path / "a.json"
     path.write_text('[\n{"text": "x", "label": "a"}\n]\n')
-    fault = only_fault(path)
-    assert "one JSON list" in fault.message
-    assert fault.mend == "Convert it: jq -c '.[]' a.json > a.jsonl"
+    issue = only_issue(path)
+    assert "one JSON list" in issue.message
+    assert issue.hint == "Convert it: jq -c '.[]' a.json > a.jsonl"
 
 
-def test_parquet_column_of_numbers_is_one_fault(tmp_path: Path) -> None:
+def test_parquet_column_of_numbers_is_one_issue(tmp_path: Path) -> None:
     pd.DataFrame({"text": [1, 2], "label": ["a", "b"]}).to_parquet(tmp_path / "a.parquet")
-    fault = only_fault(tmp_path / "a.parquet")
-    assert (fault.column, fault.message) == ("text", "the column holds int64, not text")
+    issue = only_issue(tmp_path / "a.parquet")
+    assert (issue.column, issue.message) == ("text", "the column holds int64, not text")
 
 
 def test_null_text_and_label_in_parquet(tmp_path: Path) -> None:
     frame = pd.DataFrame({"text": ["x", None, "z"], "label": ["a", "b", None]})
     frame.to_parquet(tmp_path / "a.parquet")
-    faults = faults_of(tmp_path / "a.parquet")
-    assert [(f.line, f.row, f.column) for f in faults] == [(None, 1, "text"), (None, 2, "label")]
+    issues = issues_of(tmp_path / "a.parquet")
+    assert [(f.line, f.row, f.column) for f in issues] == [(None, 1, "text"), (None, 2, "label")]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
@@ -345,10 +345,10 @@ def test_real_valued_labels(tmp_path: Path, name: str) -> None:
         frame.to_json(tmp_path / name, orient="records", lines=True)
     else:
         frame.to_parquet(tmp_path / name)
-    fault = only_fault(tmp_path / name)
+    issue = only_issue(tmp_path / name)
     place = {"a.csv": (3, None), "a.jsonl": (2, None), "a.parquet": (None, 1)}[name]
-    assert ((fault.line, fault.row), fault.column) == (place, "label")
-    assert "0.37 here, 2 rows in all); tuneoff classifies" in fault.message
+    assert ((issue.line, issue.row), issue.column) == (place, "label")
+    assert "0.37 here, 2 rows in all); tuneoff classifies" in issue.message
 
 
 def test_numbers_among_words_are_labels(tmp_path: Path) -> None:
@@ -361,18 +361,18 @@ def test_weights(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     rows = ["1", "-1", "nan", "inf", "", "heavy", "1e39", "0"]
     path.write_text("text,label,w\n" + "".join(f"x,a,{weight}\n" for weight in rows))
-    faults = faults_of(path, weight="w")
-    assert [fault.line for fault in faults] == [3, 4, 5, 6, 7, 8]
-    assert {fault.column for fault in faults} == {"w"}
-    assert faults[4].message == "'heavy' is no weight"
+    issues = issues_of(path, weight="w")
+    assert [issue.line for issue in issues] == [3, 4, 5, 6, 7, 8]
+    assert {issue.column for issue in issues} == {"w"}
+    assert issues[4].message == "'heavy' is no weight"
     path.write_text("text,label,w\nx,a,0\ny,b,0.0\n")
-    assert only_fault(path, weight="w").message == "all weights are 0"
+    assert only_issue(path, weight="w").message == "all weights are 0"
 
 
 def test_no_text_at_all(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n ,a\n,b\n")
-    fault = only_fault(tmp_path / "a.csv")
-    assert (fault.message, fault.column) == ("every text is empty", "text")
+    issue = only_issue(tmp_path / "a.csv")
+    assert (issue.message, issue.column) == ("every text is empty", "text")
     with pytest.raises(BadInput, match="every text is empty"):
         read_table(str(tmp_path / "a.csv"), Columns(), "test")
 
@@ -380,9 +380,9 @@ def test_no_text_at_all(tmp_path: Path) -> None:
 def test_broken_json_is_placed_where_it_breaks(tmp_path: Path) -> None:
     line = '{"text": "oops", "label": '
     (tmp_path / "a.jsonl").write_text('{"text": "one", "label": "a"}\n' + line + "\n")
-    fault = only_fault(tmp_path / "a.jsonl")
-    assert fault.line == 2
-    assert f"at character {len(line) + 1}" in fault.message
+    issue = only_issue(tmp_path / "a.jsonl")
+    assert issue.line == 2
+    assert f"at character {len(line) + 1}" in issue.message
 
 
 @pytest.mark.parametrize(
