@@ -187,7 +187,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_what_a_search_may_be_asked(call: Any, tmp_path: Path) -> None:
     given = {"model": "m", "train": "t.csv", "methods": ["full"], "out": tmp_path / "s"}
     with pytest.raises(
-        BadInput, match=r"unknown key 'tune.trial'\n  Hint: Did you mean 'trials'\?"
+        BadInput, match=r"unknown key 'tune.trial'\n  Hint: Did you mean"
     ):
         call(**given, tune={"trial": 2})
     with pytest.raises(BadInput, match=r"tune.trials must be at least 1"):
