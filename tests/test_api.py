@@ -1,9 +1,10 @@
-"""The Python door: data frames in, studies and runs out."""
+"""The Python interface: data frames in, studies and runs out."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import tuneoff as package
 from tuneoff import api
+from tuneoff.config import DataSpec, StudySpec, TrainSpec, TunedStudyOptions
 from tuneoff.exceptions import BadInput
 
 
@@ -186,9 +188,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 @pytest.mark.parametrize("call", [package.compare, package.tune])
 def test_what_a_search_may_be_asked(call: Any, tmp_path: Path) -> None:
     given = {"model": "m", "train": "t.csv", "methods": ["full"], "out": tmp_path / "s"}
-    with pytest.raises(
-        BadInput, match=r"unknown key 'tune.trial'\n  Hint: Did you mean"
-    ):
+    with pytest.raises(BadInput, match=r"unknown key 'tune.trial'\n  Hint: Did you mean"):
         call(**given, tune={"trial": 2})
     with pytest.raises(BadInput, match=r"tune.trials must be at least 1"):
         call(**given, tune=0)
@@ -215,3 +215,11 @@ def test_a_report_takes_predictions_from_elsewhere(finished_study: Any, tmp_path
     assert "oracle" in {row["name"] for row in study.summary["methods"]}  # as it was
     study.report()
     assert "oracle" not in {row["name"] for row in study.summary["methods"]}
+
+
+def test_options_are_the_settings_of_a_study() -> None:
+    """Editors complete these names, which must be those of the specifications."""
+    own = {"data", "methods", "train", "seeds", "more_seeds", "min_recall"}
+    study = {f.name for f in fields(StudySpec)} - own
+    expected = study | {f.name for f in fields(DataSpec)} | {f.name for f in fields(TrainSpec)}
+    assert set(TunedStudyOptions.__annotations__) == expected

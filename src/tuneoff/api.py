@@ -1,4 +1,4 @@
-"""The Python door: the same as the command line, with data frames welcome."""
+"""Python interface: the commands as functions, which also take data frames."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from tuneoff.config import DataSpec, StudySpec, TrainSpec, file_name, read_study
+from tuneoff.config import (
+    DataSpec,
+    StudyOptions,
+    StudySpec,
+    TrainSpec,
+    TunedStudyOptions,
+    file_name,
+    read_study,
+)
 from tuneoff.display.study_table import to_frame
 from tuneoff.exceptions import BadInput, Issue, nearest
 from tuneoff.external_predictions import read_runs
@@ -30,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """One training on disk."""
+    """A run on disk: one training with one method and seed."""
 
     def __init__(self, path: str | Path) -> None:
         self.folder = RunFolder.open(path)
@@ -42,12 +50,12 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """The run's folder."""
+        """Folder of the run."""
         return self.folder.path
 
     @property
     def record(self) -> RunRecord:
-        """What came out; `BadInput` while there is nothing."""
+        """Record of the run. Raises `BadInput` if the run has not ended yet."""
         record = self.folder.record()
         if record is None:
             raise BadInput(Issue("has no record yet", file=str(self.path)))
@@ -55,29 +63,30 @@ class Run:
 
     @property
     def model_path(self) -> Path:
-        """The saved model: opens with Transformers, or with PEFT for adapters."""
+        """Folder of the saved model, which Transformers opens, or PEFT for adapters."""
         return self.folder.model
 
     def predictions(self) -> pd.DataFrame:
-        """Labels and probabilities of the validation and test rows."""
+        """Return labels, predictions and probabilities of the validation and test rows."""
         return self.folder.predictions()
 
     def predict(
         self, texts: str | Iterable[str], pairs: str | Iterable[str] | None = None
     ) -> pd.DataFrame:
-        """Return columns `prediction` and `probability_<label>`, a row per text.
-
-        The model is loaded at the first call.
+        """Predict the labels of new texts. The model is loaded at the first call.
 
         Args:
-            texts: One text or several; the index of a `pandas.Series` becomes that of the result.
-            pairs: The second texts of a run that was trained on pairs, as many.
+            texts: One text or several. The index of a `pandas.Series` is kept.
+            pairs: The second texts, for a run that was trained on pairs; as many as `texts`.
+
+        Returns:
+            One row per text with the columns `prediction` and `probability_<label>`.
 
         Raises:
-            BadInput: The run did not finish, or a text is missing or not a string.
+            BadInput: The run has not finished, or a text is missing or not a string.
 
         Warns:
-            UserWarning: Rows have no text but white space.
+            UserWarning: Some texts are empty.
         """
         from tuneoff.engine.inference import Predictor, as_texts, blank_note
 
@@ -103,12 +112,12 @@ class Study:
 
     @property
     def path(self) -> Path:
-        """The study's folder."""
+        """Folder of the study."""
         return self.folder.path
 
     @property
     def spec(self) -> StudySpec:
-        """What was asked, every default filled in."""
+        """Specification of the study, with all defaults filled in."""
         return self.folder.spec()
 
     @property
@@ -118,27 +127,35 @@ class Study:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The content of `summary.json`; made from the records if it is not there."""
+        """Content of `summary.json`. It is computed from the records if the file is missing."""
         found = self.folder.summary()
         return summary_of(self.folder) if found is None else found
 
     def table(self, full: bool = False) -> pd.DataFrame:
-        """One row per method, best first: quality and cost, means over the seeds.
+        """Return scores and costs of the methods, as means over their seeds.
 
-        The study's metric comes with `_std`, `_low` and `_high` (95 % interval over the seeds), and
-        `beside_best` is how a method stands to the best: `best`, `worse`, `equivalent`,
-        `not_resolved`, or None where the two were not compared. `full`: every score and cost that a
-        record holds, about 45 columns.
+        Args:
+            full: Whether to return all scores and costs of a record, about 45 columns.
+
+        Returns:
+            One row per method, the best one first. The study's metric has the additional columns
+            `_std`, `_low` and `_high` (95 % interval over the seeds). `beside_best` compares a
+            method with the best one: `best`, `worse`, `equivalent`, `not_resolved`, or None if the
+            two were not compared.
         """
         return to_frame(self.summary, full=full)
 
     def report(self, predictions: Mapping[str, Any] | None = None) -> Path:
-        """Write `report.html` anew; its path.
+        """Write `report.html` again and return its path.
 
-        `predictions` made by other tools stand beside the study's methods: by the name of each, a
-        file, a data frame, or a list of them, one for each seed. What they hold is what
-        `tuneoff report --predictions NAME=FILE` reads; data frames are kept in the study's folder,
-        under `elsewhere/`. Raises `BadInput`, and writes no report, if they do not fit the study.
+        Args:
+            predictions: Predictions of other tools to include as further methods: by name, a file,
+                a data frame, or a list of them with one per seed. Their columns are those of
+                `tuneoff report --predictions NAME=FILE`. Data frames are saved in the folder
+                `elsewhere` of the study.
+
+        Raises:
+            BadInput: The predictions do not fit the study; no report is written.
         """
         if not predictions:
             return build_report(self.folder)
@@ -153,17 +170,18 @@ class Study:
         return build_report(self.folder, elsewhere=runs)
 
     def best(self) -> Run:
-        """The finished run with the best score on validation, by the study's metric.
+        """Return the finished run with the best validation score, by the study's metric.
 
-        Raises `BadInput` if no run has finished.
+        Raises:
+            BadInput: No run has finished.
         """
-        asked = {run_id for row in self.summary["methods"] for run_id in row["runs"]}
+        current = {run_id for row in self.summary["methods"] for run_id in row["runs"]}
         metric = self.spec.metric
         sign = 1 if QUALITY_METRICS[metric].higher_is_better else -1
         scored = [
             (sign * getattr(record.quality.validation, metric), run)
             for run in self.runs
-            if run.path.name in asked  # the folder may hold runs of an earlier question
+            if run.path.name in current  # the folder may have runs of an earlier study
             and (record := run.folder.record()) is not None
             and record.status == Status.FINISHED
             and record.quality.validation is not None
@@ -183,22 +201,29 @@ def compare(
     launcher: str = "local",
     fresh: bool = False,
     progress: bool = True,
-    **options: Any,
+    **options: Unpack[TunedStudyOptions],
 ) -> Study:
-    """Run methods x seeds on one task, as `tuneoff compare` does.
+    """Run methods x seeds on one task and compare them, as `tuneoff compare` does.
 
-    `study` is a study file or its content; `options` go over it by the names of the study file's
-    keys, whatever their section: `model`, `metric`, `margin`, `limits`, `tune` (a number of trials,
-    or a mapping), `max_study_seconds`, those of `data` (`train`, `test`, `text`, …; data frames may
-    stand in place of files) and those of `train` (`epochs`, …).
+    A run that fails is recorded and does not stop the others. Finished runs in `out` are not
+    repeated: calling the function again resumes the study.
 
-    `seeds` is a number, a list, or a range such as "2:8": two seeds of each method, and then up to
-    eight of those that may still be the recommendation.
+    Args:
+        study: A study file, or its content.
+        out: Folder of the study.
+        methods: Names of methods, or entries of a study file's `methods`.
+        seeds: A number, a list, or a range such as "2:8": two seeds of each method, and up to eight
+            of those that may still be the recommendation.
+        workers: Number of concurrent runs; "auto" is one per GPU, and on a CPU the fastest number.
+        launcher: Where runs are executed: "local".
+        fresh: Whether to repeat finished runs.
+        progress: Whether to show progress.
+        **options: Settings that override the study, by the names of the study file's keys in any
+            section: `model`, `train`, `text`, `epochs`, `metric` and so on. `train`, `test` and
+            `validation` also take a `pandas.DataFrame` or a `datasets.Dataset`.
 
-    `workers` is the number of runs at the same time; "auto" is one per GPU, and on a CPU the
-    fastest number of runs.
-
-    Raises `BadInput` before anything is run. A run that fails is a record, and the others go on.
+    Raises:
+        BadInput: The study is invalid; nothing was run.
     """
     content = _content(study, options, Path(out), methods)
     if seeds is not None:
@@ -222,13 +247,29 @@ def tune(
     launcher: str = "local",
     fresh: bool = False,
     progress: bool = True,
-    **options: Any,
+    **options: Unpack[StudyOptions],
 ) -> dict[str, Any]:
-    """The same number of trials for each method, as `tuneoff tune` does; what they found.
+    """Search settings of each method with equally many trials, as `tuneoff tune` does.
 
-    That is the content of `trials/trials.json` in the folder `out`, where `tuned.yaml` is the study
-    with the settings found. `tune` is the number of trials, or the `tune` section of a study file;
-    the other options are those of `compare`. The test rows are not read.
+    The trials are scored on the validation rows; the test rows are not read. `tuned.yaml` in the
+    folder `out` is the study with the settings that were found.
+
+    Args:
+        study: As for `compare`, like all arguments that are not listed here.
+        out: Folder of the study.
+        methods: Methods to search settings for.
+        tune: Number of trials of each method, or the `tune` section of a study file.
+        workers: Number of concurrent trials.
+        launcher: Where trials are executed.
+        fresh: Whether to repeat finished trials.
+        progress: Whether to show progress.
+        **options: Settings of the study.
+
+    Returns:
+        The content of `trials/trials.json`.
+
+    Raises:
+        BadInput: The study is invalid; nothing was run.
     """
     content = {**_content(study, options, Path(out), methods), "tune": tune}
     asked = asked_study(content)
@@ -246,13 +287,18 @@ def forecast(
     workers: int | str = "auto",
     launcher: str = "local",
     progress: bool = True,
-    **options: Any,
+    **options: Unpack[TunedStudyOptions],
 ) -> dict[str, Any]:
-    """What a study will take, as `tuneoff forecast` says it: the content of `forecast.json`.
+    """Estimate the time, memory and disk space of a study, as `tuneoff forecast` does.
 
-    Arguments are those of `compare`. Seconds and bytes of each method's run, and of the study; each
-    method is tried on a few steps. Without `out` nothing is left on disk. Raises `BadInput` before
-    anything is run.
+    Each method is tried on a few steps. The arguments are those of `compare`; without `out` nothing
+    is left on disk.
+
+    Returns:
+        The content of `forecast.json`: seconds and bytes of a run of each method, and of the study.
+
+    Raises:
+        BadInput: The study is invalid; nothing was run.
     """
     with tempfile.TemporaryDirectory(prefix="tuneoff-") as scratch:
         folder = Path(out or scratch)
@@ -272,12 +318,22 @@ def train(
     launcher: str = "local",
     fresh: bool = False,
     progress: bool = True,
-    **options: Any,
+    **options: Unpack[TunedStudyOptions],
 ) -> Run:
-    """One run with one method, as `tuneoff train` does.
+    """Run one method with one seed, as `tuneoff train` does.
 
-    `method` is a name or an entry of a study's `methods` (`{"method": "lora", "rank": 16}`);
-    `options` are those of `compare`. Raises `BadInput` before anything is run.
+    Args:
+        method: Name of the method, or an entry of a study's `methods`, such as
+            `{"method": "lora", "rank": 16}`.
+        out: Folder of the run.
+        seed: Random seed of initialisation and data order.
+        launcher: Where the run is executed.
+        fresh: Whether to train again if the run has finished.
+        progress: Whether to show progress.
+        **options: Settings of the study, as for `compare`.
+
+    Raises:
+        BadInput: The specification is invalid; nothing was run.
     """
     content = _with_options({}, options, Path(out))
     asked = asked_study({**content, "methods": [method], "seeds": [seed]})
@@ -287,7 +343,11 @@ def train(
 
 
 def load(path: str | Path) -> Study | Run:
-    """The study or the run in the folder `path`; `BadInput` if it is neither."""
+    """Return the study or the run in the folder `path`.
+
+    Raises:
+        BadInput: The folder contains neither.
+    """
     if RunFolder(path).spec_file.is_file():
         return Run(path)
     return Study(path)
@@ -301,26 +361,26 @@ _OWN = {"methods", "seeds", "workers", "out", "launcher", "fresh", "progress"}
 
 def _content(
     study: str | Path | Mapping[str, Any] | None,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
     out: Path,
     methods: str | Sequence[str | Mapping[str, Any]] | None,
 ) -> dict[str, Any]:
-    """A study file's content, with options over it."""
+    """Return the content of a study, overridden by the options."""
     content = dict(study) if isinstance(study, Mapping) else read_study(study) if study else {}
     content = _with_options(content, options, out)
-    if isinstance(methods, str):  # as on the command line
+    if isinstance(methods, str):  # separated by commas, as on the command line
         methods = [name.strip() for name in methods.split(",")]
     return content if methods is None else {**content, "methods": list(methods)}
 
 
-def _with_options(content: dict[str, Any], options: dict[str, Any], out: Path) -> dict[str, Any]:
+def _with_options(content: dict[str, Any], options: Mapping[str, Any], out: Path) -> dict[str, Any]:
     known = _DATA | _TRAIN | {"model", "metric", *_PLAIN}
     for key in options.keys() - known:
         raise BadInput(f"unknown option {key!r}.", hint=nearest(key, known | _OWN))
     data, train = dict(content.get("data") or {}), dict(content.get("train") or {})
     top: dict[str, Any] = {}
     for key, value in options.items():
-        # `train` and `test` are data: the training settings are options of their own.
+        # `train` is the training data here; training settings are separate options.
         if key in _DATA:
             data[key] = value
         elif key in _TRAIN:

@@ -16,7 +16,15 @@ from tuneoff.audit import KINDS
 from tuneoff.comparison.summary import summarize
 from tuneoff.display.study_table import render_table
 from tuneoff.report import build_report
-from tuneoff.results.record import Checks, Cost, Difference, Quality, RunRecord, Status, TaskRecord
+from tuneoff.results.record import (
+    Checks,
+    Cost,
+    LogitDifference,
+    Quality,
+    RunRecord,
+    Status,
+    TaskRecord,
+)
 
 WORDS = ("cat", "dog", "bird", "horse", "bread", "milk", "soup", "rain", "snow", "wind")
 LABELS = ("maybe", "no", "yes")
@@ -461,15 +469,15 @@ def test_the_report_shows_scores_with_and_without_the_overlap(made: Any) -> None
 
 def test_a_broken_contract_is_a_fault(made: Any) -> None:
     def broken(record: RunRecord) -> RunRecord:
-        held = Checks(unchanged=[], changed=[], reopened=Difference(64, 0.01, 0.25))
-        differs = replace(held, reopened=Difference(64, 0.27, 0.25))
+        held = Checks(unchanged=[], changed=[], reopened=LogitDifference(64, 0.01, 0.25))
+        differs = replace(held, reopened=LogitDifference(64, 0.27, 0.25))
         odd = record.method.name == "lora" and record.seed == 1
         return replace(record, checks=differs if odd else held)
 
     (finding,) = made(edit=broken).audit()
     assert (finding.code, finding.severity) == ("broken-contract", "error")
     assert finding.what.startswith("1 of 9 runs broke their contract (lora). lora-s1-")
-    assert "opened again, gives other logits: off by 0.27" in finding.what
+    assert "the reopened model gives different logits: by 0.27" in finding.what
     assert len(finding.concerned) == 1
 
 

@@ -44,7 +44,7 @@ def refused(tuneoff: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
         (["--validation", "2"], "tuneoff: --validation is a file, or a fraction in (0, 1)"),
         (["--methods", "lorra"], "Did you mean 'lora'?"),
         (["--methods", "full,full"], "two methods are named 'full'"),
-        (["--methods", ","], "--methods names no method"),
+        (["--methods", ","], "--methods is empty"),
         (["--epoch", "3"], "--epochs"),
         (["nowhere.yaml"], "nowhere.yaml: there is no such study file"),
     ],
@@ -149,7 +149,7 @@ def test_a_least_recall_of_a_label_that_is_not_there(
     assert "min_recall: 'foot' is no label of the data" in text
     assert "Did you mean 'food'?" in text
     assert "started" not in text
-    assert "--min-recall 'food' names no label and number" in refused(*given, "--min-recall=food")
+    assert "--min-recall 'food' is not a label and a number" in refused(*given, "--min-recall=food")
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def test_going_on(finished_study: Any, tuneoff: Any, tmp_path: Path) -> None:
     assert before.items() <= written(folder).items()
     table, _, rest = changed.out.partition("\nnote: ")
     assert "full" not in table  # it is of the study as it stands
-    assert rest.startswith("earlier runs of methods not in this study remain: ")
+    assert rest.startswith("runs of methods that are not in this study are kept: ")
     assert "full" in rest.partition("\n")[0]
     assert "To use it: tuneoff predict" in rest
     assert yaml.safe_load((folder / "study.yaml").read_text())["train"]["class_weights"]

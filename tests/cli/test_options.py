@@ -26,5 +26,5 @@ def test_least_recalls_go_over_those_of_the_file() -> None:
 
 @pytest.mark.parametrize("given", ["spam", "=0.8", "spam=", "spam=most"])
 def test_a_least_recall_names_a_label_and_a_number(given: str) -> None:
-    with pytest.raises(BadInput, match="names no label and number"):
+    with pytest.raises(BadInput, match="is not a label and a number"):
         nested({"limits.min_recall": [given]})

@@ -53,7 +53,7 @@ def test_predict_carries_typed_columns_along(tuneoff: Any, run: Path, here: Path
 @pytest.mark.parametrize(
     ("keep", "said"),
     [
-        ("idd", "no column 'idd' Columns there: 'id', 'text'. Did you mean 'id'?"),
+        ("idd", "no column 'idd' Hint: Columns there: 'id', 'text'. Did you mean 'id'?"),
         ("prediction", "--keep 'prediction': the result has a column of this name"),
         ("probability_food", "--keep 'probability_food'"),
     ],

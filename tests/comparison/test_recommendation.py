@@ -16,7 +16,7 @@ from tuneoff.comparison.recommendation import recommend
 from tuneoff.comparison.summary import summarize
 from tuneoff.config import StudySpec
 from tuneoff.display.study_table import render_table, to_frame, to_markdown
-from tuneoff.results.record import Checks, Difference, RunRecord
+from tuneoff.results.record import Checks, LogitDifference, RunRecord
 
 Study = Callable[..., StudySpec]
 Record = Callable[..., RunRecord]
@@ -171,7 +171,7 @@ def test_predictions_that_depend_on_other_rows_leave_out(
     summary = judged({"full": FULL, "lora": (0.9, {"train_seconds": 90.0})})
     assert summary["recommendation"]["name"] == "lora"
     records = [record(name, seed, 0.9) for name in ("full", "lora") for seed in (0, 1)]
-    checks = Checks([], [], alone=Difference(4, 2.5, 0.25))
+    checks = Checks([], [], alone=LogitDifference(4, 2.5, 0.25))
     records[-1] = replace(records[-1], checks=checks)
     runs = {"full": [answers(0.9, 0)], "lora": [answers(0.9, 1)]}
     compared = compare_methods(runs, "accuracy", labels=2)

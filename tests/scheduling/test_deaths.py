@@ -275,7 +275,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
     os.kill(desk.pid, signal.SIGINT)
     _, err = desk.communicate()
     assert desk.returncode == 130, err
-    assert "Interrupted. What is finished is kept, what ran goes on where it stood:" in err
+    assert "Interrupted. Finished runs are kept. Rerun the same command to resume:" in err
     assert "Traceback" not in err
     assert gone(left)
     folder = StudyFolder(tmp_path)
@@ -348,7 +348,7 @@ def test_a_signal_saves_and_the_same_command_ends_as_if_none_had_come(
     os.kill(desk.pid, sent)
     _, err = desk.communicate()
     assert desk.returncode == code, err
-    assert "goes on where it stood" in err
+    assert "Rerun the same command to resume" in err
     assert gone(left)
     folder = StudyFolder(tmp_path)
     (run,) = folder.runs()
@@ -392,7 +392,7 @@ def test_two_studies_in_one_folder_are_one_too_many(
     left = training(desk, tmp_path, "long")
     second = tuneoff("compare", StudyFolder(tmp_path).spec_file, "--out", tmp_path)
     assert second.code == 2
-    assert "another tuneoff is at work in this folder" in second.err
+    assert "is in use by another tuneoff process" in second.err
     assert desk.poll() is None
     desk.kill()  # whatever becomes of the first one, the folder is free again
     desk.communicate()

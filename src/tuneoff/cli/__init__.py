@@ -1,4 +1,4 @@
-"""The command line: one file per command. Light to load: `--help` is instant."""
+"""Command line: one file per command. Imports are light, so that `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tuneoff.exceptions import BadInput, TuneoffError, printable
 
 
 class _Commands(TyperGroup):
-    """Says what an interrupt leaves behind; Typer itself would say nothing."""
+    """Print how to resume after an interrupt."""
 
     def invoke(self, ctx: Any) -> Any:
         before = signal.signal(signal.SIGTERM, _terminate)
@@ -37,7 +37,7 @@ class _Commands(TyperGroup):
         except (KeyboardInterrupt, _Terminated) as end:
             command = printable(shlex.join(["tuneoff", *sys.argv[1:]]))
             typer.echo(
-                "Interrupted. What is finished is kept, what ran goes on where it stood:\n"
+                "Interrupted. Finished runs are kept. Rerun the same command to resume:\n"
                 f"  {command.replace(' --fresh', '')}",
                 err=True,
             )
@@ -47,34 +47,34 @@ class _Commands(TyperGroup):
 
 
 class _Terminated(BaseException):
-    """SIGTERM came: as an interrupt, by whoever ends processes."""
+    """SIGTERM was received; it is handled like an interrupt."""
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what runs is saving
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # runs are saving now
     raise _Terminated
 
 
 app = typer.Typer(
     name="tuneoff",
     cls=_Commands,
-    help="Which way to fine-tune an encoder for text classification, shown on your own data.",
+    help="Compare fine-tuning methods for text classification on your own data.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_COMMANDS: dict[Callable[..., None], str] = {  # and what each does, in a line of the overview
-    compare: "Fine-tune in several ways and compare the results.",
-    train: "Fine-tune in one way and keep the model.",
-    forecast: "Say what a study will take, before it runs.",
-    tune: "Find each method's settings with equal budgets.",
-    check: "Look at labelled data before training on it.",
+_COMMANDS: dict[Callable[..., None], str] = {  # with the line in the list of commands
+    compare: "Fine-tune with several methods and compare the results.",
+    train: "Fine-tune with one method and keep the model.",
+    forecast: "Estimate the time, memory and disk space of a study.",
+    tune: "Search settings of each method with equal budgets.",
+    check: "Summarise labelled data before training on it.",
     methods: "List the methods and their settings.",
-    report: "Write a report anew, also of predictions made elsewhere.",
-    predict: "Label new texts with a trained run.",
-    doctor: "Show what a run would use on this machine.",
-    demo: "Compare methods on text that every machine has.",
+    report: "Write a report again, or one on predictions of other tools.",
+    predict: "Predict the labels of new texts with a trained model.",
+    doctor: "Show versions, device and speed of this machine.",
+    demo: "Compare methods on text that is on every machine.",
 }
 for command, line in _COMMANDS.items():
     app.command(short_help=line)(command)
@@ -94,10 +94,10 @@ def _version(
 def main() -> None:
     """Run a command.
 
-    Exit codes: 0 done; 1 some runs failed; 2 bad input, nothing was run,
-    or with --strict: the audit found an error.
+    Exit codes: 0 success; 1 some runs failed; 2 invalid input, nothing was run, or with --strict
+    the audit found an error; 130 and 143 interrupted after a checkpoint.
     """
-    # Notes of the libraries below to their developers are no business of who runs a command.
+    # Hide deprecation warnings of third-party libraries.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
@@ -117,11 +117,11 @@ def main() -> None:
 
 
 def _check_arguments() -> None:
-    """Bytes that are no UTF-8 come as lone surrogates, which no file of a study can hold."""
+    """Refuse control characters and bytes that are not UTF-8, which no study file can contain."""
     for argument in sys.argv[1:]:
         if not argument.isascii() and printable(argument) != argument:
             raise BadInput(
-                f"the argument {argument!r} holds control characters, or bytes that are not UTF-8.",
+                f"the argument {argument!r} contains control characters, or is not UTF-8.",
                 hint="Rename the file or folder.",
             )
 

@@ -1,61 +1,41 @@
-"""`tuneoff check`: what a reader wants to see of a file before training."""
+"""`tuneoff check`: a summary of labelled data, before any training."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tuneoff.cli.options import HEADER, HEADER_HELP
+from tuneoff.cli.options import options_of
 
 if TYPE_CHECKING:
     from tuneoff.config import DataSpec
     from tuneoff.engine.model.source import ModelSource
 
 
+@options_of(
+    "data.test",
+    "data.text",
+    "data.text_pair",
+    "data.label",
+    "data.group",
+    "data.weight",
+    "data.header",
+    "train.max_length",
+)
 def check(
     file: Annotated[str, typer.Argument(help="Labelled rows: CSV, TSV, JSONL, Parquet, hf:NAME.")],
     model: Annotated[
         str | None,
         typer.Option(
-            help="Whose tokens are counted: hub id or folder [all-MiniLM-L6-v2].",
+            help="Model whose tokenizer is used: hub id or folder [all-MiniLM-L6-v2].",
             show_default=False,
         ),
     ] = None,
-    test: Annotated[
-        str | None, typer.Option(help="A test file, to look across both.", show_default=False)
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of the text [text, or the only one that can be].", show_default=False
-        ),
-    ] = None,
-    text_pair: Annotated[
-        str | None, typer.Option(help="Column of the second text.", show_default=False)
-    ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of the label [label, or the only one that can be].", show_default=False
-        ),
-    ] = None,
-    group: Annotated[
-        str | None, typer.Option(help="Column that keeps rows together.", show_default=False)
-    ] = None,
-    weight: Annotated[
-        str | None, typer.Option(help="Column with a weight per row.", show_default=False)
-    ] = None,
-    header: Annotated[
-        bool | None, typer.Option(HEADER, help=HEADER_HELP, show_default=False)
-    ] = None,
-    max_length: Annotated[
-        int | None,
-        typer.Option(help="Tokens kept of a text [model's, up to 512].", show_default=False, min=4),
-    ] = None,
+    *,
+    study: dict[str, Any],
 ) -> None:
-    """Look at labelled data: rows, labels, lengths, what is cut off, duplicates, shared rows."""
+    """Summarise labelled data: rows, labels, lengths, truncation, duplicates, overlap of splits."""
     from tuneoff.config import DataSpec
     from tuneoff.engine.data.gather import gather
     from tuneoff.engine.data.task import read_alone
@@ -63,32 +43,24 @@ def check(
     from tuneoff.engine.model.source import find_model
     from tuneoff.exceptions import IssueList
 
-    data = DataSpec(
-        train=file,
-        text=text,
-        text_pair=text_pair,
-        label=label,
-        group=group,
-        weight=weight,
-        header=header,
-    )
-    data = data if test is None else replace(data, test=test)
+    data = DataSpec(train=file, **study.get("data", {}))
+    alone = "test" not in study.get("data", {})
     found = IssueList()
     with found.collecting():
         source = find_model(model or EMBEDDED_ID)
-        length = source.length(max_length)
-    if found.issues:  # those of the data with them
+        length = source.length(study.get("train", {}).get("max_length"))
+    if found.issues:  # report those of the data, too
         with found.collecting():
-            read_alone(data) if test is None else gather(data)
+            read_alone(data) if alone else gather(data)
     found.raise_any()
-    if test is None:
+    if alone:
         _show_file(data, source, length)
     else:
         _show_task(data, source, length)
 
 
 def _show_file(data: DataSpec, source: ModelSource, max_length: int) -> None:
-    """What stands in one file by itself."""
+    """Print the summary of one file."""
     from tuneoff.display.console import Terminal
     from tuneoff.display.data import render_file
     from tuneoff.engine.data import check_file
@@ -98,7 +70,7 @@ def _show_file(data: DataSpec, source: ModelSource, max_length: int) -> None:
 
 
 def _show_task(data: DataSpec, source: ModelSource, max_length: int) -> None:
-    """What stands in two files, and in both of them; split as a study splits them."""
+    """Print the summary of the splits of a study, and what they have in common."""
     from tuneoff.display.console import Terminal
     from tuneoff.display.data import render_task
     from tuneoff.engine.data import inspect

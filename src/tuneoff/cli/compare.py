@@ -1,4 +1,4 @@
-"""`tuneoff compare`: methods x seeds on your data, a table and a report."""
+"""`tuneoff compare`: run methods x seeds on labelled data, print a table, write a report."""
 
 from __future__ import annotations
 
@@ -37,18 +37,20 @@ def compare(
     launcher: Launcher = "local",
     workers: Workers = "auto",
     fresh: Annotated[
-        bool, typer.Option("--fresh/--resume", help="Run everything anew, or only what is missing.")
+        bool,
+        typer.Option("--fresh/--resume", help="Repeat all runs, or only run what is missing."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what it will take, as tuneoff forecast.")
+        bool, typer.Option("--dry-run", help="Only estimate the cost, like tuneoff forecast.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     strict: Strict = False,
     study: dict[str, Any],
 ) -> None:
-    """Fine-tune in several ways and compare what comes out.
+    """Fine-tune with several methods and compare the results.
 
-    Needs a model and a labelled file, or a study file that names them.
+    Give a model and a labelled file, or a study file that names them. Rerun the same command to
+    resume after an interrupt.
     """
     if seeds is not None:
         study["seeds"] = seeds
@@ -74,24 +76,24 @@ def compare(
 def asked_content(
     study_file: Path | None, methods: str | None, study: dict[str, Any]
 ) -> dict[str, Any]:
-    """The content of a study file, with the options in `study` and `--methods` over it."""
+    """Return the content of the study file, overridden by `study` and `--methods`."""
     from tuneoff.config import read_study
 
     if methods is not None:
         study["methods"] = [name.strip() for name in methods.split(",") if name.strip()]
         if not study["methods"]:
-            raise typer.BadParameter("--methods names no method (see: tuneoff methods)")
+            raise typer.BadParameter("--methods is empty (see: tuneoff methods)")
     return over(read_study(study_file) if study_file else {}, study)
 
 
 def show_paths(console: Terminal, summary: dict[str, Any], report: Path) -> None:
-    """The last lines: the command that uses the recommended model, and where the report is."""
+    """Print the command that uses the recommended model, and the path of the report."""
     lines = [f"Report: {report}"]
     command = (summary["recommendation"] or {}).get("command") or summary.get("command_to_use")
     if command:
         lines.insert(0, f"To use it: {command}")
     console.print()
-    for line in lines:  # uncut, so that they can be copied
+    for line in lines:  # not wrapped, so that they can be copied
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -106,9 +108,9 @@ def run_and_show(
     as_json: bool = False,
     strict: bool = False,
 ) -> int:
-    """Run the study in `content`, print its table and where its report is; the exit code.
+    """Run the study in `content`, print its table, and return the exit code.
 
-    `strict`: 2 if the audit finds an error, whatever became of the runs.
+    With `strict` the exit code is 2 if the audit finds an error, even if runs failed.
     """
     from tuneoff.display.audit import errors_in
     from tuneoff.display.console import Terminal
@@ -124,7 +126,7 @@ def run_and_show(
     study = asked_study(content, file=file)
     folder = StudyFolder(out)
     before: list[str] = []
-    with suppress(BadInput):  # no study yet, or one that cannot be read
+    with suppress(BadInput):  # there is no study yet, or it cannot be read
         before = [m.name for m in folder.spec().methods]
     command = shlex.join(["tuneoff", *sys.argv[1:]])
     with launcher(launcher_name, workers) as launch, watcher(quiet=as_json) as watch:
@@ -140,7 +142,7 @@ def run_and_show(
         console = Terminal()
         console.print(render_table(summary))
         if gone:
-            note = f"note: earlier runs of methods not in this study remain: {', '.join(gone)}"
+            note = f"note: runs of methods that are not in this study are kept: {', '.join(gone)}"
             console.print(f"\n{note}", markup=False, highlight=False)
         show_paths(console, summary, report)
     if strict and errors_in(summary["audit"]):

@@ -1,4 +1,4 @@
-"""`tuneoff demo`: the main job on data and a model that every machine has."""
+"""`tuneoff demo`: a comparison on data and with a model that are on every machine."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ METHODS = ["tfidf", "baseline", "head", "partial", "full", "lora"]
 
 def demo(
     out: StudyOut = Path("studies/demo"),
-    seeds: Annotated[int, typer.Option(help="How many seeds each method is run with.")] = 2,
-    fresh: Annotated[bool, typer.Option("--fresh/--resume", help="Run everything anew.")] = False,
+    seeds: Annotated[int, typer.Option(help="Number of seeds of each method.")] = 2,
+    fresh: Annotated[bool, typer.Option("--fresh/--resume", help="Run everything again.")] = False,
 ) -> None:
     """Compare methods on the docstrings of the Python libraries installed here.
 
-    Which library does a docstring come from? The texts are read from disk, the libraries' names
-    are masked, and no module stands on both sides of the split. Works offline.
+    The task: which library does a docstring come from? The texts are read from disk, the names of
+    the libraries are masked, and no module is in both training and test data. Works offline.
     """
     from tuneoff.cli.compare import run_and_show
     from tuneoff.demo import write_docstrings

@@ -1,10 +1,10 @@
-"""`tuneoff doctor`: what this machine can do for tuneoff."""
+"""`tuneoff doctor`: versions, device and speed of this machine."""
 
 from __future__ import annotations
 
 
 def doctor() -> None:
-    """Show what a run would use: versions, device, precision, and how fast it multiplies."""
+    """Show versions, device, precision, and the measured speed of matrix products."""
     from rich.table import Table
 
     from tuneoff.display.console import Terminal
@@ -19,8 +19,8 @@ def doctor() -> None:
         if key.endswith("memory_bytes"):
             key, value = key.removesuffix("_bytes").replace("_", " "), f"{value / 2**30:.1f} GiB"
         table.add_row(key, str(value) if value is not None else "not installed")
-    table.add_row("precision", f"{precision} (what --precision auto takes)")
+    table.add_row("precision", f"{precision} (used by --precision auto)")
     for name in dict.fromkeys((precision, "fp32")):
         rate = product_rate(DTYPES[name], device)
-        table.add_row(f"{name} products", f"{rate / 1e12:.2f} TFLOP/s, measured now")
+        table.add_row(f"{name} matrix products", f"{rate / 1e12:.2f} TFLOP/s, measured now")
     Terminal().print(table)

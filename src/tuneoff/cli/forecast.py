@@ -1,4 +1,4 @@
-"""`tuneoff forecast`: what a study will take, before it is run."""
+"""`tuneoff forecast`: estimate the cost of a study before it runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def forecast(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the study: compare finds data and forecast there.", show_default=False
+            help="Folder of the study, where compare finds the prepared data and the forecast.",
+            show_default=False,
         ),
     ] = None,
     methods: Methods = None,
@@ -28,10 +29,10 @@ def forecast(
     as_json: Annotated[bool, typer.Option("--json", help="Print the forecast as JSON.")] = False,
     study: dict[str, Any],
 ) -> None:
-    """Say what a study will take: time, memory and disk of each method.
+    """Estimate the time, memory and disk space of each method.
 
-    Each method is tried on a few steps of the training, in a process of its own. Arguments are
-    those of compare.
+    Each method is tried on a few training steps in a separate process. The options are those of
+    compare.
     """
     if seeds is not None:
         study["seeds"] = seeds
@@ -49,9 +50,9 @@ def show_forecast(
     *,
     as_json: bool,
 ) -> int:
-    """Forecast the study in `content` and print what it will take; the exit code.
+    """Forecast the study in `content`, print the table, and return the exit code.
 
-    Without `out` nothing is left on disk. 1 if a method could not be tried.
+    Without `out` nothing is left on disk. The exit code is 1 if a method could not be tried.
     """
     import tempfile
 

@@ -1,4 +1,4 @@
-"""`tuneoff methods`: what there is to compare."""
+"""`tuneoff methods`: the methods that can be compared."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import typer
 
 def methods(
     name: Annotated[
-        str | None, typer.Argument(help="Show one method, with its settings, paper and limits.")
+        str | None, typer.Argument(help="Show the settings, paper and limits of this method.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List the methods: what each trains, its settings, paper and known limits."""
+    """List the methods with what they train, their settings, papers and limits."""
     from tuneoff.methods import method
     from tuneoff.methods import methods as registered
 
@@ -60,7 +60,7 @@ def _print_all(rows: list[dict[str, Any]]) -> None:
         table.add_row(f"  {row['name']}", row["trains"])
     console = Terminal()
     console.print(table)
-    console.print("\nSettings, paper and limits of one: tuneoff methods lora")
+    console.print("\nSettings, paper and limits of a method: tuneoff methods NAME")
 
 
 def _print_one(row: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
-"""What several commands take, each said once; an option of a study with its key there.
+"""Options shared by several commands.
 
-An option whose help is another in every command, such as `--json`, stands with the command.
+The options of a study are its settings: flag, type, help and default come from the dataclasses in
+`tuneoff.config`. Options with another help text in every command, such as `--json`, are defined
+with the command.
 """
 
 from __future__ import annotations
@@ -15,6 +17,10 @@ from typing import Annotated, Any
 
 import typer
 
+from tuneoff.config.search import TuneSpec
+from tuneoff.config.setting import DescribedField, settings
+from tuneoff.config.study import DataSpec, LimitSpec, StudySpec, TrainSpec
+from tuneoff.config.values import members_of
 from tuneoff.exceptions import Issue
 
 
@@ -30,101 +36,119 @@ class _Option:
 
 StudyFile = Annotated[
     Path | None,
-    typer.Argument(metavar="[STUDY.yaml]", help="A study file; options go over it."),
+    typer.Argument(metavar="[STUDY.yaml]", help="Study file. Options override it."),
 ]
-"""Of the commands that take a whole study."""
+"""Argument of the commands that take a whole study."""
 StudyOut = Annotated[Path, typer.Option(help="Folder of the study.")]
 """`--out` of the commands that write a study."""
 Methods = Annotated[
     str | None, typer.Option(help="Methods, separated by commas (see: tuneoff methods).")
 ]
-"""`--methods`, not yet taken apart."""
+"""`--methods`, as typed."""
 Seeds = Annotated[
     str | None,
     typer.Option(
         metavar="N|N:M",
-        help="Seeds of each method [3]. N:M: at least N, and up to M where the answer needs them.",
+        help="Number of seeds of each method [3]. N:M: at least N, and up to M while the answer is open.",
         show_default=False,
     ),
 ]
-"""`--seeds`; None: as the study says."""
-Launcher = Annotated[str, typer.Option(help="Where runs execute: local.")]
-"""`--launcher`, for the runs of a study."""
+"""`--seeds`; None: as in the study file."""
+Launcher = Annotated[str, typer.Option(help="Where runs are executed: local.")]
+"""`--launcher` of a study."""
 Workers = Annotated[
     str,
     typer.Option(
         metavar="N|auto",
-        help="Runs at the same time. auto: one per GPU; on a CPU the fastest number of runs.",
+        help="Number of concurrent runs. auto: one per GPU; on a CPU as many as are fastest.",
     ),
 ]
-"""`--workers`, likewise."""
+"""`--workers` of a study."""
 Strict = Annotated[
-    bool, typer.Option("--strict", help="End with exit code 2 if the audit finds an error.")
+    bool, typer.Option("--strict", help="Exit with code 2 if the audit finds an error.")
 ]
-"""`--strict` of the commands that show an audit."""
+"""`--strict` of the commands that print an audit."""
 
-HEADER = "--header/--no-header"
-HEADER_HELP = (
-    "Whether CSV and TSV files start with the names of their columns; without, columns are numbered"
-    " from 1 [looks at each file]."
-)
-"""Of the commands that read a file of rows."""
-
-_DATA, _TRAIN, _VERDICT, _TUNE = "Data", "Training", "Verdict", "Tuning"
-# fmt: off
-_OPTIONS = (
-    _Option("--model", "model", str, "Hub id or local folder of the pretrained encoder.", "Model"),
-    _Option("--train", "data.train", str, "Labelled rows: CSV, TSV, JSONL, Parquet, or hf:NAME.", _DATA),
-    _Option("--test", "data.test", str, "Test rows: a file or a fraction [0.2].", _DATA),
-    _Option("--validation", "data.validation", str, "Validation rows: a file or a fraction [0.1].", _DATA),
-    _Option("--text", "data.text", str, "Column of the text [text, or the only one that can be].", _DATA),
-    _Option("--text-pair", "data.text_pair", str, "Column of the second text, for pairs.", _DATA),
-    _Option("--label", "data.label", str, "Column of the label [label, or the only one that can be].", _DATA),
-    _Option("--weight", "data.weight", str, "Column with a weight per row.", _DATA),
-    _Option("--group", "data.group", str, "Column whose values stay on one side of a split.", _DATA),
-    _Option(HEADER, "data.header", bool, HEADER_HELP, _DATA),
-    _Option("--max-train", "data.max_train", int, "Take this many rows of the training file.", _DATA),
-    _Option("--max-test", "data.max_test", int, "Take this many rows of the test file.", _DATA),
-    _Option("--epochs", "train.epochs", int, "Passes over the training rows [3].", _TRAIN),
-    _Option("--batch-size", "train.batch_size", int, "Examples per optimizer step [16].", _TRAIN),
-    _Option("--max-length", "train.max_length", int, "Tokens kept of a text [model's, up to 512].", _TRAIN),
-    _Option("--learning-rate", "train.learning_rate", str, "A number, or auto: the method's own.", _TRAIN),
-    _Option("--class-weights", "train.class_weights", str, "none or balanced.", _TRAIN),
-    _Option("--early-stopping-patience", "train.early_stopping_patience", int,
-            "Stop after this many epochs without gain [never].", _TRAIN),
-    _Option("--precision", "train.precision", str, "auto, bf16, fp16 or fp32.", _TRAIN),
-    _Option("--device", "train.device", str, "auto, cpu, cuda or mps.", _TRAIN),
-    _Option("--threads", "train.threads", int, "CPU threads of a run [all cores].", _TRAIN),
-    _Option("--metric", "metric", str, "What picks the checkpoint and orders the table [macro_f1].", _TRAIN),
-)
-_FOR_VERDICT = (
-    _Option("--max-study-time", "max_study_seconds", str, "With --seeds N:M: no further seed after 2h.", _VERDICT),
-    _Option("--margin", "margin", float, "Difference of the metric that does not matter [0.01].", _VERDICT),
-    _Option("--max-memory", "limits.peak_memory_bytes", str, "Recommend no method that takes more: 2GB.", _VERDICT),
-    _Option("--max-storage", "limits.storage_bytes", str, "Recommend no method that keeps more beside the base model: 10MB.", _VERDICT),
-    _Option("--max-train-seconds", "limits.train_seconds", str, "Recommend no method that trains longer: 600, or 10m.", _VERDICT),
-    _Option("--max-latency", "limits.latency_seconds", str, "Recommend no method that takes more milliseconds for a single text: 20.", _VERDICT),
-    _Option("--min-recall", "limits.min_recall", list[str],
-            "Recommend no method with a lower recall of a label: spam=0.8. Repeatable.", _VERDICT),
-)
-_FOR_SEARCH = (
-    _Option("--tune-over", "tune.over", str, "Settings that the trials vary, separated by commas [learning_rate].", _TUNE),
-    _Option("--tune-rows", "tune.rows", int, "Training rows of a trial [all].", _TUNE),
-)
-_OF_COMMAND = {
-    "compare": (*_FOR_VERDICT, _Option("--tune", "tune.trials", int, "First give each method this many trials on validation.", _TUNE), *_FOR_SEARCH),
-    "tune": (_Option("--trials", "tune.trials", int, "Trials of each method [8].", _TUNE), *_FOR_SEARCH),
+_PANELS = {
+    "": "Model",
+    "data.": "Data",
+    "train.": "Training",
+    "limits.": "Verdict",
+    "tune.": "Tuning",
 }
-_OF_COMMAND["forecast"] = _OF_COMMAND["compare"]  # it takes the same
-# fmt: on
+"""Heading of the options of a section of the study file, by the prefix of its keys."""
+_SECTIONS = {
+    "": StudySpec,
+    "data.": DataSpec,
+    "train.": TrainSpec,
+    "limits.": LimitSpec,
+    "tune.": TuneSpec,
+}
+_VERDICT = ("max_study_seconds", "margin")
+"""Settings of a study that only matter where several methods are compared."""
+
+
+def _options() -> Iterator[_Option]:
+    """The option of every setting that has a flag."""
+    for prefix, section in _SECTIONS.items():
+        for described in settings(section):
+            flag, name = described.setting.flag, described.name
+            if flag is not None:
+                panel = "Verdict" if not prefix and name in _VERDICT else _PANELS[prefix]
+                yield _Option(flag, prefix + name, _type(described), help_text(described), panel)
+
+
+def help_text(described: DescribedField) -> str:
+    """The first sentence of a setting's help, with its default."""
+    first = re.split(r"(?<=[.])\s+(?=[A-Z])", described.setting.help)[0]
+    default = described.default
+    return f"{first.removesuffix('.')} [{default}]." if default else first
+
+
+def _type(described: DescribedField) -> Any:
+    """The type of an option's value: what is not a plain number is read as a study file is."""
+    if described.setting.unit:
+        return str
+    members = [m for m in members_of(described.type) if m is not type(None)]
+    if members == [list[str]]:
+        return list[str]
+    return members[0] if len(members) == 1 and members[0] in (int, float, bool) else str
+
+
+_SHARED = tuple(option for option in _options() if option.panel not in ("Verdict", "Tuning"))
+_OF_VERDICT = tuple(option for option in _options() if option.panel == "Verdict")
+_OF_SEARCH = tuple(option for option in _options() if option.panel == "Tuning")
+_TRIALS = "Number of trials of each method on the validation rows"
+_OF_COMMAND = {
+    "compare": (
+        *_OF_VERDICT,
+        _Option(
+            "--tune", "tune.trials", int, f"{_TRIALS}, before the study [no search].", "Tuning"
+        ),
+        *_OF_SEARCH,
+    ),
+    "tune": (_Option("--trials", "tune.trials", int, f"{_TRIALS} [8].", "Tuning"), *_OF_SEARCH),
+}
+_OF_COMMAND["forecast"] = _OF_COMMAND["compare"]
 
 
 def study_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command`, which takes `study: dict`, the shared options in place of that parameter.
+    """Give `command`, which takes `study: dict`, the options of a study in its place.
 
-    `study` gets the options that were given, nested as a study file nests them.
+    `study` gets the values of the given options, nested as in a study file.
     """
+    return _with_options(command, _SHARED + _OF_COMMAND.get(command.__name__, ()))
 
+
+def options_of(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator like `study_options` for the settings with these keys only."""
+    chosen = tuple(option for option in _options() if option.key in keys)
+    return lambda command: _with_options(command, chosen)
+
+
+def _with_options(
+    command: Callable[..., None], options: tuple[_Option, ...]
+) -> Callable[..., None]:
     def wrapper(**given: Any) -> None:
         own = {name: value for name, value in given.items() if name in parameters}
         values = {o.key: given[_name(o)] for o in options}
@@ -134,7 +158,6 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
         with _as_typed(typed):
             command(**own, study=nested(values))
 
-    options = _OPTIONS + _OF_COMMAND.get(command.__name__, ())
     signature = inspect.signature(command, eval_str=True)
     parameters = {name: p for name, p in signature.parameters.items() if name != "study"}
     shared = [
@@ -160,9 +183,10 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def _as_typed(flags: Mapping[str, str]) -> Iterator[None]:
-    """Let issues name the options that were typed, and not the keys of a study file.
+    """Replace keys of the study file in issues by the options that were typed.
 
-    `flags`: by key, of the options that were given.
+    Args:
+        flags: Flag of each given option, by key.
     """
     from tuneoff.exceptions import BadInput
 
@@ -176,7 +200,7 @@ def _as_typed(flags: Mapping[str, str]) -> Iterator[None]:
 
 
 def _with_flag(issue: Issue, flags: Mapping[str, str]) -> Issue:
-    """`--epochs must be at least 1` for `study.yaml: train.epochs must be at least 1`."""
+    """Return `--epochs must be …` for `study.yaml: train.epochs must be …`."""
     found = re.match(r"([a-z_]+(?:\.[a-z_]+)?)(?= (must|should|bounds|is) )", issue.message)
     flag = flags.get(found[0]) if found else None
     if not found or not flag:
@@ -189,7 +213,7 @@ def _name(option: _Option) -> str:
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"data.train": x}` to `{"data": {"train": x}}`, without what is None; numbers are numbers."""
+    """Return `{"data": {"train": x}}` for `{"data.train": x}`, without None and empty lists."""
     result: dict[str, Any] = {}
     for key, value in flat.items():
         if value is None or value == []:
@@ -210,20 +234,20 @@ def _number(text: str) -> str | float:
 
 
 def _milliseconds(text: str) -> str:
-    """A bare number gets its unit: in a study file it would be seconds."""
+    """Add the unit to a bare number, which would be seconds in a study file."""
     return f"{text}ms" if isinstance(_number(text), float) else text
 
 
 def _by_label(options: list[str]) -> dict[str, str]:
-    """`["spam=0.8"]` to `{"spam": "0.8"}`; a label may hold a `=` itself."""
+    """Return `{"spam": "0.8"}` for `["spam=0.8"]`; a label may contain `=`."""
     from tuneoff.exceptions import BadInput
 
     found = {}
     for option in options:
         label, mark, least = option.rpartition("=")
         if not mark or not label or not isinstance(_number(least), float):
-            text = f"--min-recall {option!r} names no label and number."
-            raise BadInput(text, hint="Write LABEL=NUMBER, spam=0.8 say.")
+            text = f"--min-recall {option!r} is not a label and a number."
+            raise BadInput(text, hint="Write LABEL=NUMBER, for example spam=0.8.")
         found[label] = least
     return found
 
@@ -234,11 +258,11 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "limits.latency_seconds": _milliseconds,
     "limits.min_recall": _by_label,
 }
-"""What the text of an option stands for in a study file."""
+"""Conversion of the text of an option to a value of a study file, by key."""
 
 
 def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` laid over `below`, nested mappings merged."""
+    """Return `below` overridden by `above`; nested mappings are merged."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)

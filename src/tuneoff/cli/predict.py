@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tuneoff.cli.options import HEADER, HEADER_HELP
+from tuneoff.cli.options import options_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+@options_of("data.header", "train.device")
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a run, such as studies/NAME/runs/ID.")],
     file: Annotated[str, typer.Argument(help="Texts: CSV, TSV, JSONL, Parquet, or hf:NAME.")],
@@ -22,7 +23,7 @@ def predict(
     text: Annotated[
         str | None,
         typer.Option(
-            help="Column of the text [as in training, or the only one that can be].",
+            help="Column of the text [as in training, or the only possible column].",
             show_default=False,
         ),
     ] = None,
@@ -37,14 +38,12 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    header: Annotated[
-        bool | None, typer.Option(HEADER, help=HEADER_HELP, show_default=False)
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    *,
+    study: dict[str, Any],
 ) -> None:
     """Write the label and the probability of each label for every row of FILE.
 
-    The result names rows as messages do: row counts them from 0, line is their line in a text file.
+    The columns row (from 0) and line (of a text file) identify the rows, as in messages.
     """
     from rich.progress import Progress
 
@@ -55,7 +54,7 @@ def predict(
 
     folder = RunFolder.open(run)
     if out.is_dir():
-        raise BadInput(Issue("is a folder", file=str(out), hint="Give --out a file to write."))
+        raise BadInput(Issue("is a folder", file=str(out), hint="Name a file with --out."))
     check_writable(out.parent)
     trained_on = folder.study_data()
     usual = Columns.of(trained_on) if trained_on else Columns()
@@ -64,17 +63,15 @@ def predict(
         text_pair=text_pair or usual.text_pair,
         label=None,
         kept=_kept_names(keep),
-        header=header,
+        header=study.get("data", {}).get("header"),
     )
     columns, notes = choose_columns(file, asked, "new", usual=usual)
     table = read_table(file, columns, "new")
     for note in [*notes, *table.warnings]:
         typer.echo(printable(f"note: {note}"), err=True)
-    from tuneoff.engine.inference import (
-        Predictor,  # after the input is known to be good: it loads the model
-    )
+    from tuneoff.engine.inference import Predictor  # loads PyTorch, so after the input is checked
 
-    predictor = Predictor(folder, device=device)
+    predictor = Predictor(folder, device=study.get("train", {}).get("device", "auto"))
     frame = table.frame
     pairs = frame["text_pair"].tolist() if "text_pair" in frame else None
     with Progress(
@@ -95,14 +92,14 @@ def _kept_names(keep: str | None) -> tuple[str, ...]:
     own = [n for n in names if n in ("row", "line", "prediction") or n.startswith("probability_")]
     if own:
         raise BadInput(
-            f"--keep {own[0]!r}: the result has a column of this name itself.",
+            f"--keep {own[0]!r}: is the name of a column of the result.",
             hint="Rename the column in the file.",
         )
     return tuple(dict.fromkeys(names))
 
 
 def _result(frame: pd.DataFrame, found: pd.DataFrame, kept: Sequence[str]) -> pd.DataFrame:
-    """The rows as they are named in messages, the columns carried along, and the predictions."""
+    """Return the identifiers of the rows, the kept columns and the predictions."""
     import pandas as pd
 
     from tuneoff.tables.columns import KEPT
@@ -114,7 +111,7 @@ def _result(frame: pd.DataFrame, found: pd.DataFrame, kept: Sequence[str]) -> pd
 
 
 def _no_formula(label: str) -> str:
-    """A label that a spreadsheet would compute, with the apostrophe that makes it a text there."""
+    """Prefix a label that a spreadsheet would evaluate as a formula with an apostrophe."""
     if not label.startswith(("=", "+", "-", "@", "\t", "\r")):
         return label
     try:

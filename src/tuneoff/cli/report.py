@@ -1,4 +1,4 @@
-"""`tuneoff report`: write a study's report again, or that of predictions made elsewhere."""
+"""`tuneoff report`: write a report on a study, or on predictions of other tools."""
 
 from __future__ import annotations
 
@@ -14,42 +14,47 @@ from tuneoff.cli.options import Strict
 def report(
     study: Annotated[
         Path | None,
-        typer.Argument(help="Folder of a study; none: of --predictions alone.", show_default=False),
+        typer.Argument(
+            help="Folder of a study. Without one, the report is on --predictions only.",
+            show_default=False,
+        ),
     ] = None,
     predictions: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=FILE",
-            help="Predictions by any tool, as a method NAME beside the others: CSV, TSV, JSONL or"
-            " Parquet with row, label, and prediction or probability_LABEL or logit_LABEL columns."
-            " The same NAME again is another seed.",
+            help="Predictions of another tool, included as the method NAME: CSV, TSV, JSONL or"
+            " Parquet with row, label, and prediction, probability_LABEL or logit_LABEL columns."
+            " Repeat a NAME for further seeds.",
             show_default=False,
         ),
     ] = None,
     annotations: Annotated[
         Path | None,
         typer.Option(
-            help="Labels that several annotators gave: row and annotations, a list for each row.",
+            help="Labels of several annotators: a file with the columns row and annotations.",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for summary.json and report.html, without a study [report].",
+            help="Without a study: folder for summary.json and report.html [report].",
             show_default=False,
         ),
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option(help="What orders the table, without a study [macro_f1].", show_default=False),
+        typer.Option(
+            help="Without a study: metric used to sort the table [macro_f1].", show_default=False
+        ),
     ] = None,
     rows: Annotated[
-        bool, typer.Option(help="Whether rows of the data, with their texts, stand in the report.")
+        bool, typer.Option(help="Whether the report shows rows of the data with their texts.")
     ] = True,
     strict: Strict = False,
 ) -> None:
-    """Write summary.json and report.html of a study anew, and print its table."""
+    """Write summary.json and report.html again, and print the table."""
     from tuneoff.display.audit import errors_in
     from tuneoff.display.console import Terminal
     from tuneoff.display.study_table import render_table
@@ -77,8 +82,8 @@ def _misplaced(option: str) -> Exception:
     from tuneoff.exceptions import BadInput
 
     return BadInput(
-        f"{option} goes without a study.",
-        hint="A study's report stands in its folder, and its file names the metric.",
+        f"{option} cannot be combined with a study.",
+        hint="The report of a study is in its folder, and its metric is that of the study.",
     )
 
 
@@ -117,7 +122,7 @@ def _of_predictions(
     if StudyFolder(out).spec_file.is_file():
         raise BadInput(
             f"{out} is the folder of a study.",
-            hint="To report on both together, name it as the study: tuneoff report STUDY …",
+            hint="To report on both, give it as the study: tuneoff report STUDY --predictions …",
         )
     truth, runs = read_runs(sources, metric=metric)
     named = " ".join(f"--predictions {shlex.quote(f'{name}={file}')}" for name, file in sources)

@@ -18,21 +18,24 @@ if TYPE_CHECKING:
 
 @study_options
 def train(
-    method: Annotated[str, typer.Option(help="How to fine-tune (see: tuneoff methods).")],
+    method: Annotated[str, typer.Option(help="Fine-tuning method (see: tuneoff methods).")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="A setting of the method, such as rank=16."
+            "--set", metavar="KEY=VALUE", help="Setting of the method, e.g. rank=16 (repeatable)."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the head, the adapter and the order of rows.")] = 0,
-    launcher: Annotated[str, typer.Option(help="Where the run executes: local.")] = "local",
+    seed: Annotated[int, typer.Option(help="Random seed for initialisation and data order.")] = 0,
+    launcher: Annotated[str, typer.Option(help="Where the run is executed: local.")] = "local",
     fresh: Annotated[
-        bool, typer.Option("--fresh/--resume", help="Train anew even if it is finished.")
+        bool, typer.Option("--fresh/--resume", help="Train again even if the run has finished.")
     ] = False,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Trace some steps, and show what takes their time.")
+        bool,
+        typer.Option(
+            "--profile", help="Profile some training steps and show the slowest operators."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
     strict: Strict = False,
@@ -71,14 +74,14 @@ def train(
         if profile:
             _show_profile(console, RunFolder(out))
     if strict and errors_in(summary["audit"]):
-        if as_json:  # the record does not hold the audit
+        if as_json:  # the record does not contain the audit
             Terminal(stderr=True).print(*audit_lines(summary["audit"]), sep="\n")
         raise typer.Exit(2)
     raise typer.Exit(0 if record.status == Status.FINISHED else 1)
 
 
 def _show_profile(console: Terminal, folder: RunFolder) -> None:
-    """The most expensive operators, and where the trace is; nothing if no step was traced."""
+    """Print the slowest operators and the path of the trace, if steps were profiled."""
     from tuneoff.display.profile import render_operators
 
     file = folder.profile / "operators.json"
@@ -90,7 +93,7 @@ def _show_profile(console: Terminal, folder: RunFolder) -> None:
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:
-    """`["rank=16", "targets=query,key"]` to a mapping, values read as YAML where they are YAML."""
+    """Return `{"rank": 16}` for `["rank=16"]`; values are read as YAML where they are valid."""
     result = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")

@@ -1,4 +1,4 @@
-"""`tuneoff tune`: the same number of trials for each method, on validation."""
+"""`tuneoff tune`: search settings with equally many trials of each method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tuneoff.cli.compare import asked_content
 from tuneoff.cli.options import Methods, StudyFile, StudyOut, Workers, study_options
 
 TRIALS = 8
-"""Of each method, where neither option nor study file says."""
+"""Default number of trials of each method."""
 
 
 @study_options
@@ -21,18 +21,21 @@ def tune(
     *,
     out: StudyOut = Path("studies/study"),
     methods: Methods = None,
-    launcher: Annotated[str, typer.Option(help="Where trials execute: local.")] = "local",
+    launcher: Annotated[str, typer.Option(help="Where trials are executed: local.")] = "local",
     workers: Workers = "auto",
     fresh: Annotated[
-        bool, typer.Option("--fresh/--resume", help="Try everything anew, or what is missing.")
+        bool,
+        typer.Option(
+            "--fresh/--resume", help="Repeat all trials, or run only those that are missing."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the trials as JSON.")] = False,
     study: dict[str, Any],
 ) -> None:
-    """Find settings for each method with the same number of trials on the validation rows.
+    """Search settings of each method with equally many trials on the validation rows.
 
-    The test rows are not read. tuned.yaml in the study's folder holds what was found; compare with
-    --tune and as many trials takes them over and goes on with the study's seeds.
+    The test rows are not read. The settings found are in tuned.yaml in the folder of the study.
+    compare --tune with as many trials reuses them and runs the study.
     """
     from tuneoff.config import plain_tune
     from tuneoff.display.console import Terminal

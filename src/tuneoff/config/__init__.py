@@ -5,6 +5,7 @@ cannot be meant, `quantity.py` reads "500 MB" and "1h 30m"; what comes out is in
 a search, in `tune.py`.
 """
 
+from tuneoff.config.options import StudyOptions, TunedStudyOptions
 from tuneoff.config.quantity import quantity
 from tuneoff.config.read import draft_study, parse_study, read_study, replace_train, to_plain
 from tuneoff.config.search import TRIAL_SEED, Trial, TuneSpec, plain_tune
@@ -38,10 +39,12 @@ __all__ = [
     "MethodSpec",
     "Precision",
     "RunSpec",
+    "StudyOptions",
     "StudySpec",
     "TrainSpec",
     "Trial",
     "TuneSpec",
+    "TunedStudyOptions",
     "draft_study",
     "file_name",
     "parse_study",

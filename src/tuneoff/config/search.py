@@ -1,58 +1,92 @@
-"""What a search for settings is asked: the `tune` section of a study, and a trial of a search."""
+"""Specification of a search for settings: the `tune` section of a study, and a single trial."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from tuneoff.config.setting import Setting, broken_rules
 
 TRIAL_SEED = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneSpec:
-    """Every method gets `trials` trials on the validation rows; the test rows stay closed."""
+    """Search for settings: equally many trials of each method, scored on the validation rows."""
 
-    trials: int
-    """Runs of each method's search, the first one with the settings as the study has them."""
-    over: tuple[str, ...] = ("learning_rate",)
-    """Settings that vary. A method that lacks one of them spends its trials on the others."""
-    ranges: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    """By setting, in place of its own range: the least and the greatest number, or the values."""
-    rate_factor: float = 10.0
-    """Learning rates are looked for from the method's default over this to its default times it."""
-    rows: int | None = None
-    """Training rows of a trial, each label with its share of them; None: all."""
-    prune: bool = True
-    """Whether a trial ends early whose scores lie below the median of the finished ones."""
-    seed: int = TRIAL_SEED
-    """Of all trials and of the sampler; none of the study's."""
+    trials: Annotated[
+        int,
+        Setting("Number of trials of each method. The first has the study's own settings.", ge=1),
+    ]
+    over: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Settings that the trials vary, separated by commas. A method without one of them uses"
+            " its trials for the others.",
+            "--tune-over",
+            "learning_rate",
+        ),
+    ] = ("learning_rate",)
+    ranges: Annotated[
+        dict[str, tuple[Any, ...]],
+        Setting(
+            "Ranges by setting: the smallest and largest number, or the values.",
+            default="each setting's own",
+        ),
+    ] = field(default_factory=dict)
+    rate_factor: Annotated[
+        float,
+        Setting(
+            "Learning rates are searched from the method's default divided by this factor to the"
+            " default times it.",
+            gt=1,
+        ),
+    ] = 10.0
+    rows: Annotated[
+        int | None,
+        Setting(
+            "Number of training rows of a trial, a stratified subsample.",
+            "--tune-rows",
+            "all",
+            ge=2,
+        ),
+    ] = None
+    prune: Annotated[
+        bool,
+        Setting("Whether to stop trials whose scores are below the median of the finished ones."),
+    ] = True
+    seed: Annotated[
+        int,
+        Setting(
+            "Random seed of all trials and of the sampler; not one of the study's seeds.", ge=0
+        ),
+    ] = TRIAL_SEED
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What makes a run a trial of a search: it never sees the test rows and leaves no model."""
+    """Marks a run as a trial of a search. A trial never reads the test rows and saves no model."""
 
     number: int
-    """Place in the search of its method, from 1; plays no part in the answer."""
+    """Number of the trial in the search of its method, from 1. It does not change the result."""
     floors: tuple[float, ...] = ()
-    """By epoch: the trial ends where its best score so far is worse. Empty: it never ends early."""
+    """Pruning threshold of each epoch: the trial stops if its best score so far is worse."""
     rows: int | None = None
-    """Training rows that are used, each label with its share of them; None: all."""
+    """Number of training rows, a stratified subsample; None: all."""
 
     def content(self) -> dict[str, Any]:
-        """What decides the answer."""
+        """Return the part that decides the result."""
         return {key: value for key, value in asdict(self).items() if key != "number"}
 
     @staticmethod
     def from_plain(plain: Mapping[str, Any]) -> Trial:
-        """As JSON holds it."""
+        """Read a trial from plain JSON values."""
         return Trial(**{**plain, "floors": tuple(plain["floors"])})
 
 
 def plain_tune(value: Any) -> Any:
-    """The `tune` section as a mapping: `8` is 8 trials, and settings may be joined by commas."""
+    """Return the `tune` section as a mapping: `8` means 8 trials, `over` may be a text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return {"trials": value}
     if not isinstance(value, Mapping):
@@ -64,14 +98,11 @@ def plain_tune(value: Any) -> Any:
 
 
 def tune_issues(tune: TuneSpec, seeds: Sequence[int]) -> list[str]:
-    """Ranges that the types do not carry."""
+    """Return the broken rules of a `tune` section."""
     rules = [
-        (tune.trials >= 1, "tune.trials must be at least 1"),
         (bool(tune.over), "tune.over must name at least one setting"),
         (len(set(tune.over)) == len(tune.over), "tune.over must name each setting once"),
-        (1 < tune.rate_factor < math.inf, "tune.rate_factor must be more than 1"),
-        (tune.rows is None or tune.rows >= 2, "tune.rows must be at least 2"),
-        (0 <= tune.seed < 2**32, "tune.seed lies in [0, 2^32)"),
+        (tune.seed < 2**32, "tune.seed must be less than 2^32"),
         (tune.seed not in seeds, "tune.seed is one of the study's seeds: trials have their own"),
         *(
             (len(values) >= 2, f"tune.ranges.{name} must hold two values at least")
@@ -82,4 +113,4 @@ def tune_issues(tune: TuneSpec, seeds: Sequence[int]) -> list[str]:
             for name in tune.ranges
         ),
     ]
-    return [text for holds, text in rules if not holds]
+    return broken_rules(tune, "tune.") + [text for holds, text in rules if not holds]

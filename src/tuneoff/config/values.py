@@ -28,7 +28,7 @@ def read_value(value: Any, hint: Any) -> Any:
     Text becomes a tuple (`query,key,value`), a mapping (`query=4, value=8`) or None (`none`); a
     number or a list becomes text where the setting is text (`layers=[0, 2]`).
     """
-    members = _members(hint)
+    members = members_of(hint)
     kinds = {get_origin(member) or member for member in members}
     if isinstance(value, str):
         return _read_text(value, members, kinds)
@@ -89,10 +89,10 @@ def _without_brackets(text: str) -> str:
     return text[1:-1] if closed else text
 
 
-def _members(hint: Any) -> tuple[Any, ...]:
+def members_of(hint: Any) -> tuple[Any, ...]:
     """The members of a union, nested ones flattened; any other type alone."""
     if get_origin(hint) in (Union, UnionType):
-        return tuple(member for part in get_args(hint) for member in _members(part))
+        return tuple(member for part in get_args(hint) for member in members_of(part))
     return (hint,)
 
 

@@ -1,7 +1,7 @@
-"""What came out: one run's record, one task's record, and the metrics with unit and direction.
+"""Records of runs and of prepared tasks, and the metrics with their units and directions.
 
-A value that is missing is `None` (JSON `null`), never a stand-in. Sizes are bytes, times seconds,
-shares and scores lie in [0, 1] unless a field says otherwise.
+A missing value is `None` (JSON `null`), never a placeholder. Sizes are in bytes, times in seconds,
+and shares and scores in [0, 1], unless a field says otherwise.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 SCHEMA = 1
-"""Of `record.json`; raised when a field changes its meaning."""
+"""Version of `record.json`, raised when the meaning of a field changes."""
 
 
 class Status(StrEnum):
@@ -23,12 +23,12 @@ class Status(StrEnum):
     DIVERGED = "diverged"
     INTERRUPTED = "interrupted"
     PRUNED = "pruned"
-    """A trial that was ended early, because it fell behind the others."""
+    """A trial that was stopped early because its scores were worse than those of others."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A quality or cost that runs are compared by."""
+    """A metric of quality by which runs are compared."""
 
     key: str
     title: str
@@ -53,18 +53,18 @@ QUALITY_METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class ClassScores:
-    """One label against the rest."""
+    """Scores of one label against the rest."""
 
     precision: float
     recall: float
     f1: float
     support: int
-    """Rows of this label."""
+    """Number of rows with this label."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Quality on one split. The label set is the study's, not the split's."""
+    """Scores on one split, over the labels of the study."""
 
     accuracy: float
     macro_f1: float
@@ -74,15 +74,15 @@ class Scores:
     mcc: float
     log_loss: float | None
     ece: float | None
-    """Both None where labels were predicted without probabilities."""
+    """Expected calibration error; like `log_loss`, None for predictions without probabilities."""
     per_class: dict[str, ClassScores]
     confusion_matrix: list[list[int]]
-    """Rows are true labels, columns predicted ones, both in the order of `data.labels`."""
+    """Number of rows by true label (rows) and predicted label (columns), as in `data.labels`."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Scores at the chosen checkpoint; the test split is touched once, at the end."""
+    """Scores of the selected checkpoint. The test split is used once, at the end."""
 
     validation: Scores | None = None
     test: Scores | None = None
@@ -90,19 +90,19 @@ class Quality:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """Which method ran, with every setting filled in."""
+    """The method of a run, with all settings filled in."""
 
     name: str
-    """The name of the entry in the study."""
+    """Name of the entry in the study."""
     method: str
-    """The registered method."""
+    """Name of the registered method."""
     family: str
     config: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class DataInfo:
-    """The rows that a run saw."""
+    """The data of a run."""
 
     fingerprint: str
     train_rows: int
@@ -113,7 +113,7 @@ class DataInfo:
 
 @dataclass(frozen=True)
 class Parameters:
-    """Each weight counted once; a head that an adapter replaced is not counted."""
+    """Numbers of parameters. Each is counted once; a head that PEFT replaced is not counted."""
 
     total: int
     trainable: int
@@ -125,30 +125,30 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took, by the definitions of the documentation's page on measuring."""
+    """Cost of a run. docs/measuring.md defines each figure."""
 
     train_seconds: float | None = None
-    """First step to last, without evaluation, saving and loading, the device synchronised."""
+    """Time of all training steps, without evaluation, saving and loading."""
     evaluate_seconds: float | None = None
     total_seconds: float | None = None
-    """From the start of the run's process to its record."""
+    """Time from the start of the process of the run to its record."""
     samples_per_second: float | None = None
-    """Steady state of training: without the first tenth of the steps."""
+    """Training throughput after the first tenth of the steps."""
     tokens_per_second: float | None = None
-    """Real tokens, no padding."""
+    """Training throughput in tokens, without padding."""
     latency_seconds: float | None = None
-    """Median time to answer one test text alone; None in records of earlier versions."""
+    """Median time to predict a single test text; None in records of earlier versions."""
     peak_memory_bytes: int | None = None
     memory: dict[str, int | None] = field(default_factory=dict)
-    """By part: weights, gradients, optimizer_state, activations; peaks of training, evaluation."""
+    """Bytes by part: weights, gradients, optimizer_state, activations; peaks by phase."""
     storage_bytes: int | None = None
-    """On disk and needed beside the base model."""
+    """Size on disk of what is needed in addition to the base model."""
     flops_utilization: float | None = None
-    """The model's arithmetic for real tokens over the measured rate of a plain matrix product."""
+    """Arithmetic of the model for real tokens, over the measured rate of a matrix product."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Where the total went: load, prefix, train, validate, evaluate, latency, checkpoint, save."""
+    """Total time by phase: load, prefix, train, validate, evaluate, latency, checkpoint, save."""
     parts: dict[str, float] = field(default_factory=dict)
-    """The same in finer parts, by the names of `PARTS`: all but `tokenize` make up the total."""
+    """Total time by the finer parts of `PARTS`; `tokenize` is not part of the total."""
 
 
 PARTS = {
@@ -166,73 +166,73 @@ PARTS = {
     "save": "saving",
     "other": "other",
 }
-"""Where a run's time goes, in words. `tokenize` is done once for all runs of a study, and stands in
-each of their records without being part of their total."""
+"""Titles of the parts of a run's time. Texts are tokenised once for all runs of a study; the time is
+in each of their records, but not in their totals."""
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How far two models are apart, on the same rows."""
+class LogitDifference:
+    """LogitDifference between the logits of two models on the same rows."""
 
     rows: int
     logits: float
-    """Largest difference of two logits, over the standard deviation of all of them."""
+    """Largest absolute difference, divided by the standard deviation of the logits."""
     tolerance: float | None
-    """What rounding explains; None: the difference is told, and nothing is expected of it."""
+    """LogitDifference that rounding can explain; None: the difference is only reported."""
 
     @property
     def passed(self) -> bool:
-        """Whether the two are one model."""
+        """Whether the two models agree within the tolerance."""
         return self.tolerance is None or self.logits <= self.tolerance
 
     @staticmethod
-    def between(found: Any, expected: Any, tolerance: float | None) -> Difference:
-        """Of two (rows, labels) tensors or arrays of logits."""
+    def between(found: Any, expected: Any, tolerance: float | None) -> LogitDifference:
+        """Compare two tensors or arrays of logits with the shape (rows, labels)."""
         spread = max(float(expected.std()), 1e-6)
-        return Difference(len(found), float(abs(found - expected).max()) / spread, tolerance)
+        return LogitDifference(len(found), float(abs(found - expected).max()) / spread, tolerance)
 
 
 @dataclass(frozen=True)
 class Checks:
-    """What a run was held to at its end."""
+    """Results of the checks at the end of a run."""
 
     unchanged: list[str]
-    """Weights that were to train and did not change."""
+    """Trainable parameters that did not change."""
     changed: list[str]
-    """Weights that were frozen and changed."""
-    reopened: Difference | None = None
-    """The saved model, opened in a fresh process by Transformers or PEFT alone, against the one
-    that was measured."""
-    merged: Difference | None = None
-    """The adapter merged into its base against the two side by side; None: nothing to merge."""
-    alone: Difference | None = None
-    """Texts by themselves against the same texts in a batch of different lengths; None in records
+    """Frozen parameters that changed."""
+    reopened: LogitDifference | None = None
+    """The saved model, opened in a new process by Transformers or PEFT alone, compared with the
+    model that was measured."""
+    merged: LogitDifference | None = None
+    """The merged adapter compared with the unmerged one; None: there is nothing to merge."""
+    alone: LogitDifference | None = None
+    """Single texts compared with the same texts in a batch of different lengths; None in records
     of earlier versions."""
 
     @property
     def depends_on_batch(self) -> bool:
-        """Whether a text's prediction depends on the other texts in its batch."""
+        """Whether the prediction of a text depends on the other texts of its batch."""
         return self.alone is not None and not self.alone.passed
 
     @property
     def problems(self) -> list[str]:
-        """What did not hold, in words."""
+        """Descriptions of the failed checks."""
         found = []
         if self.unchanged:
-            found.append(f"did not change though it trains: {_some(self.unchanged)}")
+            found.append(f"trainable parameters did not change: {_some(self.unchanged)}")
         if self.changed:
-            found.append(f"changed though it is frozen: {_some(self.changed)}")
-        for what, difference in (("opened again", self.reopened), ("merged", self.merged)):
+            found.append(f"frozen parameters changed: {_some(self.changed)}")
+        for what, difference in (("reopened", self.reopened), ("merged", self.merged)):
             if difference is not None and not difference.passed:
                 found.append(
-                    f"the saved model, {what}, gives other logits: off by {difference.logits:.3g}"
-                    f" of their spread, where rounding explains {difference.tolerance:g}"
+                    f"the {what} model gives different logits: by {difference.logits:.3g} standard"
+                    f" deviations, where rounding explains {difference.tolerance:g}"
                 )
         if self.alone is not None and self.depends_on_batch:
             found.append(
-                "predictions depend on the other rows: the logits of a text alone and in a batch"
-                f" differ by {self.alone.logits:.3g} of their spread, where rounding explains"
-                f" {self.alone.tolerance:g}"
+                "predictions depend on the other rows of the batch: the logits of single texts and"
+                f" of the same texts in a batch differ by {self.alone.logits:.3g} standard"
+                f" deviations, where rounding explains {self.alone.tolerance:g}"
             )
         return found
 
@@ -244,7 +244,7 @@ def _some(names: list[str]) -> str:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run's outcome, as `record.json` holds it. Every outcome is a record."""
+    """Result of a run, the content of `record.json`. Every outcome is recorded, failures too."""
 
     run_id: str
     status: Status
@@ -254,7 +254,7 @@ class RunRecord:
     metric: str
     data: DataInfo
     train: dict[str, Any]
-    """The training settings as they were used: learning rate, precision and device resolved."""
+    """Training settings, with learning rate, precision and device as they were used."""
     parameters: Parameters | None = None
     quality: Quality = Quality()
     cost: Cost = Cost()
@@ -262,24 +262,23 @@ class RunRecord:
     error: str | None = None
     environment: dict[str, Any] = field(default_factory=dict)
     deviations: dict[str, str] = field(default_factory=dict)
-    """Where the engine departs from the plain recipe (attention dropout, …), and how."""
+    """How the engine deviates from the plain recipe, by topic (attention dropout, …)."""
     warnings: list[str] = field(default_factory=list)
     checks: Checks | None = None
-    """None: there is no encoder, or the run ended before."""
+    """None without an encoder, or if the run ended earlier."""
     trial: bool = False
-    """Whether this is a trial of a search: scored on validation, never in the table."""
+    """Whether this is a trial of a search, which is scored on the validation rows only."""
     failures: int = 0
-    """How often the run ended without a result, this time included; one that was interrupted does
-    not count."""
+    """Number of attempts without a result, including this one, not counting interrupts."""
     schema: int = SCHEMA
 
     def to_plain(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> RunRecord:
-        """Read back; a missing required field raises `pydantic.ValidationError`."""
+        """Read a record; `pydantic.ValidationError` if a required field is missing."""
         from pydantic import TypeAdapter
 
         if "departures" in plain:  # the name until version 0.1
@@ -289,7 +288,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Of token counts: least, quarter, median, three quarters, 95 %, 99 %, most."""
+    """Quantiles of token counts: minimum, 25, 50, 75, 95 and 99 %, maximum."""
 
     least: int
     q25: float
@@ -303,60 +302,60 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class SplitRecord:
-    """One split, as a reader wants to see it before training."""
+    """Summary of one split."""
 
     rows: int
     label_counts: dict[str, int]
-    """Over the study's label set, zeros included."""
+    """Number of rows by label, for all labels of the study."""
     lengths: Quantiles
-    """In tokens of the study's tokenizer, special ones included, before cutting."""
+    """Lengths in tokens before truncation, including special tokens."""
     length_histogram: list[list[int]]
-    """[first token count of the bin, rows] pairs; bins are equally wide."""
+    """Pairs of the first token count of a bin and its number of rows; bins are equally wide."""
     cut_rows: int
-    """Rows longer than `max_length`."""
+    """Number of rows longer than `max_length`."""
     cut_tokens_share: float
-    """Share of all tokens that cutting loses."""
+    """Share of the tokens that truncation removes."""
     duplicate_rows: int
-    """Rows whose text (pair) stood in this split before."""
+    """Number of rows whose text (pair) occurs earlier in this split."""
     groups: int | None = None
-    """Different groups; None without a group column."""
+    """Number of groups; None without a group column."""
     largest_group: int | None = None
-    """Rows of the largest group."""
+    """Number of rows of the largest group."""
     ungrouped_rows: int | None = None
-    """Rows without a group."""
+    """Number of rows without a group."""
 
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A prepared task: data, labels, splits; and the identity of the model it was tokenised for."""
+    """A prepared task: data, labels, splits, and the model whose tokenizer was used."""
 
     fingerprint: str
-    """SHA-256 over the rows of all splits, as they are trained on."""
+    """SHA-256 of the rows of all splits."""
     key: str
-    """Name of the folder under the study's `data/`: data, tokenizer and max_length by content."""
+    """Name of the folder in `data/`: a hash of the data, tokenizer and max_length."""
     labels: list[str]
     pair: bool
     max_length: int
     splits: dict[str, SplitRecord]
     """`train`, `validation`, `test`."""
     shared_rows: dict[str, int]
-    """Rows of the second split whose text stands in the first too, by `"train/test"` and so on."""
+    """Number of rows of the second split whose text is in the first, by `"train/test"` etc."""
     lengths_by_label: dict[str, Quantiles]
-    """Of the training rows."""
+    """Lengths of the training rows by label."""
     model: str
     model_fingerprint: str
     model_type: str
     warnings: list[str] = field(default_factory=list)
     columns: dict[str, str] = field(default_factory=dict)
-    """Names of the columns of text and label; empty in records of earlier versions."""
+    """Names of the text and label columns; empty in records of earlier versions."""
 
     def to_plain(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> TaskRecord:
-        """Read back; a missing required field raises `pydantic.ValidationError`."""
+        """Read a record; `pydantic.ValidationError` if a required field is missing."""
         from pydantic import TypeAdapter
 
         return TypeAdapter(TaskRecord).validate_python(plain)

@@ -1,4 +1,4 @@
-"""Scores from labels, predictions and probabilities: plain arrays in, one record out.
+"""Scores from arrays of labels, predictions and probabilities.
 
 Used by the engine at the end of a run, and for predictions that are read from a file.
 """
@@ -17,8 +17,8 @@ from tuneoff.results.record import ClassScores, Scores
 ECE_BINS = 15
 
 LEAST_SKILL = 0.1
-"""Fraction of the way from guessing to a mean recall of 1 below which a model is at chance: a head
-drawn at random separates texts a little, too."""
+"""Skill below which a model is at chance, where guessing has a skill of 0 and perfect recall one of
+1. It is above 0 because even a random head separates texts a little."""
 
 
 def scores(
@@ -28,13 +28,18 @@ def scores(
     weights: npt.NDArray[np.float64],
     labels: Sequence[str],
 ) -> Scores:
-    """Scores over the study's label set, row weights counting as `sample_weight`.
+    """Return all scores over the labels of the study.
 
-    `true` and `predicted`: (rows,) positions in `labels`; `probabilities`: (rows, labels), or None,
-    which leaves `log_loss` and `ece` unknown. The macro averages are over the labels that the rows
-    hold: nothing is known of another one, whose precision, recall and F1 stand as 0. So they are
-    scikit-learn's, unless a model answers with a label that no row has: there scikit-learn counts
-    one label more for this model than for the next.
+    Macro averages are over the labels that occur among the true labels. They are those of
+    scikit-learn, unless a model predicts a label that no row has: scikit-learn then averages over
+    one label more for this model than for others.
+
+    Args:
+        true: (rows,) true labels, as positions in `labels`.
+        predicted: (rows,) predicted labels.
+        probabilities: (rows, labels) probabilities; None leaves `log_loss` and `ece` unknown.
+        weights: (rows,) row weights, scikit-learn's `sample_weight`.
+        labels: Labels of the study.
     """
     from sklearn import metrics
 
@@ -69,7 +74,7 @@ def _correlation(
     predicted: npt.NDArray[np.int64],
     weights: npt.NDArray[np.float64],
 ) -> float:
-    """Matthews'; 0 where there is one label alone, as scikit-learn has it, which warns of it."""
+    """Return Matthews' correlation coefficient, 0 for a single label as in scikit-learn."""
     from sklearn.metrics import matthews_corrcoef
 
     if len(np.union1d(true, predicted)) == 1:
@@ -82,7 +87,10 @@ def log_loss(
     probabilities: npt.NDArray[Any],
     weights: npt.NDArray[np.float64],
 ) -> float:
-    """Mean negative logarithm of the true label's probability, in nats, clipped at 1.2e-7."""
+    """Return the mean negative log probability of the true label, in nats.
+
+    Probabilities are clipped at 1.2e-7, the resolution of float32.
+    """
     of_true = probabilities[np.arange(len(true)), true].astype(np.float64)
     of_true = np.maximum(of_true, np.finfo(np.float32).eps)
     return float(-np.average(np.log(of_true), weights=weights))
@@ -93,7 +101,7 @@ def expected_calibration_error(
     probabilities: npt.NDArray[Any],
     weights: npt.NDArray[np.float64],
 ) -> float:
-    """Mean gap between confidence and accuracy over 15 equal bins of the top label's probability.
+    """Return the mean gap between confidence and accuracy over 15 bins of equal width.
 
     Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3.
     """
@@ -106,30 +114,30 @@ def expected_calibration_error(
 
 
 def confidence_bins(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """(rows,) in which of the `ECE_BINS` equally wide bins each confidence falls."""
+    """Return the (rows,) bin of each confidence, out of `ECE_BINS` bins of equal width."""
     return np.minimum((confidence * ECE_BINS).astype(np.int64), ECE_BINS - 1)
 
 
 def guessing_recall(scores: Scores) -> float | None:
-    """Mean recall over the labels of a model that ignores the text: 1 / labels with test rows.
+    """Return the mean recall of a model that ignores the text: 1 / number of labels with rows.
 
-    It is the same for every such model, the majority label included. None for a single label.
+    All such models have the same mean recall, a constant prediction included. None for one label.
     """
     present = sum(label.support > 0 for label in scores.per_class.values())
     return 1 / present if present > 1 else None
 
 
 def mean_recall(scores: Scores) -> float:
-    """Mean recall over the labels that have test rows (balanced accuracy)."""
+    """Return the mean recall over the labels with test rows (balanced accuracy)."""
     return float(np.mean([c.recall for c in scores.per_class.values() if c.support]))
 
 
 def at_chance(runs: Sequence[Scores]) -> bool:
-    """Whether these runs, one or a method's seeds, are not shown to know more than a guesser.
+    """Return whether the runs of a method are not significantly better than guessing.
 
-    Skill is the mean recall over the labels, rescaled so that guessing is 0 and a mean recall of 1
-    is 1. At chance is a mean skill below `LEAST_SKILL`, or not above 0 by a one-sided test at the
-    5 % level. False where guessing is undefined: without runs, or with a single label.
+    Skill is the mean recall over the labels, rescaled so that guessing is 0 and perfect recall 1.
+    A method is at chance if its mean skill is below `LEAST_SKILL`, or not above 0 by a one-sided
+    test at the 5 % level. False without runs, and for a single label.
     """
     skills, errors = [], []
     for scores in runs:
@@ -147,18 +155,18 @@ def at_chance(runs: Sequence[Scores]) -> bool:
 
 
 def blind_warnings(scores: Scores, labels: Sequence[str]) -> list[str]:
-    """Warnings for predictions that show no learning: one label throughout, or chance level."""
+    """Return warnings for predictions that are constant or at chance level."""
     given = [
         label
         for label, rows in zip(labels, zip(*scores.confusion_matrix, strict=True), strict=True)
         if any(rows)
     ]
     if len(given) == 1 and len(labels) > 1:
-        return [f"learned nothing: every test row was given the label {given[0]!r}"]
+        return [f"learned nothing: all test rows are predicted as {given[0]!r}"]
     chance = guessing_recall(scores)
     if chance is not None and at_chance([scores]):
         return [
-            "learned nothing beyond chance: the mean recall over the labels is"
-            f" {mean_recall(scores):.4f} on the test rows, and guessing gives {chance:.4f}"
+            "no better than guessing: the mean recall over the labels is"
+            f" {mean_recall(scores):.4f} on the test rows, and that of guessing {chance:.4f}"
         ]
     return []

@@ -1,16 +1,16 @@
-"""A study's folder: the only place that knows where its files lie and how they are written.
+"""Folders of studies and runs: the only module that knows the names of their files.
 
-    study.yaml                      the study, every default filled in
+    study.yaml                      the study, with all defaults filled in
     data/<key>/                     the prepared task: task.json, rows.parquet, token stores
     runs/<run-id>/                  one run: spec.json, record.json, history.jsonl,
-                                    predictions.parquet, model/, log.txt; profile/ if asked
-    trials/<run-id>/                one trial of a search: a run without predictions and model
-    trials/trials.json              the searches of all methods, and what they found
+                                    predictions.parquet, model/, log.txt, profile/
+    trials/<run-id>/                one trial of a search: no predictions, no model
+    trials/trials.json              the searches of all methods and their results
     tuned.yaml                      the study with the settings that were found
-    forecast.json                   what the runs were expected to take
-    summary.json, report.html       what the runs say together
+    forecast.json                   estimated cost of the runs
+    summary.json, report.html       results of all runs
 
-Whoever reads sees a file whole or not at all: writing goes to a temporary name, then is renamed.
+Files are written atomically: under a temporary name that is then renamed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a crash of the machine."""
+    """Write a file atomically and durably, even if the machine crashes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -53,7 +53,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the report from a web server
+        os.chmod(temporary, 0o644)  # a web server could not read a report with mkstemp's 0600
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -62,12 +62,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically; NaN is refused, because a missing value is `null`."""
+    """Write JSON atomically. NaN raises `ValueError`: missing values are `null`."""
     write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    """What `write_json` left there; None while there is nothing yet."""
+    """Read a JSON file; None if it does not exist."""
     if not path.is_file():
         return None
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -77,16 +77,16 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 _DISK = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "a file would become larger than the system allows",
+    errno.EFBIG: "a file would exceed the maximum size of the file system",
     errno.EROFS: "the disk is read-only",
-    errno.EIO: "the disk cannot be read or written",
+    errno.EIO: "the disk has an input/output error",
 }
 
 
 def disk_trouble(problem: BaseException) -> str | None:
-    """What is the matter with the disk, and the hint; None if `problem` is something else.
+    """Return a message and hint for an error of the disk; None for other errors.
 
-    Libraries that write in other languages hand on the system's words and not its number.
+    Libraries in other languages raise exceptions with the text of the error, but not its number.
     """
     text = str(problem)
     known = _DISK.get(problem.errno or 0) if isinstance(problem, OSError) else None
@@ -95,11 +95,11 @@ def disk_trouble(problem: BaseException) -> str | None:
             known = said
     if known is None:
         return None
-    return f"{known} ({text}).\n  Mend that; the same command goes on where it stood."
+    return f"{known} ({text}).\n  Hint: Fix this, then rerun the same command to resume."
 
 
 def sync_tree(folder: Path) -> None:
-    """Force all files below `folder` to disk."""
+    """Flush all files below `folder` to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb+") as file:
@@ -107,24 +107,24 @@ def sync_tree(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise `BadInput` if nothing can be written in `folder`, which need not exist yet."""
+    """Raise `BadInput` if `folder` is not writable. It need not exist yet."""
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not existing.is_dir():
-        raise BadInput(Issue("is a file, so nothing can be written in it", file=str(existing)))
+        raise BadInput(Issue("is a file, not a folder", file=str(existing)))
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise BadInput(Issue("cannot be written to", file=str(existing)))
+        raise BadInput(Issue("is not writable", file=str(existing)))
 
 
 def check_inside(path: Path, home: Path) -> None:
-    """Raise `BadInput` if `path`, all links followed, leads out of the folder `home`."""
+    """Raise `BadInput` if `path`, with links resolved, is outside of the folder `home`."""
     if not path.resolve().is_relative_to(home.resolve()):
-        hint = "Remove the link: what a study writes stays in its folder."
-        raise BadInput(Issue(f"leads out of {home}, to {path.resolve()}", str(path), hint=hint))
+        hint = "Remove the link: a study writes only in its folder."
+        raise BadInput(Issue(f"is a link out of {home}, to {path.resolve()}", str(path), hint=hint))
 
 
 def sync_folder(folder: Path) -> None:
-    """Force the names in `folder` to disk: a renamed file is safe only then."""
-    if os.name == "nt":  # folders cannot be opened there, and renames are durable without
+    """Flush the entries of `folder` to disk, which makes renames durable."""
+    if os.name == "nt":  # folders cannot be opened there, and renames are durable
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -134,7 +134,7 @@ def sync_folder(folder: Path) -> None:
 
 
 class RunFolder:
-    """`runs/<run-id>/`: one run's spec, record, history, predictions and model."""
+    """Folder of a run, `runs/<run-id>/`: spec, record, history, predictions and model."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -150,7 +150,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """An existing run; `BadInput` with near names if there is none."""
+        """Open an existing run; `BadInput` with similar names if there is none."""
         folder = cls(path)
         if not folder.spec_file.is_file():
             parent = folder.path.parent
@@ -158,65 +158,66 @@ class RunFolder:
             if runs := sorted(p.parent.name for p in folder.path.glob("runs/*/spec.json")):
                 recommended = (StudyFolder(path).summary() or {}).get("recommendation") or {}
                 run = folder.path / "runs" / (recommended.get("run_id") or runs[0])
-                hint = f"It is a study; give one of its runs, {run} say."
+                hint = f"It is a study. Give one of its runs, for example {run}"
                 raise BadInput(Issue("is not the folder of a run", file=str(path), hint=hint))
-            said = "is not the folder of a run (it holds no spec.json)"
+            problem = "is not the folder of a run (it has no spec.json)"
             if not folder.path.exists():
-                said = "there is no such folder"
-            raise BadInput(Issue(said, file=str(path), hint=_nearest_run(folder.path, near)))
+                problem = "does not exist"
+            raise BadInput(Issue(problem, file=str(path), hint=_nearest_run(folder.path, near)))
         return folder
 
     def study_data(self) -> DataSpec | None:
-        """The data of the study that this run belongs to; None if the run stands alone."""
+        """Return the data of the study of this run; None for a run without a study."""
         for folder in (self.path, self.path.parent.parent):
             if (folder / "study.yaml").is_file():
                 return StudyFolder(folder).spec().data
         return None
 
     def write_spec(self, spec: RunSpec) -> None:
-        """Say what is asked, before it runs."""
+        """Write the specification of the run."""
         write_json(self.spec_file, asdict(spec))
 
     def spec(self) -> RunSpec:
-        """What was asked."""
+        """Read the specification of the run."""
         plain = json.loads(self.spec_file.read_text(encoding="utf-8"))
         trial = plain.get("trial")
         typed = {"train": TrainSpec(**plain["train"]), "trial": trial and Trial.from_plain(trial)}
         return RunSpec(**{**plain, **typed})
 
     def write_record(self, record: RunRecord) -> None:
-        """Say what came out; the last file that a run writes."""
+        """Write the record, the last file that a run writes."""
         write_json(self.record_file, record.to_plain())
 
     def record(self) -> RunRecord | None:
-        """What came out, or None while there is nothing yet."""
+        """Read the record; None if the run has not ended yet."""
         plain = _read_json(self.record_file)
         return None if plain is None else RunRecord.from_plain(plain)
 
     def history(self) -> list[dict[str, Any]]:
-        """The loss over the steps (`kind` train) and the scores over the epochs (validation)."""
+        """Read the losses of the steps (`kind` train) and the scores of the epochs (validation)."""
         if not self.history_file.is_file():
             return []
         lines = self.history_file.read_text(encoding="utf-8").split("\n")
-        # What follows the last line feed is empty, or half a row of a run that was killed.
+        # After the last line feed there is nothing, or a partial row of a killed run.
         return [json.loads(line) for line in lines[:-1]]
 
     def clear(self, *, keep_checkpoint: bool = False) -> None:
-        """Remove what an earlier run left: beside a new record it would be another run's.
+        """Remove the files of an earlier attempt.
 
-        `keep_checkpoint`: a run that died goes on from there, and continues its history.
+        Args:
+            keep_checkpoint: Whether to keep a checkpoint, and the history that belongs to it.
         """
-        going_on = keep_checkpoint and self.checkpoint.is_dir()
+        resumes = keep_checkpoint and self.checkpoint.is_dir()
         files = [self.record_file, self.predictions_file, self.log_file, self.sample_file]
-        for file in files if going_on else [*files, self.history_file]:
+        for file in files if resumes else [*files, self.history_file]:
             file.unlink(missing_ok=True)
-        left = (self.model, self.profile)
-        for folder in left if going_on else (*left, self.checkpoint):
+        folders = (self.model, self.profile)
+        for folder in folders if resumes else (*folders, self.checkpoint):
             if folder.is_dir():
                 shutil.rmtree(folder)
 
     def write_predictions(self, table: pd.DataFrame) -> None:
-        """Write `split, row, label, prediction, probability_<label>…, weight`."""
+        """Write a table of `split, row, label, prediction, probability_<label>…, weight`."""
         temporary = self.predictions_file.with_name(".predictions.parquet")
         table.to_parquet(temporary, index=False)
         with temporary.open("rb+") as written:
@@ -224,7 +225,7 @@ class RunFolder:
         os.replace(temporary, self.predictions_file)
 
     def predictions(self) -> pd.DataFrame:
-        """Labels and probabilities of the validation and test rows."""
+        """Read labels, predictions and probabilities of the validation and test rows."""
         import pandas as pd
 
         return pd.read_parquet(self.predictions_file)
@@ -232,9 +233,9 @@ class RunFolder:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Nobody else writes runs in `folder` meanwhile; `BadInput` if somebody does.
+    """Hold a lock on `folder`; `BadInput` if another process has it.
 
-    The system gives the lock back when a process dies, however it does.
+    The operating system releases the lock when the process ends for any reason.
     """
     from filelock import FileLock, Timeout
 
@@ -245,9 +246,9 @@ def alone_in(folder: Path) -> Iterator[None]:
     except Timeout:
         raise BadInput(
             Issue(
-                "another tuneoff is at work in this folder",
+                "is in use by another tuneoff process",
                 file=str(folder),
-                hint="Wait until it has ended, or give another folder (--out).",
+                hint="Wait until it has ended, or choose another folder with --out.",
             )
         ) from None
     try:
@@ -271,7 +272,7 @@ def _as_yaml(study: StudySpec) -> str:
 
 
 class StudyFolder:
-    """A study on disk."""
+    """Folder of a study."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -287,14 +288,14 @@ class StudyFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> StudyFolder:
-        """An existing study; `BadInput` with near names if there is none."""
+        """Open an existing study; `BadInput` with similar names if there is none."""
         folder = cls(path)
         if not folder.spec_file.is_file():
             parent = folder.path.parent
             near = [p.parent.name for p in parent.glob("*/study.yaml")] if parent.is_dir() else []
             raise BadInput(
                 Issue(
-                    "is not the folder of a study (it holds no study.yaml)",
+                    "is not the folder of a study (it has no study.yaml)",
                     file=str(path),
                     hint=nearest(folder.path.name, near) if near else None,
                 )
@@ -302,26 +303,26 @@ class StudyFolder:
         return folder
 
     def write_spec(self, study: StudySpec) -> None:
-        """Keep the study as it was asked, every default filled in."""
+        """Write the study with all defaults filled in."""
         write_atomic(self.spec_file, _as_yaml(study))
 
     def spec(self) -> StudySpec:
-        """The study as it was asked."""
+        """Read the study."""
         return parse_study(read_study(self.spec_file), file=str(self.spec_file))
 
     @property
     def is_run(self) -> bool:
-        """Whether this is the folder of a single run, as `tuneoff train` makes it."""
+        """Whether this is the folder of a single run, written by `tuneoff train`."""
         return RunFolder(self.path).spec_file.is_file()
 
     def run(self, run_id: str) -> RunFolder:
-        """The folder of one run, there or not yet."""
+        """Return the folder of a run, which need not exist."""
         if self.is_run:
             return RunFolder(self.path)
         return RunFolder(self.runs_folder / run_id)
 
     def runs(self) -> Iterator[RunFolder]:
-        """All runs that were started, by name."""
+        """Yield the folders of all started runs, sorted by name."""
         if self.is_run:
             yield RunFolder(self.path)
             return
@@ -329,11 +330,11 @@ class StudyFolder:
             yield RunFolder(path.parent)
 
     def write_task(self, task: TaskRecord) -> None:
-        """Keep what preparation found, beside the token stores."""
+        """Write the record of a prepared task."""
         write_json(self.data / task.key / "task.json", task.to_plain())
 
     def task(self, fingerprint: str | None = None) -> TaskRecord | None:
-        """The task with this data fingerprint, or the one prepared last."""
+        """Return the task with this data fingerprint; by default the one prepared last."""
         files = sorted(self.data.glob("*/task.json"), key=lambda path: path.stat().st_mtime)
         for path in reversed(files):
             task = TaskRecord.from_plain(json.loads(path.read_text(encoding="utf-8")))
@@ -342,42 +343,42 @@ class StudyFolder:
         return None
 
     def rows(self, task: TaskRecord) -> pd.DataFrame | None:
-        """`split, row, text, text_pair, label, weight, group` of a task; None if it is gone."""
+        """Read `split, row, text, text_pair, label, weight, group` of a task; None if missing."""
         import pandas as pd
 
         file = self.data / task.key / "rows.parquet"
         return pd.read_parquet(file) if file.is_file() else None
 
     def predictions(self, run_id: str) -> pd.DataFrame | None:
-        """Labels and probabilities that a run gave; None if it left none."""
+        """Read the predictions of a run; None if it has none."""
         run = self.run(run_id)
         return run.predictions() if run.predictions_file.is_file() else None
 
     def trial(self, run_id: str) -> RunFolder:
-        """The folder of one trial, there or not yet."""
+        """Return the folder of a trial, which need not exist."""
         return RunFolder(self.trials_folder / run_id)
 
     def write_tuned(self, study: StudySpec, trials: dict[str, Any]) -> None:
-        """Keep the study as it was tuned, and the trials that led there."""
+        """Write the tuned study and its trials."""
         write_json(self.trials_file, trials)
         write_atomic(self.tuned_file, _as_yaml(study))
 
     def trials(self) -> dict[str, Any] | None:
-        """The searches, as `tuneoff.tune` wrote them; None where nothing was searched."""
+        """Read the trials of all searches; None if nothing was searched."""
         return _read_json(self.trials_file)
 
     def write_forecast(self, forecast: dict[str, Any]) -> None:
-        """Keep what the runs are expected to take."""
+        """Write the forecast."""
         write_json(self.forecast_file, forecast)
 
     def forecast(self) -> dict[str, Any] | None:
-        """What `tuneoff forecast` expected of the study; None where nobody asked."""
+        """Read the forecast; None if there is none."""
         return _read_json(self.forecast_file)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Keep what the table and the report show."""
+        """Write the summary."""
         write_json(self.summary_file, summary)
 
     def summary(self) -> dict[str, Any] | None:
-        """What the table and the report show, or None before the first run has ended."""
+        """Read the summary; None if it has not been written yet."""
         return _read_json(self.summary_file)

@@ -26,7 +26,7 @@ from tuneoff.engine.model.precision import Precision
 from tuneoff.engine.verification import before_training as guard
 from tuneoff.engine.verification.before_training import check_model
 from tuneoff.exceptions import ModelUnavailable
-from tuneoff.results.record import Checks, Difference
+from tuneoff.results.record import Checks, LogitDifference
 
 TinyModel = Callable[[str], Path]
 ToyTask = Callable[..., Any]
@@ -312,8 +312,8 @@ def test_old_checks_can_be_read() -> None:
     old = TypeAdapter(Checks).validate_python({"unchanged": [], "changed": []})
     assert old.alone is None
     assert not old.depends_on_batch
-    apart = replace(old, alone=Difference(4, 2.5, 2e-3))
-    assert "predictions depend on the other rows" in apart.issues[0]
+    apart = replace(old, alone=LogitDifference(4, 2.5, 2e-3))
+    assert "predictions depend on the other rows" in apart.problems[0]
 
 
 @pytest.mark.parametrize(

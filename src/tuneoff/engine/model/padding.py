@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from tuneoff.results.record import Difference
+from tuneoff.results.record import LogitDifference
 
 if TYPE_CHECKING:
     from tuneoff.engine.data.batches import Batch
@@ -26,7 +26,7 @@ Padding = Literal["right", "left", "none"]
 """Side of the padding; "none": only texts of equal length share a batch."""
 
 SAME = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 0.1}
-"""Difference up to which logits count as the same where the padding is chosen, as a share of their
+"""LogitDifference up to which logits count as the same where the padding is chosen, as a share of their
 spread. In float32 a hundred times what rounding explains, and still little, because training may
 amplify a dependence."""
 
@@ -62,7 +62,7 @@ def find_padding(model: nn.Module, inner: Any, tolerance: float) -> Padding:
         alone = torch.cat([model(**_padded([ids], pad_token_id, "right")).logits for ids in texts])
         for side in ("right", "left"):
             mixed = model(**_padded(texts, pad_token_id, side)).logits
-            if Difference.between(mixed.float(), alone.float(), tolerance).passed:
+            if LogitDifference.between(mixed.float(), alone.float(), tolerance).passed:
                 return side
     finally:
         for module, was_training in training:

@@ -27,7 +27,7 @@ from tuneoff.engine.model.load import (
 )
 from tuneoff.engine.model.out_of_memory import PassSize
 from tuneoff.engine.model.padding import TOLERANCE, padded_inputs
-from tuneoff.results.record import Difference
+from tuneoff.results.record import LogitDifference
 
 SAMPLE = 16
 """Rows of the validation split on which a saved model is compared with the trained one."""
@@ -104,7 +104,7 @@ def alone_and_mixed(
     *,
     precision: str,
     quantized: bool,
-) -> Difference:
+) -> LogitDifference:
     """How far a text's logits alone are from those that it has among texts of other lengths.
 
     `logits` are those of the sample, mixed as it was; a few of its rows are computed again.
@@ -114,7 +114,7 @@ def alone_and_mixed(
     classifier.eval()
     alone = [classifier(batch(split, rows[[i]]).to(device)).cpu() for i in places]
     tolerance = _tolerance(precision, quantized)
-    return Difference.between(torch.cat(alone), logits[places], tolerance)
+    return LogitDifference.between(torch.cat(alone), logits[places], tolerance)
 
 
 def _tolerance(precision: str, quantized: bool) -> float:
@@ -124,7 +124,7 @@ def _tolerance(precision: str, quantized: bool) -> float:
 
 def reopened(
     folder: Path, split: Split, logits: Tensor, *, precision: str, quantized: bool
-) -> tuple[Difference, Difference | None]:
+) -> tuple[LogitDifference, LogitDifference | None]:
     """How far the model in `folder` is from the `logits` of the sample; then its merged form.
 
     It is opened by Transformers or PEFT alone, in float32 on the CPU (a quantised one in 4 bits);
@@ -134,10 +134,10 @@ def reopened(
         cpu = torch.device("cpu")
         rebuilt = load_trained(folder, quantized=quantized, dtype=torch.float32, device=cpu)
         found = sample_logits(rebuilt, split, cpu)
-        return Difference.between(found, logits, TOLERANCE[precision]), None
+        return LogitDifference.between(found, logits, TOLERANCE[precision]), None
     model: Any = open_saved(folder, quantized=quantized)
     found = plain_logits(model, split, sample_rows(split))
-    again = Difference.between(found, logits, _tolerance(precision, quantized))
+    again = LogitDifference.between(found, logits, _tolerance(precision, quantized))
     if not hasattr(model, "peft_config") or has_virtual_tokens(model):
         return again, None
     if quantized:  # merged into the base as it was before it was rounded to 4 bits
@@ -147,7 +147,7 @@ def reopened(
         # Not `merge_and_unload`, which PEFT 0.21 fails at where a head has layers inside.
         model.base_model.merge_adapter()
         merged = plain_logits(model, split, sample_rows(split))
-    return again, Difference.between(merged, found, None if quantized else TOLERANCE["fp32"])
+    return again, LogitDifference.between(merged, found, None if quantized else TOLERANCE["fp32"])
 
 
 def open_saved(folder: Path, *, quantized: bool) -> nn.Module:

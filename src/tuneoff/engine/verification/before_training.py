@@ -22,7 +22,7 @@ from tuneoff.engine.model.padding import TOLERANCE
 from tuneoff.engine.model.precision import DTYPES, Precision
 from tuneoff.engine.verification.after_training import plain_logits
 from tuneoff.exceptions import BadInput, Issue, ModelUnavailable
-from tuneoff.results.record import Difference
+from tuneoff.results.record import LogitDifference
 
 ROWS = 3
 """Texts of the mixed batch, from the shortest to the median."""
@@ -75,7 +75,7 @@ def check_model(
         classifier = Classifier(model, architecture, padding).eval()
         inputs = batch(split, rows).to(model.device)
         tolerance = TOLERANCE["bf16" if quantized else "fp32"]
-        found = Difference.between(classifier(inputs), plain, tolerance)
+        found = LogitDifference.between(classifier(inputs), plain, tolerance)
     if not torch.as_tensor(plain).isfinite().all():
         raise ModelUnavailable(_not_finite(path, model))
     if not found.passed:
