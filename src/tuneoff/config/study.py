@@ -1,8 +1,8 @@
 """Specification of a study, as its file says it, and of one run, as the engine gets it.
 
 `StudySpec` mirrors the study file key by key. `RunSpec` is one method with one seed and all
-defaults filled in. Each setting is one field: type, default, and a `Setting` with its help text, range and
-command-line option. Values from files and users are checked in `read.py`, and nowhere else.
+defaults filled in. Each setting is one field: type, default, and a `Setting` with its help text,
+range and command-line option. Values from files and users are checked in `read.py`, and nowhere else.
 """
 
 from __future__ import annotations

@@ -166,8 +166,8 @@ PARTS = {
     "save": "saving",
     "other": "other",
 }
-"""Titles of the parts of a run's time. Texts are tokenised once for all runs of a study; the time is
-in each of their records, but not in their totals."""
+"""Titles of the parts of a run's time. Texts are tokenised once for all runs of a study; the time
+is in each of their records, but not in their totals."""
 
 
 @dataclass(frozen=True)

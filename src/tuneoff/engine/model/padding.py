@@ -26,8 +26,8 @@ Padding = Literal["right", "left", "none"]
 """Side of the padding; "none": only texts of equal length share a batch."""
 
 SAME = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 0.1}
-"""LogitDifference up to which logits count as the same where the padding is chosen, as a share of their
-spread. In float32 a hundred times what rounding explains, and still little, because training may
+"""Difference, in standard deviations of the logits, up to which logits count as the same where the
+padding is chosen. In float32 a hundred times what rounding explains, and still little, because training may
 amplify a dependence."""
 
 TOLERANCE = {"fp32": 2e-3, "fp16": 3e-2, "bf16": 0.25}
