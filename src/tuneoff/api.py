@@ -23,7 +23,8 @@ from tuneoff.exceptions import BadInput, Issue, nearest
 from tuneoff.external_predictions import read_runs
 from tuneoff.forecasting.estimate import forecast_study
 from tuneoff.report import build_report, run_and_report, summary_of, truth_of
-from tuneoff.results.record import QUALITY_METRICS, RunRecord, Status
+from tuneoff.results.metrics import QUALITY_METRICS
+from tuneoff.results.record import RunRecord, Status
 from tuneoff.results.store import RunFolder, StudyFolder
 from tuneoff.scheduling import launcher as open_launcher
 from tuneoff.scheduling.plan import asked_study

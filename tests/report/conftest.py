@@ -67,14 +67,16 @@ def _scores(matrix: Matrix, labels: list[str], log_loss: float) -> Scores:
     support = matrix.sum(1)
     accuracy = hits.sum() / matrix.sum()
     return Scores(
-        accuracy=float(accuracy),
-        macro_f1=float(f1.mean()),
-        weighted_f1=float((f1 * support).sum() / support.sum()),
-        macro_precision=float(precision.mean()),
-        macro_recall=float(recall.mean()),
-        mcc=float(2 * accuracy - 1),
-        log_loss=log_loss,
-        ece=0.03,
+        {
+            "accuracy": float(accuracy),
+            "macro_f1": float(f1.mean()),
+            "weighted_f1": float((f1 * support).sum() / support.sum()),
+            "macro_precision": float(precision.mean()),
+            "macro_recall": float(recall.mean()),
+            "mcc": float(2 * accuracy - 1),
+            "log_loss": log_loss,
+            "ece": 0.03,
+        },
         per_class={
             name: ClassScores(float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]))
             for i, name in enumerate(labels)

@@ -137,7 +137,7 @@ def test_the_wrong_folder_is_named_with_what_is_near(tmp_path: Path) -> None:
         StudyFolder.open(tmp_path / "review")
     with pytest.raises(BadInput, match="Did you mean 'full-s0-12345678'"):
         RunFolder.open(study.runs_folder / "full-s0-1234567")
-    with pytest.raises(BadInput, match=r"It is a study; give one of its runs, .*full-s0-12345678"):
+    with pytest.raises(BadInput, match=r"Give one of its runs, for example .*full-s0-12345678"):
         RunFolder.open(study.path)
     study.run("lora-s0-00000000").write_spec(SPEC)
     with pytest.raises(BadInput, match="Did you mean 'lora-s0-00000000'"):

@@ -12,6 +12,7 @@ import pytest
 from tuneoff.comparison.bootstrap import RunPredictions
 from tuneoff.comparison.summary import summarize
 from tuneoff.config import DataSpec, MethodSpec, StudySpec
+from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.record import (
     ClassScores,
     Cost,
@@ -51,7 +52,7 @@ def make_record(
     scores = None
     if score is not None:
         each = {label: ClassScores(score, score, score, 50) for label in ("no", "yes")}
-        scores = Scores(*[score] * 8, per_class=each, confusion_matrix=[[40, 10], [10, 40]])
+        scores = Scores(dict.fromkeys(QUALITY_METRICS, score), each, [[40, 10], [10, 40]])
     costs: dict[str, Any] = {
         "train_seconds": 102.3,
         "samples_per_second": 1204.4,

@@ -13,6 +13,7 @@ import pytest
 
 from tuneoff.config import RunSpec
 from tuneoff.methods import method
+from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.record import Cost, DataInfo, MethodInfo, Quality, RunRecord, Scores, Status
 from tuneoff.results.store import RunFolder
 from tuneoff.scheduling import Prepared
@@ -20,7 +21,8 @@ from tuneoff.scheduling.local import Exit
 
 
 def scores(value: float) -> Scores:
-    return Scores(value, value, value, value, value, value, 1 - value, 0.0, {}, [[1]])
+    metrics = dict.fromkeys(QUALITY_METRICS, value) | {"log_loss": 1 - value, "ece": 0.0}
+    return Scores(metrics, {}, [[1]])
 
 
 class Graded(nullcontext[Any]):

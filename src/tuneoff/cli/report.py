@@ -108,7 +108,7 @@ def _of_predictions(
     from tuneoff.exceptions import BadInput, nearest
     from tuneoff.external_predictions import read_runs
     from tuneoff.report import report_predictions
-    from tuneoff.results.record import QUALITY_METRICS
+    from tuneoff.results.metrics import QUALITY_METRICS
     from tuneoff.results.store import StudyFolder, check_writable
 
     if not sources:

@@ -10,19 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tuneoff.results.metrics import QUALITY_METRICS, Counts, Floats, Integers, RowAnswers
+
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 RowIds = npt.NDArray[np.int64] | npt.NDArray[np.str_]
 
-COUNTED = ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "mcc")
-"""Metrics that follow from labels and predictions alone."""
-PROBABILISTIC = ("log_loss", "ece")
-"""Metrics that need the probabilities."""
-
-ECE_BINS = 15
 BLOCK = 2**20
 """Row weights that are held at a time: 8 MiB, and as much again for the resampled rows."""
 
@@ -172,8 +166,11 @@ class Panel:
 
     def metrics(self, wanted: Collection[str]) -> list[str]:
         """Those of `wanted` that can be computed, in the order of `wanted`."""
-        possible = {*COUNTED, *(PROBABILISTIC if self.of_true is not None else ())}
-        return [key for key in wanted if key in possible]
+        return [
+            key
+            for key in wanted
+            if QUALITY_METRICS[key].of_counts is not None or self.of_true is not None
+        ]
 
     def scores(self, metrics: Sequence[str]) -> dict[str, Floats]:
         """(r,) scores by metric, by the definitions of a run's own record."""
@@ -211,14 +208,14 @@ class Panel:
 
 
 class _Counting:
-    """Sums over rows that the metrics are made from, as one sparse product with the row weights.
+    """Sums over rows that the metrics are computed from, as sparse products with the row weights.
 
-    A row adds to one label's count in each run, so the matrix has r x n entries that differ from
-    0, not r x n x labels.
+    A row adds to the count of one label in each run, so the matrices have r x n non-zero entries
+    rather than r x n x labels.
     """
 
     def __init__(self, panel: Panel, metrics: Sequence[str]) -> None:
-        self.panel, self.metrics = panel, metrics
+        self.panel, self.metrics = panel, [QUALITY_METRICS[key] for key in metrics]
         self.runs, self.labels = len(panel.predictions), panel.label_count
         runs, labels = self.runs, self.labels
         place = np.arange(runs)[:, None] * labels + panel.predictions
@@ -226,67 +223,38 @@ class _Counting:
         self.predicted = _grouped(place, once, runs * labels)
         self.hits = _grouped(place, once * panel.correct, runs * labels)
         self.true = _grouped(panel.labels[None], panel.weights[None], labels)
-        if "log_loss" in metrics:
-            assert panel.of_true is not None
-            # as in a run's record: clipped at the smallest step of a 32-bit float
-            self.losses = -np.log(np.maximum(panel.of_true, np.finfo(np.float32).eps))
-        if "ece" in metrics:
-            assert panel.confidence is not None
-            bins = np.minimum((panel.confidence * ECE_BINS).astype(int), ECE_BINS - 1)
-            bins += np.arange(runs)[:, None] * ECE_BINS
-            gaps = once * (panel.correct - panel.confidence)
-            self.gaps = _grouped(bins, gaps, runs * ECE_BINS)
+        self.sums: dict[str, tuple[Any, int]] = {}
+        """By metric of probabilities: the matrix that sums its values by run and bin, and the
+        number of bins."""
+        for metric in self.metrics:
+            if metric.of_rows is not None:
+                assert panel.of_true is not None
+                assert panel.confidence is not None
+                rows = RowAnswers(panel.of_true, panel.confidence, panel.correct)
+                found = metric.of_rows(rows)
+                bins = np.zeros(place.shape, np.int64) if found.bins is None else found.bins
+                groups = bins + np.arange(runs)[:, None] * found.bin_count
+                sums = _grouped(groups, once * found.values, runs * found.bin_count)
+                self.sums[metric.key] = sums, found.bin_count
 
     def scores(self, weights: Floats) -> dict[str, Floats]:
-        """(b, r) scores by metric for (n, b) weights."""
+        """Return the (b, r) scores by metric for (n, b) weights."""
         b = weights.shape[1]
         true = (self.true @ weights)[None]  # (1, labels, b)
-        found = {}
-        if set(self.metrics) & set(COUNTED) == {"accuracy"}:  # in a fifth of the time
+        counted = {m.key: m.of_counts for m in self.metrics if m.of_counts is not None}
+        found: dict[str, Floats] = {}
+        if set(counted) == {"accuracy"}:  # takes a fifth of the time
             right = self.panel.correct * self.panel.weights
             found["accuracy"] = right @ weights / true.sum(1)
-        elif set(self.metrics) & set(COUNTED):
+        elif counted:
             hits = (self.hits @ weights).reshape(self.runs, self.labels, b)
             predicted = (self.predicted @ weights).reshape(self.runs, self.labels, b)
-            found = _counted(hits, predicted, true, self.metrics)
-        total = true.sum(1)
-        if "log_loss" in self.metrics:
-            found["log_loss"] = self.losses * self.panel.weights @ weights / total
-        if "ece" in self.metrics:
-            gaps = (self.gaps @ weights).reshape(self.runs, ECE_BINS, b)
-            found["ece"] = np.abs(gaps).sum(1) / total
-        return {key: found[key].T for key in self.metrics}
-
-
-def _counted(
-    hits: Floats, predicted: Floats, true: Floats, metrics: Sequence[str]
-) -> dict[str, Floats]:
-    """(r, b) scores from (r, labels, b) masses; a share of nothing is 0, as in scikit-learn."""
-    total = true.sum(1)
-    there = true > 0
-
-    def macro(of_label: Floats) -> Floats:
-        averages: Floats = (of_label * there).sum(1) / there.sum(1)
-        return averages
-
-    found = {"accuracy": hits.sum(1) / total}
-    if {"macro_f1", "weighted_f1"} & set(metrics):
-        f1 = _share(2 * hits, predicted + true)
-        found |= {"macro_f1": macro(f1), "weighted_f1": (f1 * true).sum(1) / total}
-    if "macro_precision" in metrics:
-        found["macro_precision"] = macro(_share(hits, predicted))
-    if "macro_recall" in metrics:
-        found["macro_recall"] = macro(_share(hits, true))
-    if "mcc" in metrics:
-        # Gorodkin 2004, Comparing two K-category assignments by a K-category correlation
-        covariance = hits.sum(1) * total - (predicted * true).sum(1)
-        spread = (total**2 - (predicted**2).sum(1)) * (total**2 - (true**2).sum(1))
-        found["mcc"] = _share(covariance, np.sqrt(np.maximum(spread, 0)))
-    return found
-
-
-def _share(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=whole > 0)
+            counts = Counts(hits, predicted, true)
+            found = {key: definition(counts) for key, definition in counted.items()}
+        for key, (sums, bins) in self.sums.items():
+            by_bin = (sums @ weights).reshape(self.runs, bins, b)
+            found[key] = np.abs(by_bin).sum(1) / true.sum(1)
+        return {metric.key: found[metric.key].T for metric in self.metrics}
 
 
 def _grouped(groups: Integers, values: Floats, count: int) -> Any:

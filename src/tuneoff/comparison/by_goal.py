@@ -7,7 +7,7 @@ from typing import Any
 
 from tuneoff.comparison.candidates import Row, cost_of, rank, score_of
 from tuneoff.comparison.pairwise import pair_of
-from tuneoff.results.record import Metric
+from tuneoff.results.metrics import Metric
 
 USES = {
     "fastest to train": "train_seconds",

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneoff import formatting as fmt
-from tuneoff.results.record import Metric, RunRecord, Scores
+from tuneoff.results.metrics import Metric
+from tuneoff.results.record import RunRecord, Scores
 from tuneoff.results.scores import at_chance
 
 Row = Mapping[str, Any]

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from tuneoff.comparison.bootstrap import Floats
     from tuneoff.comparison.statistics import Side
+    from tuneoff.results.metrics import Floats
 
 DRAWS = 4000
 """The factor then varies by about 1 %."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tuneoff.comparison.bootstrap import Floats, Integers
+from tuneoff.results.metrics import Floats, Integers
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from tuneoff.comparison.statistics import (
     answer,
     method_means,
 )
-from tuneoff.results.record import QUALITY_METRICS
+from tuneoff.results.metrics import QUALITY_METRICS
 
 DRAWS = 2000
 """Draws of the rows: the standard error of a variance is then 3 % of it."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from tuneoff.comparison.candidates import CLOSE, COSTS, Row, cost_of, score_of, scores_of
 from tuneoff.comparison.pairwise import pair_of
-from tuneoff.results.record import QUALITY_METRICS, RunRecord
+from tuneoff.results.metrics import QUALITY_METRICS
+from tuneoff.results.record import RunRecord
 from tuneoff.results.scores import at_chance
 
 SURELY, POSSIBLY, OFF = "surely", "possibly", "off"

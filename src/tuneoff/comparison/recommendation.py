@@ -22,7 +22,8 @@ from tuneoff.comparison.next_seeds import worth_another_seed
 from tuneoff.comparison.pairwise import Comparison, pair_of
 from tuneoff.comparison.sentences import action, nothing, open_question, sentences
 from tuneoff.comparison.simultaneous import Bounds
-from tuneoff.results.record import QUALITY_METRICS, Metric, RunRecord, Status
+from tuneoff.results.metrics import QUALITY_METRICS, Metric
+from tuneoff.results.record import RunRecord, Status
 
 
 def recommend(

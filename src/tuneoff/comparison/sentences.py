@@ -7,7 +7,7 @@ from typing import Any
 
 from tuneoff import formatting as fmt
 from tuneoff.comparison.candidates import CLOSE, GUESSING
-from tuneoff.results.record import QUALITY_METRICS, Metric
+from tuneoff.results.metrics import QUALITY_METRICS, Metric
 
 LIKELY_SEEDS = 20
 """Seeds per method that somebody may run."""

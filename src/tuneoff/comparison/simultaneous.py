@@ -13,9 +13,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from tuneoff.comparison.bootstrap import Floats
 from tuneoff.comparison.resolution import Threshold
 from tuneoff.comparison.statistics import LEVEL, SMALLEST, Difference, share_of
+from tuneoff.results.metrics import Floats
 
 SHARE = 0.9
 """Part of `LEVEL` that each of two families gets: all pairs, and the comparison with the best. Both

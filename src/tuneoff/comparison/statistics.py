@@ -28,9 +28,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from tuneoff.comparison.bootstrap import COUNTED, Floats, Panel
+from tuneoff.comparison.bootstrap import Panel
 from tuneoff.comparison.looks import Looks, widening
 from tuneoff.comparison.seed_variance import SeedVariance
+from tuneoff.results.metrics import QUALITY_METRICS, Floats
 
 Answer = Literal["better", "worse", "equivalent", "not_resolved"]
 
@@ -247,7 +248,7 @@ def _least_variance(panel: Panel, metric: str) -> float:
     paired data, Journal of Educational and Behavioral Statistics 37. A row of a rare label moves a
     macro average further than it moves the accuracy. Where rows come in groups it is two groups.
     """
-    if metric not in COUNTED:
+    if QUALITY_METRICS[metric].of_counts is None:
         return 0.0
     n = len(panel.labels)
     swing = 1.0

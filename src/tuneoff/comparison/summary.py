@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from tuneoff.comparison.next_seeds import seeds_used
 from tuneoff.config import StudySpec
-from tuneoff.results.record import QUALITY_METRICS, RunRecord, Scores, Status, TaskRecord
+from tuneoff.results.metrics import QUALITY_METRICS
+from tuneoff.results.record import RunRecord, Scores, Status, TaskRecord
 
 if TYPE_CHECKING:
     from tuneoff.comparison.bootstrap import RunPredictions

@@ -2,7 +2,7 @@
 
 `StudySpec` mirrors the study file key by key. `RunSpec` is one method with one seed and all
 defaults filled in. Each setting is one field: type, default, and a `Setting` with its help text,
-range and command-line option. Values from files and users are checked in `read.py`, and nowhere else.
+range and command-line option. Values from files and users are checked in `read.py` only.
 """
 
 from __future__ import annotations

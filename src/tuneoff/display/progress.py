@@ -14,7 +14,8 @@ from tuneoff.config import RunSpec
 from tuneoff.display.console import Terminal
 from tuneoff.formatting import seconds as in_words
 from tuneoff.formatting import setting
-from tuneoff.results.record import QUALITY_METRICS, RunRecord, Status, TaskRecord
+from tuneoff.results.metrics import QUALITY_METRICS
+from tuneoff.results.record import RunRecord, Status, TaskRecord
 
 PHASES = {
     "model": "finding the model",

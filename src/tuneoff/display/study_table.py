@@ -19,7 +19,7 @@ from tuneoff.comparison.pairwise import pair_of
 from tuneoff.comparison.sentences import left_out
 from tuneoff.comparison.summary import display_order, mean_of
 from tuneoff.display.audit import audit_lines
-from tuneoff.results.record import QUALITY_METRICS
+from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.tuning.outcomes import budget_text
 
 if TYPE_CHECKING:
@@ -114,18 +114,6 @@ def _columns(metric: str) -> list[_Column]:
     ]
 
 
-_SHORT_TITLES = {
-    "accuracy": "acc.",
-    "macro_f1": "macro-F1",
-    "weighted_f1": "wtd F1",
-    "macro_precision": "precis.",
-    "macro_recall": "recall",
-    "mcc": "MCC",
-    "log_loss": "log loss",
-    "ece": "ECE",
-}
-
-
 def _score(key: str, *, spread: bool) -> _Column:
     def cell(row: Row, wide: bool) -> str:
         stat = row["quality"].get(key)
@@ -136,7 +124,8 @@ def _score(key: str, *, spread: bool) -> _Column:
         # at 80 columns the digit before the point says nothing: ±.006
         return f"{text} {margin}" if wide else f"{text} {margin.replace('±0.', '±.')}"
 
-    return _Column(_SHORT_TITLES[key], QUALITY_METRICS[key].title, cell)
+    metric = QUALITY_METRICS[key]
+    return _Column(metric.short_title or metric.title, metric.title, cell)
 
 
 def _cost(narrow: str, wide: str, key: str, show: Callable[[float | None], str]) -> _Column:

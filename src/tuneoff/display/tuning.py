@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tuneoff import formatting as fmt
-from tuneoff.results.record import QUALITY_METRICS
+from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.tuning.outcomes import Trials, budget_text, outcomes, settings_text
 
 

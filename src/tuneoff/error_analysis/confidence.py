@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tuneoff.error_analysis.evidence import Evidence, Floats, Ints, MethodAnswers, RunAnswers
-from tuneoff.results.scores import ECE_BINS, confidence_bins, expected_calibration_error, log_loss
+from tuneoff.results.metrics import ECE_BINS, confidence_bins
+from tuneoff.results.scores import probability_score
 
 TEMPERATURES = (0.05, 20.0)
 """Between which a temperature is sought."""
@@ -79,8 +80,8 @@ def _calibration(evidence: Evidence, method: MethodAnswers) -> Calibration:
     true, weights = evidence.true, evidence.weights
     found = [run.probabilities for run in method.test if run.probabilities is not None]
     return Calibration(
-        log_loss=float(np.mean([log_loss(true, p, weights) for p in found])),
-        ece=float(np.mean([expected_calibration_error(true, p, weights) for p in found])),
+        log_loss=float(np.mean([probability_score("log_loss", true, p, weights) for p in found])),
+        ece=float(np.mean([probability_score("ece", true, p, weights) for p in found])),
         bins=_bins(true, method.test),
         margins=_margins(true, method.test),
         scaling=_scaling(evidence, method),
@@ -131,8 +132,8 @@ def _scaling(evidence: Evidence, method: MethodAnswers) -> Scaling | None:
         found.append(
             (
                 t,
-                log_loss(evidence.true, scaled, evidence.weights),
-                expected_calibration_error(evidence.true, scaled, evidence.weights),
+                probability_score("log_loss", evidence.true, scaled, evidence.weights),
+                probability_score("ece", evidence.true, scaled, evidence.weights),
             )
         )
     return Scaling(*(float(v) for v in np.mean(found, 0))) if found else None

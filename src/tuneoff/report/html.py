@@ -34,7 +34,8 @@ from tuneoff.report.figures import Figure, Material, classes, cost, curves, qual
 from tuneoff.report.figures import error_analysis as error_figures
 from tuneoff.report.figures import task as task_figures
 from tuneoff.report.figures import tuning as tuning_figures
-from tuneoff.results.record import QUALITY_METRICS, RunRecord, TaskRecord
+from tuneoff.results.metrics import QUALITY_METRICS
+from tuneoff.results.record import RunRecord, TaskRecord
 from tuneoff.results.store import StudyFolder, write_atomic
 from tuneoff.tuning.outcomes import budget_text
 

@@ -10,7 +10,8 @@ from tuneoff import formatting as fmt
 from tuneoff.comparison.summary import mean_of
 from tuneoff.display.study_table import status_word
 from tuneoff.report.figures.base import Material
-from tuneoff.results.record import QUALITY_METRICS, RunRecord, Status, TaskRecord
+from tuneoff.results.metrics import QUALITY_METRICS
+from tuneoff.results.record import RunRecord, Status, TaskRecord
 from tuneoff.tuning.outcomes import ended_text, outcomes, settings_text
 
 Row = dict[str, Any]

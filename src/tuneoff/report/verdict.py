@@ -10,7 +10,7 @@ from tuneoff.comparison.pairwise import pair_of
 from tuneoff.comparison.sentences import interval, would_resolve
 from tuneoff.report.figures.base import Material
 from tuneoff.report.tables import COST_COLUMNS, Cell, Table, grouped
-from tuneoff.results.record import QUALITY_METRICS, Metric
+from tuneoff.results.metrics import QUALITY_METRICS, Metric
 
 Pair = dict[str, Any]
 

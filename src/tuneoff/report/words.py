@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 from tuneoff import formatting as fmt
 from tuneoff.comparison.summary import mean_of
 from tuneoff.report.figures.base import Material
-from tuneoff.results.record import QUALITY_METRICS, Metric
+from tuneoff.results.metrics import QUALITY_METRICS, Metric
 
 Row = dict[str, Any]
 

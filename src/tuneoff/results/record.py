@@ -1,4 +1,4 @@
-"""Records of runs and of prepared tasks, and the metrics with their units and directions.
+"""Records of runs and of prepared tasks.
 
 A missing value is `None` (JSON `null`), never a placeholder. Sizes are in bytes, times in seconds,
 and shares and scores in [0, 1], unless a field says otherwise.
@@ -6,9 +6,10 @@ and shares and scores in [0, 1], unless a field says otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 SCHEMA = 1
 """Version of `record.json`, raised when the meaning of a field changes."""
@@ -27,31 +28,6 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A metric of quality by which runs are compared."""
-
-    key: str
-    title: str
-    unit: Literal["share", "nats", "seconds", "bytes", "count", "per second"]
-    higher_is_better: bool
-
-
-QUALITY_METRICS: dict[str, Metric] = {
-    m.key: m
-    for m in (
-        Metric("accuracy", "accuracy", "share", True),
-        Metric("macro_f1", "macro-F1", "share", True),
-        Metric("weighted_f1", "weighted F1", "share", True),
-        Metric("macro_precision", "macro precision", "share", True),
-        Metric("macro_recall", "macro recall", "share", True),
-        Metric("mcc", "Matthews correlation", "share", True),
-        Metric("log_loss", "log loss", "nats", False),
-        Metric("ece", "expected calibration error", "share", False),
-    )
-}
-
-
-@dataclass(frozen=True)
 class ClassScores:
     """Scores of one label against the rest."""
 
@@ -64,20 +40,33 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores on one split, over the labels of the study."""
+    """Scores on one split, over the labels of the study.
 
-    accuracy: float
-    macro_f1: float
-    weighted_f1: float
-    macro_precision: float
-    macro_recall: float
-    mcc: float
-    log_loss: float | None
-    ece: float | None
-    """Expected calibration error; like `log_loss`, None for predictions without probabilities."""
+    Each metric of `QUALITY_METRICS` is an attribute, too: `scores.accuracy`.
+    """
+
+    metrics: dict[str, float | None]
+    """Score by metric; None where it is unknown, such as `log_loss` without probabilities."""
     per_class: dict[str, ClassScores]
     confusion_matrix: list[list[int]]
     """Number of rows by true label (rows) and predicted label (columns), as in `data.labels`."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["metrics"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return plain values for JSON, with one key per metric."""
+        plain = asdict(self)
+        return {**plain.pop("metrics"), **plain}
+
+    @staticmethod
+    def from_plain(plain: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of `Scores` from JSON with one key per metric."""
+        rest = {key: plain[key] for key in ("per_class", "confusion_matrix")}
+        return {"metrics": {k: v for k, v in plain.items() if k not in rest}, **rest}
 
 
 @dataclass(frozen=True)
@@ -172,7 +161,7 @@ is in each of their records, but not in their totals."""
 
 @dataclass(frozen=True)
 class LogitDifference:
-    """LogitDifference between the logits of two models on the same rows."""
+    """Difference between the logits of two models on the same rows."""
 
     rows: int
     logits: float
@@ -274,7 +263,11 @@ class RunRecord:
 
     def to_plain(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return asdict(self)
+        plain = asdict(self)
+        for split in ("validation", "test"):
+            scores: Scores | None = getattr(self.quality, split)
+            plain["quality"][split] = scores.to_plain() if scores else None
+        return plain
 
     @staticmethod
     def from_plain(plain: dict[str, Any]) -> RunRecord:
@@ -283,6 +276,11 @@ class RunRecord:
 
         if "departures" in plain:  # the name until version 0.1
             plain = {**plain, "deviations": plain["departures"]}
+        quality = {
+            split: scores and Scores.from_plain(scores)
+            for split, scores in plain.get("quality", {}).items()
+        }
+        plain = {**plain, "quality": quality}
         return TypeAdapter(RunRecord).validate_python(plain)
 
 

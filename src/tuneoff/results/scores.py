@@ -12,9 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tuneoff.results.metrics import (
+    QUALITY_METRICS,
+    Counts,
+    Floats,
+    Integers,
+    Metric,
+    RowAnswers,
+)
 from tuneoff.results.record import ClassScores, Scores
-
-ECE_BINS = 15
 
 LEAST_SKILL = 0.1
 """Skill below which a model is at chance, where guessing has a skill of 0 and perfect recall one of
@@ -22,10 +28,10 @@ LEAST_SKILL = 0.1
 
 
 def scores(
-    true: npt.NDArray[np.int64],
-    predicted: npt.NDArray[np.int64],
+    true: Integers,
+    predicted: Integers,
     probabilities: npt.NDArray[Any] | None,
-    weights: npt.NDArray[np.float64],
+    weights: Floats,
     labels: Sequence[str],
 ) -> Scores:
     """Return all scores over the labels of the study.
@@ -41,81 +47,72 @@ def scores(
         weights: (rows,) row weights, scikit-learn's `sample_weight`.
         labels: Labels of the study.
     """
-    from sklearn import metrics
+    size = len(labels)
+    correct = predicted == true
 
-    every = np.arange(len(labels))
-    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-        true, predicted, labels=every, sample_weight=weights, zero_division=0
+    def masses(places: Integers, of: Floats) -> Floats:
+        sums: Floats = np.bincount(places, weights=of, minlength=size).astype(np.float64)
+        return sums.reshape(1, size, 1)
+
+    counts = Counts(
+        hits=masses(true, weights * correct),
+        predicted=masses(predicted, weights),
+        true=masses(true, weights),
     )
-    mass = np.bincount(true, weights=weights, minlength=len(labels))
-    support = np.bincount(true, minlength=len(labels))
-    there = mass > 0
+    rows = None if probabilities is None else _answers(true, probabilities)
+    support = np.bincount(true, minlength=size)
+    by_label = zip(
+        counts.precision[0, :, 0], counts.recall[0, :, 0], counts.f1[0, :, 0], support, strict=True
+    )
+    confusion = np.bincount(true * size + predicted, minlength=size**2).reshape(size, size)
     return Scores(
-        accuracy=float(np.average(predicted == true, weights=weights)),
-        macro_f1=float(f1[there].mean()),
-        weighted_f1=float(np.average(f1, weights=mass)),
-        macro_precision=float(precision[there].mean()),
-        macro_recall=float(recall[there].mean()),
-        mcc=_correlation(true, predicted, weights),
-        log_loss=None if probabilities is None else log_loss(true, probabilities, weights),
-        ece=None
-        if probabilities is None
-        else expected_calibration_error(true, probabilities, weights),
+        metrics={m.key: _score(m, counts, rows, weights) for m in QUALITY_METRICS.values()},
         per_class={
-            label: ClassScores(float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]))
-            for i, label in enumerate(labels)
+            label: ClassScores(float(precision), float(recall), float(f1), int(number))
+            for label, (precision, recall, f1, number) in zip(labels, by_label, strict=True)
         },
-        confusion_matrix=metrics.confusion_matrix(true, predicted, labels=every).tolist(),
+        confusion_matrix=confusion.tolist(),
     )
 
 
-def _correlation(
-    true: npt.NDArray[np.int64],
-    predicted: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.float64],
-) -> float:
-    """Return Matthews' correlation coefficient, 0 for a single label as in scikit-learn."""
-    from sklearn.metrics import matthews_corrcoef
-
-    if len(np.union1d(true, predicted)) == 1:
-        return 0.0
-    return float(matthews_corrcoef(true, predicted, sample_weight=weights))
-
-
-def log_loss(
-    true: npt.NDArray[np.int64],
-    probabilities: npt.NDArray[Any],
-    weights: npt.NDArray[np.float64],
-) -> float:
-    """Return the mean negative log probability of the true label, in nats.
-
-    Probabilities are clipped at 1.2e-7, the resolution of float32.
-    """
-    of_true = probabilities[np.arange(len(true)), true].astype(np.float64)
-    of_true = np.maximum(of_true, np.finfo(np.float32).eps)
-    return float(-np.average(np.log(of_true), weights=weights))
-
-
-def expected_calibration_error(
-    true: npt.NDArray[np.int64],
-    probabilities: npt.NDArray[Any],
-    weights: npt.NDArray[np.float64],
-) -> float:
-    """Return the mean gap between confidence and accuracy over 15 bins of equal width.
-
-    Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3.
-    """
-    confidence = probabilities.max(1).astype(np.float64)
-    right = (probabilities.argmax(1) == true).astype(np.float64)
-    gaps = np.bincount(
-        confidence_bins(confidence), weights=weights * (right - confidence), minlength=ECE_BINS
+def _answers(true: Integers, probabilities: npt.NDArray[Any]) -> RowAnswers:
+    return RowAnswers(
+        of_true=probabilities[np.arange(len(true)), true].astype(np.float64)[None],
+        confidence=probabilities.max(1).astype(np.float64)[None],
+        correct=(probabilities.argmax(1) == true)[None],
     )
-    return float(np.abs(gaps).sum() / weights.sum())
 
 
-def confidence_bins(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return the (rows,) bin of each confidence, out of `ECE_BINS` bins of equal width."""
-    return np.minimum((confidence * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+def _score(
+    metric: Metric, counts: Counts, rows: RowAnswers | None, weights: Floats
+) -> float | None:
+    """Return the score of one run; None if it needs probabilities that are not there."""
+    if metric.of_counts is not None:
+        return float(metric.of_counts(counts)[0, 0])
+    return None if rows is None else _score_of_rows(metric, rows, weights)
+
+
+def probability_score(
+    key: str, true: Integers, probabilities: npt.NDArray[Any], weights: Floats
+) -> float:
+    """Return a score of one run by a metric of probabilities, such as `log_loss` or `ece`.
+
+    Args:
+        key: Key of the metric.
+        true: (rows,) true labels, as columns of `probabilities`.
+        probabilities: (rows, labels).
+        weights: (rows,) row weights.
+    """
+    return _score_of_rows(QUALITY_METRICS[key], _answers(true, probabilities), weights)
+
+
+def _score_of_rows(metric: Metric, rows: RowAnswers, weights: Floats) -> float:
+    assert metric.of_rows is not None
+    found = metric.of_rows(rows)
+    values, bins = found.values[0], None if found.bins is None else found.bins[0]
+    bins = np.zeros(len(values), np.int64) if bins is None else bins
+    sums = np.bincount(bins, weights=weights * values, minlength=found.bin_count)
+    return float(np.abs(sums).sum() / weights.sum())
 
 
 def guessing_recall(scores: Scores) -> float | None:

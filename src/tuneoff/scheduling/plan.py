@@ -17,7 +17,7 @@ from tuneoff.config import (
 )
 from tuneoff.exceptions import Issue, IssueList, nearest
 from tuneoff.methods import check_installed, config_to_plain, method, parse_config
-from tuneoff.results.record import QUALITY_METRICS
+from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.scheduling import Prepared
 
 _METRICS_MEANT = {"f1": "macro_f1", "f1_macro": "macro_f1", "f1_weighted": "weighted_f1"}

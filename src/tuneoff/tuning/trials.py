@@ -8,7 +8,8 @@ from typing import Any
 
 from tuneoff.config import MethodSpec, RunSpec, TuneSpec
 from tuneoff.methods.search_ranges import Range
-from tuneoff.results.record import QUALITY_METRICS, RunRecord, Status
+from tuneoff.results.metrics import QUALITY_METRICS
+from tuneoff.results.record import RunRecord, Status
 from tuneoff.tuning.space import Settings, range_to_plain, with_settings
 
 SCHEMA = 1

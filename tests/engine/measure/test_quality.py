@@ -11,7 +11,7 @@ from sklearn import metrics
 
 from tuneoff.engine.data.task import Split
 from tuneoff.engine.measure.quality import score
-from tuneoff.results.scores import expected_calibration_error, log_loss
+from tuneoff.results.scores import probability_score
 
 
 def split_of(labels: list[int], weights: list[float] | None = None) -> Split:
@@ -87,22 +87,22 @@ def test_a_split_of_one_label(predicted: list[int]) -> None:
 
 
 def test_log_loss_is_finite_where_the_true_label_was_ruled_out() -> None:
-    found = log_loss(np.array([0, 1]), np.array([[0, 1], [0, 1]], np.float32), np.ones(2))
+    found = probability_score(
+        "log_loss", np.array([0, 1]), np.array([[0, 1], [0, 1]], np.float32), np.ones(2)
+    )
     assert found == pytest.approx(-np.log(np.finfo(np.float32).eps) / 2)
 
 
 def test_calibration_error_by_hand() -> None:
     # Two rows in the bin (10/15, 11/15], one right: gap |0.5 - 0.7|; one row sure and right.
     probabilities = np.array([[0.7, 0.3], [0.3, 0.7], [1.0, 0.0]], np.float32)
-    found = expected_calibration_error(np.array([0, 0, 0]), probabilities, np.ones(3))
+    found = probability_score("ece", np.array([0, 0, 0]), probabilities, np.ones(3))
     assert found == pytest.approx((2 * abs(0.5 - 0.7) + 0) / 3)
-    heavy = expected_calibration_error(
-        np.array([0, 0, 0]), probabilities, np.array([1.0, 1.0, 2.0])
-    )
+    heavy = probability_score("ece", np.array([0, 0, 0]), probabilities, np.array([1.0, 1.0, 2.0]))
     assert heavy == pytest.approx(2 * 0.2 / 4)
 
 
 def test_right_and_wrong_do_not_cancel_over_bins() -> None:
     probabilities = np.array([[0.6, 0.4], [0.9, 0.1]], np.float32)
-    found = expected_calibration_error(np.array([0, 1]), probabilities, np.ones(2))
+    found = probability_score("ece", np.array([0, 1]), probabilities, np.ones(2))
     assert found == pytest.approx((0.4 + 0.9) / 2)

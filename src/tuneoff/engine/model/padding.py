@@ -27,8 +27,8 @@ Padding = Literal["right", "left", "none"]
 
 SAME = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 0.1}
 """Difference, in standard deviations of the logits, up to which logits count as the same where the
-padding is chosen. In float32 a hundred times what rounding explains, and still little, because training may
-amplify a dependence."""
+padding is chosen. In float32 it is a hundred times what rounding explains, and still small, because
+training may amplify a dependence."""
 
 TOLERANCE = {"fp32": 2e-3, "fp16": 3e-2, "bf16": 0.25}
 """Largest difference of two logits, over the standard deviation of all logits, that rounding in

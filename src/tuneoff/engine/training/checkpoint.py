@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tuneoff.results.record import QUALITY_METRICS
+from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.store import sync_folder
 
 KEPT = 2

@@ -30,7 +30,7 @@ from tuneoff.report.figures.quality import (
     span_of,
 )
 from tuneoff.report.palette import colour
-from tuneoff.results.record import QUALITY_METRICS, Metric
+from tuneoff.results.metrics import QUALITY_METRICS, Metric
 
 
 def trainable(material: Material) -> Figure | None:

@@ -17,7 +17,7 @@ from tuneoff.report.figures.base import (
     text,
 )
 from tuneoff.report.palette import Look, colour
-from tuneoff.results.record import QUALITY_METRICS
+from tuneoff.results.metrics import QUALITY_METRICS
 
 MOST_POINTS = 240
 """Points of one curve at the most: more are not seen and make the page heavy."""

@@ -17,7 +17,7 @@ from tuneoff.report.figures.base import (
     text,
 )
 from tuneoff.report.palette import colour
-from tuneoff.results.record import QUALITY_METRICS, Metric
+from tuneoff.results.metrics import QUALITY_METRICS, Metric
 
 Row = dict[str, Any]
 

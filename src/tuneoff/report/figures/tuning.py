@@ -8,7 +8,7 @@ from typing import Any
 from tuneoff import formatting as fmt
 from tuneoff.report.figures.base import Figure, Material, Plot, axis, heading, layout, text
 from tuneoff.report.palette import Look, colour
-from tuneoff.results.record import QUALITY_METRICS
+from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.tuning.outcomes import settings_text
 
 Trial = Mapping[str, Any]
