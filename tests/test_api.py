@@ -223,3 +223,9 @@ def test_options_are_the_settings_of_a_study() -> None:
     study = {f.name for f in fields(StudySpec)} - own
     expected = study | {f.name for f in fields(DataSpec)} | {f.name for f in fields(TrainSpec)}
     assert set(TunedStudyOptions.__annotations__) == expected
+
+
+def test_an_issue_of_a_data_frame_names_the_argument(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"text": ["rain", "snow"] * 9, "label": ["a", "b"] * 8 + ["a", None]})
+    with pytest.raises(BadInput, match=r"(?m)^train, row 17, column 'label': "):
+        package.compare(model="m", train=rows, methods=["tfidf"], out=tmp_path / "s")

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tuneoff.api import Run, Study, compare, forecast, load, train, tune
+    from tuneoff.api import Run, Study, compare, evaluate, forecast, load, train, tune
     from tuneoff.exceptions import BadInput, TuneoffError
 
 _HOME = {
     "compare": "api",
+    "evaluate": "api",
     "forecast": "api",
     "train": "api",
     "tune": "api",
@@ -43,6 +44,7 @@ __all__ = [
     "TuneoffError",
     "__version__",
     "compare",
+    "evaluate",
     "forecast",
     "load",
     "train",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -19,6 +20,8 @@ from tuneoff.config import (
     read_study,
 )
 from tuneoff.display.study_table import to_frame
+from tuneoff.evaluation.evaluate import evaluate_runs
+from tuneoff.evaluation.result import Evaluation
 from tuneoff.exceptions import BadInput, Issue, nearest
 from tuneoff.external_predictions import read_runs
 from tuneoff.forecasting.estimate import forecast_study
@@ -29,6 +32,7 @@ from tuneoff.results.store import RunFolder, StudyFolder
 from tuneoff.scheduling import launcher as open_launcher
 from tuneoff.scheduling.plan import asked_study
 from tuneoff.scheduling.study import train_one
+from tuneoff.tables.columns import Columns
 from tuneoff.tables.objects import as_source, as_sources
 from tuneoff.tuning import tune_study
 
@@ -100,6 +104,10 @@ class Run:
             warnings.warn(note, stacklevel=2)
         index = getattr(texts, "index", None)
         return found if index is None or callable(index) else found.set_axis(index)
+
+    def evaluate(self, data: Any, **columns: Any) -> Evaluation:
+        """Score the run on labelled rows, as `tuneoff.evaluate` does."""
+        return evaluate([self], data, **columns)
 
 
 class Study:
@@ -231,7 +239,11 @@ def compare(
         content["seeds"] = seeds
     asked = asked_study(content)
     folder = StudyFolder(out)
-    with open_launcher(launcher, workers) as launch, _watcher(progress) as watch:
+    with (
+        _arguments_named(Path(out) / "data"),
+        open_launcher(launcher, workers) as launch,
+        _watcher(progress) as watch,
+    ):
         run_and_report(
             asked, folder, launcher=launch, watch=watch, fresh=fresh, command="tuneoff.compare(…)"
         )
@@ -274,7 +286,11 @@ def tune(
     """
     content = {**_content(study, options, Path(out), methods), "tune": tune}
     asked = asked_study(content)
-    with open_launcher(launcher, workers) as launch, _watcher(progress) as watch:
+    with (
+        _arguments_named(Path(out) / "data"),
+        open_launcher(launcher, workers) as launch,
+        _watcher(progress) as watch,
+    ):
         found = tune_study(asked, StudyFolder(out), launcher=launch, watch=watch, fresh=fresh)
     return found.to_plain()
 
@@ -307,7 +323,11 @@ def forecast(
         if seeds is not None:
             content["seeds"] = seeds
         asked = asked_study(content)
-        with open_launcher(launcher, workers) as launch, _watcher(progress) as watch:
+        with (
+            _arguments_named(folder / "data"),
+            open_launcher(launcher, workers) as launch,
+            _watcher(progress) as watch,
+        ):
             return forecast_study(asked, StudyFolder(folder), launcher=launch, watch=watch)
 
 
@@ -338,9 +358,61 @@ def train(
     """
     content = _with_options({}, options, Path(out))
     asked = asked_study({**content, "methods": [method], "seeds": [seed]})
-    with open_launcher(launcher) as launch, _watcher(progress) as watch:
+    with (
+        _arguments_named(Path(out) / "data"),
+        open_launcher(launcher) as launch,
+        _watcher(progress) as watch,
+    ):
         train_one(asked, Path(out), launcher=launch, watch=watch, fresh=fresh)
     return Run(out)
+
+
+def evaluate(
+    runs: Run | str | Path | Sequence[Run | str | Path],
+    data: Any,
+    *,
+    text: str | int | None = None,
+    text_pair: str | int | None = None,
+    label: str | int | None = None,
+    weight: str | int | None = None,
+    group: str | int | None = None,
+    header: bool | None = None,
+    device: str = "auto",
+) -> Evaluation:
+    """Score trained runs on newly labelled rows, as `tuneoff evaluate` does.
+
+    Args:
+        runs: A run or several ones, or their folders. Several runs are also compared.
+        data: The rows: a file, a hub data set, a `pandas.DataFrame` or a `datasets.Dataset`.
+        text: Column of the text; by default that of the study, or the only possible one.
+        text_pair: Column of the second text; by default that of the study.
+        label: Column of the label; by default that of the study, or the only possible one.
+        weight: Column of row weights.
+        group: Column of groups, which the intervals resample as wholes.
+        header: Whether CSV and TSV files start with a header; by default this is detected.
+        device: Device of the predictions.
+
+    Raises:
+        BadInput: A run has no model, or the rows cannot be used.
+
+    Warns:
+        UserWarning: Notes on the data, such as rows that the study has trained on.
+    """
+    given = [runs] if isinstance(runs, Run | str | Path) else list(runs)
+    folders = [run.folder if isinstance(run, Run) else RunFolder.open(run) for run in given]
+    names = {"text": text, "text_pair": text_pair, "label": label}
+    names |= {"weight": weight, "group": group}
+    named: dict[str, Any] = {k: None if v is None else str(v) for k, v in names.items()}
+    with tempfile.TemporaryDirectory(prefix="tuneoff-") as scratch, _arguments_named(scratch):
+        file = Path(scratch) / "data.parquet"
+        found = evaluate_runs(
+            folders,
+            as_source(data, file),
+            Columns(**named, header=header),
+            device=device,
+            note=lambda note: warnings.warn(note.replace(str(file), "data"), stacklevel=4),
+        )
+    return replace(found, source="data") if found.source == str(file) else found
 
 
 def load(path: str | Path) -> Study | Run:
@@ -389,6 +461,23 @@ def _with_options(content: dict[str, Any], options: Mapping[str, Any], out: Path
         else:
             top[key] = value if key in _PLAIN else str(value)
     return {**content, **top, "data": as_sources(data, out / "data"), "train": train}
+
+
+@contextmanager
+def _arguments_named(folder: str | Path) -> Iterator[None]:
+    """Replace the files of objects in memory in issues by the arguments: `train`, not its file.
+
+    Args:
+        folder: Folder to which data frames are written, each as `<argument>.parquet`.
+    """
+    try:
+        yield
+    except BadInput as error:
+        inside = {str(file): file.stem for file in Path(folder).glob("*.parquet")}
+        issues = [replace(x, file=inside.get(x.file or "", x.file)) for x in error.issues]
+        if issues == list(error.issues):
+            raise
+        raise BadInput(issues) from None
 
 
 def _watcher(progress: bool) -> Any:

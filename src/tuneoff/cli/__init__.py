@@ -18,6 +18,7 @@ from tuneoff.cli.check import check
 from tuneoff.cli.compare import compare
 from tuneoff.cli.demo import demo
 from tuneoff.cli.doctor import doctor
+from tuneoff.cli.evaluate import evaluate
 from tuneoff.cli.forecast import forecast
 from tuneoff.cli.methods import methods
 from tuneoff.cli.predict import predict
@@ -72,6 +73,7 @@ _COMMANDS: dict[Callable[..., None], str] = {  # with the line in the list of co
     check: "Summarise labelled data before training on it.",
     methods: "List the methods and their settings.",
     report: "Write a report again, or one on predictions of other tools.",
+    evaluate: "Score trained models on newly labelled rows.",
     predict: "Predict the labels of new texts with a trained model.",
     doctor: "Show versions, device and speed of this machine.",
     demo: "Compare methods on text that is on every machine.",

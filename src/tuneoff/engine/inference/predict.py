@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from tuneoff.engine.data.explore import quantiles
 from tuneoff.engine.data.task import Split
 from tuneoff.engine.data.tokenizer import load_tokenizer
 from tuneoff.engine.data.tokens import TokenStore
@@ -23,7 +24,7 @@ from tuneoff.engine.training import classical
 from tuneoff.engine.training.predict import predict
 from tuneoff.exceptions import BadInput, Issue
 from tuneoff.methods import method
-from tuneoff.results.record import Status
+from tuneoff.results.record import Quantiles, Status
 from tuneoff.results.store import RunFolder
 
 Progress = Callable[[int, int], None]
@@ -85,6 +86,27 @@ class Predictor:
         columns: dict[str, Any] = {"prediction": labels[probabilities.argmax(1)]}
         columns |= {f"probability_{x}": probabilities[:, i] for i, x in enumerate(self.labels)}
         return pd.DataFrame(columns)
+
+    def token_statistics(
+        self, texts: list[str], pairs: list[str] | None
+    ) -> tuple[Quantiles, int, float] | None:
+        """Return the lengths of texts, the number truncated, and the share of unknown tokens.
+
+        Lengths are in tokens before truncation, including special tokens. None for a run without a
+        tokenizer.
+        """
+        if self._classical is not None or not texts:
+            return None
+        with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
+            store = TokenStore.build(
+                Path(folder) / "tokens", self._tokenizer, texts, pairs, self._max_length
+            )
+            lengths = store.full_lengths
+            special = set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
+            words = ~np.isin(store.ids, list(special))
+            unknown = np.asarray(store.ids)[words] == self._tokenizer.unk_token_id
+        share = float(unknown.mean()) if len(unknown) else 0.0
+        return quantiles(lengths), int((lengths > self._max_length).sum()), share
 
     def _probabilities(
         self, texts: list[str], pairs: list[str] | None, progress: Progress

@@ -1,0 +1,258 @@
+"""Evaluation of runs on a labelled file: read, predict, score, compare."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tuneoff.comparison.bootstrap import RunPredictions
+from tuneoff.config import StudySpec
+from tuneoff.evaluation.result import (
+    EvaluatedRun,
+    Evaluation,
+    TextStatistics,
+    compared,
+    intervals,
+    label_shift,
+)
+from tuneoff.exceptions import BadInput, Issue, nearest
+from tuneoff.results.record import RunRecord, Scores, Status
+from tuneoff.results.scores import scores
+from tuneoff.results.store import RunFolder, StudyFolder
+from tuneoff.tables import Columns, Table, choose_columns, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tuneoff.engine.inference import Predictor
+
+Progress = Callable[[str, int, int], None]
+SHOWN = 5
+"""Lines of unknown labels that a message lists."""
+
+
+def evaluate_runs(
+    folders: Sequence[RunFolder],
+    source: str,
+    columns: Columns,
+    *,
+    device: str = "auto",
+    note: Callable[[str], None] = lambda text: None,
+    progress: Progress = lambda run, done, rows: None,
+) -> Evaluation:
+    """Evaluate runs on labelled rows and compare them.
+
+    Args:
+        folders: The runs; all must have the same labels.
+        source: File or hub data set with the rows.
+        columns: Its columns; text and label may be None, and are then those of the study or found
+            by their values.
+        device: Device of the predictions.
+        note: Called with each note on the data.
+        progress: Called with the run, the rows done, and all rows.
+
+    Raises:
+        BadInput: A run has no model, the runs have different labels, or the rows cannot be used.
+    """
+    records = [_finished(folder) for folder in folders]
+    labels = _common_labels(folders, records)
+    study = _study(folders[0])
+    table = _read(source, columns, study, labels, note)
+    study_rows = _study_rows(folders[0], records[0])
+    _note_overlap(table, study_rows, note)
+    test_rows = None if study_rows is None else study_rows[study_rows["split"] == "test"]
+    tables, texts, test_texts = [], None, None
+    for folder in folders:
+        predictor = _predictor(folder, device)
+        run = folder.path.name
+        tables.append(_predicted(predictor, table.frame, run, progress))
+        if texts is None:
+            texts = _statistics(predictor, table.frame)
+            test_texts = None if test_rows is None else _statistics(predictor, test_rows)
+    new = [RunPredictions.from_table(predicted, labels, _groups(table)) for predicted in tables]
+    tests = [_on_test_rows(folder, labels) for folder in folders]
+    names = _names(records)
+    by_method: dict[str, list[RunPredictions]] = {}
+    for name, predictions in zip(names, new, strict=True):
+        by_method.setdefault(name, []).append(predictions)
+    found = intervals(new, tests, len(labels))
+    counts, test_counts = _counts(table.frame, labels), None
+    if test_rows is not None:
+        test_counts = _counts(test_rows, labels)
+    metric = study.metric if study else records[0].metric
+    return Evaluation(
+        source=source,
+        rows=len(table.frame),
+        labels=counts,
+        test_labels=test_counts,
+        runs=[
+            EvaluatedRun(folder.path.name, name, record.seed, _scores(predicted, labels), *both)
+            for folder, name, record, predicted, both in zip(
+                folders, names, records, tables, found, strict=True
+            )
+        ],
+        metric=metric,
+        label_shift=None if test_counts is None else label_shift(counts, test_counts),
+        texts=texts,
+        test_texts=test_texts,
+        pairwise=compared(by_method, metric, len(labels), study.margin if study else 0.01),
+    )
+
+
+def _finished(folder: RunFolder) -> RunRecord:
+    record = folder.record()
+    if record is None or record.status != Status.FINISHED:
+        how = "it has not been run yet" if record is None else record.status.value
+        raise BadInput(Issue(f"has no model to evaluate ({how})", file=str(folder.path)))
+    return record
+
+
+def _common_labels(folders: Sequence[RunFolder], records: Sequence[RunRecord]) -> list[str]:
+    labels = records[0].data.labels
+    for folder, record in zip(folders, records, strict=True):
+        if record.data.labels != labels:
+            raise BadInput(
+                Issue(
+                    f"its labels differ from those of {folders[0].path.name}",
+                    file=str(folder.path),
+                    hint="Evaluate runs of the same task together.",
+                )
+            )
+    return labels
+
+
+def _study_folder(folder: RunFolder) -> StudyFolder | None:
+    for path in (folder.path, folder.path.parent.parent):
+        if (path / "study.yaml").is_file():
+            return StudyFolder(path)
+    return None
+
+
+def _study(folder: RunFolder) -> StudySpec | None:
+    found = _study_folder(folder)
+    return None if found is None else found.spec()
+
+
+def _study_rows(folder: RunFolder, record: RunRecord) -> pd.DataFrame | None:
+    """Return the rows of all splits of the study; None if they are not there any more."""
+    study = _study_folder(folder)
+    task = None if study is None else study.task(record.data.fingerprint)
+    return None if study is None or task is None else study.rows(task)
+
+
+def _read(
+    source: str,
+    columns: Columns,
+    study: StudySpec | None,
+    labels: Sequence[str],
+    note: Callable[[str], None],
+) -> Table:
+    """Read the labelled rows; `BadInput` if a label is not one of the runs'."""
+    usual = Columns.of(study.data) if study else Columns()
+    asked = replace(columns, text_pair=columns.text_pair or usual.text_pair)
+    chosen, notes = choose_columns(source, asked, "test", usual=usual)
+    table = read_table(source, chosen, "test")
+    for text in [*notes, *table.warnings]:
+        note(text)
+    unknown = table.frame[~table.frame["label"].isin(labels)]
+    place = "line" if "line" in table.frame else "row"
+    issues = []
+    for label, rows in unknown.groupby("label"):
+        places = ", ".join(str(number) for number in rows[place][:SHOWN])
+        more = ", …" if len(rows) > SHOWN else ""
+        message = f"the runs have no label {label!r} ({len(rows)} rows: {place}s {places}{more})"
+        issues.append(Issue(message, source, column=chosen.label, hint=nearest(str(label), labels)))
+    if issues:
+        raise BadInput(issues)
+    return table
+
+
+def _note_overlap(
+    table: Table, study_rows: pd.DataFrame | None, note: Callable[[str], None]
+) -> None:
+    """Note rows that the study knows. Scores on rows that it has trained on are too high."""
+    if study_rows is None:
+        return
+    keys = [name for name in ("text", "text_pair") if name in table.frame and name in study_rows]
+    new = list(map(tuple, table.frame[keys].to_numpy()))
+    uses = {"train": "trained", "validation": "selected its checkpoint", "test": "was tested"}
+    for split, use in uses.items():
+        rows = study_rows[study_rows["split"] == split]
+        known = set(map(tuple, rows[keys].to_numpy()))
+        shared = sum(text in known for text in new)
+        if shared:
+            note(
+                f"{table.source}: {shared} of {len(new)} rows have a text on which the study {use}"
+            )
+
+
+def _predictor(folder: RunFolder, device: str) -> Predictor:
+    from tuneoff.engine.inference import Predictor
+
+    return Predictor(folder, device=device)
+
+
+def _predicted(
+    predictor: Predictor, frame: pd.DataFrame, run: str, progress: Progress
+) -> pd.DataFrame:
+    """Return a table like `predictions.parquet`, with the new rows as the test split."""
+    pairs = frame["text_pair"].tolist() if "text_pair" in frame else None
+    found = predictor.predict(
+        frame["text"].tolist(), pairs, lambda done, rows: progress(run, done, rows)
+    )
+    found.insert(0, "split", "test")
+    found.insert(1, "row", frame["row"].to_numpy())
+    found.insert(2, "label", frame["label"].to_numpy())
+    found["weight"] = frame["weight"].to_numpy()
+    return found
+
+
+def _statistics(predictor: Predictor, frame: pd.DataFrame) -> TextStatistics | None:
+    pairs = None
+    if "text_pair" in frame and not frame["text_pair"].isna().all():
+        pairs = frame["text_pair"].tolist()
+    found = predictor.token_statistics(frame["text"].tolist(), pairs)
+    return None if found is None else TextStatistics(*found)
+
+
+def _groups(table: Table) -> dict[Hashable, str] | None:
+    if "group" not in table.frame:
+        return None
+    return dict(zip(table.frame["row"].tolist(), table.frame["group"], strict=True))
+
+
+def _on_test_rows(folder: RunFolder, labels: Sequence[str]) -> RunPredictions | None:
+    """Return the predictions on the test rows of the study; None if none were kept."""
+    if not folder.predictions_file.is_file():
+        return None
+    return RunPredictions.from_table(folder.predictions(), labels)
+
+
+def _names(records: Sequence[RunRecord]) -> list[str]:
+    """Return the methods' names; runs of different data or models are told apart by run."""
+    kinds: dict[str, set[tuple[str, str]]] = {}
+    for record in records:
+        kind = record.data.fingerprint, record.model
+        kinds.setdefault(record.method.name, set()).add(kind)
+    return [r.method.name if len(kinds[r.method.name]) == 1 else r.run_id for r in records]
+
+
+def _counts(frame: pd.DataFrame, labels: Sequence[str]) -> dict[str, int]:
+    counts = Counter(frame["label"].astype(str))
+    return {label: counts.get(label, 0) for label in labels}
+
+
+def _scores(predicted: pd.DataFrame, labels: Sequence[str]) -> Scores:
+    places = {label: place for place, label in enumerate(labels)}
+    columns = [f"probability_{label}" for label in labels]
+    return scores(
+        np.array([places[label] for label in predicted["label"]], np.int64),
+        np.array([places[label] for label in predicted["prediction"]], np.int64),
+        predicted[columns].to_numpy(np.float64),
+        predicted["weight"].to_numpy(np.float64),
+        labels,
+    )
