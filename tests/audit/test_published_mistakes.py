@@ -264,7 +264,8 @@ def test_one_answer_throughout_is_chance_however_uneven_the_labels(made: Any) ->
             return record
         recall = {label: float(label == "yes") for label in test.per_class}
         per_class = {name: replace(c, recall=recall[name]) for name, c in test.per_class.items()}
-        test = replace(test, accuracy=0.9, per_class=per_class)
+        metrics = {**test.metrics, "accuracy": 0.9}
+        test = replace(test, metrics=metrics, per_class=per_class)
         return replace(record, quality=replace(record.quality, test=test))
 
     assert "head (accuracy 90.0 %)" in only(

@@ -143,7 +143,7 @@ def test_the_wrong_folder_is_named_with_what_is_near(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="Did you mean 'lora-s0-00000000'"):
         RunFolder.open(study.runs_folder / "lora-s0")  # a beginning, though shorter than the rest
     (study.path / "summary.json").write_text('{"recommendation": {"run_id": "lora-s0-00000000"}}')
-    with pytest.raises(BadInput, match=r"give one of its runs, .*lora-s0-00000000"):
+    with pytest.raises(BadInput, match=r"for example .*lora-s0-00000000"):
         RunFolder.open(study.path)
     (study.run("lora-s0-00000000").path / "model").mkdir()
     with pytest.raises(BadInput, match=r"Give .*lora-s0-00000000"):
