@@ -22,7 +22,7 @@ PYTEST := -m pytest -n auto --maxprocesses 8 --dist worksteal
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-latest test-lowest lock fuzz crash-test determinism hostile full-disk conformance grid mutations bench bench-gpu gpu-check lint format types layers check clean
+.PHONY: help install demo test test-latest test-lowest lock fuzz crash-test determinism hostile full-disk conformance grid mutations bench bench-gpu gpu-check docs lint format types layers check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -114,6 +114,12 @@ GPU_PYTHON ?= $(BIN)/python
 gpu-check: $(if $(filter $(BIN)/%,$(GPU_PYTHON)),$(INSTALLED))  ## tuneoff on a CUDA GPU, checked and measured (6 minutes)
 	@$(GPU_PYTHON) benchmarks/gpu_check --results benchmarks/results/gpu $(ARGS)
 
+docs: $(INSTALLED)  ## build the documentation site into docs/_build; warnings are errors
+	@$(BIN)/python -c 'import sphinx' 2> /dev/null || PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip \
+	  install --quiet --disable-pip-version-check --no-input -e '.[docs]'
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo "docs/_build/index.html"
+
 lint: $(INSTALLED)  ## check style and format with ruff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -131,5 +137,5 @@ layers: $(INSTALLED)  ## check who imports whom with import-linter
 check: lint types layers test  ## all of it, before a commit
 
 clean:  ## remove the environments and every cache; studies stay
-	@rm -rf $(VENV) $(LATEST) $(LOWEST) .venv-uv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(LATEST) $(LOWEST) .venv-uv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache docs/_build docs/reference
 	@find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
