@@ -74,7 +74,7 @@ def test_predictions_alone_make_a_report(tuneoff: Any, tmp_path: Path) -> None:
     scores = {r["name"]: r["quality"]["accuracy"]["mean"] for r in summary["methods"]}
     assert scores == {"good": 108 / 120, "poor": 80 / 120}
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Two sets of predictions of two labels" in page
+    assert "Two sets of predictions for two labels" in page
     assert "text 0 common" in page
     assert 'id="cost"' not in page
 
@@ -186,7 +186,7 @@ def test_annotators_are_compared_with_errors(tuneoff: Any, tmp_path: Path) -> No
     found = json.loads((tmp_path / "out" / "summary.json").read_text())["errors"]["ambiguity"]["x"]
     assert [(x["rows"], x["rate"]) for x in found["levels"]] == [(10, 1.0), (40, 0.0)]
     assert found["correlation"] == pytest.approx(1)
-    assert "Do the errors follow" in (tmp_path / "out" / "report.html").read_text()
+    assert "Errors and disagreement of annotators" in (tmp_path / "out" / "report.html").read_text()
 
     several.write_text('{"row": 900, "annotations": ["no", "yes"]}\n')
     ended = tuneoff(*arguments, "--annotations", several)

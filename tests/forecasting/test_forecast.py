@@ -121,7 +121,7 @@ def test_the_report_shows_the_forecast_beside_the_actual(compared: tuple[Path, A
     assert rows["full"]["train_seconds"]["actual"] == actual["train_seconds"]["mean"]
     page = folder.report_file.read_text(encoding="utf-8")
     assert "Forecast and actual" in page
-    assert "Where the time goes" in page
+    assert "Time by part" in page
 
 
 def test_without_a_forecast_the_report_shows_none(finished_study: Any) -> None:

@@ -182,7 +182,7 @@ def test_the_answer_says_what_the_intervals_carry(study: Make) -> None:
     assert lead
     words = re.sub(r"<[^>]+>", "", lead[1])
     assert "on average over three seeds" in words
-    assert "do not settle which of them is ahead" in words
+    assert "so these seeds do not resolve which one is better" in words
     assert "significant" not in words
 
 

@@ -127,8 +127,8 @@ def test_rows_can_be_left_out(study: Make) -> None:
     folder = add_predictions(study(labels=5, seeds=1))
     page = page_of(folder, list_rows=False)
     assert not Text(page).cards
-    assert "The rows themselves" not in page
-    assert "Words that go with errors" in page
+    assert '<h3 id="rows">' not in page
+    assert "Words associated with errors" in page
     assert json.loads(folder.summary_file.read_text())["errors"]["words"]
 
 
@@ -161,7 +161,7 @@ def test_without_predictions_the_report_is_as_before(study: Make) -> None:
     folder = study(labels=5, seeds=1)
     page = page_of(folder)
     assert (folder.summary() or {})["errors"] is None
-    assert "Words that go with errors" not in page
+    assert "Words associated with errors" not in page
     assert "Confusion matrix" in page
 
 
@@ -172,7 +172,7 @@ def test_a_method_without_predictions_is_named(study: Make) -> None:
         if record and record.method.name == "tfidf":
             run.predictions_file.unlink()
     page = page_of(folder)
-    assert "tfidf left no predictions." in page
+    assert "tfidf has no predictions." in page
     assert "tfidf" not in (folder.summary() or {})["errors"]["labels"]
 
 

@@ -1,4 +1,4 @@
-"""What a check reports, and the kinds of findings there are."""
+"""Findings of the audit, and their kinds."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Severity = Literal["error", "warning"]
-"""An error makes a number or a comparison wrong; a warning makes it say less than it seems to."""
+"""An error makes a number or a comparison wrong; a warning limits what it means."""
 
 NAMED = 20
-"""Rows or runs that a finding names; the rest is counted."""
+"""Maximum number of rows or runs that a finding lists; the others are counted."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with a study, as `summary.json` and the report hold it."""
+    """A problem of a study, as in `summary.json` and the report."""
 
     code: str
-    """Short and stable: scripts may lean on it."""
+    """Short and stable name for scripts."""
     title: str
     severity: Severity
     what: str
-    """One sentence with the numbers; quotes no text of the data, labels excepted."""
+    """Description in one sentence with numbers. Labels may be quoted, texts never."""
     why: str
     hint: str
     concerned: list[str] = field(default_factory=list)
-    """Run ids, or rows as `test row 17` (counted from 0 in their file); `NAMED` at the most."""
+    """Run ids, or rows as `test row 17` (counted from 0 in their file); at most `NAMED`."""
     concerned_count: int = 0
-    """All that are concerned, named or not."""
+    """Number of all rows or runs concerned."""
     scores: list[dict[str, Any]] = field(default_factory=list)
-    """By method, where rows can be left out: `name`, `rows`, `rows_left`, and `accuracy` and
-    `macro_f1` with all rows and, as `accuracy_left` and `macro_f1_left`, without them."""
+    """Scores by method with and without the rows concerned: `name`, `rows`, `rows_left`, `accuracy`
+    and `macro_f1` on all rows, `accuracy_left` and `macro_f1_left` on the others."""
 
     def to_plain(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of finding: its code, its title, and why it matters."""
+    """A kind of finding: its code, its title, and why it matters."""
 
     code: str
     title: str
@@ -55,7 +55,7 @@ class Kind:
         severity: Severity = "error",
         scores: Sequence[dict[str, Any]] = (),
     ) -> Finding:
-        """A finding of this kind."""
+        """Return a finding of this kind."""
         return Finding(
             code=self.code,
             title=self.title,
@@ -72,26 +72,26 @@ class Kind:
 SHARED_LEARNING_RATE = Kind(
     "shared-learning-rate",
     "One learning rate for all methods",
-    "The best learning rates of these methods differ by a factor of 10 to 100. At a rate that suits"
-    " one of them, the others look worse than they are.",
+    "The best learning rates of these methods differ by a factor of 10 to 100. At a rate that"
+    " suits one of them, the others look worse than they are.",
 )
 TEST_PICKS_CHECKPOINT = Kind(
     "test-picks-checkpoint",
-    "The test set picks the checkpoint",
-    "The best of several epochs on the test rows is partly luck on these very rows. The score that"
-    " is reported is too high, the more so the more epochs there are to pick from.",
+    "The test set selects the checkpoint",
+    "The best of several epochs on the test rows is partly luck on these rows. The reported score"
+    " is too high, and the more epochs there are, the more so.",
 )
 PREMISE_ON_BOTH_SIDES = Kind(
     "premise-on-both-sides",
-    "The same first text stands on both sides of a split",
+    "The same first text is in both parts of a split",
     "A model can remember what it learned about a premise in training, so these test rows do not"
-    " show how it does on a new one.",
+    " show how well it does on new premises.",
 )
 CHANCE_LEVEL_IN_COST = Kind(
     "chance-level-in-cost",
-    "A run that learned nothing is in the cost comparison",
-    "Time and memory of a run that answers no better than by chance are the cost of nothing. Beside"
-    " the costs of methods that learned, they mislead.",
+    "The cost comparison includes a run at chance level",
+    "A run whose predictions are no better than guessing is useless at any cost. Its time and"
+    " memory are misleading in a comparison with methods that learned something.",
 )
 UNEQUAL_BUDGET = Kind(
     "unequal-budget",
@@ -106,114 +106,114 @@ LABELS_DIFFER_IN_CASE = Kind(
 )
 GLUED_PAIR = Kind(
     "glued-pair",
-    "A pair of texts is glued into one",
-    "The model was pretrained to be told by token types which text is the first and which the"
-    " second. In a glued text it is not told, and cutting takes from the second text alone.",
+    "A pair of texts is joined into one text",
+    "The model was pretrained with token types that mark the first and the second text. A joined"
+    " text has none, and truncation only removes tokens of the second text.",
 )
 SINGLE_SEED = Kind(
     "single-seed",
     "A single seed",
-    "Another seed moves the score of a fine-tuned model by a few tenths of a point to several"
-    " points. With one seed, nothing tells a difference between methods from that.",
+    "Another seed changes the score of a fine-tuned model by a few tenths of a point to several"
+    " points. With one seed, this cannot be distinguished from a difference between methods.",
 )
 HEAD_COUNTED_TWICE = Kind(
     "head-counted-twice",
     "Parameters are counted twice, or do not add up",
-    "Some tools keep the original head beside the copy that trains. Counting both makes the total"
-    " too large and the trained share too small.",
+    "Some tools keep the original head in addition to the trained copy. Counting both makes the"
+    " total too large and the trained share too small.",
 )
 PADDED_THROUGHPUT = Kind(
     "padded-throughput",
     "The throughput counts padding",
-    "With every text padded to the maximum length, speed measures the padding and not the method,"
-    " and tokens per second are no longer tokens of the data.",
+    "If all texts are padded to the maximum length, the speed is that of padding rather than of"
+    " the method, and tokens per second are not tokens of the data.",
 )
 TRAIN_TEST_OVERLAP = Kind(
     "train-test-overlap",
-    "Test rows stand in the training rows",
-    "A model may have learned these rows by heart. They are the same but for case, Unicode form and"
+    "Test rows are in the training data",
+    "A model may have memorised these rows. They are the same except for case, Unicode form and"
     " white space.",
 )
 GROUP_ON_BOTH_SIDES = Kind(
     "group-on-both-sides",
-    "A group stands on both sides of a split",
-    "Rows of one group resemble each other. Test rows of a group that was trained on do not show"
-    " how a model does on a new group.",
+    "A group is in both parts of a split",
+    "Rows of a group are similar. Test rows of a group in the training data do not show how well"
+    " a model does on new groups.",
 )
 ROWS_MISSING = Kind(
     "rows-missing",
-    "Rows vanished",
-    "Rows that are not counted, often because their label is spelt in another way, are neither"
-    " right nor wrong in any score. Scores over different rows cannot be compared.",
+    "Rows are missing",
+    "Rows that are not counted, often because of another spelling of their label, are missing in"
+    " all scores. Scores on different rows cannot be compared.",
 )
 DIFFERENT_DATA = Kind(
     "different-data",
-    "The runs saw different data",
+    "The runs used different data",
     "Scores on different rows differ because the rows do.",
 )
 DIFFERENT_MACHINES = Kind(
     "different-machines",
     "The runs are from different machines",
-    "Times and memory compare the machines, too, and not the methods alone.",
+    "Differences in time and memory are also differences between the machines.",
 )
 SHARED_DEVICE = Kind(
     "shared-device",
     "Runs shared a device",
-    "Runs that compute on one GPU, or on the same cores, slow each other down, by how much depends"
-    " on what else was at work. Their times are not those of the methods.",
+    "Runs on the same GPU or cores slow each other down, by an amount that depends on the other"
+    " runs. Their times are not those of the methods alone.",
 )
 UNDER_TRAINED = Kind(
     "under-trained",
     "Validation was still improving at the last epoch",
-    "A method that learns slowly is cut off earlier than one that learns fast. More epochs could"
-    " change the order.",
+    "Training ends too early for a method that learns slowly. More epochs could change the"
+    " ranking.",
 )
 UNTESTED_LABELS = Kind(
     "untested-labels",
-    "Labels without a test row",
-    "No score says anything of them, and the macro averages leave them out: another split, or more"
-    " rows, may give another table.",
+    "Labels without test rows",
+    "No score covers these labels, and macro averages exclude them. Another split, or more rows,"
+    " could change the ranking.",
 )
 TRUNCATION = Kind(
     "truncation",
-    "Cutting loses much of the texts",
-    "What is cut off is never seen. If the end of a text matters, all methods lose, and methods may"
-    " differ less or more than they would on whole texts.",
+    "Truncation removes much of the texts",
+    "The models never see what is truncated. If the end of a text matters, all methods do worse,"
+    " and the differences between them can change.",
 )
 SMALL_TEST_SET = Kind(
     "small-test-set",
     "The test set is too small for these differences",
-    "The share of right answers on so few rows is uncertain by more than the methods differ.",
+    "With so few rows, the uncertainty of the accuracy is larger than the differences.",
 )
 UNFINISHED_RUNS = Kind(
     "unfinished-runs",
     "Runs did not finish",
-    "A run that did not finish is in no score and no cost, and the audit cannot check it. A method"
-    " with fewer finished seeds than the others is known less well.",
+    "A run that did not finish is in no score and no cost, and the audit cannot check it. Results"
+    " of methods with fewer finished seeds are less certain.",
 )
 BROKEN_CONTRACT = Kind(
     "broken-contract",
-    "A run broke its contract",
-    "A weight that should have changed did not, or the other way round; the saved model is not the"
-    " one that was measured; or predictions depend on which rows are predicted together. The scores"
-    " may be those of another method or model than the table says.",
+    "A run failed a check of its model",
+    "A trainable parameter did not change, or a frozen one did; the saved model differs from the"
+    " one that was measured; or predictions depend on the other rows of the batch. The scores may"
+    " not be those of the method or model in the table.",
 )
 LEARNED_NOTHING = Kind(
     "learned-nothing",
-    "A run learned nothing",
-    "Its answers on the test rows are no better than guessing, so its model is of no use and its"
-    " cost says nothing.",
+    "A run is no better than guessing",
+    "Its predictions on the test rows are no better than guessing, so its model is of no use, and"
+    " its cost is irrelevant.",
 )
 UNEQUAL_TUNING = Kind(
     "unequal-tuning",
-    "The methods were not tuned alike",
-    "More trials find better settings. A method whose search was longer looks better than it is"
-    " beside one whose search was short, or that had none.",
+    "The methods were not tuned equally",
+    "More trials find better settings. A method with a longer search has an advantage over one"
+    " with a shorter search or none.",
 )
 EDGE_OF_RANGE = Kind(
     "edge-of-range",
-    "The best setting lies at the edge of its range",
-    "The search was still getting better where its range ended. What lies beyond was not tried.",
+    "The best setting is at the edge of its range",
+    "Scores still improved towards the edge of the range. Values beyond it were not tried.",
 )
 
 KINDS: tuple[Kind, ...] = (
@@ -224,4 +224,4 @@ KINDS: tuple[Kind, ...] = (
     *(UNFINISHED_RUNS, UNEQUAL_TUNING, EDGE_OF_RANGE, UNTESTED_LABELS, BROKEN_CONTRACT),
     LEARNED_NOTHING,
 )
-"""Every kind there is, the ten that published comparisons committed first."""
+"""All kinds; the first ten are mistakes of published comparisons."""

@@ -1,4 +1,4 @@
-"""The verdict section: what to take, every pair by the four answers, and their numbers."""
+"""The verdict section: the recommendation, the pairwise comparison, and its numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Pair = dict[str, Any]
 
 @dataclass(frozen=True)
 class Meeting:
-    """One cell of the matrix: the row's method beside the column's."""
+    """One cell of the matrix: the method of the row compared with that of the column."""
 
     kind: str
     word: str
@@ -27,7 +27,7 @@ class Meeting:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the section shows."""
+    """Content of the section."""
 
     command: str | None
     costs: Table | None
@@ -35,7 +35,7 @@ class Verdict:
     excluded: list[tuple[str, str]]
     uses: Table | None
     commands: list[tuple[str, str]]
-    """What puts each method of `uses` to use."""
+    """Command to predict with each method of `uses`."""
     names: list[str]
     matrix: list[tuple[str, list[Meeting | None]]]
     legend: str
@@ -45,7 +45,7 @@ class Verdict:
 
 
 def content(material: Material) -> Verdict | None:
-    """The section; None where nothing was compared."""
+    """Return the content of the section; None if nothing was compared."""
     found, recommended = material.summary["pairwise"], material.summary["recommendation"]
     if found is None:
         return None
@@ -59,7 +59,7 @@ def content(material: Material) -> Verdict | None:
         if (pair := pair_of(found, first, second))
     ]
     runner_up = (recommended or {}).get("runner_up")
-    # with one method for every goal there is nothing to choose by goal
+    # if one method is best for all goals, there is nothing to show by goal
     differ = len({use["name"] for use in (recommended or {}).get("uses", ())}) > 1
     return Verdict(
         command=recommended["command"] if recommended else None,
@@ -80,7 +80,7 @@ def content(material: Material) -> Verdict | None:
 
 
 def word(answer: str) -> str:
-    """One of the four answers as people read it."""
+    """Return one of the four answers as text."""
     return answer.replace("_", " ")
 
 
@@ -88,7 +88,7 @@ def _meeting(found: Pair, first: str, second: str, metric: Metric) -> Meeting | 
     pair = None if first == second else pair_of(found, first, second)
     if pair is None:
         return None
-    about = "" if pair["scope"] == "methods" else "; about these models, one seed"
+    about = "" if pair["scope"] == "methods" else "; for these models, one seed"
     return Meeting(
         pair["answer"],
         word(pair["answer"]),
@@ -100,14 +100,14 @@ def _meeting(found: Pair, first: str, second: str, metric: Metric) -> Meeting | 
 def _legend(found: Pair, metric: Metric) -> str:
     margin = fmt.margin(found["margin"], metric.unit)
     single = all(pair["scope"] == "models" for pair in found["pairs"])
-    again = "on other test rows, of these models" if single else "with other seeds and test rows"
+    again = "over other test rows, for these models" if single else "over other seeds and test rows"
     of = f" A point is 0.01 of {metric.title}." if metric.unit == "share" else ""
     return (
-        "Each cell says how the row’s method compares with the column’s; the difference of their "
-        f"means stands below. Better and worse: the difference would appear again {again}. In at "
-        "most 5 % of studies any such claim, over all pairs, is false. Equivalent: the methods are "
-        f"shown to be less than {margin} apart. Not resolved: these runs cannot tell, which is no "
-        f"sign of equality.{of}"
+        "Each cell compares the method of the row with that of the column, with the difference of "
+        f"their means below. Better and worse: the difference is significant {again}. In at most "
+        "5 % of studies any such claim, over all pairs, is false. Equivalent: the methods are "
+        f"shown to differ by less than {margin}. Not resolved: these runs cannot tell, which does "
+        f"not mean that the methods are equal.{of}"
     )
 
 
@@ -118,10 +118,10 @@ def _pairs(pairs: list[Pair], metric: Metric) -> Table:
         "difference",
         "95 % interval",
         "p, adjusted",
-        "only the first right",
-        "only the second right",
+        "only first correct",
+        "only second correct",
         "McNemar’s p",
-        "would resolve it",
+        "needed to resolve",
     ]
     rows = []
     for pair in pairs:
@@ -186,10 +186,10 @@ def _explained(found: Pair, pairs: list[Pair]) -> str:
     return (
         "The interval is that of the pair alone. The adjusted p is the probability of a difference "
         "as large in any of the pairs if there were none (step-down procedure of Romano and Wolf). "
-        "“Only the first right” counts the test rows that the first method gets right and the "
-        "second one wrong, the mean over all pairs of their models; McNemar’s test asks whether "
-        "the two counts differ by more than chance. What would resolve a pair is an estimate: the "
-        "seeds or test rows with which a difference as found would be resolved in four of five "
+        "“Only first correct” is the number of test rows that the first method predicts correctly "
+        "and the second one does not, a mean over all pairs of their models; McNemar’s test asks "
+        "whether the two counts differ by more than chance. “Needed to resolve” is an estimate of "
+        "the seeds or test rows with which a difference of this size would be resolved in four of five "
         f"studies.{again}{guessing}{seeds}{together}"
     )
 
@@ -232,7 +232,7 @@ def _uses(found: list[Pair], metric: Metric) -> Table:
                 Cell(_evidence(use, metric)),
             ]
         )
-    return Table(["use", "take", "its figure", "next", "evidence"], rows, words=(1, 3, 4))
+    return Table(["goal", "method", "value", "second", "evidence"], rows, words=(1, 3, 4))
 
 
 def _evidence(use: Pair, metric: Metric) -> str:

@@ -1,4 +1,4 @@
-"""The answer in words: what the summary's numbers carry, and nothing beyond."""
+"""The opening of the report in sentences."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ NBSP = "\N{NO-BREAK SPACE}"
 
 
 def title(material: Material, model: str) -> str:
-    """The report's title."""
+    """Return the title of the report."""
     n = len(material.summary["methods"])
     labels = len(material.summary["labels"])
     if not model:
         found = (
             "One set of predictions" if n == 1 else f"{_number(n).capitalize()} sets of predictions"
         )
-        return f"{found} of {_number(labels)} labels"
-    ways = "One way" if n == 1 else f"{_number(n).capitalize()} ways"
-    return f"{ways} to teach {model} {_number(labels)} labels"
+        return f"{found} for {_number(labels)} labels"
+    compared = "One method" if n == 1 else f"{_number(n).capitalize()} methods"
+    return f"{compared} of fine-tuning {model} for {_number(labels)} labels"
 
 
 def answer(material: Material) -> list[Markup]:
-    """Return the answer in sentences: what to take, how sure that is, its cost, what is out."""
+    """Return the recommendation in sentences, with its confidence, cost and what is ruled out."""
     metric = QUALITY_METRICS.get(material.summary["metric"])
     rows = [
         r for r in material.measured if metric and mean_of(r, "quality", metric.key) is not None
     ]
     if metric is None or not rows:
-        return [Markup("No run has finished with a result yet, so there is nothing to compare.")]
+        return [Markup("No run has finished yet, so there is nothing to compare.")]
     best = rows[0]
     recommended = material.summary["recommendation"]
     if recommended:
@@ -46,7 +46,7 @@ def answer(material: Material) -> list[Markup]:
         sentences = [
             Markup("<b>{}</b>").format(recommended["sentences"][0]),
             *map(escape, recommended["sentences"][1:]),
-            Markup("<a href='#verdict'>The evidence.</a>"),
+            Markup("<a href='#verdict'>See the evidence.</a>"),
         ]
     else:
         close = [row for row in rows[1:] if _overlap(best, row, metric)]
@@ -100,8 +100,8 @@ def _followers(rows: list[Row], best: Row, close: list[Row], metric: Metric) -> 
         one = len(close) == 1
         return [
             Markup(
-                "The {} of {}{} {} the leader’s, so these seeds do not settle which of them is "
-                "ahead."
+                "The {} of {}{} {} that of the best method, so these seeds do not resolve which "
+                "one is better."
             ).format(
                 "interval" if one else "intervals",
                 _join(shown) if not more else Markup(", ").join(shown),
@@ -110,12 +110,12 @@ def _followers(rows: list[Row], best: Row, close: list[Row], metric: Metric) -> 
             )
         ]
     second = rows[1]
-    text = Markup("Next is <b>{}</b> with {}").format(
+    text = Markup("The second best is <b>{}</b> with {}").format(
         second["name"], fmt.score(mean_of(second, "quality", metric.key))
     )
     if best["quality"][metric.key]["low"] is None or second["quality"][metric.key]["low"] is None:
         return [text + "."]
-    return [text + "; no other interval reaches the leader’s."]
+    return [text + "; no other interval overlaps with that of the best method."]
 
 
 def _cost(best: Row, close: list[Row]) -> list[Markup]:
@@ -139,8 +139,8 @@ def _cost(best: Row, close: list[Row]) -> list[Markup]:
         memory = mean_of(row, "cost", "peak_memory_bytes")
         sentences.append(
             Markup(
-                "Of the fine-tuned ones whose intervals overlap with it, <b>{}</b> is the "
-                "quickest: {}{}{}."
+                "Of the fine-tuned methods whose intervals overlap with it, <b>{}</b> is the "
+                "fastest: {}{}{}."
             ).format(
                 row["name"],
                 fmt.seconds(least, gap=NBSP),
@@ -157,11 +157,11 @@ def _trains(row: Row) -> str:
         return ""
     share = parameters["trainable_percent"]
     part = "all" if share >= 100 else fmt.percent(share, gap=NBSP)
-    return f", changing {part} of the weights"
+    return f", training {part} of the weights"
 
 
 def _floor(material: Material, best: Row, close: list[Row], metric: Metric) -> list[Markup]:
-    """What the leader has to beat: the classical reference and the majority label."""
+    """Compare the best method with the classical reference and the majority label."""
     level = [row for row in (best, *close) if row["family"] == "classical"]
     found = [
         Markup(
@@ -172,7 +172,7 @@ def _floor(material: Material, best: Row, close: list[Row], metric: Metric) -> l
         if close
     ]
     parts = [
-        Markup("<b>{}</b> without any encoder reaches {}").format(
+        Markup("<b>{}</b>, without an encoder, reaches {}").format(
             row["name"], fmt.score(mean_of(row, "quality", metric.key))
         )
         for row in material.measured
@@ -181,7 +181,7 @@ def _floor(material: Material, best: Row, close: list[Row], metric: Metric) -> l
     majority = material.summary["reference"]["majority"]
     if majority and metric.key in majority:
         parts.append(
-            Markup("always answering “{}” scores {}").format(
+            Markup("predicting “{}” for all rows scores {}").format(
                 fmt.shorten(majority["label"], 40), fmt.score(majority[metric.key])
             )
         )
