@@ -403,7 +403,7 @@ def test_a_clean_study_says_so_in_one_line(made: Any) -> None:
     assert summary["audit"] == []
     assert rendered(summary)[-1] == "Audit: no problem found"
     page = study.folder.report_file.read_text(encoding="utf-8")
-    assert "Nothing of that kind was found" in page
+    assert "No problem was found in this study" in page
 
 
 def failing(*names: str) -> Callable[[RunRecord], RunRecord]:
@@ -424,7 +424,7 @@ def test_an_audit_of_nothing_says_so(made: Any) -> None:
     assert finding.what.startswith("None of the 6 runs has finished (full and lora)")
     page = build_report(study.folder).read_text(encoding="utf-8")
     assert "the audit had no result to check" in page
-    assert "Nothing of that kind was found" not in page
+    assert "No problem was found in this study" not in page
     lines = " ".join(rendered(study.folder.summary()))
     assert "no problem found" not in lines
     assert "Audit: 1 error" in lines

@@ -172,7 +172,7 @@ def test_settings_of_train(refused: Any, settings: list[str], said: str) -> None
 def test_predict(refused: Any, finished_study: Any, toy_csv: Any, tmp_path: Path) -> None:
     toy_csv(6)
     run = next((finished_study.path / "runs").glob("full-*"))
-    assert "give one of its runs" in refused("predict", finished_study.path, "toy.csv")
+    assert "Give one of its runs" in refused("predict", finished_study.path, "toy.csv")
     assert "spec.json" in refused("predict", tmp_path, "toy.csv")
     assert "'toy.csv'" in refused("predict", run, "toi.csv")
     assert "no column 'words'" in refused("predict", run, "toy.csv", "--text", "words")

@@ -54,7 +54,7 @@ def test_predict_carries_typed_columns_along(tuneoff: Any, run: Path, here: Path
     ("keep", "said"),
     [
         ("idd", "no column 'idd' Hint: Columns there: 'id', 'text'. Did you mean 'id'?"),
-        ("prediction", "--keep 'prediction': the result has a column of this name"),
+        ("prediction", "--keep 'prediction': is the name of a column of the result"),
         ("probability_food", "--keep 'probability_food'"),
     ],
 )

@@ -82,4 +82,4 @@ def test_help_names_the_exit_code(tuneoff: Any) -> None:
     for command in ("compare", "train", "report"):
         text = " ".join(tuneoff(command, "--help").out.split())
         assert "--strict" in text
-        assert "exit code 2 if the audit finds an error" in text.replace("│ │ ", "")
+        assert "Exit with code 2 if the audit finds an error" in text.replace("│ │ ", "")

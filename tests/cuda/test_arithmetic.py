@@ -48,7 +48,7 @@ def test_bf16_is_refused_before_a_study(
     request |= {"max_length": 64, "device": "cuda", "folder": str(tmp_path)}
     prepare({**request, "precisions": ["bf16", "fp16"]}, said.append)
     assert said[-1]["event"] == "refused"
-    (fault,) = said[-1]["faults"]
+    (fault,) = said[-1]["issues"]
     assert "bf16" in fault["message"]
     prepare({**request, "precisions": ["fp16"]}, said.append)
     assert said[-1]["event"] == "prepared"

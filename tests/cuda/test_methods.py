@@ -88,7 +88,7 @@ def test_a_method_resumes_and_finishes(
     assert record.status == "finished", record.error
     assert record.train["device"] == "cuda"
     assert record.train["precision"] == CAPABILITIES[capability]
-    assert record.checks.faults == []
+    assert record.checks.problems == []
 
 
 @pytest.mark.parametrize("architecture", [*PACKED, *PADDED])

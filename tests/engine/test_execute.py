@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -343,5 +342,5 @@ def test_the_same_spec_gives_the_same_predictions_in_fresh_processes(
 
 def test_a_record_survives_json(run_toy: RunToy) -> None:
     record = run_toy("head", epochs=1).record
-    again = RunRecord.from_plain(json.loads(json.dumps(asdict(record), allow_nan=False)))
+    again = RunRecord.from_plain(json.loads(json.dumps(record.to_plain(), allow_nan=False)))
     assert again == record

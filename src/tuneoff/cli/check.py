@@ -36,19 +36,20 @@ def check(
     study: dict[str, Any],
 ) -> None:
     """Summarise labelled data: rows, labels, lengths, truncation, duplicates, overlap of splits."""
-    from tuneoff.config import DataSpec
+    from tuneoff.config import DataSpec, TrainSpec, replace_train
     from tuneoff.engine.data.gather import gather
     from tuneoff.engine.data.task import read_alone
     from tuneoff.engine.model.embedded import EMBEDDED_ID
     from tuneoff.engine.model.source import find_model
     from tuneoff.exceptions import IssueList
 
+    train = replace_train(TrainSpec(), study.get("train", {}), where="train.")
     data = DataSpec(train=file, **study.get("data", {}))
     alone = "test" not in study.get("data", {})
     found = IssueList()
     with found.collecting():
         source = find_model(model or EMBEDDED_ID)
-        length = source.length(study.get("train", {}).get("max_length"))
+        length = source.length(train.max_length)
     if found.issues:  # report those of the data, too
         with found.collecting():
             read_alone(data) if alone else gather(data)

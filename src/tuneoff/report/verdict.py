@@ -189,8 +189,8 @@ def _explained(found: Pair, pairs: list[Pair]) -> str:
         "“Only first correct” is the number of test rows that the first method predicts correctly "
         "and the second one does not, a mean over all pairs of their models; McNemar’s test asks "
         "whether the two counts differ by more than chance. “Needed to resolve” is an estimate of "
-        "the seeds or test rows with which a difference of this size would be resolved in four of five "
-        f"studies.{again}{guessing}{seeds}{together}"
+        "the seeds or test rows with which a difference of this size would be resolved in four of "
+        f"five studies.{again}{guessing}{seeds}{together}"
     )
 
 

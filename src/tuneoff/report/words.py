@@ -27,8 +27,10 @@ def title(material: Material, model: str) -> str:
             "One set of predictions" if n == 1 else f"{_number(n).capitalize()} sets of predictions"
         )
         return f"{found} for {_number(labels)} labels"
-    compared = "One method" if n == 1 else f"{_number(n).capitalize()} methods"
-    return f"{compared} of fine-tuning {model} for {_number(labels)} labels"
+    compared = (
+        "One fine-tuning method" if n == 1 else f"{_number(n).capitalize()} fine-tuning methods"
+    )
+    return f"{compared} compared: {model}, {_number(labels)} labels"
 
 
 def answer(material: Material) -> list[Markup]:
