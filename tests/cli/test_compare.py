@@ -160,7 +160,7 @@ def test_going_on(finished_study: Any, tuneoff: Any, tmp_path: Path) -> None:
     model = shutil.copytree(finished_study.model, tmp_path / "model")
     same = tuneoff(*command, "--train", elsewhere, "--model", model)
     assert same.code == 0
-    assert "3 finished before" in same.err
+    assert "3 already finished" in same.err
     assert written(folder) == before
 
     changed = tuneoff(*command, "--methods", "tfidf", "--class-weights", "balanced")

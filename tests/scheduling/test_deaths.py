@@ -286,7 +286,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
 
     ended = tuneoff("compare", folder.spec_file, "--out", tmp_path)
     assert ended.code == 0, ended.err
-    assert "1 finished before" in ended.err
+    assert "1 already finished" in ended.err
     assert folder.run(records["tfidf"].run_id).record_file.stat().st_mtime_ns == kept
     record = folder.run(records["long"].run_id).record()
     assert record is not None

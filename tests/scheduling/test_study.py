@@ -276,7 +276,7 @@ def test_progress_in_lines(
 
 def test_the_words_of_progress(task_record: TaskRecord) -> None:
     assert plan_line(1, 0, task_record).startswith("1 run on ")
-    assert plan_line(3, 2, task_record).endswith("; 2 finished before")
+    assert plan_line(3, 2, task_record).endswith("; 2 already finished")
     event = {"phase": "train", "step": 1500, "steps": 3000}
     assert progress_line(event) == "training 1,500/3,000"
     fast = progress_line({**event, "samples_per_second": 1234.5, "seconds_left": 61.0})

@@ -1,4 +1,4 @@
-"""Progress: two bars on a terminal, plain lines elsewhere."""
+"""Progress of a study: bars on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PHASES = {
 
 
 def watcher(*, quiet: bool = False) -> Quiet | Bars | Lines:
-    """Bars if standard error is a terminal, else lines; with `quiet` nothing at all."""
+    """Return bars if standard error is a terminal, otherwise lines; with `quiet` neither."""
     if quiet:
         return Quiet()
     return Bars() if sys.stderr.isatty() else Lines()
@@ -60,7 +60,7 @@ class Quiet(AbstractContextManager["Quiet"]):
 
 
 class Lines(Quiet):
-    """A line when a run starts and ends, and every half minute in between."""
+    """Prints a line when a run starts and ends, and every 30 seconds in between."""
 
     EVERY = 30.0
 
@@ -70,30 +70,30 @@ class Lines(Quiet):
         self._said: dict[str, float] = {}
 
     def preparing(self, event: dict[str, Any]) -> None:
-        """What is being prepared."""
+        """Show what is being prepared."""
         self._say(preparing_line(event))
 
     def planned(self, runs: int, finished: int, task: TaskRecord, kind: str = "run") -> None:
-        """How much there is to do."""
+        """Show the number of runs and the size of the data."""
         self._runs, self._done = runs, finished
         self._say(plan_line(runs, finished, task, kind))
         for warning in task.warnings:
             self._say(f"note: {warning}")
 
     def started(self, spec: RunSpec) -> None:
-        """A run starts."""
+        """Show the start of a run."""
         self._said[spec.run_id] = time.monotonic()
         self._say(f"{name_of(spec)}: started")
 
     def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
-        """Where a run is, twice a minute at most."""
+        """Show the progress of a run, at most every 30 seconds."""
         now = time.monotonic()
         if now - self._said[spec.run_id] >= self.EVERY and "step" in event:
             self._said[spec.run_id] = now
             self._say(f"{name_of(spec)}: {progress_line(event)}")
 
     def ended(self, spec: RunSpec, record: RunRecord) -> None:
-        """A run has ended."""
+        """Show the result of a run."""
         self._done += 1
         self._say(f"[{self._done}/{self._runs}] {end_line(spec, record)}")
 
@@ -102,7 +102,7 @@ class Lines(Quiet):
 
 
 class Bars(Quiet):
-    """One bar for the study, one for each run at work."""
+    """Shows one bar for the study and one for each active run."""
 
     def __init__(self) -> None:
         self._console = Terminal(stderr=True, highlight=False)
@@ -123,13 +123,13 @@ class Bars(Quiet):
         self._bars.stop()
 
     def preparing(self, event: dict[str, Any]) -> None:
-        """What is being prepared."""
+        """Show what is being prepared."""
         if self._study is None:
             self._study = self._bars.add_task("study", total=None, status="")
         self._bars.update(self._study, status=preparing_line(event))
 
     def planned(self, runs: int, finished: int, task: TaskRecord, kind: str = "run") -> None:
-        """How much there is to do."""
+        """Show the number of runs and the size of the data."""
         self._kind = kind
         self._bars.console.print(plan_line(runs, finished, task, kind), markup=False)
         for warning in task.warnings:
@@ -140,7 +140,7 @@ class Bars(Quiet):
         )
 
     def started(self, spec: RunSpec) -> None:
-        """A run starts: it gets a bar."""
+        """Add a bar for a run."""
         short = f"trial {spec.trial.number}" if spec.trial else f"s{spec.seed}"
         with self._lock:
             self._runs[spec.run_id] = self._bars.add_task(
@@ -148,7 +148,7 @@ class Bars(Quiet):
             )
 
     def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
-        """Where a run is."""
+        """Update the bar of a run."""
         self._bars.update(
             self._runs[spec.run_id],
             completed=event.get("step"),
@@ -157,7 +157,7 @@ class Bars(Quiet):
         )
 
     def ended(self, spec: RunSpec, record: RunRecord) -> None:
-        """A run has ended: its bar becomes a line."""
+        """Replace the bar of a run by a line with its result."""
         with self._lock:
             if (bar := self._runs.pop(spec.run_id, None)) is not None:
                 self._bars.remove_task(bar)
@@ -171,27 +171,27 @@ class Bars(Quiet):
 
 
 def name_of(spec: RunSpec) -> str:
-    """A run or a trial, in two words."""
+    """Return the name of a run or trial, such as `lora, seed 0`."""
     return f"{spec.name}, " + (f"trial {spec.trial.number}" if spec.trial else f"seed {spec.seed}")
 
 
 def plan_line(runs: int, finished: int, task: TaskRecord, kind: str = "run") -> str:
-    """What the study is about, in a line or two."""
+    """Return the numbers of runs, rows, labels and tokens."""
     rows = " / ".join(f"{task.splits[s].rows:,}" for s in ("train", "validation", "test"))
     text = (
         f"{runs} {kind}{'' if runs == 1 else 's'} on {rows} rows (train / validation / test),"
         f" {len(task.labels)} labels, up to {task.max_length} tokens"
     )
-    return f"{text}; {finished} finished before" if finished else text
+    return f"{text}; {finished} already finished" if finished else text
 
 
 def preparing_line(event: dict[str, Any]) -> str:
-    """What is done before the runs, and with which method."""
+    """Return the phase of the preparation, and the method if there is one."""
     return " ".join([PHASES[event["phase"]], *([event["of"]] if "of" in event else [])])
 
 
 def progress_line(event: dict[str, Any]) -> str:
-    """Where a run is: phase, speed and time left."""
+    """Return the phase of a run, its speed and the remaining time."""
     text = PHASES[event["phase"]]
     if "step" in event:
         text += f" {event['step']:,}/{event['steps']:,}"
@@ -209,7 +209,7 @@ def _trial_line(spec: RunSpec, record: RunRecord) -> str:
 
 
 def end_line(spec: RunSpec, record: RunRecord) -> str:
-    """What a run came to."""
+    """Return the result of a run in a line."""
     name = name_of(spec)
     if record.status == Status.FINISHED and spec.trial is not None:
         return f"{name}: {_trial_line(spec, record)}, in {in_words(record.cost.total_seconds)}"

@@ -1,4 +1,4 @@
-"""The summary as a table: on a terminal, in Markdown, and as a data frame."""
+"""Table of a study: for a terminal, in Markdown, and as a data frame."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 BOUNDLESS = 1000
-"""Columns within which any table with its numbers in full has room to be measured."""
+"""Width that is enough for any table, in columns."""
 NAME = 12
-"""Columns that a method's name has at least before it is folded."""
+"""Minimum width of a method's name before it is wrapped, in columns."""
 
 
 def status_word(status: str | None) -> str:
-    """A run's status as people read it; None is a method that has not run."""
+    """Return the status of a run as text; None means that it has not been run."""
     return "not run" if status is None else status.replace("_", " ")
 
 
 def render_table(summary: dict[str, Any]) -> RenderableType:
-    """What `rich` prints for a summary; it fits itself to the console's width, from 80 columns."""
+    """Return what `rich` prints for a summary. It fits consoles of 80 columns and more."""
     return _StudyTable(summary)
 
 
 @dataclass(frozen=True)
 class _Column:
-    """One column: its heads and its cell, for a narrow and a wide terminal."""
+    """A column with its headings and cells, for a narrow and a wide terminal."""
 
     narrow: str
     wide: str
@@ -66,7 +66,7 @@ class _StudyTable:
         table = _table(self.summary, wide=True)
         if width(table) > options.max_width:
             table = _table(self.summary, wide=False)
-        if width(table) - folded > options.max_width:  # the time says the same
+        if width(table) - folded > options.max_width:  # the time has the same information
             table = _table(self.summary, wide=False, without="rows/s")
         answer = [Text(sentence) for sentence in verdict(self.summary)]
         if answer:
@@ -87,7 +87,7 @@ def _table(summary: dict[str, Any], wide: bool, without: str | None = None) -> T
         )
     for place, row in enumerate(display_order(summary)):
         if mean_of(row, "quality", "accuracy") is None:
-            # below macro-F1, whose column is wide enough for the longest word
+            # in the macro-F1 column, which is wide enough for the longest status
             cells = [Text(fmt.MISSING, style="dim") for _ in columns]
             cells[1] = Text(status_word(row["status"]), style="red")
             table.add_row(Text(fmt.one_line(row["name"]), style="dim"), *cells)
@@ -99,7 +99,7 @@ def _table(summary: dict[str, Any], wide: bool, without: str | None = None) -> T
 
 
 def _columns(metric: str) -> list[_Column]:
-    """The columns after the method; the study's metric joins where it is a third one."""
+    """Return the columns after the method, with the study's metric if it is a third one."""
     quality = [_score("macro_f1", spread=True)]
     if metric in QUALITY_METRICS and metric not in ("accuracy", "macro_f1"):
         quality = [_score("macro_f1", spread=False), _score(metric, spread=True)]
@@ -121,7 +121,7 @@ def _score(key: str, *, spread: bool) -> _Column:
         margin = fmt.spread(stat)
         if not (spread or wide) or not margin:
             return text
-        # at 80 columns the digit before the point says nothing: ±.006
+        # at 80 columns the leading zero is left out: ±.006
         return f"{text} {margin}" if wide else f"{text} {margin.replace('±0.', '±.')}"
 
     metric = QUALITY_METRICS[key]
@@ -156,7 +156,7 @@ def _footer(summary: dict[str, Any]) -> Iterator[Text]:
     for row in summary["methods"]:
         for status, runs in Counter(f["status"] for f in row["failed"]).items():
             error = next((f["error"] for f in row["failed"] if f["status"] == status), None)
-            # the first line says what, the rest is in the record
+            # the first line is enough here, the record has the rest
             first = fmt.shorten((error or "").strip().partition("\n")[0], 200)
             yield Text.assemble(
                 (f"{fmt.one_line(row['name'])}: ", "bold"),
@@ -166,7 +166,7 @@ def _footer(summary: dict[str, Any]) -> Iterator[Text]:
 
 
 def verdict(summary: dict[str, Any]) -> list[str]:
-    """Return the recommendation in a few sentences; empty where nothing was compared."""
+    """Return the recommendation in a few sentences; empty if nothing was compared."""
     found = summary["recommendation"]
     if found is None:
         return []
@@ -174,7 +174,7 @@ def verdict(summary: dict[str, Any]) -> list[str]:
 
 
 def notes(summary: dict[str, Any]) -> list[str]:
-    """Return the lines below the table: test rows and seeds, the reference, and what ± means."""
+    """Return the lines below the table: numbers of rows and seeds, and the meaning of ±."""
     rows, seeds = summary["rows"], _seeds(summary)
     used = summary.get("seeds")
     least = min((used or {}).get("of", {}).values(), default=seeds)
@@ -186,9 +186,8 @@ def notes(summary: dict[str, Any]) -> list[str]:
     majority = summary["reference"]["majority"]
     if majority:
         lines.append(
-            f"Always {fmt.shorten(majority['label'], 24)!r}, the label most training rows have: "
-            "accuracy "
-            f"{fmt.score(majority['accuracy'])}, macro-F1 {fmt.score(majority['macro_f1'])}"
+            f"Majority label {fmt.shorten(majority['label'], 24)!r}: accuracy"
+            f" {fmt.score(majority['accuracy'])}, macro-F1 {fmt.score(majority['macro_f1'])}"
         )
     if summary["tuning"]:
         lines.append(f"Tuned: {budget_text(summary['tuning'])}")
@@ -197,7 +196,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
     else:
         lines.append("One seed: the variance between seeds is unknown")
     if any(r["failed"] and mean_of(r, "quality", "accuracy") is not None for r in _rows(summary)):
-        lines.append("* the runs of this method that finished")
+        lines.append("*: finished runs of this method only")
     return lines
 
 
@@ -211,7 +210,7 @@ def _seeds(summary: dict[str, Any]) -> int:
 
 
 def to_markdown(summary: dict[str, Any]) -> str:
-    """The recommendation and the table in Markdown, best method first, with its notes below."""
+    """Return the recommendation and the table in Markdown, with the notes below."""
     columns = _columns(summary["metric"])
     lines = [f"{_markdown_text(line)}  " for line in verdict(summary)]
     lines += [""] if lines else []
@@ -237,11 +236,14 @@ def _markdown_text(text: str) -> str:
 
 
 def to_frame(summary: dict[str, Any], *, full: bool = True) -> pd.DataFrame:
-    """One line per method, best first, indexed by the entry's name; plain numbers, NaN if unknown.
+    """Return one row per method, the best first, indexed by name; unknown values are NaN.
 
-    Quality columns come with `_std`, `_low` and `_high` (95 % interval over the seeds). Without
-    `full`, those that decide are left: the study's metric, accuracy and macro-F1, what is paid, and
-    `beside_best`, the answer of the pairwise test against the best.
+    Each metric has further columns `_std`, `_low` and `_high` (95 % interval over the seeds).
+
+    Args:
+        summary: Content of `summary.json`.
+        full: Whether to return all columns. Otherwise they are the study's metric, accuracy,
+            macro-F1, the costs, and `beside_best`, the comparison with the best method.
     """
     import pandas as pd
 

@@ -109,7 +109,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
         broken = run_toy(name, **options)
     if step < 9 or name != "partial":  # which may have stopped early
         assert broken.record.status == "interrupted"
-        assert "goes on where it stood" in broken.record.error
+        assert "rerun the same command to resume" in broken.record.error
         assert broken.folder.checkpoint.is_dir()
         assert broken.record.quality.test is None
     stop._asked.clear()

@@ -1,8 +1,8 @@
 """The training loop: the page to read.
 
-A step is `batch_size` examples. They are laid out without padding, and in pieces if they hold more
-tokens than fit at once; the gradient is that of the whole step either way. A run that died goes on
-from its last checkpoint, and ends bit for bit as if nothing had happened.
+A step takes `batch_size` examples without padding, in several forward passes if they have more
+tokens than fit into memory; the gradient is always that of the whole step. An interrupted run
+resumes from its last checkpoint, with the same result bit for bit on a CPU.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ Probabilities = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training came to; the classifier holds the weights of the best epoch."""
+    """Result of a training. The classifier has the weights of the best epoch."""
 
     best_epoch: int
     meter: TrainMeter
     gradient_bytes: int
     optimizer_bytes: int
     micro_batch_tokens: int
-    """What fitted into memory at once."""
+    """Maximum number of tokens of a forward pass, after any reduction for lack of memory."""
     recomputed: bool
-    """Whether the layers were computed again in the backward pass."""
+    """Whether activations were recomputed in the backward pass."""
     validated: Probabilities | None
-    """Of the validation rows, by the best epoch; None where the run was interrupted after it."""
+    """Probabilities of the validation rows in the best epoch; None if the run resumed after it."""
 
 
 def train(
@@ -77,15 +77,32 @@ def train(
     whole: Split | None = None,
     trace: Trace | None = None,
 ) -> Trained:
-    """Train `prepared`, choose the best epoch on validation, and leave its weights in place.
+    """Train a model and keep the weights of the epoch with the best validation score.
 
-    Goes on from the last of `checkpoints`, if there is one. Raises `Diverged` when loss or gradient
-    are no longer finite, `Interrupted`, after a checkpoint, when the run is asked to end, and
-    `Pruned` when the best score so far is worse than `floors` has it for the epoch.
+    Resumes from the last checkpoint, if there is one.
 
-    `whole`: the training rows of which those of `task` are a few steps, for a forecast. They are
-    taken as they stand, and whatever depends on all rows is as if they were there. `trace` is told
-    when a step is done. `evaluation` is halved where validation runs out of memory.
+    Args:
+        prepared: The model, with the parameters to train.
+        task: The prepared task.
+        settings: Training settings.
+        learning_rate: Peak learning rate.
+        metric: Key of the metric that selects the epoch.
+        seed: Random seed of the data order.
+        device: Device of the model.
+        journal: Receives losses and validation scores.
+        memory: Measures peak memory.
+        evaluation: Tokens of a forward pass in validation, halved if memory runs out.
+        best: Stores the best weights so far.
+        checkpoints: Stores the state of the training.
+        floors: Pruning threshold of each epoch, for trials of a search.
+        whole: All training rows, if those of `task` are an excerpt for a forecast. Rows are then
+            taken in their order, and what depends on all rows is computed from `whole`.
+        trace: Profiler, called after each step.
+
+    Raises:
+        Diverged: The loss or a gradient is no longer finite.
+        Interrupted: The run was asked to stop; a checkpoint has been written.
+        Pruned: The best score so far is worse than the threshold of the epoch.
     """
     classifier, masters, hook = prepared.classifier, prepared.masters, prepared.hook
     rows = task.splits["train"]
@@ -118,7 +135,7 @@ def train(
     size = settings.batch_size
     timer = meter.step_timer
     step = Steps(classifier, rows, loss, optimizer, hook, masters, timer, device, size, spare)
-    # Deterministic algorithms wait for the device at times, which no graph can hold.
+    # Some deterministic algorithms synchronise with the host, which a CUDA graph cannot capture.
     if settings.cuda_graphs and not (settings.deterministic or layers.on or trace is not None):
         step.capture(total)
     log = LossLog(journal, every=max(1, total // 100), total=total)
@@ -178,10 +195,10 @@ def train(
 
 
 def micro_batch_tokens(settings: TrainSpec, device: torch.device) -> int:
-    """Real tokens per forward pass, unless memory says otherwise.
+    """Return the maximum number of tokens of a forward pass, before any reduction.
 
-    A CPU gains nothing by more than its caches hold: reviews with MiniLM, 16 a step, run as fast in
-    pieces of 2,048 tokens as in one of 4,300 and take 1.1 GB in place of 1.4.
+    A CPU gains nothing from more tokens than its caches hold: steps of 16 reviews with MiniLM are
+    as fast in passes of 2,048 tokens as in one of 4,300, and take 1.1 GB rather than 1.4 GB.
     """
     if settings.micro_batch_tokens is not None:
         return settings.micro_batch_tokens
@@ -189,7 +206,7 @@ def micro_batch_tokens(settings: TrainSpec, device: torch.device) -> int:
 
 
 def _sparse_embedding(prepared: PreparedModel, rows: Split) -> tuple[str, SparseEmbedding] | None:
-    """The token embeddings, if they train, by name and by the rows that `rows` can change."""
+    """Return the name and a sparse optimizer of the token embeddings, if they are trained."""
     model = prepared.classifier.model
     embedding = unwrapped(model).get_input_embeddings()
     name = next((n for n, w in model.named_parameters() if w is embedding.weight), None)
@@ -209,13 +226,13 @@ def _validate(
     journal: Journal,
     size: PassSize,
 ) -> tuple[Scores, Probabilities]:
-    """Scores on the validation split after `epoch`, written to the journal, and the answers."""
+    """Predict the validation split and write its scores to the journal."""
     journal.phase("validate")
     split = task.splits["validation"]
     probabilities = predict(classifier, split, device, lambda *_: stop.check(), size)
     if not np.isfinite(probabilities).all():
         raise Diverged(f"the model's answers are no longer finite after epoch {epoch}")
     scores = score(split, probabilities, task.labels)
-    told = {key: getattr(scores, key) for key in ("accuracy", "macro_f1", metric)}
-    journal.write("validation", step=step, epoch=float(epoch), loss=scores.log_loss, **told)
+    shown = {key: getattr(scores, key) for key in ("accuracy", "macro_f1", metric)}
+    journal.write("validation", step=step, epoch=float(epoch), loss=scores.log_loss, **shown)
     return scores, probabilities

@@ -28,4 +28,4 @@ def asked_to() -> bool:
 def check() -> None:
     """Raise `Interrupted` if a signal came."""
     if _asked:
-        raise Interrupted("the run was asked to end; the same command goes on where it stood")
+        raise Interrupted("the run was interrupted; rerun the same command to resume")
