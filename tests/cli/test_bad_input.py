@@ -137,7 +137,7 @@ def test_class_weights_of_a_label_that_is_not_there(
         " train: {class_weights: {foot: 2}}}"
     )
     text = refused("compare", file)
-    assert "class_weights: 'foot' is no label of the data" in text
+    assert "class_weights: 'foot' is not a label of the data" in text
     assert "Did you mean 'food'?" in text
 
 
@@ -146,7 +146,7 @@ def test_a_least_recall_of_a_label_that_is_not_there(
 ) -> None:
     given = ("compare", "--model", tiny_model("bert"), "--train", toy_csv(30), "--out", "study")
     text = refused(*given, "--min-recall", "foot=0.8")
-    assert "min_recall: 'foot' is no label of the data" in text
+    assert "min_recall: 'foot' is not a label of the data" in text
     assert "Did you mean 'food'?" in text
     assert "started" not in text
     assert "--min-recall 'food' is not a label and a number" in refused(*given, "--min-recall=food")

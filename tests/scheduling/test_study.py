@@ -249,7 +249,7 @@ def test_a_run_s_old_files_do_not_outlive_it(in_memory: Any, tmp_path: Path) -> 
 def test_class_weights_name_labels_of_the_task(in_memory: Any, tmp_path: Path) -> None:
     launcher = in_memory({})
     study = asked({"method": "full", "class_weights": {"b": 2, "B": 3}})
-    with pytest.raises(BadInput, match=r"'B' is no label of the data\n  Hint: Did you mean 'b'\?"):
+    with pytest.raises(BadInput, match=r"'B' is not a label of the data\n  Hint: Did you mean 'b'\?"):
         run_study(study, StudyFolder(tmp_path), launcher=launcher, watch=Quiet())
     assert launcher.ran == []
     assert not (tmp_path / "study.yaml").exists()
@@ -270,7 +270,7 @@ def test_progress_in_lines(
     )
     assert lines[1] == "note: two [rows] are odd"
     assert lines[2] == "full, seed 0: started"
-    assert lines[3].startswith("[1/2] full, seed 0: failed: the run's process was ended")
+    assert lines[3].startswith("[1/2] full, seed 0: failed: the process of the run was ended")
     assert lines[5].startswith("[2/2] head, seed 0: failed: ")
 
 

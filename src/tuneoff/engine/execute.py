@@ -1,4 +1,4 @@
-"""5: one spec goes down, one record comes back. Every outcome is a record."""
+"""Execution of a run: one `RunSpec` in, one `RunRecord` out. Every outcome is a record."""
 
 from __future__ import annotations
 
@@ -55,16 +55,21 @@ def run(
     profile: bool = False,
     concurrent_runs: int = 1,
 ) -> RunRecord:
-    """Train, measure and save as `spec` asks; write and return the record, whatever happens.
+    """Train, measure and save a model; write and return the record, whatever happens.
 
-    `task_path` is the prepared task (`<study>/data/<key>`), `model_path` the pretrained model's
-    folder. `emit` is told the progress, a few times per second. In a process of its own, SIGTERM
-    and SIGINT let the run save a checkpoint and end as `interrupted`. A trial is scored on the
-    validation rows alone, and leaves neither predictions nor a model.
+    A trial of a search is scored on the validation rows only, and saves neither predictions nor a
+    model.
 
-    `whole`: the task of which the one in `task_path` is an excerpt; the run is a forecast's then.
-    `profile`: leave a trace of some steps in the folder's `profile/`. `concurrent_runs`: how many
-    runs share the device, this one included, for the record.
+    Args:
+        spec: Specification of the run.
+        folder: Folder of the run.
+        task_path: Folder of the prepared task, `<study>/data/<key>`.
+        model_path: Folder of the pretrained model.
+        emit: Receives events on the progress, a few times per second.
+        own_process: Whether SIGTERM and SIGINT end the run as `interrupted`, after a checkpoint.
+        whole: Folder of the task of which the one in `task_path` is an excerpt, for a forecast.
+        profile: Whether to write a trace of some steps to the folder `profile` of the run.
+        concurrent_runs: Number of runs that share the device, including this one, for the record.
     """
     if own_process:
         stop.listen()
@@ -95,7 +100,7 @@ def run(
 
 
 def _resolved(spec: RunSpec, folder: RunFolder, task_path: Path, model_path: Path) -> Job:
-    """What `spec` asks, with what "auto" comes to on this machine."""
+    """Return the run with device, precision and learning rate resolved for this machine."""
     task = _opened(spec, task_path)
     chosen = method(spec.method)
     config = parse_config(chosen, spec.config)
@@ -116,8 +121,8 @@ def _resolved(spec: RunSpec, folder: RunFolder, task_path: Path, model_path: Pat
 def _attempted(
     job: Job, outcome: Outcome, journal: Journal, whole: Path | None, profile: bool
 ) -> tuple[Status, str | None]:
-    """Do the job; how it ended, and why. A checkpoint stays only of a run that can go on."""
-    folder, going_on = job.folder, False
+    """Execute the run; return its status and error. Keep a checkpoint only if it can resume."""
+    folder, resumable = job.folder, False
     try:
         if job.method.apply is None:
             run_classical(job, outcome, journal)
@@ -132,12 +137,12 @@ def _attempted(
                 run_encoder(job, outcome, journal)
     except Exception as problem:
         status = _status(problem)
-        traceback.print_exc()  # into the run's log
-        going_on = status == Status.INTERRUPTED or disk_trouble(problem) is not None
+        traceback.print_exc()  # goes to the log of the run
+        resumable = status == Status.INTERRUPTED or disk_trouble(problem) is not None
         return status, _message(problem)
     finally:
         journal.close()
-        if not going_on:
+        if not resumable:
             shutil.rmtree(folder.checkpoint, ignore_errors=True)
     return Status.FINISHED, None
 
@@ -167,7 +172,7 @@ def _record(job: Job, outcome: Outcome, status: Status, error: str | None) -> Ru
 
 
 def _opened(spec: RunSpec, task_path: Path) -> Task:
-    """The task as the run may see it: a trial gets no test rows at all."""
+    """Open the task. A trial gets no test rows."""
     if spec.trial is None:
         return open_task(task_path)
     task = open_task(task_path, [role for role in ROLES if role != "test"])
@@ -175,9 +180,10 @@ def _opened(spec: RunSpec, task_path: Path) -> Task:
 
 
 def check_saved(folder: RunFolder, task_path: Path) -> None:
-    """Open the saved model of a run that just ended, compare it, and complete its record.
+    """Reopen the saved model of a run, compare its logits, and complete the record.
 
-    To be called in a process that has not trained it. Without a sample there is nothing to do.
+    It must be called in another process than that of the training. Without a sample of logits it
+    does nothing.
     """
     record = folder.record()
     if record is None or record.checks is None or not folder.sample_file.is_file():
@@ -201,10 +207,10 @@ _OF_ALL = ("class_weights",)
 
 
 def _used(job: Job) -> dict[str, Any]:
-    """The training settings with what was resolved in place of "auto"; None: plays no part."""
+    """Return the training settings with resolved values; None for those without effect."""
     asked, chosen, rate = job.spec.train, job.method, job.learning_rate
     used: dict[str, Any] = asdict(asked)
-    if chosen.learning_rate is None:  # nothing is trained by gradient descent
+    if chosen.learning_rate is None:  # no gradient descent
         kept = _OF_ALL if chosen.apply is None else _OF_ALL + _OF_ENCODERS
         used = {key: value if key in kept else None for key, value in used.items()}
     if job.device.type != "cuda":
@@ -219,7 +225,7 @@ def _used(job: Job) -> dict[str, Any]:
 
 
 def _parts(outcome: Outcome, total: float, tokenize: float | None) -> dict[str, float]:
-    """Where the `total` went, by `PARTS`; what no part accounts for is `other`."""
+    """Split the total time into `PARTS`; the rest is `other`."""
     seconds = outcome.seconds
     parts: dict[str, float] = {k: seconds[k] for k in ("load", "prefix") if k in seconds}
     parts |= outcome.step_seconds or ({"train": seconds["train"]} if "train" in seconds else {})

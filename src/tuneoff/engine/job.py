@@ -1,4 +1,4 @@
-"""A run with everything resolved, what it has found so far, and what every method leaves."""
+"""State of a run: its resolved settings and its results so far."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Answers = dict[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Job:
-    """A run, everything resolved; `whole` and `trace` are of encoders alone."""
+    """A run with resolved settings. `whole` and `trace` are for encoders only."""
 
     spec: RunSpec
     folder: RunFolder
@@ -45,7 +45,7 @@ class Job:
 
     @property
     def identity(self) -> str:
-        """What frozen states depend on beside the task and the number of layers."""
+        """What hidden states of frozen layers depend on, besides the task and number of layers."""
         kind = "nf4" if self.method.quantized else "whole"
         tf32 = "tf32" if self.device.type == "cuda" and self.spec.train.tf32 else "ieee"
         how = f"{self.precision} {tf32} {self.device.type}"
@@ -54,7 +54,7 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What a run has found so far; a run that breaks off leaves the rest None."""
+    """Results of a run so far. What a failed run has not reached is None."""
 
     parameters: Parameters | None = None
     quality: Quality = field(default_factory=Quality)
@@ -65,11 +65,11 @@ class Outcome:
     checks: Checks | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     step_seconds: dict[str, float] = field(default_factory=dict)
-    """Of the training steps alone, by part."""
+    """Time of the training steps by part."""
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
-        """Time spent in here is booked under `part`."""
+        """Add the time of the block to `part`."""
         start = time.perf_counter()
         try:
             yield
@@ -78,13 +78,13 @@ class Outcome:
 
 
 def scored(task: Task, answers: Answers) -> Quality:
-    """The scores of each split that was answered."""
+    """Return the scores of each predicted split."""
     found = {name: score(task.splits[name], own, task.labels) for name, own in answers.items()}
     return Quality(**found)
 
 
 def data_info(task: Task) -> DataInfo:
-    """The rows of `task` as a run's record names them."""
+    """Return the description of the data for the record."""
     splits = task.splits
     return DataInfo(
         fingerprint=task.record.fingerprint,
@@ -96,7 +96,7 @@ def data_info(task: Task) -> DataInfo:
 
 
 def write_predictions(folder: RunFolder, task: Task, answers: Answers) -> None:
-    """`predictions.parquet`: all rows of all splits that were answered."""
+    """Write `predictions.parquet` with all rows of the predicted splits."""
     tables = []
     for name, probabilities in answers.items():
         split = task.splits[name]

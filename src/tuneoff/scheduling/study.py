@@ -1,4 +1,4 @@
-"""Run a study: skip what is finished, submit the rest, add seeds where they are needed."""
+"""Execution of a study: skip finished runs, submit the others, add seeds where needed."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from tuneoff.scheduling.process import Event
 T = TypeVar("T")
 
 GRACE = 25.0
-"""Seconds that a run has to write a checkpoint when its study is interrupted."""
+"""Time for a run to write a checkpoint when its study is interrupted, in seconds."""
 
 PATIENCE = 3
-"""Failures after which a run is set aside: the same command leaves it alone, `fresh` does not."""
+"""Number of failures after which a run is skipped, unless `fresh`."""
 
 Undecided = Callable[[Collection[str]], Collection[str]]
-"""Names the methods that a further seed is worth running for, after the runs with these ids."""
+"""Return the methods that should get a further seed, after the runs with these ids."""
 
 
 class Watcher(Protocol):
-    """Whoever shows a study's progress."""
+    """Receives the progress of a study."""
 
     def preparing(self, event: Event) -> None:
         """The data is being prepared."""
 
     def planned(self, runs: int, finished: int, task: TaskRecord, kind: str = "run") -> None:
-        """The study has so many runs, or trials, of which some were finished before."""
+        """The study has this many runs or trials, of which some have already finished."""
 
     def started(self, spec: RunSpec) -> None:
         """A run starts."""
 
     def progress(self, spec: RunSpec, event: Event) -> None:
-        """A run has come further."""
+        """A run has made progress."""
 
     def ended(self, spec: RunSpec, record: RunRecord) -> None:
-        """A run has ended, well or not."""
+        """A run has ended, with success or not."""
 
 
 def run_study(
@@ -61,20 +61,25 @@ def run_study(
     settings: Sequence[MethodSpec] | None = None,
     undecided: Undecided | None = None,
 ) -> tuple[TaskRecord, list[RunRecord]]:
-    """Run what of `study` is not finished yet; the task and the records of all its runs.
+    """Execute the runs of a study that have not finished yet.
 
-    A run that fails is a record like any other, and the rest goes on. Raises `BadInput` before
-    anything is run.
+    A failed run is recorded and does not stop the others.
 
     Args:
-        study: What is asked.
-        folder: Where it lies.
-        launcher: Runs the runs.
-        watch: Is told how far they are.
-        fresh: Run everything anew.
-        settings: The study's methods with the settings that a search has found.
-        undecided: Says which methods each of the study's `more_seeds` is run for; without it none
-            is. A study that is resumed asks it again after the same runs, and so goes the same way.
+        study: Specification of the study.
+        folder: Its folder.
+        launcher: Executes the runs.
+        watch: Receives the progress.
+        fresh: Whether to repeat finished runs.
+        settings: The methods of the study with the settings that a search has found.
+        undecided: Returns the methods that get the next one of `more_seeds`; without it no further
+            seed is run. A resumed study calls it again after the same runs, with the same result.
+
+    Returns:
+        The prepared task and the records of all runs.
+
+    Raises:
+        BadInput: The study is invalid; nothing was run.
     """
     study = complete(study)
     if folder.is_run:
@@ -106,10 +111,10 @@ def run_study(
 def _too_long(
     study: StudySpec, specs: Sequence[RunSpec], records: Sequence[RunRecord], workers: int
 ) -> bool:
-    """Whether the study would take longer than it may, if runs take as long as those before.
+    """Return whether the next runs would probably exceed the time limit of the study.
 
-    Its time is that of its runs, those of one seed side by side and one seed after the other; what
-    an interruption or the trials of a search took does not count.
+    They are expected to take as long as the earlier runs of their method. The time of a study is
+    that of its runs, seed by seed; interruptions and trials of a search do not count.
     """
     if study.max_study_seconds is None:
         return False
@@ -141,7 +146,7 @@ def _run_all(
     aside = {key: record for key, record in known.items() if is_set_aside(record)}
     watch.planned(len(specs), len(done), prepared.task)
 
-    def settle(spec: RunSpec) -> RunRecord:
+    def finish(spec: RunSpec) -> RunRecord:
         if (record := aside.get(spec.run_id)) is not None:
             watch.ended(spec, record)
             return record
@@ -150,13 +155,13 @@ def _run_all(
             return _checked(record, run, prepared, launcher)
         return run_one(spec, run, prepared, launcher=launcher, watch=watch, fresh=fresh)
 
-    return in_parallel([partial(settle, spec) for spec in specs], launcher)
+    return in_parallel([partial(finish, spec) for spec in specs], launcher)
 
 
 def in_parallel(jobs: Sequence[Callable[[], T]], launcher: LocalLauncher) -> list[T]:
-    """What the jobs come to, as many at a time as `launcher` has workers.
+    """Return the results of the jobs, executing as many at a time as `launcher` has workers.
 
-    Whatever breaks off the waiting, an interrupt say, ends what runs.
+    An interrupt or another exception ends the active runs.
     """
     with ThreadPoolExecutor(launcher.workers) as pool:
         futures = [pool.submit(job) for job in jobs]
@@ -164,7 +169,7 @@ def in_parallel(jobs: Sequence[Callable[[], T]], launcher: LocalLauncher) -> lis
             return [future.result() for future in futures]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            launcher.close(grace=GRACE)  # ends what runs, so that the threads end
+            launcher.close(grace=GRACE)  # ends the active runs, so that the threads end
             raise
 
 
@@ -177,9 +182,18 @@ def train_one(
     fresh: bool = False,
     profile: bool = False,
 ) -> tuple[TaskRecord, RunRecord]:
-    """The one run of a completed study of one method and one seed, in the folder `out` itself.
+    """Execute the only run of a study with one method and one seed, in the folder `out` itself.
 
-    `profile`: it leaves a trace of some steps. `BadInput` if it is finished, or has no steps.
+    Args:
+        study: The completed specification.
+        out: Folder of the run.
+        launcher: Executes the run.
+        watch: Receives the progress.
+        fresh: Whether to train again if the run has finished.
+        profile: Whether to write a trace of some steps.
+
+    Raises:
+        BadInput: The specification is invalid, or there is nothing to profile.
     """
     home, folder = StudyFolder(out), RunFolder(out)
     if home.runs_folder.is_dir():
@@ -190,11 +204,11 @@ def train_one(
         (spec,) = plan(study, prepared)
         known = folder.record()
         if profile and method(spec.method).learning_rate is None:
-            raise BadInput(f"{spec.method} takes no steps that a profile could show.")
+            raise BadInput(f"{spec.method} has no training steps to profile.")
         if not fresh and known is not None and known.run_id == spec.run_id and is_finished(known):
             if profile:
-                hint = "--fresh trains it again; or give another folder (--out)."
-                raise BadInput(Issue("the run is finished", file=str(out), hint=hint))
+                hint = "Train again with --fresh, or choose another folder with --out."
+                raise BadInput(Issue("the run has already finished", file=str(out), hint=hint))
             watch.planned(1, 1, prepared.task)
             return prepared.task, _checked(known, folder, prepared, launcher)
         watch.planned(1, 0, prepared.task)
@@ -206,7 +220,7 @@ def train_one(
 def prepare(
     study: StudySpec, folder: StudyFolder, launcher: LocalLauncher, watch: Watcher
 ) -> Prepared:
-    """The task on disk; keeps the completed study's file. `BadInput` stops all."""
+    """Prepare the task and write the completed study file; `BadInput` if it is invalid."""
     prepared = check_and_prepare(study, folder, launcher, watch)
     folder.write_spec(with_columns(study, prepared))
     return prepared
@@ -221,14 +235,14 @@ def with_columns(study: StudySpec, prepared: Prepared) -> StudySpec:
 def check_and_prepare(
     study: StudySpec, folder: StudyFolder, launcher: LocalLauncher, watch: Watcher
 ) -> Prepared:
-    """As `prepare`, and the study's file stays as it is."""
+    """Like `prepare`, without writing the study file."""
     check_inside(folder.data, folder.path)
     prepared = launcher.prepare(study, folder.data, watch.preparing)
     labels = prepared.task.labels
     specs = plan(study, prepared)
     weighed = {x for s in specs if isinstance(w := s.train.class_weights, dict) for x in w}
     issues = [
-        Issue(f"{where}: {x!r} is no label of the data", hint=nearest(x, labels))
+        Issue(f"{where}: {x!r} is not a label of the data", hint=nearest(x, labels))
         for where, named in (("class_weights", weighed), ("min_recall", study.min_recall))
         for x in sorted(set(named) - set(labels))
     ]
@@ -238,12 +252,12 @@ def check_and_prepare(
 
 
 def is_finished(record: RunRecord | None) -> bool:
-    """Whether there is nothing left to run."""
+    """Return whether the run has finished."""
     return record is not None and record.status == Status.FINISHED
 
 
 def is_set_aside(record: RunRecord | None) -> bool:
-    """Whether a run failed so often that it is left alone."""
+    """Return whether the run is skipped after too many failures."""
     return record is not None and not is_finished(record) and record.failures >= PATIENCE
 
 
@@ -257,9 +271,9 @@ def run_one(
     fresh: bool = False,
     profile: bool = False,
 ) -> RunRecord:
-    """Run one spec in a process of its own; a process that dies leaves a record all the same.
+    """Execute a run in its own process. If the process dies, a record is written for it.
 
-    A run that died goes on from its last checkpoint, unless `fresh`.
+    An interrupted run resumes from its last checkpoint, unless `fresh`.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     before = folder.record()
@@ -273,7 +287,7 @@ def run_one(
         record = record_of_death(spec, folder, prepared.task, ended)
         folder.write_record(record)
     elif ended.trouble is not None and is_finished(record):
-        note = f"the saved model was not opened again to check it: {ended.trouble}"
+        note = f"the saved model was not reopened for a check: {ended.trouble}"
         record = replace(record, warnings=[*record.warnings, note])
         folder.write_record(record)
     counted = _counted(record, None if fresh else before)
@@ -286,7 +300,7 @@ def run_one(
 def _checked(
     record: RunRecord, folder: RunFolder, prepared: Prepared, launcher: LocalLauncher
 ) -> RunRecord:
-    """The record of a finished run, its saved model checked now if that was cut short."""
+    """Return the record of a finished run, after checking its model if that was interrupted."""
     if not folder.sample_file.is_file():
         return record
     launcher.check(folder, prepared)
@@ -294,18 +308,18 @@ def _checked(
 
 
 def _counted(record: RunRecord, before: RunRecord | None) -> RunRecord:
-    """The record with its failures counted on from those of the time before."""
+    """Return the record with its number of failures, including earlier attempts."""
     known = before.failures if before is not None and before.run_id == record.run_id else 0
     if is_finished(record) or record.status in (Status.INTERRUPTED, Status.PRUNED):
         return replace(record, failures=known) if known else record
     error, failures = record.error or "", known + 1
     if failures >= PATIENCE:
-        error += f" (failed {failures} times, and is set aside: --fresh runs it again)"
+        error += f" (skipped after {failures} failures; retry with --fresh)"
     return replace(record, failures=failures, error=error)
 
 
 def record_of_death(spec: RunSpec, folder: RunFolder, task: TaskRecord, ended: Exit) -> RunRecord:
-    """Of a run whose process ended without writing one itself."""
+    """Return a record for a run whose process ended without writing one."""
     status = Status.INTERRUPTED if ended.interrupted else Status.FAILED
     status = Status.OUT_OF_MEMORY if ended.out_of_memory else status
     how = f"signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
@@ -318,7 +332,7 @@ def record_of_death(spec: RunSpec, folder: RunFolder, task: TaskRecord, ended: E
         run_id=spec.run_id,
         status=status,
         error=ended.trouble
-        or f"the run's process was ended{killer} ({how}); its messages: {folder.log_file}",
+        or f"the process of the run was ended{killer} ({how}); see its log: {folder.log_file}",
         method=MethodInfo(spec.name, chosen.name, chosen.family, spec.config),
         seed=spec.seed,
         model=spec.model,
