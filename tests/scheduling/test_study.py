@@ -249,7 +249,9 @@ def test_a_run_s_old_files_do_not_outlive_it(in_memory: Any, tmp_path: Path) -> 
 def test_class_weights_name_labels_of_the_task(in_memory: Any, tmp_path: Path) -> None:
     launcher = in_memory({})
     study = asked({"method": "full", "class_weights": {"b": 2, "B": 3}})
-    with pytest.raises(BadInput, match=r"'B' is not a label of the data\n  Hint: Did you mean 'b'\?"):
+    with pytest.raises(
+        BadInput, match=r"'B' is not a label of the data\n  Hint: Did you mean 'b'\?"
+    ):
         run_study(study, StudyFolder(tmp_path), launcher=launcher, watch=Quiet())
     assert launcher.ran == []
     assert not (tmp_path / "study.yaml").exists()
