@@ -115,4 +115,4 @@ def test_what_takes_no_steps_has_no_profile(
     asked = ["train", "--method", "tfidf", "--model", tiny_model("bert"), "--train", toy_csv(60)]
     ended = tuneoff(*asked, "--out", tmp_path / "run", "--profile")
     assert ended.code == 2
-    assert "no steps" in ended.err
+    assert "no training steps" in ended.err
