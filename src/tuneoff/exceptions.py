@@ -1,4 +1,4 @@
-"""Exceptions. Everything that tuneoff raises on purpose is a `TuneoffError`."""
+"""Exceptions of tuneoff, all of them subclasses of `TuneoffError`, and their messages."""
 
 from __future__ import annotations
 
@@ -11,29 +11,32 @@ from difflib import get_close_matches
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""Control characters but tab and line feed, those of the writing direction, lone surrogates."""
+"""Control characters except tab and line feed, bidirectional controls and unpaired surrogates."""
 
 
 def printable(text: str) -> str:
-    """`text` with what would steer a terminal, or could not be written, as `\\u001b` and the like.
+    """Return `text` with control characters and unpaired surrogates escaped, such as `\\u001b`.
 
-    JSON stays the same JSON.
+    The result cannot control a terminal and can be encoded as UTF-8. JSON text keeps its meaning.
     """
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 class TuneoffError(Exception):
-    """Base of all errors raised on purpose; its message is fit to be shown to a user."""
+    """Base class of all errors that tuneoff raises; the message is written for users."""
 
 
 @dataclass(frozen=True)
 class Issue:
-    """One problem of the input: what is wrong, where, and a hint how to fix it."""
+    """One problem of the input: what is wrong, where it is, and how to fix it.
+
+    `str(issue)` is `file, line, column: message`, followed by a line `Hint: …` if there is a hint.
+    """
 
     message: str
     file: str | None = None
     line: int | None = None
-    """Line of a text file, counted from 1; a header is line 1."""
+    """Line of a text file, counted from 1. A header is line 1."""
     column: str | None = None
     hint: str | None = None
     row: int | None = None
@@ -55,9 +58,14 @@ class Issue:
 
 
 class BadInput(TuneoffError):
-    """The user's input cannot be used; nothing was run (exit code 2).
+    """The input of the user is invalid and nothing was run (exit code 2).
 
-    `issues` has everything that was found.
+    Args:
+        issues: All problems that were found; a string is the message of a single one.
+        hint: How to fix the problem, if `issues` is a string.
+
+    Attributes:
+        issues: The problems as a tuple of `Issue`.
     """
 
     def __init__(self, issues: Issue | str | Sequence[Issue], *, hint: str | None = None) -> None:
@@ -68,31 +76,38 @@ class BadInput(TuneoffError):
 
 
 class IssueList:
-    """Issues of independent steps, to be raised together."""
+    """Issues of several independent checks, which are raised together."""
 
     def __init__(self, issues: Iterable[Issue] = ()) -> None:
         self.issues = list(issues)
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """A `BadInput` of what is done in here is kept; what comes after goes on."""
+        """Catch a `BadInput` in the body of the `with` statement and keep its issues."""
         try:
             yield
         except BadInput as error:
             self.issues += error.issues
 
     def raise_any(self) -> None:
-        """Raise `BadInput` with all that was found, if anything was."""
+        """Raise `BadInput` with all collected issues, if there are any."""
         if self.issues:
             raise BadInput(self.issues)
 
 
 class ModelUnavailable(BadInput):
-    """The pretrained model cannot be reached or must not be loaded."""
+    """The pretrained model cannot be downloaded or is not safe to load."""
 
 
 class MissingExtra(BadInput):
-    """An optional dependency is needed and not installed."""
+    """A required optional dependency is not installed.
+
+    Args:
+        package: Name of the package.
+        extra: Extra of tuneoff that installs the package.
+        purpose: What needs the package; the subject of the message.
+        more: Text that is added to the hint.
+    """
 
     def __init__(self, package: str, extra: str, purpose: str, *, more: str = "") -> None:
         super().__init__(
@@ -102,31 +117,31 @@ class MissingExtra(BadInput):
 
 
 class RunFailed(TuneoffError):
-    """A run ended without a result; the message is what its record says."""
+    """A run failed; the message is the error in its record."""
 
 
 class Interrupted(TuneoffError):
-    """A run was asked to end; it goes on from its checkpoint."""
+    """A run was interrupted; it can resume from its checkpoint."""
 
 
 class Pruned(TuneoffError):
-    """A trial of a search fell behind the others and was ended."""
+    """A trial of a search was stopped early, because its score is below the pruning threshold."""
 
 
 class Diverged(TuneoffError):
-    """The loss became NaN or infinite in training."""
+    """The loss became NaN or infinite during training."""
 
 
 LISTED = 12
-"""Known words that a message lists at the most."""
+"""Maximum number of valid words that a message lists."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A half-sentence with the known word nearest to `word`, or else with what is known."""
+    """Return a hint with the known word most similar to `word`, or else a list of known words."""
     known = sorted(known)
     by_folded = {name.casefold(): name for name in known}
     close = get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
     if close:
         return f"Did you mean {by_folded[close[0]]!r}?"
-    more = f", … ({len(known)} in all)" if len(known) > LISTED else ""
-    return f"Known: {', '.join(known[:LISTED])}{more}."
+    more = f", … ({len(known)} in total)" if len(known) > LISTED else ""
+    return f"Available: {', '.join(known[:LISTED])}{more}."

@@ -1,4 +1,4 @@
-"""Numbers as people read them. Whatever is missing, or not a number, is an en dash."""
+"""Formatting of numbers for display. A missing or non-finite value becomes an en dash."""
 
 from __future__ import annotations
 
@@ -10,46 +10,51 @@ _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def known(value: float | None) -> bool:
-    """Whether there is a number to show."""
+    """Return whether `value` is a finite number."""
     return value is not None and math.isfinite(value)
 
 
 def score(value: float | None, digits: int = 3) -> str:
-    """A share as `0.931`."""
+    """Format a score with fixed digits, such as `0.931`."""
     return f"{value:.{digits}f}" if value is not None and known(value) else MISSING
 
 
 def spread(stat: dict[str, Any] | None, digits: int = 3) -> str:
-    """Half the width of an interval as `±0.006`, empty where one seed gives none."""
+    """Format half the width of an interval as `±0.006`; empty if one seed gives no interval."""
     half = half_width(stat)
     return "" if half is None else f"±{half:.{digits}f}"
 
 
 def half_width(stat: dict[str, Any] | None) -> float | None:
-    """Half the width of the 95 % interval of a statistic of `summarize`."""
+    """Return half the width of the 95 % confidence interval of a statistic of `summarize`."""
     if not stat or stat.get("low") is None or stat.get("high") is None:
         return None
     return float(stat["high"] - stat["low"]) / 2
 
 
 def count(value: float | None) -> str:
-    """A whole number as `66,955,010`."""
+    """Format a whole number as `66,955,010`."""
     return f"{round(value):,}" if value is not None and known(value) else MISSING
 
 
 def count_short(value: float | None) -> str:
-    """A whole number in at most six characters: `66.9M`, `813k`, `412`."""
+    """Format a whole number in at most six characters: `66.9M`, `813k`, `412`."""
     if value is None or not known(value):
         return MISSING
     for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        # 999.5k and more would round to 1000k
+        # From 999.5k on, a number would be rounded to 1000k.
         if abs(value) >= size * 0.9995:
             return f"{_three_digits(value / size)}{unit}"
     return f"{round(value)}"
 
 
 def percent(value: float | None, *, gap: str = " ") -> str:
-    """A number of percent as `100 %`, `4.67 %`, `0.012 %`; `gap` stands before the sign."""
+    """Format a percentage as `100 %`, `4.67 %` or `0.012 %`.
+
+    Args:
+        value: The percentage, from 0 to 100.
+        gap: Text between the number and the percent sign.
+    """
     if value is None or not known(value):
         return MISSING
     if value == 0 or value >= 99.95:
@@ -61,7 +66,12 @@ def percent(value: float | None, *, gap: str = " ") -> str:
 
 
 def seconds(value: float | None, *, gap: str = " ") -> str:
-    """A duration as `0.42 s`, `8.1 s`, `42 s`, `1m 42s` or `1h 07m`."""
+    """Format a duration as `0.42 s`, `8.1 s`, `42 s`, `1m 42s`, `1h 07m` or `2d 03h`.
+
+    Args:
+        value: The duration, in seconds.
+        gap: Text between the number and the unit, and between two units.
+    """
     if value is None or not known(value):
         return MISSING
     if value < 59.5:
@@ -77,12 +87,12 @@ def seconds(value: float | None, *, gap: str = " ") -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """A short time, given in seconds, as `0.84 ms`, `12.3 ms` or `1,204 ms`."""
+    """Format a duration given in seconds as `0.84 ms`, `12.3 ms` or `1,204 ms`."""
     return MISSING if value is None or not known(value) else f"{rate(1000 * value)} ms"
 
 
 def size(value: float | None) -> str:
-    """Bytes in decimal units, as `1.57 GB` or `812 MB`."""
+    """Format a number of bytes in decimal units, as `1.57 GB` or `812 MB`."""
     if value is None or not known(value):
         return MISSING
     amount, unit = float(value), 0
@@ -92,14 +102,14 @@ def size(value: float | None) -> str:
 
 
 def rate(value: float | None) -> str:
-    """Per second, as `1,204`, `45.2` or `0.83`."""
+    """Format a rate or another number as `1,204`, `45.2` or `0.83`."""
     if value is None or not known(value):
         return MISSING
     return f"{value:,.0f}" if abs(value) >= 99.95 else _three_digits(value)
 
 
 def setting(value: Any) -> str:
-    """A setting as a study file would hold it: `2e-05` as `2e-5`, a list by its members."""
+    """Format the value of a setting: `2e-05` as `2e-5`, true as `yes`, a list as `a, b`."""
     if value is None:
         return MISSING
     if isinstance(value, bool):
@@ -116,12 +126,12 @@ def setting(value: Any) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` without line breaks, and without what would move a terminal's cursor."""
+    """Return `text` on one line, with each non-printable character replaced by a space."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def shorten(text: str, width: int) -> str:
-    """`text` on one line and in at most `width` characters, cut in the middle."""
+    """Return `text` on one line of at most `width` characters, shortened in the middle."""
     text = one_line(text)
     if len(text) <= width:
         return text
@@ -130,9 +140,12 @@ def shorten(text: str, width: int) -> str:
 
 
 def difference(value: float | None, unit: str) -> str:
-    """A difference of two scores: of shares as `+1.2 points` (a point is 0.01), else as `+0.012`.
+    """Format a signed difference of two scores, with a true minus sign.
 
-    `unit` is that of the metric; a minus is a real one.
+    Args:
+        value: The difference, in the unit of the metric.
+        unit: Unit of the metric. A difference of the unit `share` is given in points of 0.01
+            (`+1.2 points`), any other with its unit (`+0.012 nats`).
     """
     if value is None or not known(value):
         return MISSING
@@ -146,7 +159,7 @@ def difference(value: float | None, unit: str) -> str:
 
 
 def margin(value: float, unit: str) -> str:
-    """A difference that a study sets, as `1 point` or `0.02 nats`."""
+    """Format the margin of a study as `1 point` (of 0.01) or `0.02 nats`."""
     if unit != "share":
         return f"{value:g} {unit}"
     return f"{100 * value:g} point{'' if value == 0.01 else 's'}"

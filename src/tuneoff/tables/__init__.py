@@ -1,10 +1,13 @@
-"""Tables: files, hub data sets and objects in memory as rows with typed columns, without torch.
+"""Reading of data files, hub data sets and data frames into tables with fixed columns.
 
-`source` reads a file or a hub data set as one table with fixed columns. `delimited` reads CSV and
-TSV, `records` JSONL and Parquet, `hub` data sets of the Hugging Face hub, and `objects` data frames
-and `datasets.Dataset` objects. `choose` finds the columns of text and label where none are named
-(`value_kinds` recognises what a column holds), `values` and `labels` check every value, `columns`
-collects the issues and `notes` the warnings.
+The package does not import torch. Its modules:
+
+- `source` reads a file or a hub data set into one table. It calls `delimited` for CSV and TSV,
+  `records` for JSONL and Parquet, and `hub` for data sets of the Hugging Face hub.
+- `objects` writes data frames and `datasets.Dataset` objects to files.
+- `choose` detects the columns of the text and the label if the user does not name them, with the
+  statistics of `value_kinds`.
+- `values` and `labels` check every value, `columns` collects the issues, and `notes` the warnings.
 """
 
 from tuneoff.tables.choose import choose_columns

@@ -1,4 +1,4 @@
-"""Which columns of a source hold the text and the label, where nobody has said."""
+"""Detection of the columns of the text and the label, if the user does not name them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tuneoff.tables.source import Role, is_delimited, names_of, read_raw
 from tuneoff.tables.value_kinds import SENTENCE, Look, look_at
 
 USUAL = Columns()
-"""Names that are taken wherever a source has them."""
+"""Default column names, which are used if a source has them."""
 
 
 def choose_columns(
@@ -22,17 +22,21 @@ def choose_columns(
     *,
     usual: Columns = USUAL,
 ) -> tuple[Columns, list[str]]:
-    """Return `asked` with a name for the text and the label, and notes on what was chosen.
+    """Detect the columns of the text and the label, and whether a file has a header.
 
     Args:
-        source: A file or hub data set, as `read_table` takes it.
-        asked: `text`, `label` and `header` may be None, to be found out; the label stays None in
-            the role `new`.
-        role: What the rows are for.
-        usual: Names to take without a further look where the source has them.
+        source: A file or hub data set, as for `read_table`.
+        asked: The requested columns. `text`, `label` and `header` are detected if they are None;
+            the label stays None for the role `new`.
+        role: What the rows are used for.
+        usual: Column names that are used without looking at the values, if the source has them.
+
+    Returns:
+        `asked` with the names of the text and the label filled in, and notes on the choices.
 
     Raises:
-        BadInput: The text, the label or the header is in doubt; the message lists the candidates.
+        BadInput: The text, the label or the header is ambiguous or not found. The message lists
+            the candidates.
     """
     first = names_of(source, role)
     open_roles = [r for r in ("text", "label") if getattr(asked, r) is None]
@@ -45,8 +49,8 @@ def choose_columns(
         header = not first or not named.isdisjoint(first) or _has_header(source, role, first, named)
         if not header:
             notes.append(
-                f"{source}: the first row is data and not a header, so the columns are numbered"
-                f" from 1 to {len(first)}; --header reads it as a header"
+                f"{source}: the first row is read as data, not as a header, so the columns are"
+                f" numbered from 1 to {len(first)}; use --header if it is a header"
             )
     if not header and first:
         present = numbered(first)
@@ -57,15 +61,17 @@ def choose_columns(
     missing = [r for r in open_roles if r not in by_name]
     if not missing:
         return chosen, notes
-    if not present:  # `read_table` says why the source cannot be read
+    if not present:  # `read_table` reports why the source cannot be read
         return _named(chosen, {r: getattr(USUAL, r) for r in missing}), notes
-    if role == "new":  # the labels of the training rows are no texts
+    if role == "new":  # the label column of the training rows is not the text
         present = [name for name in present if name != usual.label]
     guessed = _guess(source, role, chosen, present, missing)
     named_in = " and ".join(f"column {n!r} as the {r}" for r, n in guessed.items())
     options = " and ".join(OPTIONS[r] for r in guessed)
-    whose, name = ("its", "names another") if len(guessed) == 1 else ("their", "name others")
-    notes.append(f"{source}: took {named_in} by {whose} values ({options} {name})")
+    whose, other = ("its", "another column") if len(guessed) == 1 else ("their", "other columns")
+    notes.append(
+        f"{source}: uses {named_in}, judging by {whose} values; choose {other} with {options}"
+    )
     return _named(chosen, guessed), notes
 
 
@@ -78,14 +84,14 @@ def _named(columns: Columns, names: Mapping[str, str]) -> Columns:
 def _guess(
     source: str, role: Role, columns: Columns, present: Sequence[str], missing: Sequence[str]
 ) -> dict[str, str]:
-    """Return a column for each role in `missing`; `BadInput` where it is in doubt."""
+    """Return a column for each role in `missing`; raise `BadInput` if one is ambiguous."""
     taken = {name for r, name in columns.wanted().items() if not r.startswith(KEPT)}
     names = [name for name in dict.fromkeys(present) if name not in taken]
     raw = _values(source, columns, role, names)
     looks = {name: look_at(raw.values.get(KEPT + name, [])) for name in names}
     texts = text_candidates(looks, with_label="label" in missing)
     candidates = {"text": texts, "label": label_candidates(looks)}
-    if "text" not in missing:  # what reads like a text is the label only if nothing else is
+    if "text" not in missing:  # a column that looks like text is the label only as a last resort
         candidates["label"] = candidates["label"] or [n for n in names if looks[n].can_be_label]
     issues = [
         Issue(
@@ -102,9 +108,11 @@ def _guess(
 
 
 def text_candidates(looks: Mapping[str, Look], *, with_label: bool) -> list[str]:
-    """Return the columns that can be the text: those of sentences, or else those of a few words.
+    """Return the columns that can be the text: columns of sentences, or else of a few words.
 
-    `with_label`: one of the columns is the label, and may have names of several words.
+    Args:
+        looks: Summaries of the values by column.
+        with_label: Whether one of the columns is the label, whose names may have several words.
     """
     found = [name for name, look in looks.items() if look.can_be_text]
     if with_label:
@@ -113,7 +121,7 @@ def text_candidates(looks: Mapping[str, Look], *, with_label: bool) -> list[str]
 
 
 def label_candidates(looks: Mapping[str, Look]) -> list[str]:
-    """Return the columns that can be the label: few different values, and not the text."""
+    """Return the columns that can be the label: few distinct values, and not the text."""
     texts = text_candidates(looks, with_label=True)
     return [name for name, look in looks.items() if look.can_be_label and name not in texts]
 
@@ -127,23 +135,23 @@ def _doubt(
         what = {"text": "a text", "label": "a label"}[which]
         return f"{start}, and no column looks like {what}"
     listed = ", ".join(f"{name!r} ({looks[name]})" for name in candidates)
-    return f"{start}, and more than one can be the {which}: {listed}"
+    return f"{start}, and several columns can be the {which}: {listed}"
 
 
 def _hint(which: str, looks: Mapping[str, Look], present: Sequence[str]) -> str:
     listed = ", ".join(f"{n[:60]!r} ({look})" for n, look in list(looks.items())[:20])
     more = f" and {len(looks) - 20} more" if len(looks) > 20 else ""
-    pair = " (and the second one of a pair with --text-pair)" if which == "text" else ""
-    there = f"Columns there: {listed}{more}. " if looks else ""
+    pair = " (and the second text of a pair with --text-pair)" if which == "text" else ""
+    available = f"Columns of the source: {listed}{more}. " if looks else ""
     close = [n for n in present if n.strip().casefold() == which]
     guess = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{there}{guess}Name the right one with {OPTIONS[which]}{pair}."
+    return f"{available}{guess}Choose the column with {OPTIONS[which]}{pair}."
 
 
 def _has_header(source: str, role: Role, first: Sequence[str], names: Set[str]) -> bool:
-    """Whether the first row of a CSV or TSV file names the columns; `BadInput` if in doubt.
+    """Return whether the first row of a CSV or TSV file is a header; raise `BadInput` if unclear.
 
-    `names` are those that columns are asked for by.
+    `names` are the requested column names.
     """
     numbers = numbered(first)
     raw = _values(source, Columns(text=None, label=None, header=False), role, numbers)
@@ -160,20 +168,21 @@ def _has_header(source: str, role: Role, first: Sequence[str], names: Set[str]) 
     shown = wordy[0] if wordy else first[0]
     raise BadInput(
         Issue(
-            f"whether the first row is a header or data is in doubt ({shown[:60]!r})",
+            f"it is unclear whether the first row is a header or data ({shown[:60]!r})",
             source,
             line=1,
-            hint="Say it with --header or --no-header; without a header the columns are numbered"
-            " from 1 (--text 1).",
+            hint="Add --header or --no-header. Without a header, columns are numbered from 1"
+            " (--text 1).",
         )
     )
 
 
 def _is_value(field: str, column: Sequence[str]) -> bool | None:
-    """Whether the first field of a column is a value like those below it; None: cannot be told.
+    """Return whether the first field of a column is a value like those below it; None: unknown.
 
-    It is if it is a number above numbers or stands again among few values; a word above numbers,
-    or one that those few values lack, is a name.
+    It is a value if it is a number above numbers, or if it occurs again in a column of few
+    distinct values. A word above numbers, or one that does not occur in a column of few distinct
+    values, is a name.
     """
     look = look_at(column)
     if not field.strip() or not look.values:
@@ -185,7 +194,7 @@ def _is_value(field: str, column: Sequence[str]) -> bool | None:
 
 
 def _values(source: str, columns: Columns, role: Role, names: Sequence[str]) -> Raw:
-    """Return the values of `names`; what is wrong elsewhere in the file is for `read_table`."""
+    """Return the values of the columns `names`; `read_table` reports other problems of the file."""
     issues = FileIssues(source)
     kept = Columns(text=None, label=None, kept=tuple(names), header=columns.header)
     raw = read_raw(source, kept, role, issues)

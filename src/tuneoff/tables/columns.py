@@ -1,4 +1,4 @@
-"""Which columns of a source hold what, and what a reader found wrong with it."""
+"""Roles of the columns of a source, the raw values of a reader, and the issues it found."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tuneoff.config import DataSpec
 from tuneoff.exceptions import BadInput, Issue
 
 LISTED = 20
-"""Issues of one file that are listed one by one; the others are counted."""
+"""Maximum number of issues of one file that are listed. Further issues are only counted."""
 
 SURROGATE = re.compile("[\ud800-\udfff]")
-"""An unpaired surrogate, which no encoding of text can hold."""
+"""An unpaired surrogate, which no text encoding can represent."""
 
 KEPT = "kept "
-"""Starts the role, and the name in a table, of a column that is only carried along."""
+"""Prefix of the role, and of the name in a table, of a column that is copied unchanged."""
 
 OPTIONS = {
     "text": "--text",
@@ -32,7 +32,7 @@ OPTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """The source's names of the columns that a task reads; None: not asked for."""
+    """Names of the requested columns in a source; None: not requested."""
 
     text: str | None = "text"
     text_pair: str | None = None
@@ -40,34 +40,34 @@ class Columns:
     weight: str | None = None
     group: str | None = None
     kept: tuple[str, ...] = ()
-    """Further columns, carried along as they are."""
+    """Further columns, which are copied unchanged."""
     header: bool | None = True
-    """Whether a CSV or TSV file starts with the names of its columns, which are numbered from 1
-    otherwise; None: to be recognised, by `choose_columns`."""
+    """Whether a CSV or TSV file has a header; without one, columns are numbered from 1. None:
+    `choose_columns` detects it."""
 
     @staticmethod
     def of(data: DataSpec) -> Columns:
-        """Return the columns that a study names; text and label are None where it names none."""
+        """Return the columns of a study; text and label are None if it does not name them."""
         return Columns(**{role: getattr(data, role) for role in (*OPTIONS, "header")})
 
     def names(self) -> list[str]:
-        """The source's names, each once."""
+        """Return the requested column names without duplicates."""
         return list(dict.fromkeys(self.wanted().values()))
 
     def wanted(self) -> dict[str, str]:
-        """Role to the source's name, of the columns asked for."""
+        """Return the requested column names by role."""
         named = {role: getattr(self, role) for role in OPTIONS}
         wanted = {role: name for role, name in named.items() if name is not None}
         return wanted | {KEPT + name: name for name in self.kept}
 
 
 class FileIssues:
-    """The issues of one file, in the order found: the first `LISTED` kept, the rest counted."""
+    """Issues of one file in the order found: the first `LISTED`, and the number of the others."""
 
     def __init__(self, file: str) -> None:
         self.file = file
         self.lined = True
-        """Whether the source has lines; if not, rows are named by their number from 0."""
+        """Whether the source has lines. If not, messages name rows by their number from 0."""
         self.listed: list[Issue] = []
         self.more = 0
 
@@ -82,7 +82,7 @@ class FileIssues:
         column: str | None = None,
         hint: str | None = None,
     ) -> None:
-        """Note one issue; `row` is where the row stands, as `Raw.lines` has it."""
+        """Add one issue; `row` is the position of the row as in `Raw.lines`."""
         if len(self.listed) < LISTED:
             line, row = (row, None) if self.lined else (None, row)
             self.listed.append(Issue(message, self.file, line, column, hint, row))
@@ -90,43 +90,47 @@ class FileIssues:
             self.more += 1
 
     def all(self) -> list[Issue]:
-        """The listed issues, and a last one that counts the others."""
-        rest = [Issue(f"more issues, not listed: {self.more}", self.file)] if self.more else []
+        """Return the listed issues, and a last one with the number of the others."""
+        rest = (
+            [Issue(f"further issues that are not listed: {self.more}", self.file)]
+            if self.more
+            else []
+        )
         return [*self.listed, *rest]
 
     def raise_any(self) -> None:
-        """Raise `BadInput` with all of them, if there are any."""
+        """Raise `BadInput` with all issues, if there are any."""
         if self.listed:
             raise BadInput(self.all())
 
 
 @dataclass
 class Raw:
-    """The columns asked for as a reader found them, not yet looked at."""
+    """Requested columns as read from the source, not yet checked."""
 
     values: dict[str, list[Any]] = field(default_factory=dict)
-    """By role (`text`, `label`, …)."""
+    """Values by role (`text`, `label`, …)."""
     lines: Sequence[int] = ()
-    """Of each row: its line in the file, or its number from 0 where there are no lines."""
+    """Line of each row in the file, or its number from 0 if the source has no lines."""
     lined: bool = True
     """Whether the source has lines."""
     rows: Sequence[int] | None = None
-    """Of each row: its 0-based number in the source; None: they count up."""
+    """0-based number of each row in the source; None: consecutive."""
     exact: dict[str, int] = field(default_factory=dict)
-    """By role, up to which number all whole numbers are told apart; 2^53 where nothing is said."""
+    """Largest integer up to which the stored type is exact, by role; 2^53 if missing."""
     notes: list[str] = field(default_factory=list)
-    """What a reader went on with and is worth a warning."""
+    """Warnings of the reader."""
 
     @property
     def word(self) -> str:
-        """What `lines` count."""
+        """What `lines` counts: `line` or `row`."""
         return "line" if self.lined else "row"
 
 
 def check_header(
     present: Sequence[str], columns: Columns, issues: FileIssues, *, row: int | None = 1
 ) -> bool:
-    """Note columns that are missing, twice there or asked for twice; True if none is."""
+    """Add issues for missing, duplicate and repeatedly requested columns; return True if none."""
     before = len(issues.listed)
     counts = Counter(present)
     for role, name in columns.wanted().items():
@@ -139,13 +143,13 @@ def check_header(
         elif counts[name] > 1:
             places = [str(i + 1) for i, other in enumerate(present) if other == name]
             issues.add(
-                f"the column stands {counts[name]} times in the header"
+                f"the column occurs {counts[name]} times in the header"
                 f" (fields {', '.join(places)})",
                 row=row,
                 column=name,
-                hint="Rename or remove all but one.",
+                hint="Rename or remove all but one of them.",
             )
-    # A text may well be the group, too: every pair of the same premise on one side.
+    # The text may also be the group: pairs with the same premise then stay in the same split.
     single = {role: columns.wanted()[role] for role in OPTIONS if role in columns.wanted()}
     single.pop("group", None)
     for name, times in Counter(single.values()).items():
@@ -153,9 +157,9 @@ def check_header(
             continue
         roles = [OPTIONS[role] for role, other in single.items() if other == name]
         issues.add(
-            f"the column is asked for more than once, by {' and '.join(roles)}",
+            f"the column has several roles: {' and '.join(roles)}",
             column=name,
-            hint="Name another column for each.",
+            hint="Use a different column for each option.",
         )
     return len(issues.listed) == before
 
@@ -164,15 +168,17 @@ def _column_hint(role: str, name: str, present: Sequence[str], columns: Columns)
     by_folded = {other.strip().casefold(): other for other in present}
     close = get_close_matches(name.strip().casefold(), list(by_folded), n=1, cutoff=0.6)
     guess = f" Did you mean {by_folded[close[0]]!r}?" if close else ""
-    there = ", ".join(repr(other[:60]) for other in present[:LISTED])
+    listed = ", ".join(repr(other[:60]) for other in present[:LISTED])
     more = f" and {len(present) - LISTED} more" if len(present) > LISTED else ""
     numbered = "" if columns.header else " The file is read without a header."
     option = OPTIONS.get(role, "--keep")
-    return f"Columns there: {there}{more}.{numbered}{guess} Name the right one with {option}."
+    return (
+        f"Columns of the source: {listed}{more}.{numbered}{guess} Choose the column with {option}."
+    )
 
 
 def kind_of(value: object) -> str:
-    """What a value is, in a reader's words."""
+    """Describe the type of a value for a message."""
     names: dict[type, str] = {
         bool: "a boolean",
         int: "a number",
@@ -181,4 +187,4 @@ def kind_of(value: object) -> str:
         dict: "an object",
         bytes: "bytes",
     }
-    return "nothing (null)" if value is None else names.get(type(value), type(value).__name__)
+    return "no value (null)" if value is None else names.get(type(value), type(value).__name__)

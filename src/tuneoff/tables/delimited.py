@@ -1,4 +1,7 @@
-"""CSV and TSV, read strictly and as strings: "NA" and "None" are labels like any other."""
+"""Strict reader for CSV and TSV files.
+
+All values are read as strings: "NA" and "None" are ordinary labels, not missing values.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +20,22 @@ if TYPE_CHECKING:
     from _csv import Reader
 
 FIELD_LIMIT = 1 << 24
-"""Characters of one field; the csv module's own limit of 131,072 cuts off long documents."""
+"""Maximum number of characters of a field; the default of the csv module, 131,072, is too low."""
 
-_DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
+_DELIMITERS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a vertical bar"}
 DELIMITERS = {"csv": ",", "tsv": "\t"}
-"""By the kind of a file."""
-_RENAME = {"\t": "Name the file .tsv.", ",": "Name the file .csv."}
+"""Delimiter by kind of file."""
+_RENAME = {"\t": "Rename the file to .tsv.", ",": "Rename the file to .csv."}
 
 
 class _Lines:
-    """The file's lines, those of the current record kept: an error in it is looked up there."""
+    """Iterator over lines that keeps those of the current record for error messages."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
         self.record: list[str] = []
         self.windows = True
-        """Whether every line so far ended in CR LF."""
+        """Whether every line so far ends with CR LF."""
 
     def __iter__(self) -> _Lines:
         return self
@@ -45,11 +48,13 @@ class _Lines:
 
 
 def read_delimited(path: Path, delimiter: str, columns: Columns, issues: FileIssues) -> Raw:
-    """The columns asked for, as strings; issues of the file's form go into `issues`.
+    """Read the requested columns as strings; format errors are added to `issues`.
 
-    In a file without a header the columns are called 1, 2 and so on.
-    Reading stops at a header that cannot be used and at a quote that is never closed. Raises
-    `UnicodeDecodeError` where the file is not UTF-8.
+    The columns of a file without a header are named `1`, `2` and so on. Reading stops at an
+    invalid header and at an unclosed quote.
+
+    Raises:
+        UnicodeDecodeError: The file is not UTF-8.
     """
     raw = Raw()
     with open_text(path, newline="") as file, _field_limit():
@@ -70,24 +75,25 @@ def read_delimited(path: Path, delimiter: str, columns: Columns, issues: FileIss
             _add_quote_issue(lines.record, start, delimiter, str(error), issues)
     _to_line_feeds(raw, lines.windows)
     if not raw.lines and not issues:
-        issues.add("the file holds a header and no rows")
+        issues.add("the file has a header but no rows")
     return raw
 
 
 def read_first(path: Path, delimiter: str) -> list[str]:
-    """Return the fields of the first row, which may be a header; none if they cannot be read.
+    """Return the fields of the first row, which may be a header; empty if it cannot be read.
 
-    Raises `UnicodeDecodeError` where the file is not UTF-8.
+    Raises:
+        UnicodeDecodeError: The file is not UTF-8.
     """
     with open_text(path, newline="") as file, _field_limit():
         try:
             return next(filter(None, csv.reader(file, delimiter=delimiter, strict=True)), [])
-        except csv.Error:  # `read_delimited` says where
+        except csv.Error:  # `read_delimited` reports where
             return []
 
 
 def numbered(row: Sequence[str]) -> list[str]:
-    """Return the names of the columns of a file without a header, whose first row is `row`."""
+    """Return the column names `1`, `2`, … of a file without a header whose first row is `row`."""
     return [str(place) for place in range(1, len(row) + 1)]
 
 
@@ -100,7 +106,7 @@ def _read_rows(
     raw: Raw,
     issues: FileIssues,
 ) -> None:
-    """Append `rows`, which `reader` reads; a ragged one is an issue, an empty line is no row."""
+    """Append `rows` to `raw`; a row of the wrong length is an issue, an empty line is skipped."""
     starts: list[int] = []
     raw.lines = starts
     first = "header" if columns.header else "first row"
@@ -117,14 +123,16 @@ def _read_rows(
             starts.append(start)
         elif fields:
             issues.add(
-                f"fields in the row: {len(fields)}, in the {first}: {len(header)}",
+                f"the row has another number of fields ({len(fields)}) than the {first}"
+                f" ({len(header)})",
                 row=start,
-                hint="Put quotes around a text that holds the separator; remove stray ones.",
+                hint="Enclose a text that contains the delimiter in quotes, and remove surplus"
+                " delimiters.",
             )
 
 
 def _to_line_feeds(raw: Raw, windows: bool) -> None:
-    """The texts of a file with CR LF throughout as they were before something put that there."""
+    """Replace CR LF in texts by LF if every line of the file ends with CR LF (added by a tool)."""
     if not windows:
         return
     for role, texts in raw.values.items():
@@ -134,23 +142,25 @@ def _to_line_feeds(raw: Raw, windows: bool) -> None:
         for i in places:
             texts[i] = texts[i].replace("\r\n", "\n")
         if places and not role.startswith(KEPT):
-            what = f"{role}s with line ends in them, read as LF where the whole file has CR LF"
+            what = (
+                f"{role}s with line breaks, read as LF because all lines of the file end in CR LF"
+            )
             raw.notes.append(told(what, [raw.lines[i] for i in places]))
 
 
 def _usable(
     header: list[str], delimiter: str, columns: Columns, issues: FileIssues, *, row: int
 ) -> bool:
-    """Whether the header has the columns; a single one that holds separators is pointed out."""
+    """Check the header; if its only column contains another delimiter, the issue names that one."""
     others = [other for other in _DELIMITERS if other != delimiter and other in header[0]]
     if len(header) > 1 or not others or not columns.header:
         return check_header(header, columns, issues, row=row)
     other = max(others, key=header[0].count)
     issues.add(
-        f"the header is one column, {header[0][:80]!r}: the file seems to be separated by"
-        f" {_DELIMITERS[other]}, not by {_DELIMITERS[delimiter]}",
+        f"the header is a single column, {header[0][:80]!r}: the delimiter seems to be"
+        f" {_DELIMITERS[other]}, not {_DELIMITERS[delimiter]}",
         row=row,
-        hint=_RENAME.get(other, "Save it separated by commas (.csv) or tabs (.tsv)."),
+        hint=_RENAME.get(other, "Save the file with commas (.csv) or tabs (.tsv) as delimiters."),
     )
     return False
 
@@ -167,29 +177,40 @@ def _field_limit() -> Iterator[None]:
 def _add_quote_issue(
     record: list[str], start: int, delimiter: str, problem: str, issues: FileIssues
 ) -> None:
-    """Say where the quote opens that the csv module stumbled over; `record` starts in row `start`.
+    """Add an issue at the opening quote of the field that cannot be parsed.
 
-    A quote that is never closed runs on to the next one in the file, so the place where reading
-    fails is not the place to hint.
+    An unclosed quote extends to the next quote in the file, so the place where parsing fails is
+    not the place to fix.
+
+    Args:
+        record: Lines of the record.
+        start: Line of the file, from 1, on which the record starts.
+        delimiter: Delimiter of the fields.
+        problem: Message of the csv module.
+        issues: Issues of the file.
     """
     row, field, end = _last_quote(record, start, delimiter)
     if end is not None:
         message = (
-            f"the quote that opens in field {field} is closed in line {end}, but text goes on"
-            " behind it: it is not closed where it should be, or holds a single quote"
+            f"the quote that opens in field {field} closes on line {end}, but text follows"
+            " it: the closing quote is missing, or a quote inside the text is not doubled"
         )
     elif "larger" in problem:
-        message = f"field {field} is longer than {FIELD_LIMIT:,} characters: is a quote not closed?"
+        message = f"field {field} has more than {FIELD_LIMIT:,} characters: is a quote not closed?"
     else:
         message = f"the quote that opens in field {field} is never closed"
     issues.add(
-        message, row=row, hint='Close it; inside a quoted text a quote is written twice ("").'
+        message, row=row, hint='Close the quote. Inside a quoted text, write a quote twice ("").'
     )
 
 
 def _last_quote(record: list[str], start: int, delimiter: str) -> tuple[int, int, int | None]:
-    """Where the last quoted field of a record opens: line, field from 1; and, if text goes on
-    behind its end, the line of that end."""
+    """Return where the last quoted field of a record opens, and where it closes if text follows.
+
+    Returns:
+        The line and the field (from 1) of the opening quote, and the line of the closing quote if
+        text follows it.
+    """
     row, place, field, state = start, 1, 1, "fresh"
     for line, text in enumerate(record, start):
         for character in text:
@@ -199,7 +220,7 @@ def _last_quote(record: list[str], start: int, delimiter: str) -> tuple[int, int
                 field, state = field + 1, "fresh"
             elif state == "fresh" and character == '"':
                 row, place, state = line, field, "quoted"
-            elif state == "closed" and character == '"':  # written twice: one quote of the text
+            elif state == "closed" and character == '"':  # a doubled quote is one quote of the text
                 state = "quoted"
             elif state == "closed" and character not in "\r\n":
                 return row, place, line

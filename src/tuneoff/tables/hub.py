@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, through `datasets`; no code of a data set is ever run."""
+"""Data sets of the Hugging Face hub, read with `datasets`. No code of a data set is executed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,26 @@ PREFIX = "hf:"
 
 
 def read_hub(source: str, columns: Columns, role: str, issues: FileIssues) -> Raw:
-    """The columns asked for of the split `role`.
+    """Read the requested columns of one split of a hub data set.
 
-    `source` is `hf:name`, `hf:name:config`, or `hf:` and a local folder. A class label that is
-    stored as a number becomes its name; rows whose class is -1, which is how the hub writes "no
-    label", are left out and counted in a warning. `BadInput` if the data set cannot be reached.
+    Class labels that are stored as numbers are replaced by their names. Rows of class -1, the
+    hub's notation for "no label", are left out, with a warning that counts them.
+
+    Args:
+        source: `hf:name`, `hf:name:config`, or `hf:` followed by a local folder.
+        columns: The requested columns.
+        role: Name of the split.
+        issues: Issues of the source, to which problems are added.
+
+    Raises:
+        BadInput: The data set cannot be loaded.
     """
     splits = _load(source)
     if role not in splits:
         issues.add(
             f"the data set has no split {role!r}",
-            hint=f"Splits there: {', '.join(splits)}. Give a file, or for validation and test a"
-            " fraction such as 0.1.",
+            hint=f"Available splits: {', '.join(splits)}. Use a file or, for validation and test,"
+            " a fraction such as 0.1.",
         )
         return Raw()
     split = splits[role]
@@ -37,7 +45,7 @@ def read_hub(source: str, columns: Columns, role: str, issues: FileIssues) -> Ra
 
 
 def _class_names(features: Any) -> dict[str, list[str]]:
-    """Return the names of the classes that are stored as numbers, by column."""
+    """Return the class names of columns whose classes are stored as numbers, by column."""
     import datasets
 
     return {
@@ -48,25 +56,25 @@ def _class_names(features: Any) -> dict[str, list[str]]:
 
 
 def hub_names(source: str, role: str) -> list[str]:
-    """Return the names of the columns of the split `role`; none where there is no such split."""
+    """Return the column names of the split `role`; empty if there is no such split."""
     splits = _load(source)
     return list(splits[role].column_names) if role in splits else []
 
 
 def _load(source: str) -> Any:
-    """Return the splits of a data set; `BadInput` if it cannot be reached."""
+    """Return the splits of a data set; raise `BadInput` if it cannot be loaded."""
     import datasets
 
     name, config = split_name(source)
     try:
-        # datasets 4 and newer know no remote code; nothing has to be switched off.
+        # datasets 4 and newer do not execute remote code, so there is no option to switch off.
         return datasets.load_dataset(name, config)
-    except Exception as error:  # whatever the hub, the network or a builder may raise
+    except Exception as error:  # the hub, the network and builders raise many types
         raise BadInput(_unreachable(source, name, config, error)) from error
 
 
 def split_name(source: str) -> tuple[str, str | None]:
-    """Name (or folder) and configuration of `hf:name[:config]`."""
+    """Return the name (or folder) and the configuration of `hf:name[:config]`."""
     rest = source.removeprefix(PREFIX)
     if Path(rest).is_dir():
         return rest, None
@@ -80,7 +88,7 @@ def _unreachable(source: str, name: str, config: str | None, error: Exception) -
     return Issue(
         f"the data set cannot be loaded: {lines[0][:300]}",
         source,
-        hint="Check the name. Without a network, run where there is one"
-        f' python -c "import datasets; datasets.load_dataset({arguments})" and copy the folder'
-        " ~/.cache/huggingface, or give a CSV, JSONL or Parquet file instead.",
+        hint="Check the name. If this machine is offline, run"
+        f' python -c "import datasets; datasets.load_dataset({arguments})" on one with network'
+        " access and copy its folder ~/.cache/huggingface, or use a CSV, JSONL or Parquet file.",
     )

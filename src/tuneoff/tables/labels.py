@@ -1,4 +1,4 @@
-"""Labels and groups: one spelling for each value, and what cannot be a label."""
+"""Labels and groups: normalise the spelling of each value and reject invalid labels."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from tuneoff.tables.columns import SURROGATE, FileIssues, Raw, kind_of
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|[+-]?inf")
 _FLOAT = re.compile(r"[+-]?(\d([.,]\d+)?[eE]\+?\d+|\d+[.,]0*)")
-"""As Python, pandas and spreadsheets write large whole numbers that became floats."""
+"""Large integers converted to floats, as Python, pandas and spreadsheets write them."""
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-_KINDS: dict[type, str] = {str: "texts", int: "numbers", float: "numbers", bool: "booleans"}
+_KINDS: dict[type, str] = {str: "strings", int: "numbers", float: "numbers", bool: "booleans"}
 _SEPARATORS = ("|", ";", ",")
-"""Rarely part of a name."""
+"""Separators that are rarely part of a name."""
 _IN_NAMES = (", ", " & ", "+", " and ", "/", "::", "\n", "\t")
-"""Common in names of single labels, too."""
+"""Separators that are also common in the name of a single label."""
 FEWEST_JOINED = 3
-"""Labels made of others from which these are no names: `Food`, `Drink`, `Food & Drink` are."""
+"""Number of combined labels from which they count as several labels.
+
+Fewer may be names, such as `Food & Drink` next to `Food` and `Drink`.
+"""
 
 
 def read_labels(raw: Raw, column: str, issues: FileIssues) -> list[str]:
-    """Return the labels as strings, and note every value that cannot be the label of its row."""
+    """Return the labels as strings, and add an issue for every value that is not a valid label."""
     are_several = _check_several(raw, column, issues)
     labels = _names(raw, "label", column, issues)
     for label, place in zip(labels, raw.lines, strict=True):
@@ -35,7 +38,7 @@ def read_labels(raw: Raw, column: str, issues: FileIssues) -> list[str]:
                 "the label is missing",
                 row=place,
                 column=column,
-                hint="Label the row or remove it.",
+                hint="Add a label to the row or remove the row.",
             )
     _check_kinds(raw, column, issues)
     _check_exact(raw, "label", column, issues)
@@ -45,22 +48,22 @@ def read_labels(raw: Raw, column: str, issues: FileIssues) -> list[str]:
 
 
 def read_groups(raw: Raw, column: str, issues: FileIssues) -> list[str]:
-    """Return the groups as strings, "" for none."""
+    """Return the groups as strings, "" for a missing one."""
     _check_exact(raw, "group", column, issues)
     return _names(raw, "group", column, issues)
 
 
 def _names(raw: Raw, role: str, column: str, issues: FileIssues) -> list[str]:
-    """Return labels or groups as strings, "" for none; other kinds of values are issues."""
+    """Return labels or groups as strings, "" for missing; values of other types are issues."""
     names = []
     for value, place in zip(raw.values[role], raw.lines, strict=True):
         name = label_name(value)
         if name is None and not (role == "label" and _is_list(value)):
             issues.add(
-                f"holds {kind_of(value)}, not a {role}",
+                f"the value is {kind_of(value)}, not a {role}",
                 row=place,
                 column=column,
-                hint=f"Give each row one {role}: a string or a whole number.",
+                hint=f"Each row needs one {role}: a string or a whole number.",
             )
         elif name is not None and not name.isascii() and SURROGATE.search(name):
             issues.add(
@@ -70,7 +73,7 @@ def _names(raw: Raw, role: str, column: str, issues: FileIssues) -> list[str]:
                 hint="Re-encode the file as UTF-8.",
             )
             name = None
-        # A issue already stands for it; "?" keeps it from being reported as missing too.
+        # An invalid value has an issue already; with "?" it is not also reported as missing.
         names.append("?" if name is None else name)
     return names
 
@@ -80,7 +83,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _check_several(raw: Raw, column: str, issues: FileIssues) -> bool:
-    """Whether cells hold several labels, as a list or joined by a separator: that is one issue."""
+    """Return whether cells contain several labels (a list, or joined), and add one issue if so."""
     values = raw.values["label"]
     names = {value for value in values if isinstance(value, str)}
     lists = {name for name in names if _is_written_list(name)}
@@ -97,31 +100,31 @@ def _check_several(raw: Raw, column: str, issues: FileIssues) -> bool:
         return False
     shown, count = values[places[0]], f"{len(places)} row{'s' * (len(places) != 1)}"
     issues.add(
-        f"several labels in one cell, {how} ({shown!s:.60} here, {count} in all);"
+        f"the cell contains several labels, {how} ({shown!s:.60}; {count} in total);"
         " multi-label classification is not supported, each text needs exactly one label",
         row=raw.lines[places[0]],
         column=column,
-        hint="Keep one label per row, or make a column of its own for each question and name one"
-        " of them with --label. If these are names of single classes, write them without"
-        " brackets, and '_' in place of the separator.",
+        hint="Keep one label per row, or put each of the labels into its own column and choose one"
+        " column with --label. If the values are names of single classes, write them without"
+        " brackets, and replace the separator by '_'.",
     )
     return True
 
 
 def _is_written_list(name: str) -> bool:
-    """Whether a string is a list as Python, NumPy or JSON writes it; `[deleted]` is not."""
+    """Return whether a string is a list in the notation of Python, NumPy or JSON."""
     text = name.strip()
     if text[:1] not in "[({" or text[-1:] not in "])}" or len(text) > 10_000:
         return False
     try:
-        found = ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return re.fullmatch(r"\[[^\[\],]+(,[^\[\],]+)+\]", text) is not None
-    return isinstance(found, list | tuple | set | dict)
+    return isinstance(value, list | tuple | set | dict)
 
 
 def _perhaps_several(names: set[str], column: str) -> list[str]:
-    """A note on labels of which some parts are labels by themselves, and some are not."""
+    """Return a warning about labels of which only some parts are labels themselves."""
     for separator in _IN_NAMES:
         alone = {name.strip() for name in names if separator not in name}
         shared = {
@@ -136,20 +139,19 @@ def _perhaps_several(names: set[str], column: str) -> list[str]:
             examples = " and ".join(dict.fromkeys((repr(first), repr(second))))
             parts = ", ".join(map(repr, sorted(shared)[:4]))
             return [
-                f"column {column!r}: {examples} may be several labels in one cell (parts that are"
-                f" labels by themselves, too: {parts}); each is taken as a label of its own"
+                f"column {column!r}: {examples} may be several labels in one cell (parts that also"
+                f" occur as labels: {parts}); each value is used as one label"
             ]
     return []
 
 
 def _joined_labels(names: set[str], separator: str) -> set[str]:
-    """Return the labels that are several ones joined by `separator`; empty if none surely is.
+    """Return the values that are several labels joined by `separator`; empty if this is unsure.
 
-    Names of a hierarchy (`news|sports`, `news|politics`) are single ones: there, a part has one
-    parent and no label stops half-way. The separators `_IN_NAMES` also stand in ordinary names, so
-    every part of one label has to be a label by itself, and in numbers with a decimal comma.
+    Paths in a hierarchy (`news|sports`, `news|politics`) are single labels: each part has one
+    parent, and no part is a label itself. The separators `_IN_NAMES` also occur in ordinary names,
+    and a comma in decimal numbers; for these, every part of a value must be a label itself.
     """
-
     parts = {
         name: [part for piece in name.split(separator) if (part := piece.strip())]
         for name in names
@@ -170,48 +172,50 @@ def _joined_labels(names: set[str], separator: str) -> set[str]:
 
 
 def _check_kinds(raw: Raw, column: str, issues: FileIssues) -> None:
-    """Note one issue if labels are of several kinds: nobody can say whether 1 and "1" are the same.
+    """Add one issue if the labels have several types: 1 and "1" may or may not be the same label.
 
-    A missing label is of no kind.
+    Missing labels are ignored.
     """
-    found: dict[str, list[int]] = {}
+    by_kind: dict[str, list[int]] = {}
     values = raw.values["label"]
     for place, value in enumerate(values):
         kind = _KINDS.get(type(value))
-        if kind and value != "" and value == value:  # NaN is a missing number
-            found.setdefault(kind, []).append(place)
-    if len(found) < 2:
+        if kind and value != "" and value == value:  # NaN is a missing label
+            by_kind.setdefault(kind, []).append(place)
+    if len(by_kind) < 2:
         return
-    told = [
+    examples = [
         f"{len(places)} {kind} ({json.dumps(values[places[0]])[:60]} in"
         f" {raw.word} {raw.lines[places[0]]})"
-        for kind, places in found.items()
+        for kind, places in by_kind.items()
     ]
     issues.add(
-        f"the labels are of different kinds: {', '.join(told)}",
-        row=raw.lines[sorted(places[0] for places in found.values())[1]],
+        f"the labels have different types: {', '.join(examples)}",
+        row=raw.lines[sorted(places[0] for places in by_kind.values())[1]],
         column=column,
-        hint='Write all of them as strings ("1", "true") or all as whole numbers.',
+        hint='Write all labels as strings ("1", "true") or all as whole numbers.',
     )
 
 
 def _check_exact(raw: Raw, role: str, column: str, issues: FileIssues) -> None:
-    """Note one issue if whole numbers are stored as floats that are too large to be exact."""
+    """Add one issue if integers are stored as floats that are too large to be exact."""
     limit = raw.exact.get(role, 2**53)
     values = raw.values[role]
     large = [i for i, value in enumerate(values) if _is_inexact(value, limit)]
     texts = (v.replace(",", ".") for v in values if isinstance(v, str) and v.strip())
-    if not large or not all(map(_NUMBER.fullmatch, texts)):  # an id such as 5e123456 is none
+    if not large or not all(
+        map(_NUMBER.fullmatch, texts)
+    ):  # an id such as 5e123456 is not a number
         return
     left = len({values[i] for i in large})
     issues.add(
         f"the {role}s are whole numbers stored as floating-point numbers above {limit:,}, where"
-        f" neighbouring numbers are the same ({values[large[0]]} here; {len(large)} rows, distinct"
-        f" values left: {left})",
+        f" neighbouring numbers become equal ({values[large[0]]}; {len(large)} rows in total,"
+        f" distinct values left: {left})",
         row=raw.lines[large[0]],
         column=column,
-        hint=f"Write the {role}s as strings or as 64-bit integers (in pandas: dtype 'Int64' or"
-        " 'string' when the original file is read).",
+        hint=f"Write the {role}s as strings or as 64-bit integers (in pandas, read the original"
+        " file with dtype 'Int64' or 'string').",
     )
 
 
@@ -223,7 +227,7 @@ def _is_inexact(value: Any, limit: int) -> bool:
 
 
 def _check_real(labels: list[str], raw: Raw, column: str, issues: FileIssues) -> None:
-    """Note one issue if the labels are numbers, some of them not whole: that is a regression."""
+    """Add one issue if the labels are numbers with fractions: the task is a regression."""
     distinct = {label.replace(",", ".") for label in labels} - {""}
     if not distinct or not all(_NUMBER.fullmatch(label) for label in distinct):
         return
@@ -233,9 +237,10 @@ def _check_real(labels: list[str], raw: Raw, column: str, issues: FileIssues) ->
         return
     rows = [i for i, x in enumerate(labels) if x.replace(",", ".") in real or "," in x]
     issues.add(
-        f"the labels are real numbers ({labels[rows[0]]} here, {len(rows)} rows in all);"
-        " tuneoff classifies, it does not predict quantities",
+        f"the labels are real numbers ({labels[rows[0]]}; {len(rows)} rows in total);"
+        " tuneoff supports classification, not regression",
         row=raw.lines[rows[0]],
         column=column,
-        hint="Give classes. If the numbers are names of classes, write them as words ('r0.5').",
+        hint="Use classes as labels. If the numbers are names of classes, write them as words"
+        " ('r0.5').",
     )

@@ -1,4 +1,4 @@
-"""What can be gone on with and is worth a look: warnings, each with a count and five examples."""
+"""Warnings about rows that are valid but unusual, each with a count and up to five examples."""
 
 from __future__ import annotations
 
@@ -10,21 +10,28 @@ import numpy.typing as npt
 import pandas as pd
 
 SHOWN = 5
-"""Rows that a warning names."""
+"""Maximum number of rows that a warning names."""
 
 LONG = 131_072
-"""Characters of a field from which on other readers of CSV give up."""
+"""Number of characters of a field above which other CSV readers fail."""
 
 MISSING = frozenset({"na", "n/a", "#n/a", "<na>", "nan", "null", "none", "nil"})
-"""What other readers take for a missing value, in lower case."""
+"""Strings that other readers take for a missing value, in lower case."""
 
 _WRONGLY_DECODED = re.compile("Ã[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€[\x80-\xbf™œž“”˜¦]")
-"""UTF-8 that was read as cp1252 or Latin-1: letters with accents, and curly quotation marks."""
+"""UTF-8 decoded as cp1252 or Latin-1: accented letters and typographic quotation marks."""
 _DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def told(what: str, lines: Iterable[int], of: int | None = None, word: str = "line") -> str:
-    """Return `what: 7 of 100 (lines 2, 3, 5, 7, 11, …)`; `word` is what `lines` count."""
+    """Format a warning as `what: 7 of 100 (lines 2, 3, 5, 7, 11, …)`.
+
+    Args:
+        what: Description of the rows.
+        lines: Position of each row.
+        of: Total number of rows; None: not shown.
+        word: What `lines` counts, `line` or `row`.
+    """
     lines = list(lines)
     shown = ", ".join(str(line) for line in lines[:SHOWN])
     more = ", …" if len(lines) > SHOWN else ""
@@ -33,32 +40,38 @@ def told(what: str, lines: Iterable[int], of: int | None = None, word: str = "li
 
 
 def place_name(frame: pd.DataFrame) -> str:
-    """Return the column of `frame` that names its rows in messages.
+    """Return the column of `frame` whose values identify its rows in messages.
 
-    `line` of a text file, the header being line 1; else `row`, counted from 0 as in the files that
-    tuneoff writes.
+    This is `line` for a text file (the header is line 1), and otherwise `row`, counted from 0 as in
+    the files that tuneoff writes.
     """
     return "line" if "line" in frame else "row"
 
 
 def told_of(what: str, frame: pd.DataFrame, found: npt.NDArray[np.bool_]) -> list[str]:
-    """`told` of the rows of `frame` where `found` (rows,) is true; nothing if there are none."""
+    """Return a list with the warning `told` for some rows of a table; empty if there are none.
+
+    Args:
+        what: Description of the rows.
+        frame: The table.
+        found: Mask of the rows, of shape (rows,).
+    """
     word = place_name(frame)
     places = frame[word].to_numpy()[found].tolist()
     return [told(what, places, len(frame), word)] if places else []
 
 
 def text_notes(source: str, frame: pd.DataFrame) -> list[str]:
-    """What stands in the texts of a file that many tools would choke on; they stay as they are."""
+    """Return warnings about texts that many tools cannot handle; the texts are kept unchanged."""
     columns = [frame[name].tolist() for name in ("text", "text_pair") if name in frame]
     tests: dict[str, Callable[[str], bool]] = {
         "with NUL bytes": lambda text: "\0" in text,
-        f"of more than {LONG:,} characters": lambda text: len(text) > LONG,
-        "with control characters of the writing direction": _directed,
-        "that are words for a missing value (nan, N/A, null), taken as they are": (
+        f"with more than {LONG:,} characters": lambda text: len(text) > LONG,
+        "with bidirectional control characters": _directed,
+        "that usually mean a missing value (nan, N/A, null), kept as text": (
             lambda text: text.strip().lower() in MISSING
         ),
-        "that look as if they were decoded with a wrong encoding (Ã© in place of é)": (
+        "that seem to be decoded with the wrong encoding (Ã© instead of é)": (
             lambda text: not text.isascii() and _WRONGLY_DECODED.search(text) is not None
         ),
     }
@@ -70,19 +83,19 @@ def text_notes(source: str, frame: pd.DataFrame) -> list[str]:
 
 
 def blank_rows(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """(rows,) whether a row has no text but white space, in the pair neither."""
+    """Return a mask of shape (rows,) of rows whose text, and second text, has only white space."""
     columns = [frame[name].tolist() for name in ("text", "text_pair") if name in frame]
     return ~_any(columns, lambda text: bool(text.strip()))
 
 
 def missing_names(labels: pd.Series[str]) -> list[str]:
-    """Labels that other readers take for a missing value, with how often they occur."""
+    """Return a warning about labels that other readers take for missing values, with counts."""
     counts = labels.value_counts()
-    found = sorted(str(label) for label in counts.index if label.strip().lower() in MISSING)
-    if not found:
+    unusual = sorted(str(label) for label in counts.index if label.strip().lower() in MISSING)
+    if not unusual:
         return []
-    names = ", ".join(f"{label!r} ({counts[label]} times)" for label in found)
-    return [f"read as labels, not as missing values: {names}"]
+    names = ", ".join(f"{label!r} ({counts[label]} times)" for label in unusual)
+    return [f"strings that usually mean a missing value are used as labels: {names}"]
 
 
 def _directed(text: str) -> bool:
@@ -90,7 +103,7 @@ def _directed(text: str) -> bool:
 
 
 def _any(columns: Sequence[Sequence[str]], test: Callable[[str], bool]) -> npt.NDArray[np.bool_]:
-    """(rows,) whether `test` holds for a row's text or its pair."""
+    """Return a mask of shape (rows,) of rows where `test` is true for the text or second text."""
     found = np.zeros(len(columns[0]), bool)
     for texts in columns:
         found |= np.fromiter(map(test, texts), bool, len(texts))

@@ -1,4 +1,4 @@
-"""JSONL and Parquet: rows whose values have types."""
+"""Readers for JSONL and Parquet files, whose values have types."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 
 def read_jsonl(path: Path, columns: Columns, issues: FileIssues) -> Raw:
-    """The keys asked for, one JSON object per line, empty lines skipped.
+    """Read the requested keys of a file with one JSON object per line; empty lines are skipped.
 
-    Raises `UnicodeDecodeError` where the file is not UTF-8.
+    Raises:
+        UnicodeDecodeError: The file is not UTF-8.
     """
     wanted = columns.wanted()
     values: dict[str, list[Any]] = {role: [] for role in wanted}
     lines: list[int] = []
-    seen: dict[str, None] = {}  # keys of the file in their order; a set would not keep it
+    seen: dict[str, None] = {}  # a dict and not a set, to keep the order of the keys
     absent: list[tuple[int, str]] = []
     for line, record in _objects(path, issues):
         seen.update(dict.fromkeys(record))
@@ -35,21 +36,21 @@ def read_jsonl(path: Path, columns: Columns, issues: FileIssues) -> Raw:
             values[role].append(record.get(name, ""))
         lines.append(line)
     if not lines and not issues:
-        issues.add("the file holds no rows")
+        issues.add("the file has no rows")
     if lines and check_header(list(seen), columns, issues, row=None):
         for line, name in absent:
             issues.add(
-                "the row has no such key",
+                "the key is missing in this row",
                 row=line,
                 column=name,
-                hint="Give every row the key, or remove the row.",
+                hint="Add the key to the row or remove the row.",
             )
     known = not any(name not in seen for name in wanted.values())
     return Raw(values, lines) if known and not absent else Raw()
 
 
 def read_keys(path: Path) -> list[str]:
-    """Return the keys of the first object of a JSONL file; none if it cannot be read."""
+    """Return the keys of the first object of a JSONL file; empty if it cannot be read."""
     return list(next((record for _, record in _objects(path, FileIssues(str(path)))), {}))
 
 
@@ -60,9 +61,9 @@ def _objects(path: Path, issues: FileIssues) -> Iterator[tuple[int, dict[str, An
                 continue
             if line == 1 and text.lstrip().startswith("["):
                 issues.add(
-                    "the file is one JSON list, not one object per line",
+                    "the file is a JSON list, not one object per line",
                     row=line,
-                    hint=f"Convert it: jq -c '.[]' {path.name} > {path.stem}"
+                    hint=f"Convert the file: jq -c '.[]' {path.name} > {path.stem}"
                     f"{'.lines' * (path.suffix == '.jsonl')}.jsonl",
                 )
                 return
@@ -83,25 +84,31 @@ def _object(text: str, line: int, issues: FileIssues) -> dict[str, Any] | None:
 
     try:
         record = json.loads(text.rstrip("\r\n"), object_pairs_hook=paired)
-    except (ValueError, RecursionError) as error:  # ValueError also: a number of 5,000 digits
+    except (ValueError, RecursionError) as error:  # ValueError: also for a number of 5,000 digits
         problem = str(error)
         if isinstance(error, json.JSONDecodeError):
             problem = f"{error.msg} at character {error.pos + 1}"
         issues.add(
-            f"not valid JSON: {problem}", row=line, hint="Each line holds one whole JSON object."
+            f"not valid JSON: {problem}",
+            row=line,
+            hint="Each line must be one complete JSON object.",
         )
         return None
     if not isinstance(record, dict):
-        issues.add("the line is no JSON object", row=line, hint='Write {"text": …, "label": …}.')
+        issues.add("the line is not a JSON object", row=line, hint='Write {"text": …, "label": …}.')
         return None
     if twice:
-        issues.add(f"the key {twice[0]!r} stands twice", row=line, hint="Keep one of them.")
+        issues.add(f"the key {twice[0]!r} occurs twice", row=line, hint="Remove one of them.")
         return None
     return record
 
 
 def read_parquet(path: Path, columns: Columns, issues: FileIssues) -> Raw:
-    """The columns asked for. Raises `TooLarge` for a file that holds far more than its size."""
+    """Read the requested columns of a Parquet file.
+
+    Raises:
+        TooLarge: The content of the file is far larger than the file.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -114,7 +121,7 @@ def read_parquet(path: Path, columns: Columns, issues: FileIssues) -> Raw:
                 return Raw()
             if not _plain_types(file.schema_arrow, columns, issues):
                 return Raw()
-            # A repeated value stays one value, so that reading takes what the file itself holds.
+            # Repeated values stay dictionary-encoded, so that memory is bounded by the file size.
             flat = {file.schema.column(i).path for i in range(len(file.schema))}
             file = pq.ParquetFile(content, read_dictionary=flat.intersection(columns.names()))
             table = _read_capped(file, columns, unpacked_cap(path))
@@ -129,7 +136,7 @@ def read_parquet(path: Path, columns: Columns, issues: FileIssues) -> Raw:
 
 
 def read_names(path: Path) -> list[str]:
-    """Return the names of the columns of a Parquet file; none if it cannot be read."""
+    """Return the column names of a Parquet file; empty if it cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -140,12 +147,12 @@ def read_names(path: Path) -> list[str]:
                 pa.BufferReader(stream.read()) if packed else path
             ).names
             return names
-    except (pa.ArrowException, OSError):  # `read_parquet` says why
+    except (pa.ArrowException, OSError):  # `read_parquet` reports why
         return []
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Return the class names of the columns that `datasets` wrote as numbers, by column."""
+    """Return the class names of columns that `datasets` wrote as class numbers, by column."""
     try:
         written = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = written.get("info", {}).get("features", {})
@@ -155,15 +162,19 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
     except (ValueError, AttributeError, KeyError, TypeError):
-        return {}  # metadata that `datasets` did not write says nothing about the labels
+        return {}  # the metadata was not written by `datasets`
 
 
 def name_classes(
     raw: Raw, columns: Columns, classes: Mapping[str, list[str]], issues: FileIssues
 ) -> None:
-    """Turn class numbers into names, in place; drop the rows of class -1, and note it.
+    """Replace class numbers by names in place, and drop rows of class -1 with a warning.
 
-    `classes`: by column, the names of the classes in the order of their numbers.
+    Args:
+        raw: The values, which are changed in place.
+        columns: The requested columns.
+        classes: Names of the classes, in the order of their numbers, by column.
+        issues: Issues of the source, to which invalid class numbers are added.
     """
     named = {role: classes[name] for role, name in columns.wanted().items() if name in classes}
     named = {role: names for role, names in named.items() if role in raw.values}
@@ -171,11 +182,11 @@ def name_classes(
         values = raw.values[role]
         if beyond := [i for i, v in enumerate(values) if not _is_class(v, len(names))]:
             issues.add(
-                f"{values[beyond[0]]!r} is no number of the {len(names)} classes that the file"
-                f" names ({len(beyond)} rows in all)",
+                f"{values[beyond[0]]!r} is not the number of one of the {len(names)} classes in"
+                f" the metadata of the file ({len(beyond)} rows in total)",
                 row=raw.lines[beyond[0]],
                 column=columns.wanted()[role],
-                hint="Write the class names into the column as strings.",
+                hint="Store the class names as strings in the column.",
             )
             return
         raw.values[role] = [names[i] if i is not None and i >= 0 else None for i in values]
@@ -196,9 +207,9 @@ def _is_class(value: object, count: int) -> bool:
 
 
 def _plain_types(schema: pa.Schema, columns: Columns, issues: FileIssues) -> bool:
-    """Whether the columns asked for are of Arrow's own types; true if no issue was noted.
+    """Add an issue for each requested column of an extension type; return whether there is none.
 
-    What an extension type means is for code of others to say, and none of that is run.
+    The meaning of an extension type is defined by third-party code, which is not executed.
     """
     import pyarrow as pa
 
@@ -207,18 +218,18 @@ def _plain_types(schema: pa.Schema, columns: Columns, issues: FileIssues) -> boo
         named = (field.metadata or {}).get(b"ARROW:extension:name", b"").decode(errors="replace")
         if named or isinstance(field.type, pa.BaseExtensionType):
             issues.add(
-                f"the column is of an extension type, {named or str(field.type)!r}",
+                f"the column has the extension type {named or str(field.type)!r}",
                 column=name,
-                hint="Write it as plain strings or numbers.",
+                hint="Store the values as plain strings or numbers.",
             )
     return not issues
 
 
 def _read_capped(file: pq.ParquetFile, columns: Columns, cap: Cap) -> pa.Table:
-    """The columns asked for, batch by batch, until they hold more than `cap` allows.
+    """Read the requested columns in batches; raise `TooLarge` if they are larger than `cap`.
 
-    The sizes that stand in the file's footer are not asked: pyarrow ends the process where a broken
-    footer has none. Memory is bounded by the cap and one page, 2 GiB at the most.
+    The sizes in the footer of the file are not read, because pyarrow aborts the process if a
+    corrupt footer lacks them. Memory is bounded by the cap and one page, at most 2 GiB.
     """
     import pyarrow as pa
 
@@ -231,7 +242,7 @@ def _read_capped(file: pq.ParquetFile, columns: Columns, cap: Cap) -> pa.Table:
 
 
 def _written_out(column: pa.Array) -> int:
-    """Bytes of a column, the repetitions of a string written out."""
+    """Return the size of a column without dictionary encoding, in bytes."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -242,7 +253,7 @@ def _written_out(column: pa.Array) -> int:
 
 
 def read_arrow(table: pa.Table, columns: Columns, issues: FileIssues) -> Raw:
-    """The columns of an Arrow table; a text column of another type is one issue, not one a row."""
+    """Read the requested columns of an Arrow table; a text column of another type is one issue."""
     import pyarrow as pa
 
     issues.lined = False
@@ -256,9 +267,9 @@ def read_arrow(table: pa.Table, columns: Columns, issues: FileIssues) -> Raw:
         text = text or pa.types.is_string_view(kind) or pa.types.is_null(kind)
         if role in ("text", "text_pair") and not text:
             issues.add(
-                f"the column holds {kind}, not text",
+                f"the column has the type {kind}, not text",
                 column=name,
-                hint="Name a column of strings, or convert it.",
+                hint="Choose a column of strings, or convert the column.",
             )
         if pa.types.is_float16(kind) or pa.types.is_float32(kind):
             raw.exact[role] = 2**11 if pa.types.is_float16(kind) else 2**24
@@ -267,12 +278,12 @@ def read_arrow(table: pa.Table, columns: Columns, issues: FileIssues) -> Raw:
         except UnicodeDecodeError:
             _add_bad_bytes(column, name, issues)
     if table.num_rows == 0:
-        issues.add("the file holds no rows")
+        issues.add("the file has no rows")
     return raw if not issues else Raw()
 
 
 def _add_bad_bytes(column: pa.ChunkedArray, name: str, issues: FileIssues) -> None:
-    """Note the strings of a column that are not UTF-8."""
+    """Add an issue for each string of a column that is not UTF-8."""
     import pyarrow as pa
 
     for row, value in enumerate(column.cast(pa.large_binary()).to_pylist()):
@@ -280,8 +291,9 @@ def _add_bad_bytes(column: pa.ChunkedArray, name: str, issues: FileIssues) -> No
             (value or b"").decode()
         except UnicodeDecodeError as error:
             issues.add(
-                f"the text is not UTF-8 (byte 0x{value[error.start]:02x} at {error.start})",
+                f"the text is not UTF-8 (byte 0x{value[error.start]:02x}, at byte offset"
+                f" {error.start} of the text)",
                 row=row,
                 column=name,
-                hint="Write the file with UTF-8 strings.",
+                hint="Write the file again with UTF-8 strings.",
             )

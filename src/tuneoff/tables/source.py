@@ -1,4 +1,4 @@
-"""A file or a data set of the hub as one table with fixed columns."""
+"""Read a file or a hub data set into one table with fixed columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tuneoff.tables.records import read_jsonl, read_keys, read_names, read_parqu
 from tuneoff.tables.values import assemble
 
 Role = Literal["train", "validation", "test", "new"]
-"""What the rows are for; `new`: they have no labels and are predicted."""
+"""Use of the rows; `new`: rows without labels that are to be predicted."""
 
 OUTCOMES: dict[Role, str] = {
     "train": "left out",
@@ -26,28 +26,39 @@ OUTCOMES: dict[Role, str] = {
     "test": "kept and scored",
     "new": "labelled anyway",
 }
-"""What becomes of a row without any text."""
+"""What is done with rows whose text is empty, as part of a warning."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A source, read and checked by itself."""
+    """Checked content of one source."""
 
     source: str
     frame: pd.DataFrame
-    """`text`, `text_pair` (if asked for), `label` (str; if asked for), `weight` (float32),
-    `group` (str, "" for none; if asked for), a column `KEPT + name` for each one carried along,
-    `row` (0-based row of the source) and, of text files, `line` (where the row starts, from 1).
+    """One row per row of the source, with these columns:
+
+    - `text`, `text_pair`, `label` (str) and `group` (str, "" for a missing one), if requested
+    - `weight` (float32)
+    - `KEPT + name` for each further column that was requested
+    - `row`: row of the source, from 0
+    - `line`: line on which the row starts, from 1; text files only
     """
     warnings: list[str] = field(default_factory=list)
 
 
 def read_table(source: str, columns: Columns, role: Role = "train") -> Table:
-    """Read a CSV, TSV, JSONL or Parquet file, also gzipped, or the split `role` of `hf:name`.
+    """Read a CSV, TSV, JSONL or Parquet file, also gzipped, or a split of a hub data set.
 
-    Rows without any text (only white space) are left out of the training rows and kept in the
-    others, because what is evaluated is the user's choice; both are a warning. Raises `BadInput`
-    with all issues of the file, each with its row and column.
+    Rows whose text is empty (only white space) are removed from the training rows. For the other
+    roles they are kept, because the user decides which rows are evaluated. Both cause a warning.
+
+    Args:
+        source: Path of a file, or `hf:name` for a hub data set.
+        columns: The requested columns.
+        role: What the rows are used for, and the name of the split of a hub data set.
+
+    Raises:
+        BadInput: The source is invalid; the error has all issues, each with its row and column.
     """
     issues = FileIssues(source)
     raw = read_raw(source, columns, role, issues)
@@ -65,26 +76,27 @@ def read_table(source: str, columns: Columns, role: Role = "train") -> Table:
         frame = frame[~blank].reset_index(drop=True)
     if frame.empty:
         what = "a text" if columns.label is None else "a text and a label"
-        issues.add(f"no row is left that has {what}")
+        issues.add(f"no row has {what}")
         issues.raise_any()
     return Table(source, frame, warnings)
 
 
 def read_raw(source: str, columns: Columns, role: Role, issues: FileIssues) -> Raw:
-    """Return the columns as they stand in the source; what is wrong with its form is an issue."""
+    """Return the unchecked columns of the source; format errors are added to `issues`."""
     reader = read_hub if source.startswith(PREFIX) else _read_file
     return reader(source, columns, role, issues)
 
 
 def is_delimited(source: str) -> bool:
-    """Whether `source` is a CSV or TSV file, which may lack a header; `BadInput` if it is none."""
+    """Return whether `source` is a CSV or TSV file; raise `BadInput` if there is no such file."""
     return not source.startswith(PREFIX) and find_file(source)[1] in DELIMITERS
 
 
 def names_of(source: str, role: Role) -> list[str]:
-    """Return the first row of a CSV or TSV file, or the names of the columns of another source.
+    """Return the first row of a CSV or TSV file, or the column names of another source.
 
-    Of a JSONL file, those of its first object. Empty where the source cannot be read.
+    The column names of a JSONL file are the keys of its first object. The list is empty if the
+    source cannot be read.
     """
     if source.startswith(PREFIX):
         return hub_names(source, role)
@@ -97,7 +109,7 @@ def names_of(source: str, role: Role) -> list[str]:
             return read_names(path)
         return read_keys(path) if kind == "jsonl" else read_first(path, DELIMITERS[kind])
     except (UnicodeDecodeError, TooLarge, gzip.BadGzipFile, EOFError, zlib.error, OSError):
-        return []  # `read_raw` says why
+        return []  # `read_raw` reports why
 
 
 def _read_file(source: str, columns: Columns, role: Role, issues: FileIssues) -> Raw:
@@ -113,13 +125,13 @@ def _read_file(source: str, columns: Columns, role: Role, issues: FileIssues) ->
         else:
             raw = read_delimited(path, DELIMITERS[kind], columns, issues)
         if has_mark(path):
-            raw.notes.append("starts with a byte order mark, which is passed over")
+            raw.notes.append("starts with a UTF-8 byte order mark, which is ignored")
     except UnicodeDecodeError:
         add_decode_issue(path, issues)
     except TooLarge as error:
-        issues.add(str(error), hint="Unpack it where you trust it, and give the plain file.")
+        issues.add(str(error), hint="If you trust the file, decompress it and use the result.")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        issues.add(f"the gzip file is broken: {error}", hint="Pack it again.")
+        issues.add(f"the gzip file is corrupt: {error}", hint="Compress the file again.")
     except OSError as error:
         issues.add(f"the file cannot be read: {error.strerror or error}")
     return raw

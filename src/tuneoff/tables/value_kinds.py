@@ -1,4 +1,4 @@
-"""What the values of a column look like: a text, a label, or something that is neither."""
+"""Statistics of the values of a column, and whether it can be the text or the label."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from statistics import median
 from typing import Any
 
 SAMPLE = 2_000
-"""Values whose form is looked at; the different ones are counted over all."""
+"""Number of values whose type is inspected. Distinct values are counted over all rows."""
 
 LABELS = 200
-"""Different strings up to which a column can be one of labels."""
+"""Maximum number of distinct strings in a column of labels."""
 
 CODES = 20
-"""Different whole numbers up to which a column can be one of labels."""
+"""Maximum number of distinct whole numbers in a column of labels."""
 
 LABEL_LENGTH = 60
-"""Characters (median) up to which a string can be a label."""
+"""Maximum median length of the strings in a column of labels, in characters."""
 
 SENTENCE = 4
-"""Words (median) from which a column holds sentences and not names."""
+"""Minimum median number of words in a column of sentences, as opposed to names."""
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 _WHOLE = re.compile(r"\s*[+-]?\d+(\.0*)?\s*")
@@ -35,31 +35,33 @@ _DATE = re.compile(
 )
 _WORD = re.compile(r"[^\W\d_]+")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
-"""Characters of scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, CJK."""
+"""Characters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, CJK."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """The values of one column, summed up; `kind` says what they are, in a reader's words."""
+    """Summary of the values of one column."""
 
     kind: str
+    """Type of the values, as shown in messages, such as `strings` or `whole numbers`."""
     values: int = 0
-    """Those that are not missing."""
+    """Number of values that are not missing."""
     distinct: int = 0
+    """Number of distinct values."""
     length: float = 0.0
-    """Characters, the median."""
+    """Median length, in characters."""
     words: float = 0.0
-    """Words, the median; of scripts without spaces, half of the characters."""
+    """Median number of words; for scripts without spaces, half the number of characters."""
 
     @property
     def can_be_label(self) -> bool:
-        """Whether there are few different values, each short and given to several rows."""
+        """Whether the column has few distinct and short values, with two rows each on average."""
         most = {"strings": LABELS, "whole numbers": CODES, "booleans": 2}.get(self.kind, 0)
         return 2 <= self.distinct <= min(most, self.values / 2) and self.length <= LABEL_LENGTH
 
     @property
     def can_be_text(self) -> bool:
-        """Whether the values are made of several words, as a rule a different text in each row."""
+        """Whether the values have several words and are not names of labels."""
         return self.kind == "strings" and self.words > 1 and not self._are_names
 
     @property
@@ -70,17 +72,17 @@ class Look:
         if self.kind == "strings":
             if self.can_be_text:
                 words = max(1, round(self.words))
-                return f"text, {words} {'word' if words == 1 else 'words'} typically"
+                return f"text, median of {words} {'word' if words == 1 else 'words'}"
             if self.distinct == self.values:
                 return "a different value in each row"
-            return f"{self.distinct} different values"
+            return f"{self.distinct} distinct values"
         if self.kind in ("whole numbers", "booleans"):
-            return f"{self.kind}, {self.distinct} different ones"
+            return f"{self.kind}, {self.distinct} distinct"
         return self.kind
 
 
 def look_at(values: Sequence[Any]) -> Look:
-    """Sum up the values of one column as a reader found them."""
+    """Summarise the unchecked values of one column."""
     given = [v for v in values if v is not None and v == v and not _is_blank(v)]
     if not given:
         return Look("empty")
@@ -102,7 +104,7 @@ def look_at(values: Sequence[Any]) -> Look:
 
 
 def is_number(value: str) -> bool:
-    """Whether a field of a text file is a number."""
+    """Return whether a field of a text file is a number."""
     return _NUMBER.fullmatch(value) is not None
 
 

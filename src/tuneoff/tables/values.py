@@ -1,4 +1,4 @@
-"""From the raw values of a source to the table of `read_table`, every value checked."""
+"""Check the raw values of a source and assemble the table of `read_table`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from tuneoff.tables.notes import told
 def assemble(
     raw: Raw, columns: Columns, issues: FileIssues, *, missing_texts: bool = False
 ) -> pd.DataFrame:
-    """Return the table of `read_table` from raw values, every value checked into `issues`.
+    """Check every raw value and return the table of `read_table`.
 
-    `missing_texts`: a missing text is an empty one, and no issue.
+    Args:
+        raw: The raw values of the source.
+        columns: The requested columns.
+        issues: Issues of the source, to which invalid values are added.
+        missing_texts: Whether a missing text counts as an empty one instead of an issue.
     """
     if missing_texts:
         for role in ("text", "text_pair"):
@@ -52,23 +56,23 @@ def _texts(values: list[Any], raw: Raw, column: str, issues: FileIssues) -> list
     if all(type(value) is str and value.isascii() for value in values):
         return values
     texts: list[str] = []
-    halves: list[int] = []
+    with_surrogates: list[int] = []
     for value, line in zip(values, raw.lines, strict=True):
         if not isinstance(value, str):
             issues.add(
-                f"holds {kind_of(value)}, not text",
+                f"the value is {kind_of(value)}, not text",
                 row=line,
                 column=column,
-                hint="Give a string, or remove the row.",
+                hint="Replace it by a string or remove the row.",
             )
             value = ""
         if not value.isascii() and SURROGATE.search(value):
-            halves.append(line)
+            with_surrogates.append(line)
             value = SURROGATE.sub("\ufffd", value)
         texts.append(value)
-    if halves:
+    if with_surrogates:
         what = f"texts of column {column!r} with an unpaired surrogate"
-        raw.notes.append(told(f"{what}, replaced by U+FFFD", halves, word=raw.word))
+        raw.notes.append(told(f"{what}, replaced by U+FFFD", with_surrogates, word=raw.word))
     return texts
 
 
@@ -81,15 +85,17 @@ def _weights(
         if number is None or not 0 <= number <= largest:
             shown = repr(values[i])[:40]
             issues.add(
-                f"{shown} is no weight",
+                f"{shown} is not a valid weight",
                 row=raw.lines[i],
                 column=column,
-                hint="A weight is a finite number of at least 0.",
+                hint="A weight must be a finite number of at least 0.",
             )
         else:
             weights[i] = number
     if not issues and not weights.any():
-        issues.add("all weights are 0", column=column, hint="Give some rows a positive weight.")
+        issues.add(
+            "all weights are 0", column=column, hint="At least one row needs a positive weight."
+        )
     return weights
 
 
