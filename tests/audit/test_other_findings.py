@@ -59,7 +59,7 @@ def test_under_trained(made: Any, scores: tuple[float, ...], told: bool) -> None
     assert list(found) == (["under-trained"] if told else [])
     if told:
         assert found["under-trained"].severity == "warning"
-        assert "full, lora and head still gained" in found["under-trained"].what
+        assert "full, lora and head still rose" in found["under-trained"].what
         assert "7.0 points" in found["under-trained"].what
 
 
@@ -71,9 +71,9 @@ def test_truncation(made: Any, max_length: int, told: bool) -> None:
     found = study.found()
     assert list(found) == (["truncation"] if told else [])
     if told:
-        what = "loses 33.3 % of the train tokens (300 of 300 rows) and 33.3 % of the test tokens"
+        what = "removes 33.3 % of the train tokens (300 of 300 rows) and 33.3 % of the test tokens"
         assert what in found["truncation"].what
-        assert "fit 12 tokens" in found["truncation"].hint
+        assert "at most 12 tokens" in found["truncation"].hint
         assert found["truncation"].concerned == ["train split", "test split"]
 
 
@@ -82,7 +82,9 @@ def test_untested_labels(made: Any) -> None:
     study = made([*singles(300), *rare], singles(200, 1000), singles(100, 2000))
     found = study.found()
     assert found["untested-labels"].severity == "warning"
-    assert found["untested-labels"].what == "No test row has the label 'rare' (2 rows in all)."
+    assert (
+        found["untested-labels"].what == "No test row has the label 'rare' (2 rows in all splits)."
+    )
     assert "untested-labels" not in made().found()
 
 
@@ -140,12 +142,13 @@ def test_mixed_cards(made: Any, other: dict[str, Any], severity: str, said: str)
 @pytest.mark.parametrize(
     ("about", "what"),
     [
-        ({**GPU, "concurrent_runs": 2}, "Up to 2 runs at once had one GPU (lora)."),
+        ({**GPU, "concurrent_runs": 2}, "Up to 2 simultaneous runs shared one GPU (lora)."),
         ({**GPU, "concurrent_runs": 1}, None),
         ({"threads": 2, "concurrent_runs": 1}, None),
         (
             {"threads": 2, "concurrent_runs": 3},
-            "Up to 3 runs at once had more threads than the machine has cores (lora).",
+            "Up to 3 simultaneous runs used more threads in total than the machine has CPU cores"
+            " (lora).",
         ),
     ],
 )
@@ -182,8 +185,8 @@ def test_small_test_set(made: Any) -> None:
     (finding,) = made(accuracy=close).audit()
     assert finding.code == "small-test-set"
     # the accuracies are 0.905 and 0.885 over the seeds: sqrt(0.905 x 0.095 / 200) = 0.0207
-    assert "With 200 test rows the standard error of an accuracy is 2.1 points" in finding.what
-    assert "lie 2.0 points apart" in finding.what
+    assert "With 200 test rows, the standard error of an accuracy is 2.1 points" in finding.what
+    assert "differ by at most 2.0 points" in finding.what
     # 4 x 0.905 x 0.095 / 0.02^2 = 860
     assert "about 860 for" in finding.hint
     apart = made(accuracy={**close, "head": 0.84}).audit()
@@ -312,7 +315,7 @@ def test_rows_that_no_score_counts(made: Any) -> None:
 
     (finding,) = made(edit=short).audit()
     assert finding.code == "rows-missing"
-    assert "head scored 192 of 200 test rows" in finding.what
+    assert "head scored only 192 of 200 test rows" in finding.what
     assert len(finding.concerned) == 3
 
 
@@ -421,7 +424,7 @@ def test_an_audit_of_nothing_says_so(made: Any) -> None:
     study = made(methods=["full", "lora"], edit=failing("full", "lora"))
     (finding,) = study.audit()
     assert (finding.code, finding.severity) == ("unfinished-runs", "error")
-    assert finding.what.startswith("None of the 6 runs has finished (full and lora)")
+    assert finding.what.startswith("None of the 6 runs finished (full and lora)")
     page = build_report(study.folder).read_text(encoding="utf-8")
     assert "the audit had no result to check" in page
     assert "No problem was found in this study" not in page
@@ -433,14 +436,14 @@ def test_an_audit_of_nothing_says_so(made: Any) -> None:
 def test_runs_that_the_audit_could_not_see_are_a_warning(made: Any) -> None:
     (finding,) = made(edit=failing("lora")).audit()
     assert (finding.code, finding.severity) == ("unfinished-runs", "warning")
-    assert finding.what == "3 of 9 runs have not finished (lora); the audit is about the others."
+    assert finding.what == "3 of 9 runs did not finish (lora). The audit covers only the others."
     assert all(run_id.startswith("lora-s") for run_id in finding.concerned)
 
 
 def test_a_study_without_any_record_is_no_clean_study(made: Any) -> None:
     study = made()
     (finding,) = replace(study, records=[]).audit()
-    assert finding.what.startswith("There is no run with a record")
+    assert finding.what.startswith("No run has a record")
 
 
 def test_the_summary_and_the_report_hold_every_finding(miscounted: Any) -> None:
@@ -476,7 +479,7 @@ def test_a_broken_contract_is_a_fault(made: Any) -> None:
 
     (finding,) = made(edit=broken).audit()
     assert (finding.code, finding.severity) == ("broken-contract", "error")
-    assert finding.what.startswith("1 of 9 runs broke their contract (lora). lora-s1-")
+    assert finding.what.startswith("1 of 9 runs failed a check of their model (lora). lora-s1-")
     assert "the reopened model gives different logits: by 0.27" in finding.what
     assert len(finding.concerned) == 1
 

@@ -126,7 +126,7 @@ def test_each_rate_named_for_itself_is_one_rate_all_the_same(made: Any) -> None:
     what = only(made(methods=entries).found(), "shared-learning-rate")
     assert "full, lora and head" in what
     assert "2e-5" in what
-    assert "factor of 20 apart" in what
+    assert "differ by a factor of 20" in what
 
 
 def test_rates_that_were_swept_or_lie_near_each_other_are_no_fault(made: Any) -> None:
@@ -174,7 +174,7 @@ def test_equal_scores_on_validation_and_test_are_no_chance(made: Any) -> None:
         )
 
     what = only(from_elsewhere(made(edit=copied)).found(), "test-picks-checkpoint")
-    assert "9 runs of full, lora and head have the very same scores" in what
+    assert "9 runs of full, lora and head have identical scores" in what
     assert from_elsewhere(made()).audit() == []
 
 
@@ -320,9 +320,15 @@ def test_one_method_whose_other_seeds_failed(made: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"trainable_body": 0}, "1,770 trainable parameters are stated, body and head have 770"),
-        ({"total": 1_000}, "1,770 of 1,000 parameters cannot train"),
-        ({"trainable_percent": 5.0}, "5.00 % trainable are stated, the counts give 8.13 %"),
+        (
+            {"trainable_body": 0},
+            "1,770 trainable parameters are stated, but body and head together have 770",
+        ),
+        ({"total": 1_000}, "1,770 trainable parameters are more than the total of 1,000"),
+        (
+            {"trainable_percent": 5.0},
+            "5.00 % trainable parameters are stated, but the counts give 8.13 %",
+        ),
     ],
 )
 def test_counts_that_do_not_add_up(made: Any, change: dict[str, Any], said: str) -> None:
@@ -343,7 +349,7 @@ def test_full_fine_tuning_is_its_own_measure(made: Any) -> None:
         return replace(record, parameters=counts)
 
     study = made(methods=["full"], edit=edit)
-    assert "exactly the head" in only(study.found(), "head-counted-twice")
+    assert "exactly the size of the head" in only(study.found(), "head-counted-twice")
 
 
 @pytest.mark.parametrize("setting", [{"padding": "max_length"}, {"pad_to_max_length": True}])
@@ -351,7 +357,7 @@ def test_declared_padding(made: Any, setting: dict[str, Any]) -> None:
     def edit(record: RunRecord) -> RunRecord:
         return replace(record, train={**record.train, **setting})
 
-    assert "padded every text" in only(from_elsewhere(made(edit=edit)).found(),
+    assert "every text was padded" in only(from_elsewhere(made(edit=edit)).found(),
                                        "padded-throughput")  # fmt: skip
 
 

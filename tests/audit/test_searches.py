@@ -109,7 +109,7 @@ def test_the_edge_of_a_range(made: Any, values: tuple[float, ...], best: int, to
     if told:
         finding = findings["edge-of-range"]
         assert finding.severity == "warning"
-        assert finding.what.endswith(f"searched: lora learning rate {told}.")
+        assert finding.what.endswith(f"range: lora learning rate {told}.")
         assert "tune.rate_factor" in finding.hint
         assert {r.partition("-")[0] for r in finding.concerned} == {"lora"}
 
@@ -127,5 +127,5 @@ def test_edges_where_a_setting_ends_by_itself(made: Any) -> None:
     ]
     others = [rates(name, *INSIDE[:2]) for name in ("full", "head")]
     finding = found(study, *others, search("lora", space, *trials))["edge-of-range"]
-    assert finding.what.endswith("searched: lora rank 64 (upper end).")
+    assert finding.what.endswith("range: lora rank 64 (upper end).")
     assert "tune.ranges" in finding.hint

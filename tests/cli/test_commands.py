@@ -118,14 +118,14 @@ def test_check_shows_the_data(tuneoff: Any, finished_study: Any) -> None:
     assert one.code == 0, one.err
     assert "90 rows, 3 labels" in one.out
     assert "animals" in one.out
-    assert "max_length 128: 0 rows (0.0%) are cut" in one.out
+    assert "max_length 128: 0 rows (0.0%) are truncated" in one.out
     both = tuneoff(
         *("check", finished_study.train, "--test", finished_study.test),
         *("--model", finished_study.model, "--max-length", 8),
     )
     assert both.code == 0, both.err
     assert "test: 30 rows" in both.out
-    assert "rows of test have a text that stands in train too" in both.out
+    assert "rows of test have a text that is also in train" in both.out
     assert max(map(len, (one.out + both.out).splitlines())) <= 80
 
 

@@ -66,7 +66,7 @@ def test_rows_of_another_kind_are_told_apart(
     assert found["texts"]["unknown_share"] > found["test_texts"]["unknown_share"] + 0.1
     assert found["texts"]["lengths"]["median"] > found["test_texts"]["lengths"]["median"]
     shown = tuneoff("evaluate", runs["full"], file, "--text", "body", "--label", "topic")
-    assert "the shares differ from those of the test rows" in " ".join(shown.out.split())
+    assert "the proportions differ from those of the test rows" in " ".join(shown.out.split())
 
 
 def test_rows_that_were_trained_on_are_noted(runs: dict[str, Path], finished_study: Any) -> None:

@@ -111,7 +111,7 @@ def test_predictions_that_cannot_be_used_are_named_with_the_reason(
     ended = tuneoff("report", written)
     assert ended.code == 0, ended.err
     page = (written / "report.html").read_text()
-    assert "its predictions cannot be used: a test row is there twice" in page
+    assert "its predictions cannot be used: a test row occurs twice" in page
 
 
 def test_rows_can_be_left_out(tuneoff: Any, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_rows_of_another_file_are_refused(tuneoff: Any, written: Path, tmp_path:
     before = (written / "report.html").read_bytes()
     ended = tuneoff("report", written, "--predictions", f"x={file}")
     assert ended.code == 2
-    assert "is no test row of the task" in ended.err
+    assert "is not a test row of the task" in ended.err
     assert "line 2, column 'row'" in ended.err
     assert (written / "report.html").read_bytes() == before
 
@@ -191,10 +191,10 @@ def test_annotators_are_compared_with_errors(tuneoff: Any, tmp_path: Path) -> No
     several.write_text('{"row": 900, "annotations": ["no", "yes"]}\n')
     ended = tuneoff(*arguments, "--annotations", several)
     assert ended.code == 2
-    assert "no test row has the labels of two annotators" in ended.err
+    assert "no test row has annotations of two annotators" in ended.err
 
     several.write_text('{"row": 1, "annotations": ["no"]}\n{"row": 1, "annotations": "no"}\n')
     ended = tuneoff(*arguments, "--annotations", several)
     assert ended.code == 2
-    assert "line 2, column 'annotations': no list of labels" in ended.err
-    assert "line 2, column 'row': 1 stands there twice" in ended.err
+    assert "line 2, column 'annotations': not a list of labels" in ended.err
+    assert "line 2, column 'row': the row 1 occurs twice" in ended.err

@@ -142,7 +142,7 @@ def test_check_counts_groups(tuneoff: Any, tiny_model: Any, here: Path) -> None:
     ended = tuneoff("check", "a.csv", "--group", "thread", "--model", tiny_model("bert"))
     assert ended.code == 0, ended.err
     said = " ".join(ended.out.split())
-    assert "groups: 4 different ones, 12 rows in the largest; 12 rows without a group" in said
+    assert "groups: 4 distinct groups, 12 rows in the largest one, 12 rows without a group" in said
     plain = tuneoff("check", "a.csv", "--model", tiny_model("bert"))
     assert "groups:" not in plain.out
 

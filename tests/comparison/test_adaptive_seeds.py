@@ -119,11 +119,11 @@ def test_seeds_go_to_the_best_and_to_what_may_still_beat_it() -> None:
 @pytest.mark.parametrize(
     ("undecided", "open_still", "counts", "said"),
     [
-        ([], [], (4, 4, 2), "4 for full and lora, 2 for head. 11 of at most 25 runs; then"),
-        ([], ["lora"], (4, 4, 2), "further seeds would hardly have settled the rest"),
-        (["full", "lora"], ["lora"], (8, 8, 2), "19 of at most 25 runs; the answer is not settled"),
+        ([], [], (4, 4, 2), "4 for full and lora, 2 for head. 11 of at most 25 runs; stopped"),
+        ([], ["lora"], (4, 4, 2), "further seeds were unlikely to settle the rest"),
+        (["full", "lora"], ["lora"], (8, 8, 2), "19 of at most 25 runs; the recommendation is not"),
         (["full", "lora"], ["lora"], (4, 4, 2), "the study has not finished"),
-        ([], [], (2, 2, 2), "Seeds: 2 for each method. 7 of at most 25 runs; then the answer was"),
+        ([], [], (2, 2, 2), "Seeds: 2 for each method. 7 of at most 25 runs; stopped because"),
     ],
 )
 def test_a_study_says_what_it_saved_and_why_it_stopped(
@@ -141,7 +141,7 @@ def test_a_study_says_what_it_saved_and_why_it_stopped(
     assert said in seeds_line(seeds_used(study, rows, found))
     limited = replace(study, max_study_seconds=60.0)
     timed = seeds_line(seeds_used(limited, rows, found))
-    assert ("then the time was up" in timed) == ("not finished" in said)
+    assert ("stopped at the time limit" in timed) == ("not finished" in said)
     for nothing in (None, {**found, "name": None}):
         assert "no two methods could be compared" in seeds_line(seeds_used(study, rows, nothing))
 

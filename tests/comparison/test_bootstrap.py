@@ -142,7 +142,7 @@ def test_tables_that_say_nonsense_are_refused() -> None:
     twice = pd.concat([table(1), table(1).head(1)])
     with pytest.raises(ValueError, match="twice"):
         RunPredictions.from_table(twice, LABELS)
-    with pytest.raises(ValueError, match="'c' is none of"):
+    with pytest.raises(ValueError, match="'c' is not in"):
         RunPredictions.from_table(table(1), ["a", "b", "never"])
 
 
@@ -191,7 +191,7 @@ def test_too_few_groups_are_not_compared() -> None:
     runs = {str(seed): [RunPredictions.from_table(table(seed), LABELS, grouped)] for seed in (1, 2)}
     found = pairwise(runs, "accuracy", labels=4)
     assert found["pairs"] == []
-    assert found["skipped"][0]["reason"] == "their test rows come in 7 groups, too few to compare"
+    assert found["skipped"][0]["reason"] == "their test rows are in 7 groups; a comparison needs 10"
 
 
 def test_groups_are_known_by_the_number_of_the_row() -> None:

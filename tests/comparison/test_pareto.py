@@ -91,16 +91,16 @@ def test_each_use_has_its_own_method(judged: Judged) -> None:
     found = {use["use"]: use for use in summary["recommendation"]["uses"]}
     assert {use: entry["name"] for use, entry in found.items()} == {
         "most accurate": "full",
-        "fastest to train": "partial",
-        "least memory": "qlora",
-        "many tasks on one base": "lora",
-        "fastest to answer": "full",
+        "fastest training": "partial",
+        "lowest memory": "qlora",
+        "smallest saved weights": "lora",
+        "lowest latency": "full",
     }
-    memory = found["least memory"]
+    memory = found["lowest memory"]
     assert memory["figure"] == 4e8
     assert memory["runner_up"] == {"name": "lora", "figure": 6e8}
     assert (memory["evidence"]["second"], memory["evidence"]["answer"]) == ("full", "equivalent")
     assert memory["command"].startswith("tuneoff predict 'studies/my study/runs/qlora-s")
     assert found["most accurate"]["figure"] == pytest.approx(0.9015)
     without = judged(METHODS, rows=5000)["recommendation"]["uses"]
-    assert "fastest to answer" not in {use["use"] for use in without}
+    assert "lowest latency" not in {use["use"] for use in without}

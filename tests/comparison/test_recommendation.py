@@ -138,13 +138,14 @@ def test_limits_leave_out_what_exceeds_them(judged: Any) -> None:
     found = judged(methods, limits=limits)["recommendation"]
     assert (found["name"], found["best"]) == ("lora", "lora")
     assert {e["name"]: e["reason"] for e in found["excluded"]} == {
-        "full": "takes 3.00 GB of memory, over the limit of 2.00 GB and "
-        "takes 90.9 MB of storage, over the limit of 10.0 MB",
-        "tfidf": "has no figure of storage to hold against the limit of 10.0 MB",
+        "full": "has a peak memory of 3.00 GB, above the limit of 2.00 GB and "
+        "has a storage size of 90.9 MB, above the limit of 10.0 MB",
+        "tfidf": "has no measured storage size (limit 10.0 MB)",
     }
     nothing = judged(methods, limits={"train_seconds": 1.0})["recommendation"]
     assert nothing["name"] is nothing["command"] is None
-    assert nothing["sentences"][0].startswith("No method can be recommended: full takes 1m 42s")
+    said = nothing["sentences"][0]
+    assert said.startswith("No method can be recommended: full has a training time of 1m 42s")
 
 
 def test_a_limit_on_latency_leaves_out_what_is_slower_or_unknown(judged: Any) -> None:
@@ -157,12 +158,10 @@ def test_a_limit_on_latency_leaves_out_what_is_slower_or_unknown(judged: Any) ->
     found = summary["recommendation"]
     assert found["name"] == "lora"
     assert {e["name"]: e["reason"] for e in found["excluded"]} == {
-        "full": "takes 31.0 ms for a text by itself, over the limit of 20.0 ms",
-        "head": "has no figure for a text by itself to hold against the limit of 20.0 ms",
+        "full": "has a latency per text of 31.0 ms, above the limit of 20.0 ms",
+        "head": "has no measured latency per text (limit 20.0 ms)",
     }
-    assert "Left out: full takes 31.0 ms for a text by itself" in " ".join(
-        rendered(summary).split()
-    )
+    assert "Excluded: full has a latency per text of 31.0 ms" in " ".join(rendered(summary).split())
 
 
 def test_predictions_that_depend_on_other_rows_leave_out(
@@ -178,7 +177,7 @@ def test_predictions_that_depend_on_other_rows_leave_out(
     found = recommend(summary["methods"], compared, records)
     assert found is not None
     assert found["name"] == "full"
-    reason = "predicts a text differently depending on the other rows"
+    reason = "has predictions that depend on the other rows of the batch"
     assert found["excluded"] == [{"name": "lora", "reason": reason}]
 
 
@@ -187,14 +186,14 @@ def test_a_least_recall_leaves_out_what_misses_a_label(judged: Any) -> None:
     found = judged(methods, min_recall={"yes": 0.85})["recommendation"]
     # the recall of a made record is its score: 0.8, 0.8005 and 0.801 of head
     assert [e["reason"] for e in found["excluded"]] == [
-        "has a recall of 0.800 for 'yes', under the limit of 0.85"
+        "has a recall of 0.800 for 'yes', below the minimum of 0.85"
     ]
     assert found["name"] == "full"
     assert found["limits"] == {"min_recall": {"yes": 0.85}}
     assert judged(methods, min_recall={"yes": 0.8})["recommendation"]["excluded"] == []
     unknown = judged(methods, min_recall={"maybe": 0.1})["recommendation"]
     assert unknown["name"] is None
-    assert "full has no recall of 'maybe' on the test rows" in unknown["sentences"][0]
+    assert "full has no measured recall for 'maybe'" in unknown["sentences"][0]
 
 
 def test_time_decides_then_memory_then_storage(judged: Any) -> None:

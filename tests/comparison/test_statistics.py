@@ -447,9 +447,9 @@ def test_what_cannot_be_compared_is_named() -> None:
     reasons = {s["second"]: s["reason"] for s in found["skipped"] if s["first"] == "one"}
     assert reasons == {
         "elsewhere": "they have no test row in common",
-        "turned": "they hold different true labels for the same test row",
-        "tiny": "they have 4 test rows in common, too few to compare",
-        "lost": "no run of lost has kept its predictions",
+        "turned": "they have different true labels for the same test row",
+        "tiny": "they have 4 test rows in common; a comparison needs 10",
+        "lost": "no run of lost has stored predictions",
         "other": "they were run on different data",
     }
     assert [(p["first"], p["second"]) for p in found["pairs"]] == [("one", "two")]
@@ -459,7 +459,7 @@ def test_without_probabilities_there_is_no_log_loss() -> None:
     one, two = rows(800, 60, 30, 110)
     found = pairwise({"one": [one], "two": [two]}, "log_loss", labels=2)
     assert found["pairs"] == []
-    assert "no probabilities" in found["skipped"][0]["reason"]
+    assert "log_loss needs probabilities" in found["skipped"][0]["reason"]
 
 
 def test_a_pair_seen_from_the_other_side() -> None:

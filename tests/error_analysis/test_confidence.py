@@ -104,5 +104,5 @@ def test_a_temperature_that_mends_nothing_is_not_praised() -> None:
     other = calibrated(3000, 1, 0.5)
     mixed = table.where(table["split"] == "validation", other)
     told = findings(analyze(collect({"full": [mixed]}, LABELS)))[-1]
-    assert "cannot be mended by a temperature" in told
+    assert "Temperature scaling does not improve the probabilities" in told
     assert "confident:" not in told

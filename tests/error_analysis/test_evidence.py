@@ -49,7 +49,7 @@ def test_a_rows_answer_is_what_most_seeds_say_and_a_tie_goes_to_the_more_probabl
 def test_tables_of_other_rows_are_refused(toy: Any) -> None:
     rows = toy.rows(test=50)
     table = toy.predictions(rows)
-    with pytest.raises(ValueError, match="'lora' are of other rows"):
+    with pytest.raises(ValueError, match="'lora' are for different rows"):
         toy.evidence(rows, full=[table], lora=[table.assign(row=table["row"] + 1)])
 
 

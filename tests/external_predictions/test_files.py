@@ -14,17 +14,17 @@ from tuneoff.external_predictions.files import read_columns
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("x.csv", b"", "the file holds no rows"),
-        ("x.csv", b"row,label\n", "the file holds no rows"),
-        ("x.csv", b"row,label\n1,a\n2,a,b\n", "line 3: fields in the row: 3, in the header: 2"),
-        ("x.csv", b"row,row\n1,2\n", "line 1, column 'row': the column stands twice"),
+        ("x.csv", b"", "the file has no rows"),
+        ("x.csv", b"row,label\n", "the file has no rows"),
+        ("x.csv", b"row,label\n1,a\n2,a,b\n", "line 3: the row has 3 fields, but the header has 2"),
+        ("x.csv", b"row,row\n1,2\n", "line 1, column 'row': the column occurs twice"),
         ("x.csv", b'row,label\n1,"a\n', "line 2: unexpected end of data"),
-        ("x.csv", b"row,label\n1,caf\xe9\n", "not UTF-8 (byte 0xe9)"),
+        ("x.csv", b"row,label\n1,caf\xe9\n", "not encoded as UTF-8 (byte 0xe9)"),
         ("x.jsonl", b'{"row": 1}\n\n{"row": 2\n', "line 3: not a JSON object"),
         ("x.jsonl", b"[1, 2]\n", "line 1: not a JSON object"),
-        ("x.jsonl", b"\n", "the file holds no rows"),
+        ("x.jsonl", b"\n", "the file has no rows"),
         ("x.parquet", b"PAR1 and nothing else", "not a valid Parquet file"),
-        ("x.xlsx", b"PK", "files that end in '.xlsx'"),
+        ("x.xlsx", b"PK", "files with the extension '.xlsx'"),
     ],
 )
 def test_a_broken_file_is_refused(files: Any, name: str, content: bytes, said: str) -> None:

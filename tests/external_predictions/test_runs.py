@@ -112,24 +112,29 @@ def test_a_row_that_differs_from_the_task_is_named(files: Any, refused: Any) -> 
     rows = files.rows()
     rows[3]["label"] = "neg"
     text = refused(files.write("x.csv", rows), truth=files.truth())
-    assert "x.csv, line 5, column 'label': the label is 'neg' here and 'pos' in the task" in text
+    assert (
+        "x.csv, line 5, column 'label': the label is 'neg' in this file, but 'pos' in the task"
+        in text
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda rows: rows.pop(2), "1 test rows have no prediction: 4"),
-        (lambda rows: rows[0].update(row=1), "line 2, column 'row': 1 is no test row of the task"),
-        (lambda rows: rows[1].update(row=0), "line 3, column 'row': '0' stands in line 2 already"),
+        (lambda rows: rows[0].update(row=1),
+         "line 2, column 'row': 1 is not a test row of the task"),
+        (lambda rows: rows[1].update(row=0),
+         "line 3, column 'row': the row '0' is already in line 2"),
         (lambda rows: rows[1].update(prediction="poss"),
-         "line 3, column 'prediction': 'poss' is no label of the task\n  Hint: Did you mean"),
+         "line 3, column 'prediction': 'poss' is not a label of the task\n  Hint: Did you mean"),
         (lambda rows: rows[4].update(prediction=""), "line 6, column 'prediction'"),
         (lambda rows: rows[0].update(probability_pos=""),
-         "line 2, column 'probability_pos': '' is no finite number"),
-        (lambda rows: rows[0].update(probability_pos="inf"), "'inf' is no finite number"),
-        (lambda rows: rows[0].update(probability_pos=3.5), "Name the columns logit_LABEL"),
+         "line 2, column 'probability_pos': '' is not a finite number"),
+        (lambda rows: rows[0].update(probability_pos="inf"), "'inf' is not a finite number"),
+        (lambda rows: rows[0].update(probability_pos=3.5), "rename the columns to logit_LABEL"),
         (lambda rows: rows[5].update(probability_pos=0.1),
-         "line 7: the probabilities add up to 0.850, not to 1"),
+         "line 7: the sum of the probabilities is 0.850 instead of 1"),
     ],
 )  # fmt: skip
 def test_faults_name_file_row_and_column(files: Any, refused: Any, change: Any, said: str) -> None:
@@ -149,8 +154,8 @@ def without(rows: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
     [
         (("row",), "there is no column 'row'"),
         (("label",), "there is no column 'label'"),
-        (("prediction", "probability_neg", "probability_pos"), "neither a prediction nor"),
-        (("probability_neg",), "the probabilities add up to"),
+        (("prediction", "probability_neg", "probability_pos"), "neither a column 'prediction' nor"),
+        (("probability_neg",), "the sum of the probabilities is"),
     ],
 )
 def test_missing_columns_are_named(
@@ -162,12 +167,12 @@ def test_missing_columns_are_named(
 def test_a_label_without_its_column_is_named(files: Any, refused: Any) -> None:
     rows = [{**r, "probability_pos": 1.0} for r in without(files.rows(), "probability_neg")]
     text = refused(files.write("x.csv", rows), truth=files.truth())
-    assert "no probability or logit of the label 'neg'" in text
+    assert "no probability or logit for the label 'neg'" in text
 
 
 def test_probabilities_beside_logits_are_refused(files: Any, refused: Any) -> None:
     rows = [{**r, "logit_pos": 1.0} for r in files.rows()]
-    assert "both probabilities and logits" in refused(files.write("x.csv", rows))
+    assert "columns of both probabilities and logits" in refused(files.write("x.csv", rows))
 
 
 def test_files_about_other_rows_are_refused(files: Any, refused: Any) -> None:
@@ -225,14 +230,15 @@ def test_probabilities_under_another_name_are_not_left_out_in_silence(
     rows = renamed(files.rows(), lambda label: name.format(label.upper()))
     with_prediction = [{**r, "prediction": r["label"]} for r in rows]
     said = refused(files.write("x.csv", with_prediction), truth=files.truth())
-    assert f"the columns {name.format('NEG')!r}, {name.format('POS')!r}, … are not read" in said
-    assert "Name them probability_LABEL" in said
+    columns = f"{name.format('NEG')!r}, {name.format('POS')!r}, …"
+    assert f"the columns {columns} have an unknown prefix" in said
+    assert "Rename them to probability_LABEL" in said
 
 
 def test_a_label_without_a_column_is_named(files: Any, refused: Any) -> None:
     rows = [{"row": i, "label": x, "a": 0.5, "b": 0.5} for i, x in enumerate(["a", "b", "c"])]
     said = refused(files.write("x.csv", rows))
-    assert "there is a column 'a' but none for the label 'c'" in said
+    assert "there is a column 'a', but no column for the label 'c'" in said
 
 
 @pytest.mark.parametrize(

@@ -51,15 +51,15 @@ def test_it_prints_a_table_and_runs_nothing(forecast: tuple[Path, Any]) -> None:
     out, ended = forecast
     assert ended.code == 0, ended.err
     lines = ended.out.splitlines()
-    assert " ".join(lines[0].split()) == "method runs training in all memory storage on disk"
+    assert " ".join(lines[0].split()) == "method runs training total memory storage on disk"
     assert [line.split()[:2] for line in lines[2:6]] == [
         ["tfidf", "1"],  # the same with every seed
         *([name, "2"] for name in ("full", "partial", "head")),
     ]
     assert all(len(line) <= 80 for line in lines)
-    assert "The study: 7 runs in" in ended.out
-    assert "more, once, for the frozen layers" in ended.out
-    assert "trying partial" in ended.err
+    assert "Study: 7 runs in" in ended.out
+    assert "once, for the cached output of the frozen layers" in " ".join(ended.out.split())
+    assert "measuring partial" in ended.err
     assert not (out / "runs").exists()
     assert not (out / "study.yaml").exists()
     assert not list(out.glob(".forecast-*"))  # the probes leave nothing

@@ -211,7 +211,7 @@ def test_a_study_without_results_has_a_report(study: Make) -> None:
         )
     text = " ".join(page(folder, None).visible)
     assert "nothing to compare" in text
-    assert "no message" in text
+    assert "no error message" in text
 
 
 def test_a_study_before_its_first_run_has_a_report(study: Make) -> None:
@@ -261,7 +261,7 @@ def test_the_verdict_names_who_is_over_a_limit(study: Make) -> None:
     folder = study(labels=2, seeds=1, predictions=True)
     folder.write_spec(replace(folder.spec(), limits={"peak_memory_bytes": 5e8}))
     text = " ".join(" ".join(page(folder).visible).split())
-    assert re.search(r"full takes 8\d\d MB of memory, over the limit of 500 MB\.", text)
+    assert re.search(r"full has a peak memory of 8\d\d MB, above the limit of 500 MB\.", text)
     summary = folder.summary()
     assert summary
     assert summary["recommendation"]["name"] not in ("full", "weighted", "lora", "partial")
@@ -289,7 +289,7 @@ def test_rows_of_a_group_count_together(study: Make) -> None:
     wider = [two["from_rows"] / one["from_rows"] for one, two in pairs]
     assert sorted(wider)[len(wider) // 2] > 1.3
     assert all(one["difference"] == two["difference"] for one, two in pairs)
-    assert f"come in {groups} groups" in text
+    assert f"are in {groups} groups" in text
 
 
 def test_the_heat_map_leaves_out_labels_without_a_test_row(study: Make) -> None:
@@ -328,8 +328,8 @@ def test_the_front_is_drawn_by_what_is_shown(study: Make) -> None:
         a["aria-label"] for _, a in report.elements if a.get("data-plot") == "against-train-seconds"
     )
     assert said
-    assert re.search(r"tfidf 0\.\d+ at 1\.4 s, surely on the front", said)
-    assert "Pale is who is off it" in " ".join(report.visible)
+    assert re.search(r"tfidf 0\.\d+ at 1\.4 s, surely on the Pareto front", said)
+    assert "Pale methods are not on it" in " ".join(report.visible)
 
 
 def test_each_use_stands_in_the_verdict_with_its_command(study: Make) -> None:
@@ -341,9 +341,9 @@ def test_each_use_stands_in_the_verdict_with_its_command(study: Make) -> None:
     uses = summary["recommendation"]["uses"]
     assert [use["use"] for use in uses] == [
         "most accurate",
-        "fastest to train",
-        "least memory",
-        "many tasks on one base",
+        "fastest training",
+        "lowest memory",
+        "smallest saved weights",
     ]
     for use in uses:
         assert use["use"] in text

@@ -131,7 +131,7 @@ def test_killed_and_started_again_it_ends_with_the_same_trials(
     again = tuneoff(*rest)
     assert again.code == 0, again.err
     assert trials(out) == trials(tuned.path)
-    assert "not read" in again.out
+    assert "not used" in again.out
     assert {path: path.stat().st_mtime_ns for path in there} == there  # nothing ran twice
     finished_before = int(again.err.partition(" already finished")[0].rpartition("; ")[2])
     assert finished_before == len(there) >= 4

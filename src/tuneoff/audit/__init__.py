@@ -1,7 +1,7 @@
 """Audit of a study: problems that make its conclusions unsafe.
 
-Each check looks for one problem in the folder of a study and reports it by its code, with the rows
-or runs concerned and a hint. `docs/audit.md` explains the codes.
+Each check searches the folder of a study for one problem. It reports a finding with a code, the
+rows or runs concerned, and a hint. `docs/audit.md` explains the codes.
 """
 
 from __future__ import annotations
@@ -80,9 +80,15 @@ CHECKS: Sequence[Callable[[Evidence], Finding | None]] = (
 
 
 def audit(evidence: Evidence) -> list[Finding]:
-    """What the checks find: errors first, then warnings, each in the order of `CHECKS`.
+    """Run all checks and return their findings.
 
-    Deterministic. A check for which the evidence is missing finds nothing.
+    A check finds nothing if its evidence is missing. The result is deterministic.
+
+    Args:
+        evidence: Content of the study's folder, see `collect`.
+
+    Returns:
+        Errors first, then warnings, each in the order of `CHECKS`.
     """
     found = [finding for check in CHECKS if (finding := check(evidence)) is not None]
     return sorted(found, key=lambda finding: finding.severity != "error")

@@ -1,4 +1,4 @@
-"""Whether the costs can be compared: budgets, machines, padding, counts, and runs worth a cost."""
+"""Checks of the costs: budgets, machines, padding, parameter counts, and runs at chance level."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ from tuneoff.results.record import Parameters, RunRecord
 from tuneoff.results.scores import at_chance
 
 BUDGET = ("epochs", "batch_size", "max_length", "precision", "train_rows")
-"""Settings, and the number of rows, on which time, memory or throughput depend directly."""
+"""Settings on which time, memory or throughput depend directly, and the number of training rows."""
 
 MACHINE = ("machine", "processor", "cores", "threads", "device", "gpu_memory_bytes", "preload")
-"""What an environment says of the machine itself."""
+"""Fields of an environment that describe the machine."""
 
 SOFTWARE = ("torch", "transformers", "versions", "cuda", "driver")
-"""What it says of the software that computes."""
+"""Fields of an environment that describe the software."""
 
 TOKENS_APART = 1.25
-"""Tokens per text over the real ones from which they hold padding. Without padding the ratio is 1
-but for the order of the rows in the steady state."""
+"""Ratio of counted to real tokens per text above which the counted ones include padding. Without
+padding the ratio is close to 1; it varies with the rows that the throughput was measured on."""
 
 PERCENT_APART = 0.01
-"""Relative difference between the trained share as stated and as the counts give it."""
+"""Tolerated relative difference between the stated and the computed percentage of trainable
+parameters."""
 
 
 def chance_level_in_cost(evidence: Evidence) -> Finding | None:
-    """Runs with a cost whose predictions on the test rows are no better than chance."""
+    """Find runs with costs whose predictions on the test rows are no better than guessing."""
     if len(names_of(evidence.finished)) < 2:
         return None
     guessing = [
@@ -52,13 +53,13 @@ def chance_level_in_cost(evidence: Evidence) -> Finding | None:
     if not guessing:
         return None
     found = {name: evidence.accuracy[name] for name in names_of(guessing)}
-    told = [f"{name} (accuracy {100 * value:.1f} %)" for name, value in found.items()]
+    messages = [f"{name} (accuracy {100 * value:.1f} %)" for name, value in found.items()]
     labels = len(guessing[0].data.labels)
     return CHANCE_LEVEL_IN_COST.found(
-        f"No better than guessing among {labels} labels, but in the cost comparison: {joined(told)}"
-        ".",
-        "Mend the training (learning rate, epochs, precision) and run again, or leave the method"
-        " out of the study.",
+        f"These methods are no better than guessing among {labels} labels, but are in the cost"
+        f" comparison: {joined(messages)}.",
+        "Change the training (learning rate, epochs, precision) and rerun the study, or remove the"
+        " method from the study.",
         run_ids(guessing),
     )
 
@@ -70,8 +71,8 @@ def _has_cost(record: RunRecord) -> bool:
 
 
 def unequal_budget(evidence: Evidence) -> Finding | None:
-    """Fine-tuned methods whose epochs, batch size, length, precision or rows differ."""
-    told = []
+    """Find fine-tuned methods with different epochs, batch sizes, lengths, precisions or rows."""
+    messages = []
     for key in BUDGET:
         seen: dict[str, list[RunRecord]] = {}
         for record in evidence.trained:
@@ -80,21 +81,21 @@ def unequal_budget(evidence: Evidence) -> Finding | None:
                 seen.setdefault(fmt.setting(value), []).append(record)
         if len(seen) > 1:
             values = [f"{value} ({joined(names_of(runs), 3)})" for value, runs in seen.items()]
-            told.append(f"{key.replace('_', ' ')} {joined(values)}")
-    if not told:
+            messages.append(f"{key.replace('_', ' ')} {joined(values)}")
+    if not messages:
         return None
     return UNEQUAL_BUDGET.found(
-        f"Costs are compared at {'; '.join(told)}.",
-        "Give all methods the same epochs and batch size, or compare cost per epoch.",
+        f"The methods were trained with different settings: {'; '.join(messages)}.",
+        "Use the same values for all methods. If only the epochs differ, compare cost per epoch.",
         run_ids(evidence.trained),
     )
 
 
 def head_counted_twice(evidence: Evidence) -> Finding | None:
-    """Counts of parameters that do not add up, or a total that holds the head a second time.
+    """Find parameter counts that do not add up, or a total that counts the head twice.
 
-    What a model has without anything added is what a method counts that adds nothing (`full`,
-    `head`, `baseline`). Another's total is that and what it adds, `trainable_body` at the least.
+    The size of the plain model is the total of a method that adds no parameters (`full`, `head`,
+    `baseline`). The total of other methods is this size plus at least their `trainable_body`.
     """
     counted = [
         (record, record.parameters)
@@ -104,31 +105,32 @@ def head_counted_twice(evidence: Evidence) -> Finding | None:
     plain = [p.total for r, p in counted if not _adds_weights(r)]
     base = min(plain, default=None)
     miscounted: list[RunRecord] = []
-    told: dict[str, str] = {}
+    messages: dict[str, str] = {}
     for record, parameters in counted:
         text = _miscount(parameters, _least_total(record, parameters, base))
         if text:
             miscounted.append(record)
-            told.setdefault(record.method.name, text)
+            messages.setdefault(record.method.name, text)
     if not miscounted:
         return None
-    name, text = next(iter(told.items()))
-    more = f" (and {len(told) - 1} more methods)" if len(told) > 1 else ""
+    name, text = next(iter(messages.items()))
+    more = f" (and {len(messages) - 1} more methods)" if len(messages) > 1 else ""
     return HEAD_COUNTED_TWICE.found(
         f"{name}{more}: {text}.",
-        "Count every weight once, a head that was replaced not at all; tuneoff's own counts do.",
+        "Count every parameter once, and do not count a head that was replaced. tuneoff's own"
+        " counts do this.",
         run_ids(miscounted),
     )
 
 
 def _adds_weights(record: RunRecord) -> bool:
-    """Whether the method puts weights beside those of the model."""
+    """Return whether the method adds parameters to those of the model."""
     return record.method.family not in ("baseline", "selective", "loss")
 
 
 def _least_total(record: RunRecord, parameters: Parameters, base: int | None) -> int | None:
-    """The total without a head counted twice, as far as it can be known."""
-    if record.method.method in ("full", "weighted"):  # all that there is trains
+    """Return the least possible total without a head counted twice; None if it is unknown."""
+    if record.method.method in ("full", "weighted"):  # all parameters are trainable
         return parameters.trainable
     if base is None:
         return None
@@ -136,43 +138,43 @@ def _least_total(record: RunRecord, parameters: Parameters, base: int | None) ->
 
 
 def _miscount(parameters: Parameters, expected: int | None) -> str | None:
-    """What is wrong with the counts, in words; `expected` is the least that the total can be."""
+    """Describe what is wrong with the counts; `expected` is the least possible total."""
     p = parameters
     if p.trainable != p.trainable_body + p.trainable_head:
         return (
-            f"{p.trainable:,} trainable parameters are stated, body and head have"
+            f"{p.trainable:,} trainable parameters are stated, but body and head together have"
             f" {p.trainable_body + p.trainable_head:,}"
         )
     if p.trainable > p.total:
-        return f"{p.trainable:,} of {p.total:,} parameters cannot train"
+        return f"{p.trainable:,} trainable parameters are more than the total of {p.total:,}"
     percent = 100 * p.trainable / p.total if p.total else 0.0
     if abs(p.trainable_percent - percent) > PERCENT_APART * max(percent, p.trainable_percent):
         return (
-            f"{fmt.percent(p.trainable_percent)} trainable are stated, the counts give"
-            f" {fmt.percent(percent)}"
+            f"{fmt.percent(p.trainable_percent)} trainable parameters are stated, but the counts"
+            f" give {fmt.percent(percent)}"
         )
     if expected is not None and p.trainable_head and p.total == expected + p.trainable_head:
         return (
-            f"the total of {p.total:,} parameters is {p.trainable_head:,} too large, which is"
-            " exactly the head"
+            f"the total of {p.total:,} parameters is too large by {p.trainable_head:,}, which is"
+            " exactly the size of the head"
         )
     return None
 
 
 def padded_throughput(evidence: Evidence) -> Finding | None:
-    """Runs that declare padding to the maximum length, or count more tokens than the texts have."""
+    """Find runs padded to the maximum length, or with more counted tokens than the texts have."""
     declared = [record for record in evidence.trained if _declares_padding(record)]
     if declared:
         return _padded(
-            f"{joined(names_of(declared))} padded every text to the maximum length, as"
-            f" {'its record says' if len(declared) == 1 else 'their records say'}.",
+            f"According to the records of {joined(names_of(declared))}, every text was padded to"
+            " the maximum length.",
             declared,
         )
     task = evidence.task
     if task is None or "train" not in task.splits:
         return None
     train = task.splits["train"]
-    real = train.lengths.mean * (1 - train.cut_tokens_share)  # tokens per text, after cutting
+    real = train.lengths.mean * (1 - train.cut_tokens_share)  # tokens per text, after truncation
     found = [
         (record, tokens)
         for record in evidence.trained
@@ -182,29 +184,28 @@ def padded_throughput(evidence: Evidence) -> Finding | None:
         return None
     runs, most = [record for record, _ in found], max(tokens for _, tokens in found)
     return _padded(
-        f"The records of {joined(names_of(runs))} count {most:,.0f} tokens per text; the training"
-        f" texts have {real:,.0f} (cut at {task.max_length:,}).",
+        f"The records of {joined(names_of(runs))} count {most:,.0f} tokens per text, but the"
+        f" training texts have {real:,.0f} on average (truncated at {task.max_length:,}).",
         runs,
     )
 
 
-def _padded(told: str, runs: Sequence[RunRecord]) -> Finding:
+def _padded(message: str, runs: Sequence[RunRecord]) -> Finding:
     return PADDED_THROUGHPUT.found(
-        told,
-        "Run the texts without padding, or in batches padded to their longest text, and count real"
-        " tokens alone.",
+        message,
+        "Use no padding, or pad each batch only to its longest text, and count only real tokens.",
         run_ids(runs),
     )
 
 
 def _declares_padding(record: RunRecord) -> bool:
-    """By the names under which other tools' settings have it."""
+    """Return whether the settings declare padding, by the names that other tools use."""
     train = record.train
     return train.get("padding") == "max_length" or train.get("pad_to_max_length") is True
 
 
 def _tokens_per_text(record: RunRecord) -> float | None:
-    """As throughput has it, or else as tokens per second times seconds over the rows seen."""
+    """Return tokens per text from the throughput, or from tokens per second and training time."""
     cost, epochs = record.cost, record.train.get("epochs")
     if not cost.tokens_per_second:
         return None
@@ -216,16 +217,16 @@ def _tokens_per_text(record: RunRecord) -> float | None:
 
 
 def different_machines(evidence: Evidence) -> Finding | None:
-    """Runs with an encoder whose records name different machines, or versions of what computes.
+    """Find encoder runs on different machines or with different software versions.
 
-    Without an encoder a run uses the processor even where the others have a GPU.
+    Classical methods are ignored, because they use the CPU even if the others use a GPU.
     """
     runs = [r for r in evidence.finished if r.method.family != "classical" and r.environment]
     seen = {key: _values(runs, key) for key in (*MACHINE, *SOFTWARE)}
     differing = {key: values for key, values in seen.items() if len(values) > 1}
     if not differing:
         return None
-    told = [
+    messages = [
         f"{key.removesuffix('_bytes').replace('_', ' ')}"
         f" {' or '.join(fmt.shorten(value, 40) for value in values)}"
         for key, values in differing.items()
@@ -235,11 +236,11 @@ def different_machines(evidence: Evidence) -> Finding | None:
         return tuple(str(record.environment.get(key)) for key in differing)
 
     ((common, _),) = Counter(map(machine, runs)).most_common(1)
-    hint = "Run all methods anew on one machine (--fresh), or compare quality alone."
+    hint = "Rerun all methods on one machine (--fresh), or compare only the quality."
     if {"device", "gpu_memory_bytes"} & differing.keys():
-        hint += " CUDA_VISIBLE_DEVICES limits a study to GPUs of one kind."
+        hint += " Set CUDA_VISIBLE_DEVICES to restrict the study to GPUs of one type."
     return DIFFERENT_MACHINES.found(
-        f"The records differ in {joined(told, 3)}.",
+        f"The records differ in {joined(messages, 3)}.",
         hint,
         run_ids([record for record in runs if machine(record) != common]),
         severity="error" if differing.keys() & set(MACHINE) else "warning",
@@ -247,17 +248,19 @@ def different_machines(evidence: Evidence) -> Finding | None:
 
 
 def shared_device(evidence: Evidence) -> Finding | None:
-    """Runs that had a GPU together, or whose threads together were more than the cores."""
+    """Find runs that shared a GPU, or that had more threads in total than the machine has cores."""
     shared = [record for record in evidence.trained if _shares_device(record.environment)]
     if not shared:
         return None
     most = max(record.environment["concurrent_runs"] for record in shared)
     on_gpu = any(_on_gpu(record.environment) for record in shared)
-    what = "one GPU" if on_gpu else "more threads than the machine has cores"
+    what = (
+        "shared one GPU" if on_gpu else "used more threads in total than the machine has CPU cores"
+    )
     return SHARED_DEVICE.found(
-        f"Up to {most} runs at once had {what} ({joined(names_of(shared))}).",
-        "Run these methods anew (--fresh) with --workers auto"
-        f"{', which gives each run a GPU' if on_gpu else ''}, or compare quality alone.",
+        f"Up to {most} simultaneous runs {what} ({joined(names_of(shared))}).",
+        "Rerun these methods (--fresh) with --workers auto"
+        f"{', which gives each run its own GPU' if on_gpu else ''}, or compare only the quality.",
         run_ids(shared),
     )
 
@@ -277,7 +280,7 @@ def _on_gpu(environment: Mapping[str, Any]) -> bool:
 
 
 def _values(runs: Sequence[RunRecord], key: str) -> list[str]:
-    """What the environments say under `key`, each once; a record that does not say is left out."""
+    """Return the distinct values of `key` in the environments, without missing ones."""
     values = (record.environment.get(key) for record in runs)
     show = fmt.size if key.endswith("_bytes") else str
     return list(dict.fromkeys(show(value) for value in values if value is not None))

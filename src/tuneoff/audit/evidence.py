@@ -1,4 +1,4 @@
-"""What the audit reads: a study's spec, task, rows, records, histories and predictions."""
+"""Evidence of the audit: a study's spec, task, rows, records, histories and predictions."""
 
 from __future__ import annotations
 
@@ -17,28 +17,31 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNTRAINED = ("baseline", "classical")
-"""Families without a training by gradient descent."""
+"""Families that are not trained by gradient descent."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the checks look at. What is missing is None or empty: no check guesses."""
+    """Input of the checks. Missing parts are None or empty, and their checks find nothing."""
 
     study: StudySpec
+    """Specification of the study."""
     task: TaskRecord | None = None
+    """The prepared task."""
     records: Sequence[RunRecord] = ()
+    """Records of all runs."""
     histories: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     """Rows of `history.jsonl` by run id."""
     rows: pd.DataFrame | None = None
     """The prepared task's rows: `split, row, text, (text_pair,) label, weight, (group)`."""
     folder: StudyFolder | None = None
-    """Where the predictions lie."""
+    """Folder with the predictions."""
     tuning: Mapping[str, Any] | None = None
-    """The content of `trials.json`; None where no settings were searched."""
+    """Content of `trials.json`; None without a search for settings."""
 
     @cached_property
     def finished(self) -> list[RunRecord]:
-        """The runs with a result, by method and seed."""
+        """Finished runs in the order of methods and seeds."""
         names = [m.name for m in self.study.methods]
         done = [r for r in self.records if r.status is Status.FINISHED]
         return sorted(
@@ -52,12 +55,12 @@ class Evidence:
 
     @cached_property
     def trained(self) -> list[RunRecord]:
-        """The runs with a result in which an encoder was trained."""
+        """Finished runs in which an encoder was trained."""
         return [r for r in self.finished if r.method.family not in UNTRAINED]
 
     @cached_property
     def accuracy(self) -> dict[str, float]:
-        """Mean test accuracy over the seeds, by name of the method."""
+        """Mean test accuracy over the seeds, by name of the method, as a fraction."""
         found: dict[str, list[float]] = {}
         for record in self.finished:
             if record.quality.test is not None:
@@ -66,13 +69,13 @@ class Evidence:
 
     @cached_property
     def test_rows(self) -> int | None:
-        """Rows of the test split."""
+        """Number of rows of the test split."""
         if self.task is not None and "test" in self.task.splits:
             return self.task.splits["test"].rows
         return self.finished[0].data.test_rows if self.finished else None
 
     def split(self, name: str) -> pd.DataFrame | None:
-        """The rows of one split; None without rows."""
+        """Return the rows of one split; None if there are none."""
         if self.rows is None:
             return None
         own = self.rows[self.rows["split"] == name]
@@ -80,16 +83,16 @@ class Evidence:
 
     @cached_property
     def keys(self) -> pd.Series[Any]:
-        """Of each of `rows`: the same value for the same text (and pair), folded."""
+        """Normalised text (and text pair) of each of `rows`."""
         assert self.rows is not None
         key = folded(self.rows["text"])
         if "text_pair" in self.rows:
-            # no folded text holds a line feed: it is white space
+            # a normalised text contains no line feed, so the key is unambiguous
             key = key + "\n" + folded(self.rows["text_pair"])
         return key
 
     def shared(self, first: str, second: str) -> pd.DataFrame | None:
-        """The rows of split `second` whose folded text (and pair) stands in `first`, too."""
+        """Return the rows of split `second` whose normalised text (and pair) is also in `first`."""
         if self.rows is None or self.split(first) is None or self.split(second) is None:
             return None
         known = set(self.keys[self.rows["split"] == first])
@@ -103,9 +106,15 @@ def collect(
     task: TaskRecord | None,
     records: Sequence[RunRecord],
 ) -> Evidence:
-    """The evidence in a study's folder (or a single run's) on these records.
+    """Collect the evidence in the folder of a study or of a single run.
 
-    Reads the texts of all rows once: a second or two for 50,000 reviews.
+    This reads the texts of all rows once, which takes one or two seconds for 50,000 reviews.
+
+    Args:
+        folder: Folder of the study.
+        study: Specification of the study.
+        task: The prepared task, if there is one.
+        records: Records to audit.
     """
     return Evidence(
         study=study,
@@ -119,34 +128,34 @@ def collect(
 
 
 def fold(text: str) -> str:
-    """`text` without what the eye passes over: Unicode form (NFKC), case, runs of white space."""
+    """Normalise a text: Unicode form NFKC, case folding, and single spaces as white space."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return " ".join(text.casefold().split())
 
 
 def folded(texts: pd.Series[Any]) -> pd.Series[Any]:
-    """`fold` of each."""
+    """Return the normalised texts, see `fold`."""
     return texts.map(fold)
 
 
 def named_rows(rows: pd.DataFrame) -> list[str]:
-    """`test row 17`, in the order of the rows."""
+    """Format each row as `test row 17`."""
     return [f"{split} row {row}" for split, row in zip(rows["split"], rows["row"], strict=True)]
 
 
 def names_of(records: Sequence[RunRecord]) -> list[str]:
-    """The methods' names, each once."""
+    """Return the distinct names of the methods."""
     return list(dict.fromkeys(record.method.name for record in records))
 
 
 def run_ids(records: Sequence[RunRecord]) -> list[str]:
-    """The ids of the runs."""
+    """Return the ids of the runs."""
     return [record.run_id for record in records]
 
 
 def joined(words: Sequence[object], most: int = 5) -> str:
-    """`full, lora and ia3`; with more than `most` of them `full, lora and 4 more`."""
+    """Join as `full, lora and ia3`, or as `full, lora and 4 more` if longer than `most`."""
     texts = [str(word) for word in words]
     if len(texts) > most:
         return f"{', '.join(texts[:most])} and {len(texts) - most} more"

@@ -20,11 +20,15 @@ class Finding:
     code: str
     """Short and stable name for scripts."""
     title: str
+    """Title of the problem."""
     severity: Severity
+    """Whether it is an error or a warning."""
     what: str
     """Description in one sentence with numbers. Labels may be quoted, texts never."""
     why: str
+    """Why the problem matters."""
     hint: str
+    """What to do about it."""
     concerned: list[str] = field(default_factory=list)
     """Run ids, or rows as `test row 17` (counted from 0 in their file); at most `NAMED`."""
     concerned_count: int = 0
@@ -40,11 +44,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finding: its code, its title, and why it matters."""
+    """A kind of finding."""
 
     code: str
+    """Short and stable name for scripts."""
     title: str
+    """Title of the problem."""
     why: str
+    """Why the problem matters."""
 
     def found(
         self,
@@ -55,7 +62,15 @@ class Kind:
         severity: Severity = "error",
         scores: Sequence[dict[str, Any]] = (),
     ) -> Finding:
-        """Return a finding of this kind."""
+        """Return a finding of this kind.
+
+        Args:
+            what: Description in one sentence with numbers.
+            hint: What to do about it.
+            concerned: All rows or runs concerned; the finding lists the first `NAMED`.
+            severity: Whether it is an error or a warning.
+            scores: Scores with and without the rows concerned.
+        """
         return Finding(
             code=self.code,
             title=self.title,
@@ -79,7 +94,7 @@ TEST_PICKS_CHECKPOINT = Kind(
     "test-picks-checkpoint",
     "The test set selects the checkpoint",
     "The best of several epochs on the test rows is partly luck on these rows. The reported score"
-    " is too high, and the more epochs there are, the more so.",
+    " is too high, and the bias grows with the number of epochs.",
 )
 PREMISE_ON_BOTH_SIDES = Kind(
     "premise-on-both-sides",
@@ -95,14 +110,14 @@ CHANCE_LEVEL_IN_COST = Kind(
 )
 UNEQUAL_BUDGET = Kind(
     "unequal-budget",
-    "Cost is compared at different budgets",
+    "The methods were trained with different budgets",
     "Time, memory and throughput depend on epochs, batch size, length and precision at least as"
     " much as on the method.",
 )
 LABELS_DIFFER_IN_CASE = Kind(
     "labels-differ-in-case",
     "Labels differ only in case or spaces",
-    "One class becomes two, which no model can tell apart, and the scores of both suffer.",
+    "One class is split into two that no model can distinguish, so the scores of both are too low.",
 )
 GLUED_PAIR = Kind(
     "glued-pair",
@@ -112,7 +127,7 @@ GLUED_PAIR = Kind(
 )
 SINGLE_SEED = Kind(
     "single-seed",
-    "A single seed",
+    "Only one seed per method",
     "Another seed changes the score of a fine-tuned model by a few tenths of a point to several"
     " points. With one seed, this cannot be distinguished from a difference between methods.",
 )
@@ -120,11 +135,11 @@ HEAD_COUNTED_TWICE = Kind(
     "head-counted-twice",
     "Parameters are counted twice, or do not add up",
     "Some tools keep the original head in addition to the trained copy. Counting both makes the"
-    " total too large and the trained share too small.",
+    " total too large and the trainable percentage too small.",
 )
 PADDED_THROUGHPUT = Kind(
     "padded-throughput",
-    "The throughput counts padding",
+    "The throughput includes padding",
     "If all texts are padded to the maximum length, the speed is that of padding rather than of"
     " the method, and tokens per second are not tokens of the data.",
 )
@@ -149,12 +164,13 @@ ROWS_MISSING = Kind(
 DIFFERENT_DATA = Kind(
     "different-data",
     "The runs used different data",
-    "Scores on different rows differ because the rows do.",
+    "Scores on different data cannot be compared: a difference may come from the data rather than"
+    " from the methods.",
 )
 DIFFERENT_MACHINES = Kind(
     "different-machines",
     "The runs are from different machines",
-    "Differences in time and memory are also differences between the machines.",
+    "Differences in time and memory may come from the machines rather than from the methods.",
 )
 SHARED_DEVICE = Kind(
     "shared-device",

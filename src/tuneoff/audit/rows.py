@@ -1,4 +1,4 @@
-"""What the rows themselves show: labels, pairs, splits, cutting."""
+"""Checks of the rows: labels, text pairs, overlap of splits, and truncation."""
 
 from __future__ import annotations
 
@@ -24,27 +24,29 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHARED_SHARE = 0.01
-"""Share of the test rows from which a leak is an error; below it, overlap is a warning."""
+"""Fraction of the test rows from which overlap is an error; below, it is a warning."""
 
 GLUED_SHARE = 0.2
-"""Share of the rows with a separator inside; a few may well write about one."""
+"""Fraction of the rows with a separator token from which texts count as joined pairs. A few rows
+may mention such a token in their text."""
 
 CATEGORY_ROWS = 20
-"""Mean rows per first text above which it is a category (an aspect, a topic) and no premise."""
+"""Mean number of rows per first text above which it is a category (an aspect, a topic) rather than
+a premise."""
 
 PREMISE_SHARE = 0.5
-"""Share of the rows whose second text is repeated from which it is the premise of several rows.
-A hypothesis such as "A man sleeps" comes up twice now and then (5 % of SNLI's rows)."""
+"""Fraction of rows with a repeated second text from which the second text counts as a premise. A
+hypothesis such as "A man sleeps" is occasionally repeated, too (5 % of SNLI's rows)."""
 
 CUT_SHARE = 0.05
-"""Share of a split's tokens that cutting may lose unremarked."""
+"""Fraction of a split's tokens above which truncation is reported."""
 
 SEPARATOR = r"\[SEP\]|\[sep\]|</s>|<sep>"
-"""What BERT, RoBERTa and XLNet put between two texts."""
+"""Separator tokens that BERT, RoBERTa and XLNet put between two texts."""
 
 
 def labels_differ_in_case(evidence: Evidence) -> Finding | None:
-    """Labels that are the same after folding, in the task or, without one, in the records."""
+    """Find labels that are equal after normalisation, in the task or else in the records."""
     task, rows = evidence.task, evidence.rows
     labels = task.labels if task else [x for r in evidence.finished for x in r.data.labels]
     alike: dict[str, dict[str, None]] = {}
@@ -59,20 +61,20 @@ def labels_differ_in_case(evidence: Evidence) -> Finding | None:
         for label in (labels if task else [])
     }
 
-    def told(label: str) -> str:
+    def with_count(label: str) -> str:
         return f"{label!r}" + (f" ({counts[label]:,} rows)" if label in counts else "")
 
     rare = [x for group in groups for x in sorted(group, key=lambda x: -counts.get(x, 0))[1:]]
-    alike_told = [joined([told(label) for label in group]) for group in groups]
+    spellings = [joined([with_count(label) for label in group]) for group in groups]
     return LABELS_DIFFER_IN_CASE.found(
-        f"Classes of their own that look like one: {joined(alike_told, 3)}.",
-        "Give each class one spelling in all files, and run again.",
+        f"Different labels for the same class: {joined(spellings, 3)}.",
+        "Use one spelling per class in all files, and rerun the study.",
         named_rows(rows[rows["label"].isin(rare)]) if rows is not None else [],
     )
 
 
 def untested_labels(evidence: Evidence) -> Finding | None:
-    """Labels of the study that no test row has."""
+    """Find labels of the study that no test row has."""
     test = evidence.task.splits.get("test") if evidence.task else None
     if evidence.task is None or test is None:
         return None
@@ -83,37 +85,37 @@ def untested_labels(evidence: Evidence) -> Finding | None:
         label: sum(split.label_counts.get(label, 0) for split in evidence.task.splits.values())
         for label in absent
     }
-    told = joined([f"{label!r} ({known[label]:,} rows in all)" for label in absent], 5)
+    labels = joined([f"{label!r} ({known[label]:,} rows in all splits)" for label in absent], 5)
     return UNTESTED_LABELS.found(
-        f"No test row has the label {told}.",
-        "Add rows of it, merge it with another label, or take it out.",
+        f"No test row has the label {labels}.",
+        "Add rows with this label, merge it with another label, or remove it from the study.",
         severity="warning",
     )
 
 
 def glued_pair(evidence: Evidence) -> Finding | None:
-    """A separator token written out between two parts of a text, in many rows."""
+    """Find texts with a written separator token between two parts, if there are many."""
     rows = evidence.rows
     if rows is None:
         return None
-    # in two steps: the second pattern alone takes seconds on 50,000 reviews
+    # two steps, because the second pattern alone takes seconds on 50,000 reviews
     glued = rows[rows["text"].str.contains(SEPARATOR, regex=True)]
     glued = glued[glued["text"].str.contains(rf"\S\s*(?:{SEPARATOR})\s*\S", regex=True)]
     if len(glued) < GLUED_SHARE * len(rows):
         return None
     return GLUED_PAIR.found(
-        f"{len(glued):,} of {len(rows):,} texts hold a separator token such as [SEP] between two"
+        f"{len(glued):,} of {len(rows):,} texts contain a separator token such as [SEP] between two"
         " parts.",
-        "Keep the two texts in columns of their own and name the second with --text-pair.",
+        "Put the two texts into separate columns and name the second one with --text-pair.",
         named_rows(glued),
     )
 
 
 def premise_on_both_sides(evidence: Evidence) -> Finding | None:
-    """First texts of pairs (glued ones, too) that stand in training and in a held-out split.
+    """Find premises that are in the training rows and in a held-out split.
 
-    The second text counts where it is the one that several rows share. Rows that are wholly the
-    same are `train-test-overlap`.
+    The premise is the first text of a pair, also in joined texts, or the second text if that is the
+    one that several rows share. Identical pairs belong to `train-test-overlap`.
     """
     for side, column in (("first", _first_texts(evidence)), ("second", _second_texts(evidence))):
         if column is not None and (finding := _both_sides(evidence, column, side)):
@@ -137,20 +139,21 @@ def _both_sides(evidence: Evidence, texts: pd.Series[Any], side: str) -> Finding
     leaking = {role: x for role, x in shared.items() if len(x) >= max(1, SHARED_SHARE * rows[role])}
     if not leaking:
         return None
-    told = [
+    counts = [
         f"{len(x):,} of {rows[role]:,} {role} rows ({fmt.percent(100 * len(x) / rows[role])})"
         for role, x in leaking.items()
     ]
     return PREMISE_ON_BOTH_SIDES.found(
-        f"The {side} text of {joined(told)} stands in the training rows, too.",
-        "Name the column of the premise with --group, so that all its rows stay on one side.",
+        f"The {side} text of {joined(counts)} is also in the training rows.",
+        "Name the column of the premise with --group, so that all rows of a premise are in the same"
+        " split.",
         named_rows(pd.concat(leaking.values())),
         severity="error" if "test" in leaking else "warning",
     )
 
 
 def _first_texts(evidence: Evidence) -> pd.Series[Any] | None:
-    """(rows,) folded first texts; None where the rows are no pairs, or the text is a category."""
+    """Return the (rows,) normalised first texts; None without pairs, or if they are categories."""
     rows = evidence.rows
     if rows is None:
         return None
@@ -174,7 +177,7 @@ def _second_texts(evidence: Evidence) -> pd.Series[Any] | None:
 
 
 def group_on_both_sides(evidence: Evidence) -> Finding | None:
-    """Values of the group column that stand in training and in a held-out split."""
+    """Find groups that have rows in the training split and in a held-out split."""
     rows = evidence.rows
     if rows is None or "group" not in rows:
         return None
@@ -184,20 +187,20 @@ def group_on_both_sides(evidence: Evidence) -> Finding | None:
         return None
     test = int((shared["split"] == "test").sum())
     return GROUP_ON_BOTH_SIDES.found(
-        f"{test:,} test rows and {len(shared) - test:,} validation rows are of a group that stands"
-        " in the training rows, too.",
-        "Take these groups out of the training file, or let tuneoff hold out a fraction, which"
-        " keeps groups whole.",
+        f"{test:,} test rows and {len(shared) - test:,} validation rows belong to a group that also"
+        " has training rows.",
+        "Remove these groups from the training file, or let tuneoff hold out a fraction of the"
+        " rows, which keeps groups whole.",
         named_rows(shared),
         severity="error" if test else "warning",
     )
 
 
 def train_test_overlap(evidence: Evidence) -> Finding | None:
-    """Test rows whose folded text (and pair) stands in training, with the scores without them."""
+    """Find test rows whose normalised text (and pair) is in the training rows."""
     shared = evidence.shared("train", "test")
     rows, count = evidence.test_rows, 0 if shared is None else len(shared)
-    if shared is None and evidence.task is not None:  # exact matches alone
+    if shared is None and evidence.task is not None:  # without the rows: only exact matches
         count = evidence.task.shared_rows.get("train/test", 0)
     if not count or not rows:
         return None
@@ -206,17 +209,17 @@ def train_test_overlap(evidence: Evidence) -> Finding | None:
     drops = [
         (s["accuracy"] - s["accuracy_left"], s) for s in scores if s["accuracy_left"] is not None
     ]
-    told = ""
+    change = ""
     if drops:
         _, most = max(drops, key=lambda pair: abs(pair[0]))
-        told = (
-            f"; without them the accuracy of {most['name']} is"
-            f" {fmt.score(most['accuracy_left'])} in place of {fmt.score(most['accuracy'])}"
+        change = (
+            f"; without them, the accuracy of {most['name']} is"
+            f" {fmt.score(most['accuracy_left'])} instead of {fmt.score(most['accuracy'])}"
         )
     return TRAIN_TEST_OVERLAP.found(
-        f"{count:,} of {rows:,} test rows ({fmt.percent(100 * count / rows)}) stand in the training"
-        f" rows, too{told}.",
-        "Take these rows out of the training file, or report the scores without them.",
+        f"{count:,} of {rows:,} test rows ({fmt.percent(100 * count / rows)}) are also in the"
+        f" training rows{change}.",
+        "Remove these rows from the training file, or report the scores without them.",
         [] if shared is None else named_rows(shared),
         severity=severity,
         scores=scores,
@@ -224,7 +227,7 @@ def train_test_overlap(evidence: Evidence) -> Finding | None:
 
 
 def _scores_without(evidence: Evidence, rows: set[int]) -> list[dict[str, Any]]:
-    """By method, means over the seeds: accuracy and macro-F1 on the test rows, with and without."""
+    """Return each method's mean accuracy and macro-F1 with and without the given test rows."""
     lines = []
     labels = evidence.task.labels if evidence.task else []
     for name in names_of(evidence.finished):
@@ -248,7 +251,7 @@ def _scores_without(evidence: Evidence, rows: set[int]) -> list[dict[str, Any]]:
 
 
 def _accuracy_f1(table: pd.DataFrame, labels: list[str], end: str) -> dict[str, float | None]:
-    """Accuracy and macro-F1 over the study's label set; None where no row is left."""
+    """Return accuracy and macro-F1 over the study's label set; None if no row is left."""
     from sklearn.metrics import accuracy_score, f1_score
 
     if not len(table) or not table["weight"].any():
@@ -262,7 +265,7 @@ def _accuracy_f1(table: pd.DataFrame, labels: list[str], end: str) -> dict[str, 
 
 
 def rows_missing(evidence: Evidence) -> Finding | None:
-    """Rows of a split that no label counts, and test rows that no confusion matrix counts."""
+    """Find rows without a label of the label set, and test rows that a run did not score."""
     task = evidence.task
     lost = {
         name: split.rows - sum(split.label_counts.values())
@@ -277,22 +280,23 @@ def rows_missing(evidence: Evidence) -> Finding | None:
     ]
     if not lost and not short:
         return None
-    told = [f"{n:,} {name} rows have a label outside the label set" for name, n in lost.items()]
+    messages = [f"{n:,} {name} rows have a label outside the label set" for name, n in lost.items()]
     if short:
         assert short[0].quality.test is not None
         counted = sum(map(sum, short[0].quality.test.confusion_matrix))
-        told.append(
-            f"{joined(names_of(short))} scored {counted:,} of {short[0].data.test_rows:,} test rows"
+        messages.append(
+            f"{joined(names_of(short))} scored only {counted:,} of {short[0].data.test_rows:,} test"
+            " rows"
         )
     return ROWS_MISSING.found(
-        f"{joined(told)}.",
-        "Find the rows that were left out, spell their labels as the others are, and run again.",
+        f"{joined(messages)}.",
+        "Find the missing rows, correct the spelling of their labels, and rerun the study.",
         run_ids(short),
     )
 
 
 def truncation(evidence: Evidence) -> Finding | None:
-    """Splits of which cutting at `max_length` loses more than `CUT_SHARE` of the tokens."""
+    """Find splits that lose more than `CUT_SHARE` of their tokens by truncation."""
     task = evidence.task
     cut = {
         name: split
@@ -301,15 +305,16 @@ def truncation(evidence: Evidence) -> Finding | None:
     }
     if not task or not cut:
         return None
-    told = [
+    losses = [
         f"{fmt.percent(100 * split.cut_tokens_share)} of the {name} tokens"
         f" ({split.cut_rows:,} of {split.rows:,} rows)"
         for name, split in cut.items()
     ]
     longest = max(split.lengths.q95 for split in cut.values())
     return TRUNCATION.found(
-        f"Cutting at {task.max_length:,} tokens loses {joined(told)}.",
-        f"Raise max_length where the model allows it: 95 % of the rows fit {longest:,.0f} tokens.",
+        f"Truncation to {task.max_length:,} tokens removes {joined(losses)}.",
+        "Increase max_length if the model allows it: 95 % of the rows have at most"
+        f" {longest:,.0f} tokens.",
         [f"{name} split" for name in cut],
         severity="warning",
     )

@@ -1,4 +1,4 @@
-"""Whether the scores can carry a comparison: rates, checkpoints, seeds, epochs, test rows."""
+"""Checks of the scores: learning rates, checkpoint selection, seeds, epochs and test rows."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from tuneoff.results.record import RunRecord, Status
 from tuneoff.results.scores import at_chance
 
 RATES_APART = 5.0
-"""Factor between two methods' default learning rates from which one rate does not suit both."""
+"""Ratio of two methods' default learning rates from which one rate does not suit both."""
 
 SAME_SHARE = 0.5
-"""Share of the test rows standing in validation from which the test picks the checkpoint. Test rows
-that slipped into the training file reach validation, too, but by its fraction alone."""
+"""Fraction of the test rows in the validation split from which the test set selects the checkpoint.
+Test rows in the training file also reach the validation split, but only in its proportion."""
 
 CLOSE = 0.02
-"""Difference in accuracy that another seed may well turn: fine-tuned models of different seeds
-lie up to some points apart (Dodge et al. 2020, Mosbach et al. 2021)."""
+"""Difference in accuracy that another seed may reverse: fine-tuned models with different seeds
+differ by up to several points (Dodge et al. 2020, Mosbach et al. 2021)."""
 
 STILL_IMPROVING = 0.01
-"""Gain on validation over the last epoch, as a share, from which training ended too early."""
+"""Gain on validation in the last epoch, as a fraction, from which training ended too early."""
 
 
 def shared_learning_rate(evidence: Evidence) -> Finding | None:
-    """Methods run at one rate only, and the same one, though their defaults lie far apart.
+    """Find methods trained only at the same rate although their default rates differ much.
 
-    A method whose rate was searched has its own, whatever that came to.
+    Methods whose learning rate was searched are ignored.
     """
     known = methods()
     searched = methods_searched(evidence, "learning_rate")
@@ -58,7 +58,7 @@ def shared_learning_rate(evidence: Evidence) -> Finding | None:
         chosen = known.get(record.method.method)
         if isinstance(rate, int | float) and chosen and chosen.learning_rate:
             rates.setdefault(chosen.name, set()).add(float(f"{rate:.6g}"))
-    # a method with several rates was swept: its best one is its own
+    # a method with several rates was swept and is ignored
     by_rate: dict[float, list[str]] = {}
     for name, own in rates.items():
         if len(own) == 1:
@@ -75,27 +75,28 @@ def shared_learning_rate(evidence: Evidence) -> Finding | None:
     concerned = [r for r in left if r.method.method in by_rate[rate]]
     return SHARED_LEARNING_RATE.found(
         f"{joined(names_of(concerned))} were trained at the same learning rate,"
-        f" {fmt.setting(rate)}; their usual rates lie a factor of {factor:.3g} apart.",
-        "Leave the rate to each method (learning_rate: auto), or give each the same number of"
-        " trials on validation (--tune 8).",
+        f" {fmt.setting(rate)}, but their default rates differ by a factor of {factor:.3g}.",
+        "Use each method's default rate (learning_rate: auto), or tune all methods with the same"
+        " number of trials on the validation rows (--tune 8).",
         run_ids(concerned),
     )
 
 
 def test_picks_checkpoint(evidence: Evidence) -> Finding | None:
-    """Test rows among the validation rows, or records in which no validation can have picked.
+    """Find test rows in the validation split, or checkpoints that validation did not select.
 
-    In this order: the rows; the prepared task; the files that the study names; scores on
-    validation that are those on the test; a history of test scores; a checkpoint that is not the
-    one with the best validation score, or that was picked without validation rows.
+    The evidence is searched in this order: the rows; the prepared task; the files of the study;
+    validation scores that are identical to the test scores; test scores in the history; a
+    checkpoint that is not the one with the best validation score, or that was selected without
+    validation rows.
     """
-    told, concerned = _same_rows(evidence) or _picked_otherwise(evidence) or ("", [])
-    if not told:
+    message, concerned = _same_rows(evidence) or _picked_otherwise(evidence) or ("", [])
+    if not message:
         return None
     return TEST_PICKS_CHECKPOINT.found(
-        told,
-        "Pick the checkpoint on validation rows of its own (--validation 0.1), and score the test"
-        " rows once, at the end.",
+        message,
+        "Select the checkpoint on separate validation rows (--validation 0.1), and score the test"
+        " rows only once, at the end.",
         concerned,
     )
 
@@ -108,34 +109,34 @@ def _same_rows(evidence: Evidence) -> tuple[str, list[str]] | None:
         count = evidence.task.shared_rows.get("validation/test", 0)
     if rows and count >= SAME_SHARE * rows:
         return (
-            f"{count:,} of {rows:,} test rows ({fmt.percent(100 * count / rows)}) are validation"
-            " rows, too, and validation picks the checkpoint.",
+            f"{count:,} of {rows:,} test rows ({fmt.percent(100 * count / rows)}) are also"
+            " validation rows, which select the checkpoint.",
             [] if shared is None else named_rows(shared),
         )
     files = [data.test, data.validation]
     if shared is None and all(isinstance(f, str) for f in files):
         test, validation = (Path(str(f)).expanduser() for f in files)
         if test == validation:
-            return (f"The study names one file for validation and test, {test.name}.", [])
+            return (f"The study uses the same file for validation and test: {test.name}.", [])
     return None
 
 
 def _picked_otherwise(evidence: Evidence) -> tuple[str, list[str]] | None:
     proofs = (
-        (_scores_are_the_tests, "have the very same scores on validation and on test"),
+        (_scores_are_the_tests, "have identical scores on the validation and the test rows"),
         (_watched_the_test, "scored the test rows during training"),
-        (_not_validations_best, "kept another epoch than the best one on validation"),
-        (_no_validation, "picked a checkpoint without any validation rows"),
+        (_not_validations_best, "kept an epoch other than the best one on validation"),
+        (_no_validation, "selected a checkpoint without any validation rows"),
     )
-    for proof, told in proofs:
+    for proof, message in proofs:
         runs = [record for record in evidence.finished if proof(evidence, record)]
         if runs:
-            return f"{len(runs)} runs of {joined(names_of(runs))} {told}.", run_ids(runs)
+            return f"{len(runs)} runs of {joined(names_of(runs))} {message}.", run_ids(runs)
     return None
 
 
 def _scores_are_the_tests(_: Evidence, record: RunRecord) -> bool:
-    """Equal down to the log loss: chance does not do that."""
+    """Return whether all scores are equal, including the log loss, which is no coincidence."""
     same = record.quality.validation is not None
     same = same and record.quality.validation == record.quality.test
     return same and record.data.validation_rows == record.data.test_rows
@@ -157,7 +158,7 @@ def _no_validation(_: Evidence, record: RunRecord) -> bool:
 
 
 def _by_epoch(evidence: Evidence, record: RunRecord, metric: str) -> dict[int, float]:
-    """The validation score after each epoch, higher is better; empty where it was not kept."""
+    """Return the validation score after each epoch (higher is better); empty without a history."""
     key, sign = ("loss", -1.0) if metric == "log_loss" else (metric, 1.0)
     return {
         round(row["epoch"]): sign * float(row[key])
@@ -171,9 +172,9 @@ def _validations(history: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, 
 
 
 def single_seed(evidence: Evidence) -> Finding | None:
-    """Fine-tuned methods with one finished seed in a comparison of several methods.
+    """Find fine-tuned methods with one finished seed in a comparison of several methods.
 
-    An error where a difference to such a method is below `CLOSE`, a warning where all are clear.
+    The finding is an error if a difference to such a method is less than `CLOSE`, else a warning.
     """
     seeds: dict[str, set[int]] = {}
     for record in evidence.trained:
@@ -192,18 +193,19 @@ def single_seed(evidence: Evidence) -> Finding | None:
     gap, one, other = min(pairs)
     concerned = [r for r in evidence.trained if r.method.name in single]
     return SINGLE_SEED.found(
-        f"{joined(single)} {'was' if len(single) == 1 else 'were'} run with one seed; the closest"
-        f" difference is {100 * gap:.1f} points ({one} and {other}).",
-        "Run three seeds at least (--seeds 3); what is finished is kept.",
+        f"{joined(single)} {'was' if len(single) == 1 else 'were'} run with one seed; the smallest"
+        f" difference is {100 * gap:.1f} points of accuracy ({one} and {other}).",
+        "Run at least three seeds (--seeds 3). Finished runs are reused.",
         run_ids(concerned),
         severity="error" if gap < CLOSE else "warning",
     )
 
 
 def under_trained(evidence: Evidence) -> Finding | None:
-    """Methods whose validation score still rose by `STILL_IMPROVING` over the last epoch.
+    """Find methods whose validation score still rose by `STILL_IMPROVING` in the last epoch.
 
-    Mean over the seeds; a rise within the standard error of the validation score does not count.
+    The gain is the mean over the seeds. A gain within the standard error of the validation score
+    counts as 0.
     """
     gains: dict[str, list[float]] = {}
     for record in evidence.trained:
@@ -220,22 +222,23 @@ def under_trained(evidence: Evidence) -> Finding | None:
     concerned = [r for r in evidence.trained if r.method.name in rising]
     most = max(rising, key=lambda name: rising[name])
     points = f"{100 * rising[most]:.1f} points"
-    gained = f"{most} still gained {points} on validation over the last epoch."
+    gained = f"The validation score of {most} still rose by {points} in the last epoch."
     if len(rising) > 1:
         names = joined(list(rising))
         gained = (
-            f"{names} still gained on validation over the last epoch, {most} most with {points}."
+            f"The validation scores of {names} still rose in the last epoch, by up to {points}"
+            f" ({most})."
         )
     return UNDER_TRAINED.found(
         gained,
-        "Train for more epochs (--epochs), the same number for all methods.",
+        "Train all methods for more epochs (--epochs).",
         run_ids(concerned),
         severity="warning",
     )
 
 
 def small_test_set(evidence: Evidence) -> Finding | None:
-    """All fine-tuned methods within two standard errors of the best one's accuracy."""
+    """Report if all fine-tuned methods are within two standard errors of the best accuracy."""
     names = [name for name in names_of(evidence.trained) if name in evidence.accuracy]
     rows = evidence.test_rows
     if len(names) < 2 or not rows:
@@ -247,18 +250,18 @@ def small_test_set(evidence: Evidence) -> Finding | None:
         return None
     needed = math.ceil(4 * best * (1 - best) / spread**2) if spread else None
     return SMALL_TEST_SET.found(
-        f"With {rows:,} test rows the standard error of an accuracy is {100 * error:.1f} points,"
-        f" and the fine-tuned methods lie {100 * spread:.1f} points apart.",
-        "Test on more rows"
-        + (f" (about {_rounded_up(needed):,} for a spread like this)" if needed else "")
-        + ", or take the cheapest of these methods.",
+        f"With {rows:,} test rows, the standard error of an accuracy is {100 * error:.1f} points,"
+        f" and the fine-tuned methods differ by at most {100 * spread:.1f} points.",
+        "Use more test rows"
+        + (f" (about {_rounded_up(needed):,} for differences of this size)" if needed else "")
+        + ", or choose the cheapest of these methods.",
         names,
         severity="warning",
     )
 
 
 def different_data(evidence: Evidence) -> Finding | None:
-    """Runs of one study with different fingerprints of the data."""
+    """Find runs of a study with different fingerprints of the data."""
     seen: dict[str, list[RunRecord]] = {}
     for record in evidence.finished:
         seen.setdefault(record.data.fingerprint, []).append(record)
@@ -267,35 +270,35 @@ def different_data(evidence: Evidence) -> Finding | None:
     most = max(seen.values(), key=len)
     odd = [r for r in evidence.finished if r.data.fingerprint != most[0].data.fingerprint]
     return DIFFERENT_DATA.found(
-        f"{len(odd)} of {len(evidence.finished)} runs saw other rows than the rest"
+        f"{len(odd)} of {len(evidence.finished)} runs used different data from the others"
         f" ({joined(names_of(odd))}).",
-        "Run the study again: only the runs on the earlier data are computed anew.",
+        "Rerun the study. Only the runs on outdated data are repeated.",
         run_ids(odd),
     )
 
 
 def unfinished_runs(evidence: Evidence) -> Finding | None:
-    """Runs without a result; an error where no run has one, since then nothing was audited."""
+    """Find runs without a result; an error if no run has one, because nothing was audited then."""
     if not evidence.records:
         return UNFINISHED_RUNS.found(
-            "There is no run with a record, so the audit had no result to check.",
-            "Run the study, then write the report again.",
+            "No run has a record, so the audit had no result to check.",
+            "Run the study, then create the report again.",
         )
     failed = [record for record in evidence.records if record.status is not Status.FINISHED]
     if not failed:
         return None
-    advice = "Read the errors of these runs in the report, hint their cause, and run the command"
-    advice += " again: it runs only what is missing."
+    advice = "See the errors of these runs in the report, fix their cause, and rerun the same"
+    advice += " command, which runs only the missing runs."
     if not evidence.finished:
         return UNFINISHED_RUNS.found(
-            f"None of the {len(failed)} runs has finished ({joined(names_of(failed))}), so the"
-            " audit had no result to check.",
+            f"None of the {len(failed)} runs finished ({joined(names_of(failed))}), so the audit"
+            " had no result to check.",
             advice,
             run_ids(failed),
         )
     return UNFINISHED_RUNS.found(
-        f"{len(failed)} of {len(evidence.records)} runs have not finished"
-        f" ({joined(names_of(failed))}); the audit is about the others.",
+        f"{len(failed)} of {len(evidence.records)} runs did not finish"
+        f" ({joined(names_of(failed))}). The audit covers only the others.",
         advice,
         run_ids(failed),
         severity="warning",
@@ -303,23 +306,23 @@ def unfinished_runs(evidence: Evidence) -> Finding | None:
 
 
 def broken_contract(evidence: Evidence) -> Finding | None:
-    """Runs whose record says that a check at their end did not hold."""
+    """Find runs that failed a check after training."""
     broken = [r for r in evidence.finished if r.checks is not None and r.checks.problems]
     if not broken:
         return None
     first = broken[0]
     assert first.checks is not None
     return BROKEN_CONTRACT.found(
-        f"{len(broken)} of {len(evidence.finished)} runs broke their contract"
+        f"{len(broken)} of {len(evidence.finished)} runs failed a check of their model"
         f" ({joined(names_of(broken))}). {first.run_id}: {'; '.join(first.checks.problems)}.",
-        "Do not use these runs. If the model is of a common family, report the message: it is a"
-        " fault of tuneoff, or of a library that it uses.",
+        "Do not use these runs. If the model is of a common family, please report the message: it"
+        " is a bug of tuneoff or of a library that it uses.",
         run_ids(broken),
     )
 
 
 def learned_nothing(evidence: Evidence) -> Finding | None:
-    """Runs at chance of the only method; of several see `chance_level_in_cost`."""
+    """Find runs at chance level in a study of one method, see also `chance_level_in_cost`."""
     guessing = [
         record
         for record in evidence.finished
@@ -331,20 +334,20 @@ def learned_nothing(evidence: Evidence) -> Finding | None:
         return None
     return LEARNED_NOTHING.found(
         f"{joined(names_of(guessing))} is no better than guessing on the test rows.",
-        "Train longer or at another learning rate (--epochs, --learning-rate), and look at the"
-        " labels: tuneoff check.",
+        "Train longer or at another learning rate (--epochs, --learning-rate), and check the labels"
+        " with `tuneoff check`.",
         run_ids(guessing),
         severity="warning",
     )
 
 
 def _standard_error(share: float, rows: int) -> float:
-    """Of a share of `rows` rows (binomial)."""
+    """Return the binomial standard error of a proportion of `rows` rows."""
     share = min(max(share, 0.0), 1.0)
     return math.sqrt(share * (1 - share) / rows) if rows else 0.0
 
 
 def _rounded_up(count: int) -> int:
-    """To two digits: 4,137 to 4,200."""
+    """Round up to two digits, e.g. 4,137 to 4,200."""
     unit = int(10 ** max(0, len(str(count)) - 2))
     return -(-count // unit) * unit

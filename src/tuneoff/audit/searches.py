@@ -1,4 +1,4 @@
-"""Whether the searches for settings were alike, and long and wide enough."""
+"""Checks of the searches for settings: equal numbers of trials, and ranges that are wide enough."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tuneoff.audit.finding import EDGE_OF_RANGE, UNEQUAL_TUNING, Finding
 from tuneoff.tuning.outcomes import best_trial
 
 EDGE = 0.1
-"""Share of a range, in logarithms where it is searched so, that counts as its edge."""
+"""Outer fraction of a range that counts as its edge, on the scale on which it is searched."""
 
 Search = Mapping[str, Any]
 
 
 def methods_searched(evidence: Evidence, setting: str) -> set[str]:
-    """Names of the methods of whose `setting` two values or more were tried."""
+    """Return the names of the methods with at least two tried values of `setting`."""
     return {
         search["name"]
         for search in _searches(evidence)
@@ -27,7 +27,7 @@ def methods_searched(evidence: Evidence, setting: str) -> set[str]:
 
 
 def unequal_tuning(evidence: Evidence) -> Finding | None:
-    """Fine-tuned methods with fewer trials than the others of the study."""
+    """Find fine-tuned methods with fewer trials than others in the study."""
     fine_tuned = names_of(evidence.trained)
     spent = {s["name"]: len(s["trials"]) for s in _searches(evidence) if s["name"] in fine_tuned}
     if not spent:
@@ -37,32 +37,32 @@ def unequal_tuning(evidence: Evidence) -> Finding | None:
     fewer = [name for name, count in spent.items() if count < most]
     if not fewer:
         return None
-    told = [f"{name} {spent[name]}" for name in fewer]
+    counts = [f"{name} {spent[name]}" for name in fewer]
     return UNEQUAL_TUNING.found(
         f"The settings of {joined([n for n in spent if n not in fewer])} were searched with"
-        f" {most} trials, those of {joined(fewer)} with fewer ({joined(told)}).",
-        "Search over a setting that all methods have (--tune-over learning_rate), and let every"
-        " search come to its end: the same command goes on.",
+        f" {most} trials, those of {joined(fewer)} with fewer ({joined(counts)}).",
+        "Search over a setting that all methods have (--tune-over learning_rate). If a search was"
+        " interrupted, rerun the same command to resume it.",
         run_ids([r for r in evidence.trained if r.method.name in fewer]),
     )
 
 
 def edge_of_range(evidence: Evidence) -> Finding | None:
-    """Best trials in the outer `EDGE` of a range, with nothing tried further out."""
-    told, names, rate = [], [], False
+    """Find best trials within the outer `EDGE` of a range, beyond which no value was tried."""
+    messages, names, rate = [], [], False
     for search in _searches(evidence):
         for setting, value, end in _at_edges(search):
             words = setting.replace("_", " ")
-            told.append(f"{search['name']} {words} {fmt.setting(value)} ({end} end)")
+            messages.append(f"{search['name']} {words} {fmt.setting(value)} ({end} end)")
             names.append(search["name"])
             rate = rate or setting == "learning_rate"
-    if not told:
+    if not messages:
         return None
     how = "tune.rate_factor" if rate else "tune.ranges"
     return EDGE_OF_RANGE.found(
-        f"The best trials lie at the edge of what was searched: {joined(told)}.",
-        f"Widen the range ({how} in the study file) and search again; trials within the range that"
-        " are asked for again are not run again.",
+        f"The best trials are at the edge of the searched range: {joined(messages)}.",
+        f"Widen the range ({how} in the study file) and rerun the search. Existing trials are"
+        " reused.",
         run_ids([r for r in evidence.finished if r.method.name in names]),
         severity="warning",
     )
@@ -74,9 +74,9 @@ def _searches(evidence: Evidence) -> Sequence[Search]:
 
 
 def _at_edges(search: Search) -> Iterator[tuple[str, Any, str]]:
-    """(setting, value, "lower" or "upper") for each setting whose best value is an outermost one.
+    """Yield (setting, value, "lower" or "upper") for each setting with its best value at an edge.
 
-    An end at 0 or 1 is where a setting itself ends: nothing is to be widened there.
+    Ends at 0 and 1 are ignored, because such a range cannot be widened.
     """
     best = best_trial(search)
     scored = [t for t in search["trials"] if t["score"] is not None]
@@ -95,7 +95,7 @@ def _at_edges(search: Search) -> Iterator[tuple[str, Any, str]]:
 
 
 def _share(value: float, own: Mapping[str, Any]) -> float:
-    """Where in its range a value lies: 0 at the lower end, 1 at the upper one."""
+    """Return the position of a value in its range, from 0 (lower end) to 1 (upper end)."""
     low, high = own["low"], own["high"]
     if own["log"]:
         low, high, value = math.log(low), math.log(high), math.log(value)

@@ -1,4 +1,4 @@
-"""What several runs answered to the same test rows, and their scores under resampled rows."""
+"""Predictions of several runs on the same test rows, and a paired bootstrap of their scores."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 RowIds = npt.NDArray[np.int64] | npt.NDArray[np.str_]
 
 BLOCK = 2**20
-"""Row weights that are held at a time: 8 MiB, and as much again for the resampled rows."""
+"""Row weights in memory at a time: 8 MiB, and as much again for the resampled rows."""
 
 
 @dataclass(frozen=True)
 class RunPredictions:
-    """What one run predicted on the test split: `n` rows in the order of their ids."""
+    """Predictions of one run on the test split: `n` rows in the order of their ids."""
 
     rows: RowIds
-    """(n,) ids of the rows, each once: whole numbers, or strings."""
+    """(n,) unique ids of the rows: integers or strings."""
     labels: Integers
-    """(n,) places of the true labels in the study's label set."""
+    """(n,) indices of the true labels in the study's label set."""
     predictions: Integers
-    """(n,) places of the predicted labels."""
+    """(n,) indices of the predicted labels."""
     weights: Floats
-    """(n,) what a row counts for in a score; 1 where the data name no weights."""
+    """(n,) weight of each row in a score; 1 if the data have no weights."""
     of_true: Floats | None = None
-    """(n,) probability of the true label; None: there are no probabilities."""
+    """(n,) probability of the true label; None without probabilities."""
     confidence: Floats | None = None
     """(n,) largest probability of the row."""
     groups: Integers | None = None
-    """(n,) the same number for rows that belong together; None: each row is by itself."""
+    """(n,) group numbers, equal for rows of one group; None if no two rows share a group."""
 
     @staticmethod
     def from_table(
@@ -46,11 +46,15 @@ class RunPredictions:
         labels: Sequence[str],
         groups: Mapping[Hashable, str] | None = None,
     ) -> RunPredictions:
-        """The test rows of a `predictions.parquet`; `labels` is the study's label set.
+        """Read the test rows of a `predictions.parquet`.
 
-        `groups` names the group of each test row by the row's number, "" for none.
+        Args:
+            table: Content of the file.
+            labels: The study's label set.
+            groups: Group of each test row by row number, "" for none.
 
-        Raises `ValueError` for a row that stands there twice, and for a label outside the set.
+        Raises:
+            ValueError: If a row occurs twice, or a label is not in the label set.
         """
         import pandas as pd
 
@@ -59,14 +63,14 @@ class RunPredictions:
         order = np.argsort(rows)
         table, rows = table.iloc[order], rows[order]
         if len(np.unique(rows)) < len(rows):
-            raise ValueError("a test row is there twice")
+            raise ValueError("a test row occurs twice")
         codes = {}
         for column in ("label", "prediction"):
             values = table[column].astype(str)
             codes[column] = pd.Index(list(labels)).get_indexer(pd.Index(values)).astype(np.int64)
             if (codes[column] < 0).any():
                 unknown = values[codes[column] < 0].iloc[0]
-                raise ValueError(f"{column} {unknown!r} is none of the study's labels")
+                raise ValueError(f"{column} {unknown!r} is not in the study's label set")
         weights = table["weight"] if "weight" in table else np.ones(len(table))
         of_true = confidence = None
         columns = [f"probability_{label}" for label in labels]
@@ -85,7 +89,7 @@ class RunPredictions:
         )
 
     def take(self, rows: RowIds) -> RunPredictions:
-        """The rows with these ids, of which each must be there."""
+        """Select rows by their ids, all of which must exist."""
         if np.array_equal(rows, self.rows):
             return self
         place = np.searchsorted(self.rows, rows)
@@ -102,39 +106,44 @@ class RunPredictions:
 
 @dataclass(frozen=True)
 class Panel:
-    """`r` runs that answered the same `n` rows."""
+    """Predictions of `r` runs on the same `n` rows."""
 
     labels: Integers
-    """(n,) places of the true labels."""
+    """(n,) indices of the true labels."""
     weights: Floats
-    """(n,)"""
+    """(n,) weights of the rows."""
     predictions: Integers
-    """(r, n) places of the predicted labels."""
+    """(r, n) indices of the predicted labels."""
     label_count: int
-    """Of the study's label set; the macro averages are over the labels that rows hold."""
+    """Size of the study's label set. Macro averages only include labels that occur in the rows."""
     of_true: Floats | None = None
     """(r, n) probability of the true label."""
     confidence: Floats | None = None
-    """(r, n)"""
+    """(r, n) largest probability of each row."""
     groups: Integers | None = None
-    """(n,) in [0, clusters): the same number for rows that are drawn together."""
+    """(n,) group numbers in [0, clusters); rows with the same number are drawn together."""
 
     @property
     def clusters(self) -> int:
-        """What the bootstrap draws from: groups, a row without one being a group of its own."""
+        """Number of groups that the bootstrap draws from; a row without a group is its own one."""
         return len(self.labels) if self.groups is None else int(self.groups.max()) + 1
 
     @property
     def digest(self) -> bytes:
-        """Eight bytes that the rows and their labels determine: the seed of all draws."""
+        """Hash of the labels in row order (8 bytes), used as the seed of all draws."""
         return hashlib.sha256(self.labels.tobytes()).digest()[:8]
 
     @staticmethod
     def of(runs: Sequence[RunPredictions], label_count: int) -> Panel:
-        """The rows that all of `runs` answered.
+        """Combine the rows that all `runs` have in common.
 
-        Raises `ValueError`, saying why, where there are none, or where the runs hold other true
-        labels or weights for one row: then they were tested on different data.
+        Args:
+            runs: Predictions of each run.
+            label_count: Size of the study's label set.
+
+        Raises:
+            ValueError: If there are no common rows, or if the runs have different true labels or
+                weights for a row, because they were then tested on different data.
         """
         rows = runs[0].rows
         for run in runs[1:]:
@@ -145,9 +154,9 @@ class Panel:
         taken = [run.take(rows) for run in runs]
         first = taken[0]
         if any(not np.array_equal(first.labels, run.labels) for run in taken[1:]):
-            raise ValueError("they hold different true labels for the same test row")
+            raise ValueError("they have different true labels for the same test row")
         if any(not np.allclose(first.weights, run.weights) for run in taken[1:]):
-            raise ValueError("they hold different weights for the same test row")
+            raise ValueError("they have different weights for the same test row")
         return Panel(
             first.labels,
             first.weights,
@@ -160,12 +169,12 @@ class Panel:
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
-        """(r, n) whether a run's answer is the true label."""
+        """(r, n) whether a run predicts the true label."""
         correct: npt.NDArray[np.bool_] = self.predictions == self.labels
         return correct
 
     def metrics(self, wanted: Collection[str]) -> list[str]:
-        """Those of `wanted` that can be computed, in the order of `wanted`."""
+        """Return the metrics of `wanted` that can be computed, in the same order."""
         return [
             key
             for key in wanted
@@ -173,28 +182,36 @@ class Panel:
         ]
 
     def scores(self, metrics: Sequence[str]) -> dict[str, Floats]:
-        """(r,) scores by metric, by the definitions of a run's own record."""
+        """Return the (r,) scores of the runs by metric, defined as in the runs' records."""
         found = _Counting(self, metrics).scores(np.ones((len(self.labels), 1)))
         return {key: values[0] for key, values in found.items()}
 
     def bootstrap(self, metrics: Sequence[str], draws: int = 2000) -> dict[str, Floats]:
-        """(draws, r) scores by metric, each draw on `n` rows drawn with replacement.
+        """Resample the test rows and return the scores of all runs.
 
-        Where rows belong to groups, it is as many groups as there are, each with all its rows: the
-        cluster bootstrap (Field and Welsh 2007, Bootstrapping clustered data, Journal of the Royal
-        Statistical Society B 69; Cameron, Gelbach and Miller 2008, Bootstrap-based improvements
-        for inference with clustered errors, Review of Economics and Statistics 90).
+        Each draw has `n` rows, drawn with replacement. If rows belong to groups, whole groups are
+        drawn instead: the cluster bootstrap (Field and Welsh 2007, Bootstrapping clustered data,
+        Journal of the Royal Statistical Society B 69; Cameron, Gelbach and Miller 2008,
+        Bootstrap-based improvements for inference with clustered errors, Review of Economics and
+        Statistics 90).
 
-        A draw has the same rows for all runs, so that two columns are a paired sample. What is
-        drawn depends on the rows and their labels alone, so that the same test set gets the same
-        draws whatever methods are compared on it. Takes about draws x n x r x 3 ns and 30 MB.
+        A draw has the same rows for all runs, so two columns are a paired sample. The seed depends
+        on the rows and their labels only, so a test set has the same draws for all methods. Takes
+        about draws x n x r x 3 ns and 30 MB.
+
+        Args:
+            metrics: Keys of the metrics.
+            draws: Number of bootstrap samples.
+
+        Returns:
+            (draws, r) scores by metric.
         """
         counting = _Counting(self, metrics)
         parts = [counting.scores(weights) for weights in self._draws(draws)]
         return {key: np.concatenate([part[key] for part in parts]) for key in metrics}
 
     def _draws(self, draws: int) -> Iterator[Floats]:
-        """How often each draw has each row: (n, draws) in blocks of some draws."""
+        """Yield how often each draw contains each row: (n, draws), in blocks of draws."""
         n = self.clusters
         random = np.random.default_rng(int.from_bytes(self.digest, "little"))
         step = max(1, min(draws, BLOCK // len(self.labels)))
@@ -208,7 +225,7 @@ class Panel:
 
 
 class _Counting:
-    """Sums over rows that the metrics are computed from, as sparse products with the row weights.
+    """Sums over rows for the metrics, as sparse products with the row weights.
 
     A row adds to the count of one label in each run, so the matrices have r x n non-zero entries
     rather than r x n x labels.
@@ -224,8 +241,8 @@ class _Counting:
         self.hits = _grouped(place, once * panel.correct, runs * labels)
         self.true = _grouped(panel.labels[None], panel.weights[None], labels)
         self.sums: dict[str, tuple[Any, int]] = {}
-        """By metric of probabilities: the matrix that sums its values by run and bin, and the
-        number of bins."""
+        """For each metric of probabilities, the matrix that sums its values by run and bin, and
+        the number of bins."""
         for metric in self.metrics:
             if metric.of_rows is not None:
                 assert panel.of_true is not None
@@ -238,12 +255,12 @@ class _Counting:
                 self.sums[metric.key] = sums, found.bin_count
 
     def scores(self, weights: Floats) -> dict[str, Floats]:
-        """Return the (b, r) scores by metric for (n, b) weights."""
+        """Return the (b, r) scores by metric for (n, b) row weights."""
         b = weights.shape[1]
         true = (self.true @ weights)[None]  # (1, labels, b)
         counted = {m.key: m.of_counts for m in self.metrics if m.of_counts is not None}
         found: dict[str, Floats] = {}
-        if set(counted) == {"accuracy"}:  # takes a fifth of the time
+        if set(counted) == {"accuracy"}:  # five times as fast as the general case
             right = self.panel.correct * self.panel.weights
             found["accuracy"] = right @ weights / true.sum(1)
         elif counted:
@@ -258,7 +275,7 @@ class _Counting:
 
 
 def _grouped(groups: Integers, values: Floats, count: int) -> Any:
-    """A (count, n) sparse matrix that sums the values of (k, n) rows by (k, n) groups."""
+    """Return a (count, n) sparse matrix that sums (k, n) `values` by (k, n) `groups`."""
     from scipy.sparse import csr_array
 
     rows = np.broadcast_to(np.arange(groups.shape[1]), groups.shape)
@@ -268,7 +285,7 @@ def _grouped(groups: Integers, values: Floats, count: int) -> Any:
 
 
 def _row_ids(column: pd.Series[Any]) -> RowIds:
-    """Whole numbers where all ids are whole numbers, else strings."""
+    """Return the ids as integers if the column has an integer type, otherwise as strings."""
     from pandas.api.types import is_integer_dtype
 
     if is_integer_dtype(column.dtype):
@@ -277,14 +294,14 @@ def _row_ids(column: pd.Series[Any]) -> RowIds:
 
 
 def _codes(names: Sequence[str]) -> Integers | None:
-    """A number for each group, one of its own for each row without; None if no two rows share."""
+    """Number the groups, and rows without a group on their own; None if no two rows share one."""
     known: dict[str | int, int] = {}
     own = [known.setdefault(name or place, len(known)) for place, name in enumerate(names)]
     return np.array(own, np.int64) if len(known) < len(own) else None
 
 
 def _numbered(groups: Integers) -> Integers:
-    """The numbers that are there as 0, 1, …"""
+    """Renumber the groups as 0, 1, …"""
     return np.unique(groups, return_inverse=True)[1].astype(np.int64)
 
 

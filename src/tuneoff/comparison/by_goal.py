@@ -1,4 +1,4 @@
-"""What to take for which use: the best by one cost among the methods that keep up with the best."""
+"""Recommendation by goal: the lowest cost of one kind among the competitive methods."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tuneoff.comparison.pairwise import pair_of
 from tuneoff.results.metrics import Metric
 
 USES = {
-    "fastest to train": "train_seconds",
-    "least memory": "peak_memory_bytes",
-    "many tasks on one base": "storage_bytes",
-    "fastest to answer": "latency_seconds",
+    "fastest training": "train_seconds",
+    "lowest memory": "peak_memory_bytes",
+    "smallest saved weights": "storage_bytes",
+    "lowest latency": "latency_seconds",
 }
-"""Each use, and the cost that decides for it: many tasks keep one base, and one adapter each."""
+"""Cost that decides for each goal. Small weights matter if many tasks share one base model."""
 MOST_ACCURATE = "most accurate"
 
 
@@ -26,13 +26,22 @@ def uses(
     pairwise: Mapping[str, Any],
     metric: Metric,
 ) -> list[dict[str, Any]]:
-    """One entry for each use: `name`, the deciding `figure`, and the `runner_up` with its own.
+    """Recommend a method for each goal.
 
-    `near` are the methods that keep up with `best`, itself among them, `known` all candidates.
-    The `key` of a figure is the study's metric or a cost. `evidence` is the pair of the method and
-    the best (of the best: of it and the runner-up), None where it is alone. The least figure
-    decides, however little it is ahead, then the score. A use whose cost is not known of any
-    method is left out.
+    The lowest cost wins, by whatever distance; ties go to the better score.
+
+    Args:
+        best: The candidate with the best score.
+        near: The methods that are competitive with `best`, including `best`.
+        known: All candidates.
+        pairwise: The pairwise comparison.
+        metric: The study's metric.
+
+    Returns:
+        One entry for each goal, except those whose cost is unknown for all methods: `use` (the
+        goal), `key` (the study's metric, or a cost), `name`, its `figure` (the value of `key`),
+        `evidence` (the pair of the method and the best; for the best, of it and the runner-up;
+        None if there is no other method), and `runner_up` with its own `figure`.
     """
     others = sorted((r for r in known if r is not best), key=lambda row: -rank(row, metric))
     found = [_use(MOST_ACCURATE, metric.key, [best, *others], best, pairwise, metric)]

@@ -1,4 +1,4 @@
-"""Who may be recommended, and which of them is the cheapest."""
+"""Candidates for the recommendation, and the cheapest of them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from tuneoff.results.scores import at_chance
 Row = Mapping[str, Any]
 
 CLOSE = 0.1
-"""Costs this near to the least are the same: times and memory of a repeated run differ as much."""
+"""Relative difference below which costs count as equal: repeated runs vary as much in time and
+memory."""
 DECIDING = ("train_seconds", "peak_memory_bytes", "storage_bytes")
-"""Costs in the order in which they decide."""
+"""Costs that decide the recommendation, in this order."""
 COSTS = (*DECIDING, "latency_seconds")
-"""All by which methods are weighed."""
+"""All costs by which methods are compared."""
 
 _SHOWN = {
-    "train_seconds": ("of training", fmt.seconds),
-    "peak_memory_bytes": ("of memory", fmt.size),
-    "storage_bytes": ("of storage", fmt.size),
-    "latency_seconds": ("for a text by itself", fmt.milliseconds),
+    "train_seconds": ("training time", fmt.seconds),
+    "peak_memory_bytes": ("peak memory", fmt.size),
+    "storage_bytes": ("storage size", fmt.size),
+    "latency_seconds": ("latency per text", fmt.milliseconds),
 }
 
 
 GUESSING = "is no better than guessing"
-DEPENDENT = "predicts a text differently depending on the other rows"
+DEPENDENT = "has predictions that depend on the other rows of the batch"
 
 
 def excluded(
@@ -37,10 +38,15 @@ def excluded(
     limits: Mapping[str, float],
     min_recall: Mapping[str, float],
 ) -> dict[str, str]:
-    """Methods that are no candidates, and why.
+    """Return the methods that cannot be recommended, with the reason.
 
-    `limits` bound the means of costs from above, `min_recall` those of a label's recall on the
-    test rows from below. What is not known keeps no limit.
+    A method whose value is unknown does not meet a limit.
+
+    Args:
+        rows: The summary's methods.
+        records: The finished runs.
+        limits: Upper bounds of mean costs.
+        min_recall: Lower bounds of a label's mean recall on the test rows.
     """
     found: dict[str, str] = {}
     for row in rows:
@@ -59,36 +65,36 @@ def excluded(
 
 
 def scores_of(records: Sequence[RunRecord], name: str) -> list[Scores]:
-    """Those of a method's runs on the test rows."""
+    """Return the test scores of a method's runs."""
     tests = [r.quality.test for r in records if r.method.name == name]
     return [test for test in tests if test]
 
 
 def _misses(tests: Sequence[Scores], label: str, least: float) -> str:
-    """What is wrong with a label's recall; empty where it suffices."""
+    """Describe why a label's recall misses its minimum; empty if it does not."""
     of_label = [test.per_class[label] for test in tests if label in test.per_class]
     known = [scores.recall for scores in of_label if scores.support]
     if not known:
-        return f"has no recall of {label!r} on the test rows to hold against the limit of {least:g}"
+        return f"has no measured recall for {label!r} (minimum {least:g})"
     recall = sum(known) / len(known)
     if recall >= least:
         return ""
-    return f"has a recall of {fmt.score(recall)} for {label!r}, under the limit of {least:g}"
+    return f"has a recall of {fmt.score(recall)} for {label!r}, below the minimum of {least:g}"
 
 
 def _over(row: Row, key: str, limit: float) -> str:
-    """What is wrong with a cost; empty where it keeps the limit."""
+    """Describe why a cost exceeds its limit; empty if it does not."""
     what, show = _SHOWN[key]
     cost = cost_of(row, key)
     if cost is None:
-        return f"has no figure {what} to hold against the limit of {show(limit)}"
+        return f"has no measured {what} (limit {show(limit)})"
     if cost <= limit:
         return ""
-    return f"takes {show(cost)} {what}, over the limit of {show(limit)}"
+    return f"has a {what} of {show(cost)}, above the limit of {show(limit)}"
 
 
 def cheapest(rows: Sequence[Row], metric: Metric) -> Row:
-    """The one that trains fastest; among those within 10 % of it the one with least memory, …"""
+    """Return the method that trains fastest; within 10 %, memory decides, then storage."""
     left = list(rows)
     for key in DECIDING:
         costs = [cost_of(row, key) for row in left]
@@ -104,21 +110,21 @@ def cheapest(rows: Sequence[Row], metric: Metric) -> Row:
 
 
 def score_of(row: Row, metric: Metric) -> float | None:
-    """The mean over the seeds; None where no run has it."""
+    """Return the mean score over the seeds; None if no run has it."""
     value = row["quality"][metric.key]["mean"]
     return None if value is None else float(value)
 
 
 def rank(row: Row, metric: Metric) -> float:
-    """The score, turned so that more is better; there has to be one."""
+    """Return the score with the sign for which higher is better; the method must have a score."""
     score = score_of(row, metric)
     assert score is not None
     return score if metric.higher_is_better else -score
 
 
 def cost_of(row: Row, key: str) -> float | None:
-    """The mean over the seeds; what trains nothing trains in no time."""
-    value = (row["cost"].get(key) or {}).get("mean")  # a summary of an earlier version has less
+    """Return a mean cost over the seeds; the training time of an untrained baseline is 0."""
+    value = (row["cost"].get(key) or {}).get("mean")  # summaries of older versions lack some costs
     if value is None and key == "train_seconds" and row["family"] == "baseline":
         return 0.0
     return None if value is None else float(value)

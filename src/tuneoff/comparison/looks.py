@@ -1,17 +1,18 @@
-"""Studies that look at their result more than once: how much wider intervals have to be.
+"""Wider intervals for studies with several interim analyses ("looks").
 
-A study that adds seeds until its question is answered looks after each of them, and each look is
-another chance for a false claim. Repeated confidence intervals hold at all planned looks together,
-so they hold whenever and for whatever reason the study stops: Jennison and Turnbull 1989, Interim
-analyses: the repeated confidence interval approach, Journal of the Royal Statistical Society B 51.
-All of them are wider by one and the same factor than an interval for a single look (as the bounds
-of Pocock 1977, Group sequential methods in the design and analysis of clinical trials, Biometrika
-64, are). That factor depends on how much the looks have in common. All have the same test rows, and
-each has the seeds of the looks before, so it is smaller than for independent looks.
+A study that adds seeds until its question is answered analyses its result after each seed, and each
+look is another chance of a false claim. Repeated confidence intervals are valid at all planned
+looks together, so they are valid whenever and for whatever reason the study stops: Jennison and
+Turnbull 1989, Interim analyses: the repeated confidence interval approach, Journal of the Royal
+Statistical Society B 51. All are wider than an interval for a single look by the same factor (like
+the bounds of Pocock 1977, Group sequential methods in the design and analysis of clinical trials,
+Biometrika 64). The factor depends on the correlation of the looks. All looks share the test rows,
+and each contains the seeds of the earlier ones, so the factor is smaller than for independent
+looks.
 
-A method that is ruled out gets no further seeds, and is still compared with those that do. The
-factor is that of looks at which both have the same number of seeds, as they had when it was ruled
-out; `benchmarks/adaptive_seeds.py` measures that the rest does not break the promise.
+A method that is ruled out gets no further seeds, but is still compared with those that do. The
+factor assumes that both methods have the same number of seeds, as they had when one was ruled out.
+`benchmarks/adaptive_seeds.py` measures that the error rate is kept nevertheless.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from tuneoff.results.metrics import Floats
 
 DRAWS = 4000
-"""The factor then varies by about 1 %."""
+"""Number of random draws; the factor then varies by about 1 %."""
 MOST_LOOKS = 8
-"""Of more looks, a geometrically spaced subset is used: neighbouring looks share most seeds."""
+"""Maximum number of looks in the computation. Of more looks, a geometrically spaced subset is used,
+because neighbouring looks share most seeds."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,17 @@ class Looks:
 def widening(
     looks: Looks, sides: Sequence[Side], rows: Floats, digest: Sequence[int], level: float
 ) -> float:
-    """Return the factor, 1 or more, that makes the intervals of all pairs hold at all looks.
+    """Return the factor by which the intervals of all pairs must be widened to hold at all looks.
 
     Args:
         looks: The planned looks.
-        sides: Of each of the m methods, the variance of one run over the seeds.
-        rows: (m, m) covariance of the methods' means from the rows.
-        digest: Seed of the random numbers, which depends on the test set alone.
+        sides: For each of the m methods, the variance of one run over the seeds.
+        rows: (m, m) covariance of the methods' means due to the test rows.
+        digest: Seed of the random numbers, which depends on the test set only.
         level: Probability of a false claim in one look, over all pairs.
+
+    Returns:
+        A factor of at least 1.
     """
     counts = np.array(looks.seeds)
     if len(sides) < 2 or len(counts) < 2:
@@ -70,7 +75,7 @@ def widening(
     shared = (random.standard_normal((DRAWS, len(sides))) * np.sqrt(np.maximum(values, 0))) @ (
         vectors.T
     )
-    added = np.diff(counts, prepend=0)  # seeds since the look before
+    added = np.diff(counts, prepend=0)  # seeds since the previous look
     own = random.standard_normal((DRAWS, len(counts), len(sides)))
     own *= np.sqrt(added[:, None] * spread)
     seeds = np.cumsum(own, 1) / counts[:, None]

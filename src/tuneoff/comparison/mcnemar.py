@@ -1,4 +1,4 @@
-"""McNemar's test of two models on the same rows, which may come in groups."""
+"""McNemar's test of two models on the same rows, with or without groups of rows."""
 
 from __future__ import annotations
 
@@ -12,30 +12,36 @@ from tuneoff.results.metrics import Floats, Integers
 
 @dataclass(frozen=True)
 class McNemar:
-    """Rows that only one of two methods gets right, in a typical pair of their models."""
+    """Numbers of rows that only one of two methods predicts correctly, and the P value.
+
+    The numbers are means over all pairs of a run of the first and a run of the second method.
+    """
 
     only_first: float
-    """Mean over all pairs of a run of the first and one of the second."""
+    """Number of rows that only the first method predicts correctly."""
     only_second: float
+    """Number of rows that only the second method predicts correctly."""
     p: float
+    """P value of the hypothesis that both models have the same accuracy."""
 
 
 def mcnemar(correct: npt.NDArray[np.bool_], split: int, groups: Integers | None = None) -> McNemar:
-    """Test whether two models are right on equally many rows; exact at any count.
+    """Test whether two models are correct on equally many rows. The test is exact.
 
-    It is about the models at hand. With several seeds each pair of runs is tested, and p is twice
-    the median of the pairs' values, which is valid however they depend on each other (Rüger 1978;
+    The test is about the given models. With several seeds, each pair of runs is tested, and p is
+    twice the median of the pairs' P values, which is valid under any dependence (Rüger 1978;
     DiCiccio, DiCiccio and Romano 2020, Exact tests via multiple data splitting, Statistics &
-    Probability Letters 166). Row weights do not count. Dietterich 1998, Approximate statistical
+    Probability Letters 166). Row weights are ignored. Dietterich 1998, Approximate statistical
     tests for comparing supervised classification learning algorithms, Neural Computation 10.
 
-    Where rows come in groups, the two models are exchanged within whole groups: the surplus of one
-    model in a group is as likely to be one of the other. Without groups this is the binomial test.
+    With groups of rows, the two models are exchanged within whole groups: under the hypothesis, the
+    surplus of one model in a group could equally be the surplus of the other. Without groups this
+    is the binomial test.
 
     Args:
-        correct: (r, n) whether each run is right; the first method's runs come first.
+        correct: (r, n) whether each run is correct; the first method's runs come first.
         split: Number of runs of the first method.
-        groups: (n,) the same number for rows that belong together.
+        groups: (n,) group numbers, equal for rows of one group.
     """
     one, other = correct[:split].astype(np.int64), correct[split:].astype(np.int64)
     only_first, only_second = one @ (1 - other).T, (1 - one) @ other.T
@@ -60,7 +66,7 @@ def _binomial(only_first: Integers, only_second: Integers) -> Floats:
 
 
 def _exchanged(surplus: Integers) -> float:
-    """Probability of a total at least as far from 0 if each group's `surplus` had a random sign."""
+    """Return the probability of a total at least as far from 0 if the signs were random."""
     from scipy.signal import convolve
     from scipy.stats import binom
 

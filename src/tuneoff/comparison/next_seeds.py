@@ -1,4 +1,4 @@
-"""Studies that add seeds where they are needed: for which methods, and what that saved."""
+"""Adaptive number of seeds: which methods need another seed, and how many runs this saved."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from tuneoff.config import StudySpec
 from tuneoff.external_predictions import FAMILY
 
 LEAST_CHANCE = 0.12
-"""Further seeds that will resolve a comparison with a smaller probability are not run. Studies of
-the simulation are resolved as often as with five seeds of each method, with the fewest runs."""
+"""Least probability of resolving a comparison for which further seeds are run. With this value,
+simulated studies are resolved as often as with five seeds per method, with the fewest runs."""
 
 
 def worth_another_seed(
     best: str, compared: Mapping[str, Mapping[str, Any]], ruled_out: Collection[str]
 ) -> list[str]:
-    """Return the methods that may still be the recommendation; empty once that is answered.
+    """Return the methods that need another seed; empty if the recommendation is settled.
 
-    The best one so far, and those that are neither ruled out nor equivalent to it, unless even the
-    last seed would hardly show whether they are.
+    These are the best method so far and those that are neither ruled out nor equivalent to it,
+    unless even the last seed is unlikely to resolve them.
 
     Args:
         best: The candidate with the best mean score.
-        compared: By name, the other candidates' pairs with it. `chance` is the probability that
-            the last seed resolves a pair; a study with a fixed number of seeds has none. With one
-            finished seed (`scope` is `models`) that cannot be known, and another seed is run.
+        compared: The other candidates' pairs with `best`, by name. `chance` is the probability
+            that the last seed resolves a pair; it is missing in studies with a fixed number of
+            seeds. With one finished seed (`scope` is `models`) it is unknown, and another seed is
+            run.
         ruled_out: The methods that are ruled out as the best.
     """
     open_still: Sequence[str] = [
@@ -43,16 +44,17 @@ def worth_another_seed(
 def seeds_used(
     study: StudySpec, rows: Sequence[Mapping[str, Any]], recommendation: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """How many of the runs that a study with `more_seeds` might take it took, and why it stopped.
-
-    `stopped` is `settled`; `limit`, after the last seed; `unlikely`, where further seeds would
-    hardly have settled it; `time`; `unfinished`, where runs are missing; or `nothing`, where there
-    was nothing to compare.
+    """Return how many of the possible runs a study with `more_seeds` used, and why it stopped.
 
     Args:
-        study: What was asked.
-        rows: The summary's methods. Imported predictions are no runs of the study.
-        recommendation: The summary's.
+        study: Specification of the study.
+        rows: The summary's methods. External predictions do not count as runs.
+        recommendation: The summary's recommendation.
+
+    Returns:
+        Seeds and runs used, and `stopped`, which is `settled`; `limit` (after the last seed);
+        `unlikely` (further seeds were unlikely to settle it); `time`; `unfinished` (runs are
+        missing); or `nothing` (there was nothing to compare).
     """
     first, last = len(study.seeds), len(study.seeds) + len(study.more_seeds)
     counts = {row["name"]: len(set(row["seeds"])) for row in rows if row["family"] != FAMILY}
@@ -78,17 +80,17 @@ def seeds_used(
 
 
 _STOPPED = {
-    "settled": "then the answer was settled",
-    "limit": "the answer is not settled",
-    "unlikely": "further seeds would hardly have settled the rest",
-    "time": "then the time was up",
+    "settled": "stopped because the recommendation is settled",
+    "limit": "the recommendation is not settled after the last seed",
+    "unlikely": "stopped because further seeds were unlikely to settle the rest",
+    "time": "stopped at the time limit",
     "unfinished": "the study has not finished",
     "nothing": "no two methods could be compared",
 }
 
 
 def seeds_line(used: Mapping[str, Any]) -> str:
-    """`Seeds: 5 for full and lora, 2 for the others; 18 of at most 40 runs: …`, and why no more."""
+    """Format as `Seeds: 5 for full and lora, 2 for the others. 18 of at most 40 runs; …`."""
     by_count: dict[int, list[str]] = {}
     for name, count in used["of"].items():
         by_count.setdefault(count, []).append(name)

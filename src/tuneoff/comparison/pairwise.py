@@ -1,4 +1,4 @@
-"""Every pair of a study's methods by the four answers: `pairwise` of `summary.json`."""
+"""Pairwise comparison of a study's methods: `pairwise` of `summary.json`."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from tuneoff.comparison.statistics import (
 from tuneoff.results.metrics import QUALITY_METRICS
 
 DRAWS = 2000
-"""Draws of the rows: the standard error of a variance is then 3 % of it."""
+"""Bootstrap draws of the rows. The relative standard error of a variance is then 3 %."""
 ALWAYS = ("accuracy", "macro_f1")
-"""Metrics that are tested beside the study's own, each by itself."""
+"""Metrics that are tested in addition to the study's own, each separately."""
 LEAST_ROWS = 10
-"""Fewer rows in common say nothing."""
+"""Minimum number of common rows for a comparison."""
 OPPOSITE: dict[str, Answer] = {
     "better": "worse",
     "worse": "better",
@@ -59,13 +59,13 @@ class _Pair:
 
 @dataclass
 class _Resampled:
-    """The runs of several methods, scored and resampled once for all their pairs."""
+    """Runs of several methods, scored and resampled once for all pairs."""
 
     panel: Panel
     means: dict[str, MethodMeans]
     """By metric."""
     columns: dict[str, list[int]]
-    """Each method's runs."""
+    """Indices of each method's runs."""
 
     def pair(self, first: str, second: str) -> _Pair:
         one, other = self.columns[first], self.columns[second]
@@ -86,16 +86,16 @@ class _Resampled:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A study's methods, compared."""
+    """Comparison of a study's methods."""
 
     plain: dict[str, Any]
-    """What `pairwise` returns."""
+    """Plain values for JSON, as `pairwise` returns them."""
     names: list[str]
-    """The methods in `means`."""
+    """Methods in `means`, in order."""
     means: dict[str, MethodMeans]
-    """By metric; empty where the methods were tested on different rows."""
+    """Mean scores by metric; empty if the methods were tested on different rows."""
     differences: dict[tuple[str, str], Difference]
-    """Of the study's metric."""
+    """Differences of the study's metric by pair."""
 
     @property
     def joint(self) -> bool:
@@ -103,9 +103,9 @@ class Comparison:
         return bool(self.means)
 
     def half_width(self, name: str, metric: str) -> float | None:
-        """Half of the 95 % interval of a mean over other seeds; None where it is not known.
+        """Return half the width of the 95 % interval of a mean over other seeds.
 
-        The methods' variances are moderated, so that two seeds suffice.
+        The methods' variances are moderated, so two seeds suffice. None if it is unknown.
         """
         if metric not in self.means or name not in self.names:
             return None
@@ -113,7 +113,7 @@ class Comparison:
         return float(means.half_widths[place]) if means.sides[place].seeds > 1 else None
 
     def with_best(self, names: Sequence[str]) -> dict[str, Bounds]:
-        """Compare each of `names` with the best of the others; every two have been compared."""
+        """Compare each of `names` with the best of the others; all pairs must exist."""
         higher = QUALITY_METRICS[self.plain["metric"]].higher_is_better
         return with_best(self.differences, names, higher_is_better=higher, joint=self.joint)
 
@@ -138,29 +138,29 @@ def compare_methods(
     draws: int = DRAWS,
     looks: Looks | None = None,
 ) -> Comparison:
-    """Compare every two of `methods` on the test rows that all runs of both answered.
-
-    The result's `plain` form has `pairs`, of which `answer`, `difference`, … say how the `first`
-    stands to the `second` by `metric`, and `also` the same by the other metrics; and `skipped`,
-    with the `reason`, for what cannot be compared. A pair's `scope` is `methods`, or `models` where
-    a method has one seed: then the answer is about the models at hand, and nothing is said about
-    another seed. `groups` is None, or the number of groups that the rows come in, which are then
-    drawn as wholes.
+    """Compare all pairs of methods on the test rows that the runs of both have in common.
 
     Args:
         methods: Each method's runs, one per seed.
         metric: Key of the study's metric.
         labels: Size of the study's label set.
-        margin: Difference of `metric` that does not matter.
-        deterministic: Methods that give the same model with every seed, so that one run is all
-            there is to know.
-        guessing: Methods that are no better than guessing. Their pairs are a family of tests of
-            their own, so that they do not cost the other pairs their power.
-        data: Fingerprint of each method's data; methods of different data are not compared.
-        also: Metrics that are tested in addition, each by itself.
+        margin: Largest difference of `metric` that is irrelevant in practice.
+        deterministic: Methods that give the same model with every seed, so one run is sufficient.
+        guessing: Methods that are no better than guessing. Their pairs are a separate family of
+            tests, so they do not reduce the power for the other pairs.
+        data: Fingerprint of each method's data; methods with different data are not compared.
+        also: Metrics that are tested in addition, each separately.
         draws: Bootstrap draws of the test rows.
-        looks: Of a study that adds seeds until its question is answered: the intervals hold at all
-            of its looks together.
+        looks: Interim analyses of a study that adds seeds until its question is answered. The
+            intervals are valid at all of them together.
+
+    Returns:
+        The comparison. `plain` has `pairs` and `skipped`. In a pair, `answer`, `difference`, …
+        compare the `first` method with the `second` by `metric`, and `also` has the same for the
+        other metrics. `scope` is `methods`, or `models` if a method has one seed: the answer is
+        then about these two models and does not cover other seeds. `groups` is the number of groups
+        of rows, which are drawn as a whole, or None. `skipped` has the pairs that cannot be
+        compared, with the `reason`.
     """
     wanted = list(dict.fromkeys([metric, *also]))
     pairs, skipped, whole = _compared(methods, wanted, labels, draws, data or {}, looks)
@@ -178,7 +178,7 @@ def compare_methods(
         by_metric = {key: found for key in wanted if (found := tests[key][place]) is not None}
         own = by_metric.pop(metric, None)
         if own is None:
-            reason = f"there are no probabilities to compute {metric} from"
+            reason = f"{metric} needs probabilities, which the predictions do not have"
             skipped.append({"first": pair.first, "second": pair.second, "reason": reason})
             continue
         differences[(pair.first, pair.second)] = pair.found[metric]
@@ -210,7 +210,7 @@ def compare_methods(
 
 
 def _scope(pair: _Pair, deterministic: Collection[str]) -> str:
-    """`models` where one run is all there is of a method that differs with every seed."""
+    """Return `models` if a method whose models differ between seeds has one run only."""
     single = any(
         runs == 1 and name not in deterministic
         for name, runs in zip((pair.first, pair.second), pair.runs, strict=True)
@@ -226,15 +226,15 @@ def _compared(
     data: Mapping[str, str],
     looks: Looks | None,
 ) -> tuple[list[_Pair], list[dict[str, str]], _Resampled | None]:
-    """All pairs, what was skipped, and the panel of all methods.
+    """Return the pairs, the skipped pairs with reasons, and the joint resampling of all methods.
 
-    Where all runs have the same rows, as they should, these are resampled once. Else each pair is
-    resampled by itself, and there is no panel of all.
+    If all runs have the same rows, the rows are resampled once. Otherwise each pair is resampled
+    separately, and there is no joint resampling.
     """
     whole: _Resampled | None = None
     known = [name for name in methods if methods[name]]
     if len({run.rows.tobytes() for name in known for run in methods[name]}) == 1:
-        # true labels that differ are found pair by pair, which says between whom
+        # different true labels are reported below, for the pair of methods concerned
         with suppress(ValueError):
             whole = _resampled(methods, known, wanted, labels, draws, looks)
     pairs, skipped = [], []
@@ -243,7 +243,7 @@ def _compared(
             if data.get(first) != data.get(second):
                 raise ValueError("they were run on different data")
             if missing := [name for name in (first, second) if not methods[name]]:
-                raise ValueError(f"no run of {missing[0]} has kept its predictions")
+                raise ValueError(f"no run of {missing[0]} has stored predictions")
             found = whole or _resampled(methods, [first, second], wanted, labels, draws, looks)
             pairs.append(found.pair(first, second))
         except ValueError as error:
@@ -259,7 +259,7 @@ def _resampled(
     draws: int,
     looks: Looks | None,
 ) -> _Resampled:
-    """Raises `ValueError`, saying why, for methods that cannot be compared."""
+    """Score and resample the methods; raise `ValueError` if they cannot be compared."""
     runs: list[RunPredictions] = []
     columns = {}
     for name in names:
@@ -267,9 +267,13 @@ def _resampled(
         runs += methods[name]
     panel = Panel.of(runs, labels)
     if len(panel.labels) < LEAST_ROWS:
-        raise ValueError(f"they have {len(panel.labels)} test rows in common, too few to compare")
+        raise ValueError(
+            f"they have {len(panel.labels)} test rows in common; a comparison needs {LEAST_ROWS}"
+        )
     if panel.clusters < LEAST_ROWS:
-        raise ValueError(f"their test rows come in {panel.clusters} groups, too few to compare")
+        raise ValueError(
+            f"their test rows are in {panel.clusters} groups; a comparison needs {LEAST_ROWS}"
+        )
     metrics = panel.metrics(wanted)
     points, drawn = panel.scores(metrics), panel.bootstrap(metrics, draws)
     places = list(columns.values())
@@ -288,7 +292,7 @@ def _tests(
     joint: bool,
     looks: Looks | None,
 ) -> list[dict[str, Any] | None]:
-    """What each pair's difference by one metric says, corrected for the pairs of its family."""
+    """Test each pair's difference by one metric, corrected for the pairs of its family."""
     lines: list[dict[str, Any] | None] = [None] * len(found)
     for family in (False, True):
         places = [i for i, f in enumerate(found) if f is not None and families[i] == family]
@@ -333,7 +337,7 @@ def _plain(
 
 
 def pair_of(found: Mapping[str, Any], first: str, second: str) -> dict[str, Any] | None:
-    """The pair as seen from `first`; None where the two were not compared."""
+    """Return the comparison of `first` with `second`; None if they were not compared."""
     for pair in found["pairs"]:
         if (pair["first"], pair["second"]) == (first, second):
             return dict(pair)

@@ -1,9 +1,9 @@
-"""Quality against cost: who is on the front, and how surely.
+"""Pareto front of quality against cost, with its uncertainty.
 
-A method is *dominated* by one that costs less and is shown to be equivalent or better: nobody has a
-reason to take it, as far as this cost goes. The front is what is left. Points alone would draw it
-through every score that is ahead by luck; here the answers of the pairwise tests decide, so that a
-place on the front can be sure, possible, or out of the question.
+A method is *dominated* by another one that costs less and is shown to be equivalent or better, so
+there is no reason to use it as far as this cost is concerned. The front consists of the methods
+that are not dominated. Point estimates alone would include every score that is higher by chance.
+Here the pairwise tests decide, so a method is surely, possibly or not on the front.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ SURELY, POSSIBLY, OFF = "surely", "possibly", "off"
 def fronts(
     rows: Sequence[Row], pairwise: Mapping[str, Any], records: Sequence[RunRecord]
 ) -> dict[str, list[dict[str, Any]]]:
-    """By cost (`train_seconds`, …), the methods from the cheapest to the dearest.
+    """Return the methods by cost (`train_seconds`, …), in order of increasing cost.
 
-    Each has `name`, `cost`, `score`, its `place`, and the names of those it is `dominated_by`:
+    Each entry has `name`, `cost`, `score`, `dominated_by` (names of other methods) and `place`:
 
-    - `off`: another one costs less by more than a tenth and is shown to be equivalent or better,
-      or costs no more and is shown to be better.
-    - `surely`: every other one that does not cost more by a tenth is shown to be worse.
-    - `possibly`: neither; more seeds or test rows may show it to be dominated.
+    - `off`: Another method costs less by more than 10 % and is shown to be equivalent or better, or
+      costs no more and is shown to be better.
+    - `surely`: All methods that cost at most 10 % more are shown to be worse.
+    - `possibly`: Neither; more seeds or test rows may show that it is dominated.
 
-    Methods without a score or the cost are left out, and those that are no better than guessing.
+    Methods without a score or without this cost, and those that are no better than guessing, are
+    excluded.
     """
     metric = QUALITY_METRICS[pairwise["metric"]]
     rated = [

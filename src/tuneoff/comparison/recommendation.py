@@ -1,4 +1,4 @@
-"""Which method to take: the cheapest that keeps up with the best."""
+"""Recommendation: the cheapest method that is competitive with the best."""
 
 from __future__ import annotations
 
@@ -35,31 +35,33 @@ def recommend(
     min_recall: Mapping[str, float] | None = None,
     folder: Path | None = None,
 ) -> dict[str, Any] | None:
-    """Return the cheapest method that keeps up with the best, within `limits` and `min_recall`.
+    """Recommend the cheapest method that is competitive with the best, within the limits.
 
-    A method *keeps up* if it is shown to be equivalent or better, or if it is not ruled out as the
-    best and scored less than the margin below. One that scored further below does not, even where
-    these runs cannot rule it out: too few seeds or rows are no evidence for a method, and its own
-    score is the best guess there is.
+    The *candidates* are the methods within the limits that are better than guessing. The *best* is
+    the candidate with the highest mean score (the lowest for a loss). A candidate is *ruled out* if
+    another one is shown to be better, or at least as good by multiple comparisons with the best.
 
-    *Best* is the highest mean score (the lowest, of a loss) among the candidates: the methods that
-    keep within the limits and are not at chance. A candidate is *ruled out* if another one is shown
-    to be better, or at least as good by multiple comparisons with the best. *Cheapest* is the one
-    that trains fastest: time is paid anew with every run, and measured for every method in the same
-    way, while memory and storage either suffice or do not, which is what limits are for. Within
-    10 % of the least time the least memory decides, then the least storage, then the score.
+    A candidate is *competitive* if it is shown to be equivalent to the best or better, or if it is
+    not ruled out and its score is less than the margin below the best. One that scored lower is not
+    competitive even if these runs cannot rule it out: too few seeds or rows are no evidence for a
+    method, and its own score is the best estimate available.
+
+    The *cheapest* method is the one that trains fastest. Every run costs this time, and it is
+    measured in the same way for all methods, while memory and storage either suffice or do not,
+    which is the purpose of limits. Within 10 % of the shortest time, the lowest memory decides,
+    then the smallest storage, then the score.
 
     Args:
         rows: The summary's methods.
-        comparison: The methods' pairs, and their bounds against the best.
+        comparison: The pairwise comparison, with its bounds against the best.
         records: The finished runs.
         limits: Upper bounds of mean costs.
         min_recall: Lower bounds of a label's mean recall on the test rows.
-        folder: The study's, which the command names.
+        folder: Folder of the study, for the command to predict.
 
     Returns:
-        None where fewer than two methods have a result. With nothing left to recommend, `name` is
-        None and `sentences` says why.
+        None if fewer than two methods have a result. If no candidate is left, `name` is None and
+        `sentences` says why.
     """
     pairwise = comparison.plain
     metric = QUALITY_METRICS[pairwise["metric"]]
@@ -116,11 +118,11 @@ def recommend(
 def not_the_best(
     compared: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, Bounds]
 ) -> list[str]:
-    """The methods that are shown to be worse than the best, or not the only best one.
+    """Return the methods that are shown to be worse than the best or not to be the only best.
 
     Args:
-        compared: By name, the pairs with the method whose mean score is the best.
-        bounds: Of all candidates.
+        compared: Pairs with the method that has the best mean score, by name.
+        bounds: Simultaneous bounds of all candidates.
     """
     return [
         name
@@ -132,7 +134,7 @@ def not_the_best(
 def _with_best(
     best: Row | None, rows: Sequence[Row], pairwise: Mapping[str, Any]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """By name: the other `rows`, each in a pair with the best; why some cannot be compared."""
+    """Return each other method's pair with the best, and why some have none, both by name."""
     compared, apart = {}, {}
     for row in rows:
         if best is None or row is best:
@@ -152,7 +154,7 @@ def _picked(
     pairwise: Mapping[str, Any],
     ruled_out: Collection[str],
 ) -> dict[str, Any]:
-    """What is recommended of `known`: the best method, and all that are `compared` with it."""
+    """Return the recommendation among `known`: the best, and all that are `compared` with it."""
     metric = QUALITY_METRICS[pairwise["metric"]]
     fit = [row for row in known if row["name"] not in ruled_out]
     near = [row for row in fit if row is best or _keeps_up(compared[row["name"]], pairwise)]
@@ -170,7 +172,10 @@ def _picked(
 
 
 def _keeps_up(pair: Mapping[str, Any], pairwise: Mapping[str, Any]) -> bool:
-    """Whether the first of a pair, which is not ruled out, keeps up with the second, the best."""
+    """Return whether the first method of a pair is competitive with the second, the best.
+
+    The first must not be ruled out.
+    """
     higher = QUALITY_METRICS[pairwise["metric"]].higher_is_better
     behind = -pair["difference"] if higher else pair["difference"]
     return pair["answer"] in ("equivalent", "better") or bool(behind < pairwise["margin"] + 1e-9)
@@ -184,8 +189,11 @@ def _runner_up(
     pairwise: Mapping[str, Any],
     metric: Metric,
 ) -> dict[str, Any] | None:
-    """The best method, where it is not the winner; else the cheapest of those that are as good;
-    else the one with the next score."""
+    """Return the alternative to the winner.
+
+    This is the best method if it is not the winner, otherwise the cheapest of the competitive
+    ones, otherwise the one with the next score.
+    """
     rest = [row for row in fit if row is not winner]
     left = [row for row in known if row is not winner]
     if winner is not best:
@@ -207,7 +215,7 @@ def _runner_up(
 def _cheaper(
     winner: Row, behind: Sequence[Row], compared: Mapping[str, Any], metric: Metric
 ) -> dict[str, Any] | None:
-    """The best of the methods that fell behind, are not shown to, and train faster."""
+    """Return the best faster method that scored lower without being ruled out; None without one."""
     paid = cost_of(winner, "train_seconds")
     faster = [
         row
@@ -229,12 +237,12 @@ def _cheaper(
 def command_for(
     name: str, records: Sequence[RunRecord], metric: Metric, folder: Path | None
 ) -> str | None:
-    """The command that predicts with a method's best run; None if none has finished."""
+    """Return the command to predict with a method's best run; None if no run has finished."""
     return _command(_run_to_use(name, records, metric), folder)
 
 
 def _run_to_use(name: str, records: Sequence[RunRecord], metric: Metric) -> str | None:
-    """Of the method's runs the one with the best validation score: the test picks no model."""
+    """Return the method's run with the best validation score; test scores select no model."""
     sign = 1 if metric.higher_is_better else -1
     scored = [
         (sign * getattr(record.quality.validation, metric.key), record.run_id)

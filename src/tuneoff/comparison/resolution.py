@@ -1,4 +1,4 @@
-"""What would resolve a comparison: more seeds, more test rows, both, or nothing in reach."""
+"""Numbers of seeds or test rows that would resolve a comparison."""
 
 from __future__ import annotations
 
@@ -10,30 +10,39 @@ from typing import Any, Literal
 from tuneoff.comparison.statistics import Difference, Side
 
 POWER = 0.8
-"""Probability with which the seeds or rows that are named would resolve it."""
+"""Probability that the stated seeds or rows resolve the comparison."""
 MOST_SEEDS = 100
+"""Largest number of seeds that is stated; more are unrealistic."""
 MOST_ROWS = 10_000_000
-"""Nobody runs more: beyond these no number is named."""
+"""Largest number of test rows that is stated."""
 UNEVEN = 4.0
-"""Ratio of two methods' variances from which more seeds of one of them alone are named."""
+"""Ratio of two methods' variances above which more seeds of only one of them are suggested."""
 
 Whose = Literal["both", "first", "second"]
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Standard errors that a claim takes, over all pairs of its family."""
+    """Number of standard errors that a claim requires, given all pairs of its family."""
 
     different: float
     equivalent: float
 
 
 def needed(found: Difference, margin: float, threshold: Threshold) -> dict[str, Any]:
-    """Return the `seeds`, or the test `rows`, that would resolve it; `both` if neither would alone.
+    """Estimate the seeds or test rows that would resolve a difference with a power of 80 %.
 
-    In four of five repetitions, if difference and variances are as they were estimated. `of` says
-    whose seeds: those of `both` methods, or of the `first` or `second` alone, where the other one's
-    mean is known much better.
+    The estimate assumes that the true difference and variances equal the estimated ones.
+
+    Args:
+        found: The unresolved difference.
+        margin: Largest difference that is irrelevant in practice.
+        threshold: Standard errors that a claim requires.
+
+    Returns:
+        `seeds` that suffice; `of` which methods: `both`, or only the `first` or `second` if the
+        other one's mean is known much better; `rows` that suffice; and `both`, [seeds, rows], if
+        neither suffices alone. None for what does not suffice.
     """
     of = _whose(found)
     seeds = seeds_needed(found, margin, threshold, of)
@@ -53,9 +62,9 @@ def _whose(found: Difference) -> Whose:
 def seeds_needed(
     found: Difference, margin: float, threshold: Threshold, of: Whose = "both"
 ) -> int | None:
-    """Seeds of one method, or of both, on these rows; None where the rest alone leaves it open.
+    """Return the seeds of one or both methods that would resolve it on the present test rows.
 
-    Also None where nothing is known about the seeds.
+    None if the other variance alone is too large, or if the variance between seeds is unknown.
     """
     first = found.first.spread if of != "second" else 0.0
     second = found.second.spread if of != "first" else 0.0
@@ -70,7 +79,7 @@ def seeds_needed(
 
 
 def rows_needed(found: Difference, margin: float, threshold: Threshold) -> int | None:
-    """Test rows, with the seeds at hand; None where the seeds alone leave it open."""
+    """Return the test rows that would resolve it with the present seeds; None if none would."""
     sides = (found.first, found.second)
     fixed = sum((side.spread - side.noise) / side.seeds for side in sides)
     of_a_row = (sum(side.noise / side.seeds for side in sides) + found.shared) * found.rows
@@ -79,9 +88,9 @@ def rows_needed(found: Difference, margin: float, threshold: Threshold) -> int |
 
 
 def both_needed(found: Difference, margin: float, threshold: Threshold) -> tuple[int, int] | None:
-    """(seeds, rows) that together would resolve it, where neither would alone.
+    """Return the (seeds, rows) that would resolve it together, if neither would alone.
 
-    Of seeds doubled step by step, the first number with which some number of rows would do.
+    The number of seeds is doubled until some number of rows suffices.
     """
 
     def more(side: Side) -> Side:
@@ -97,11 +106,11 @@ def both_needed(found: Difference, margin: float, threshold: Threshold) -> tuple
 
 
 def chance(found: Difference, margin: float, threshold: Threshold, seeds: int) -> float:
-    """Probability that it is resolved with so many seeds of each method, given what is known now.
+    """Return the probability that `seeds` seeds of each method resolve it, given the present data.
 
-    The predictive probability of conditional power, with a flat prior: Spiegelhalter, Freedman and
-    Blackburn 1986, Monitoring clinical trials: conditional or predictive power?, Controlled
-    Clinical Trials 7. One-sided thresholds serve, which suffice to rule a method out as the best.
+    This is the predictive power with a flat prior: Spiegelhalter, Freedman and Blackburn 1986,
+    Monitoring clinical trials: conditional or predictive power?, Controlled Clinical Trials 7. It
+    uses one-sided thresholds, which suffice to rule out a method as the best.
     """
 
     def more(side: Side) -> Side:
@@ -118,7 +127,7 @@ def chance(found: Difference, margin: float, threshold: Threshold, seeds: int) -
 
 
 def _largest_variance(found: Difference, margin: float, threshold: Threshold) -> float:
-    """Variance of the difference up to which one of the claims has its power."""
+    """Return the largest variance of the difference at which one of the claims has its power."""
     size, reserve = abs(found.difference), NormalDist().inv_cdf(POWER)
     different = size / (threshold.different + reserve)
     equivalent = max(margin - size, 0.0) / (threshold.equivalent + reserve)
@@ -126,7 +135,7 @@ def _largest_variance(found: Difference, margin: float, threshold: Threshold) ->
 
 
 def _enough(of_one: float, allowed: float, least: int, most: int) -> int | None:
-    """The number, at least `least`, over which a variance `of_one` is at most `allowed`."""
+    """Return the sample size, at least `least`, at which a variance `of_one` falls to `allowed`."""
     if of_one <= 0 or allowed <= of_one / most:
         return None
     return max(math.ceil(of_one / allowed), least)

@@ -1,24 +1,25 @@
 """Variance between seeds, estimated for all methods of a study together.
 
-Two or three scores say little about the variance of one method over its seeds. But the methods of a
-study are trained on the same data, so their variances are similar, and together their scores say
-much more. The model is the one of limma's moderated t statistics: each method's variance comes from
-a distribution whose location and width the study itself determines.
+Two or three scores contain little information about the variance of one method between seeds. But
+the methods of a study are trained on the same data, so their variances are similar, and all scores
+together contain much more. The model is that of limma's moderated t statistics: each method's
+variance comes from a distribution whose location and width are estimated from the study.
 
-A run's score varies for two reasons. Single rows on which two seeds disagree explain a part of the
-variance, and that part is known well, because the disagreements are counted over all test rows.
-What a seed changes in all rows alike is known from the scores only. The model is about the latter,
-as its ratio to the former. A method with `d` degrees of freedom has the sample variance
+The score of a run varies between seeds for two reasons. Single rows on which two seeds disagree
+explain one part of the variance. This part is known well, because the disagreements are counted
+over all test rows. The other part, changes that affect all rows in the same way, can be estimated
+from the scores only. The model describes the ratio of the second part to the first. A method with
+`d` degrees of freedom has the sample variance
 
     s² ~ noise (1 + ratio²) · chi²(d) / d
     log ratio ~ Normal(log level, width²), for one method in five Normal(1 + log level, 1)
     level ~ half-Cauchy(0.7 sqrt(rows / 1000)),  width ~ uniform on `WIDTHS`
 
 Limma estimates location and width from thousands of genes and inserts the estimates. A study has
-two to ten methods, which do not determine them, so they are integrated out on a grid here: where
-the methods' variances differ, or might, less is borrowed. The second normal distribution does what
-limma's robust form does: a method whose seeds lie far apart keeps its own variance and does not
-raise the others'.
+two to ten methods, too few for that, so they are integrated out on a grid here: the more the
+methods' variances differ, the less they are pooled. The second normal distribution serves the
+purpose of limma's robust variant: a method with a large variance between seeds keeps its own
+variance and does not increase that of the others.
 
 References:
     Smyth 2004, Linear models and empirical Bayes methods for assessing differential expression in
@@ -42,37 +43,37 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 RATIOS = np.geomspace(0.03, 60, 48)
-"""Grid of the standard deviation that seeds add, over the one that single rows explain."""
+"""Grid of the ratio: standard deviation that seeds add, over the one that single rows explain."""
 TYPICAL = 0.7
-"""Scale of the half-Cauchy distribution of the level with 1,000 test rows: seeds move the score a
-little less than single rows do. With more rows single rows matter less, so the ratio grows."""
+"""Scale of the half-Cauchy distribution of the level with 1,000 test rows: seeds change the score a
+little less than single rows do. With more rows, single rows matter less, so the ratio grows."""
 WIDTHS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.1)
-"""Grid of the standard deviation of the log ratios. At 1 one method in six has a ratio of e times
-the median or more."""
+"""Grid of the standard deviation of the log ratios. At 1, one method in six has a ratio of at least
+e times the median."""
 OUTLIERS = 0.2
-"""Share of methods whose seeds may lie much further apart than the others'."""
+"""Proportion of methods that may vary much more between seeds than the others."""
 OUTLIER_SHIFT, OUTLIER_WIDTH = 1.0, 1.0
-"""Mean and standard deviation of the log ratio of such a method, over the level. The priors are set
-so that in the simulation both methods that are alike and methods whose standard deviations differ
-by a factor of e have 95 % intervals and at most 5 to 6 % false claims."""
+"""Mean and standard deviation of the log ratio of such a method, relative to the level. With these
+priors, simulated methods with equal standard deviations and with ones that differ by a factor of e
+both have 95 % intervals with correct coverage and at most 5 to 6 % false claims."""
 
 
 class SeedVariance:
-    """What is known about the variance of each method's score between seeds.
+    """Posterior distribution of the variance of each method's score between seeds.
 
-    A method with one run, about whose seeds nothing is known, and one whose runs all give the same
-    answers stay outside of the distribution that the others share.
+    Methods with one run, whose variance is unknown, and methods whose runs all have the same
+    predictions are not part of the common distribution.
     """
 
     def __init__(
         self, sample: Floats, seeds: Integers, noise: Floats | None = None, rows: int = 1000
     ) -> None:
-        """Estimate it.
+        """Estimate the distribution.
 
         Args:
             sample: (m,) sample variances of the runs' scores.
-            seeds: (m,) runs of each method.
-            noise: (m,) the part that single rows explain; None: it is not known, and the whole
+            seeds: (m,) number of runs of each method.
+            noise: (m,) variance that single rows explain; None if it is unknown, and the whole
                 variance is moderated.
             rows: Number of test rows.
         """
@@ -89,7 +90,7 @@ class SeedVariance:
         variance, before = self._floor + RATIOS**2, np.ones(len(levels))
         if noise is not None:
             relative = levels / (TYPICAL * math.sqrt(rows / 1000))
-            # the half-Cauchy density on a grid whose places are equally far apart as logarithms
+            # half-Cauchy density on a grid with equal steps of the logarithm
             before = relative / (1 + relative**2)
         freedom = (seeds[self.varies] - 1)[:, None]
         log_likelihood = -0.5 * freedom * (np.log(variance) + scaled[:, None] / variance)
@@ -100,7 +101,7 @@ class SeedVariance:
         self._weight = weight / weight.sum()
 
     def draw_added(self, size: int, random: np.random.Generator) -> Floats:
-        """Draw the variance that seeds add to what single rows explain: (size, m)."""
+        """Draw the (size, m) variances that seeds add to the variance that single rows explain."""
         drawn = np.zeros((size, len(self.seeds)))
         if not self.varies.any():
             return drawn
@@ -108,16 +109,17 @@ class SeedVariance:
         chosen = random.choice(len(self._weight), size, p=self._weight)
         for place, of_method in zip(np.flatnonzero(self.varies), self._likelihood, strict=True):
             below = np.cumsum(given * of_method, 1)
-            # a threshold within the total, so that a place of the grid is always found
+            # a threshold below the total, so a grid point always exists
             threshold = random.random(size) * below[chosen, -1]
             ratios = RATIOS[(threshold[:, None] > below[chosen]).sum(1)]
             drawn[:, place] = self._unit[place] * ratios**2
         return drawn
 
     def half_widths(self) -> Floats:
-        """Half of the 95 % interval of each method's mean over other seeds: (m,).
+        """Return half the width of the 95 % interval of each method's mean over other seeds.
 
-        0 where the seeds are not known to differ.
+        Returns:
+            (m,) half-widths; 0 if the variance between seeds is 0 or unknown.
         """
         from scipy.optimize import brentq
         from scipy.special import ndtr
@@ -140,7 +142,7 @@ class SeedVariance:
 
 @cache
 def _prior() -> tuple[Floats, Floats]:
-    """(h, r) probabilities of the `RATIOS` given each pair of a level and a width; (h,) levels."""
+    """Return (h, r) probabilities of the `RATIOS` given level and width, and the (h,) levels."""
     places = np.log(RATIOS)
     levels, widths = (x.ravel() for x in np.meshgrid(RATIOS[::2], WIDTHS, indexing="ij"))
 

@@ -1,4 +1,4 @@
-"""The recommendation in words: what to take, how sure that is, what it costs, what is ruled out."""
+"""The recommendation as text: the method, its confidence, its cost, and what is ruled out."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tuneoff.comparison.candidates import CLOSE, GUESSING
 from tuneoff.results.metrics import QUALITY_METRICS, Metric
 
 LIKELY_SEEDS = 20
-"""Seeds per method that somebody may run."""
+"""Largest realistic number of seeds per method."""
 LIKELY_ROWS = 20
-"""Times the present number of test rows that somebody may label."""
+"""Largest realistic number of test rows, as a multiple of the present number."""
 
 
 def sentences(found: Mapping[str, Any], pairwise: Mapping[str, Any]) -> list[str]:
-    """Return the recommendation as sentences, the first of which says what to take and why."""
+    """Return the recommendation as sentences; the first names the method and the reason."""
     metric = QUALITY_METRICS[pairwise["metric"]]
     said = [
         _take(found, pairwise, metric),
@@ -51,7 +51,7 @@ def _take(found: Mapping[str, Any], pairwise: Mapping[str, Any], metric: Metric)
 
 
 def _saves(found: Mapping[str, Any]) -> str:
-    """What the recommended method costs in comparison with the best."""
+    """Describe the recommended method's cost relative to the best method."""
     other = found["runner_up"]
     if not other or other["name"] != found["best"]:
         return ""
@@ -60,7 +60,7 @@ def _saves(found: Mapping[str, Any]) -> str:
 
 
 def _part_of_time(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """`37.5 %` of the other's training time; empty where it is no saving, or not known."""
+    """Return `37.5 %` (of the other's training time); empty if unknown or not a saving."""
     one, other = mine["train_seconds"], theirs["train_seconds"]
     if one is None or not other or one > (1 - CLOSE) * other:
         return ""
@@ -84,7 +84,7 @@ def _how_sure(found: Mapping[str, Any], pairwise: Mapping[str, Any], metric: Met
 
 
 def _tempting(found: Mapping[str, Any], metric: Metric) -> str:
-    """What speaks for a cheaper method that scored lower, and why that is not enough."""
+    """Describe a cheaper method that scored lower without being ruled out."""
     cheaper = found["cheaper"]
     if not cheaper:
         return ""
@@ -128,21 +128,21 @@ def _some(names: Sequence[str]) -> str:
 
 
 def joined(parts: Sequence[str]) -> str:
-    """`a, b and c`."""
+    """Join as `a, b and c`."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def open_question(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The pair that decides what to take and is not resolved; None where nothing is open."""
+    """Return the unresolved pair on which the recommendation depends; None if there is none."""
     pair = found["cheaper"]["evidence"] if found["cheaper"] else found["evidence"]
     return pair if pair and pair["answer"] == "not_resolved" else None
 
 
 def action(pair: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the one action that would probably resolve a pair: seeds, test rows, both or none.
+    """Return the action that would probably resolve a pair: more seeds, test rows, or both.
 
-    More seeds cost runs and nothing else, so they come first where they suffice; test rows have to
-    be labelled. What nobody would do is no action: then `kind` is `none`.
+    More seeds only cost runs, while test rows have to be labelled, so seeds are preferred if they
+    suffice. `kind` is `none` if no realistic number suffices.
     """
     needed = pair["needed"] or {}
     seeds, rows, both = (needed.get(key) for key in ("seeds", "rows", "both"))
@@ -167,7 +167,7 @@ def _action(found: Mapping[str, Any]) -> str:
     what = f"the difference between {pair['first']} and {pair['second']}"
     if doing["kind"] == "none":
         far = would_resolve(pair)
-        text = f" It would take {far}." if far else ""
+        text = f" It would need {far}." if far else ""
         return f"No feasible number of seeds or test rows would resolve {what}.{text}"
     runs = dict(zip((pair["first"], pair["second"]), pair["runs"], strict=True))
     now = " and ".join(dict.fromkeys(str(runs[name]) for name in doing["of"]))
@@ -182,7 +182,7 @@ def _action(found: Mapping[str, Any]) -> str:
 
 
 def _about_models(found: Mapping[str, Any], pairwise: Mapping[str, Any]) -> str:
-    """Whether the evidence is about models where that of other pairs is about methods."""
+    """Note that this pair's evidence is about two models, unlike that of other pairs."""
     pair = (found["cheaper"] or found)["evidence"]
     scopes = {other["scope"] for other in pairwise["pairs"]}
     if not pair or pair["scope"] != "models" or len(scopes) < 2:
@@ -191,7 +191,7 @@ def _about_models(found: Mapping[str, Any], pairwise: Mapping[str, Any]) -> str:
 
 
 def interval(pair: Mapping[str, Any], metric: Metric) -> str:
-    """`−0.8 points of macro-F1, 95 % interval −2.1 to +0.5`."""
+    """Format a difference as `−0.8 points of macro-F1, 95 % interval −2.1 to +0.5`."""
     low, high = (
         fmt.difference(pair[key], metric.unit).partition(" ")[0] for key in ("low", "high")
     )
@@ -200,7 +200,7 @@ def interval(pair: Mapping[str, Any], metric: Metric) -> str:
 
 
 def would_resolve(pair: Mapping[str, Any]) -> str:
-    """How many seeds or test rows would resolve a pair; empty where no number is known to."""
+    """Describe the seeds or test rows that would resolve a pair; empty if no number is known."""
     needed = pair["needed"] or {}
     whose = {"first": f" of {pair['first']}", "second": f" of {pair['second']}"}
     each = whose.get(needed.get("of", "both"), " each")
@@ -214,21 +214,21 @@ def would_resolve(pair: Mapping[str, Any]) -> str:
 
 
 def rounded(rows: int) -> str:
-    """To two digits: it is an estimate."""
+    """Round an estimated number of rows to two digits."""
     return fmt.count(float(f"{rows:.2g}")) if rows > 99 else str(rows)
 
 
 def left_out(found: Mapping[str, Any]) -> str:
-    """`Left out: full takes …`, of those that a limit keeps out; empty without one."""
+    """List the methods outside the limits, as `Excluded: full has …`; empty without limits."""
     kept_out = [e for e in found["excluded"] if e["reason"] != GUESSING]
     if found["name"] is None or not found["limits"] or not kept_out:
         return ""
     shown = "; ".join(f"{e['name']} {e['reason']}" for e in kept_out[:4])
     more = f"; and {len(kept_out) - 4} more" if len(kept_out) > 4 else ""
-    return f"Left out: {shown}{more}."
+    return f"Excluded: {shown}{more}."
 
 
 def nothing(found: Mapping[str, Any]) -> str:
-    """That nothing is left to recommend, and why."""
+    """Say that no method can be recommended, and why."""
     reasons = "; ".join(f"{e['name']} {e['reason']}" for e in found["excluded"])
     return f"No method can be recommended: {reasons}."

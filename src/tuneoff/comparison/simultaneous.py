@@ -1,8 +1,8 @@
-"""Several comparisons at once: all pairs of a study's methods, and each method with the best.
+"""Simultaneous inference: all pairs of a study's methods, and each method with the best.
 
-Everything is read off the joint draws of the errors, see `statistics.MethodMeans`. Where the
-methods of a study were tested on different rows, there are no joint draws, and procedures that
-hold under any dependence take their place.
+All results are computed from the joint draws of the errors, see `statistics.MethodMeans`. If the
+methods of a study were tested on different rows, there are no joint draws, and procedures that are
+valid under any dependence are used instead.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from tuneoff.comparison.statistics import LEVEL, SMALLEST, Difference, share_of
 from tuneoff.results.metrics import Floats
 
 SHARE = 0.9
-"""Part of `LEVEL` that each of two families gets: all pairs, and the comparison with the best. Both
-can be wrong in one study, and mostly they are wrong together, so that with 4.5 % each a false claim
-in either comes to 5 % at most (`benchmarks/false_alarms.py`)."""
+"""Fraction of `LEVEL` that each of two families gets: all pairs, and the comparison with the best.
+Errors in the two families mostly occur together, so with 4.5 % each, the probability of a false
+claim in either is at most 5 % (`benchmarks/false_alarms.py`)."""
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust P values for their number.
+    """Adjust P values for multiple testing by Holm's procedure.
 
-    Rejecting those below 0.05 rejects a true hypothesis in at most 5 % of studies, however they
-    depend on each other. Holm 1979, A simple sequentially rejective multiple test procedure,
+    Rejecting adjusted values below 0.05 rejects a true hypothesis in at most 5 % of studies, under
+    any dependence. Holm 1979, A simple sequentially rejective multiple test procedure,
     Scandinavian Journal of Statistics 6.
     """
     adjusted, highest = [0.0] * len(p_values), 0.0
@@ -40,15 +40,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def step_down(statistics: Floats, errors: Floats) -> list[float]:
     """Adjust P values by the joint distribution of the statistics.
 
-    The largest statistic is compared with the largest of all errors, the next one with the largest
-    of the errors of those that are left, and so on. Pairs that share a method or test rows depend
-    on each other, so this rejects more than Holm's procedure at the same error rate. Romano and
-    Wolf 2005, Exact and approximate stepdown methods for multiple hypothesis testing, Journal of
-    the American Statistical Association 100.
+    The largest statistic is compared with the maximum of all errors, the next one with the maximum
+    of the errors of the remaining ones, and so on. Pairs that share a method or test rows are
+    correlated, so this rejects more than Holm's procedure at the same error rate. Romano and Wolf
+    2005, Exact and approximate stepdown methods for multiple hypothesis testing, Journal of the
+    American Statistical Association 100.
 
     Args:
-        statistics: (p,) the larger, the more they speak against their hypothesis.
-        errors: (draws, p) what they could have been if all hypotheses were true.
+        statistics: (p,) test statistics; larger values are stronger evidence against a hypothesis.
+        errors: (draws, p) draws of the statistics under the hypotheses.
+
+    Returns:
+        (p,) adjusted P values.
     """
     order = np.argsort(-statistics, kind="stable")
     largest, p_values = np.full(len(errors), -np.inf), np.empty(len(order))
@@ -60,10 +63,10 @@ def step_down(statistics: Floats, errors: Floats) -> list[float]:
 
 
 def adjusted_different(found: Sequence[Difference], *, joint: bool) -> list[float]:
-    """Adjust the P values of "no difference" for all pairs of a family.
+    """Adjust the P values of the hypothesis "no difference" for all pairs of a family.
 
-    Each difference counts in units of its own 95 % interval, so that no pair is favoured. `joint`:
-    the errors of all pairs come from the same draws; else Holm's procedure has to do.
+    Each difference is divided by the half-width of its own 95 % interval, so no pair is favoured.
+    If the errors of the pairs do not come from `joint` draws, Holm's procedure is used.
     """
     if not joint:
         return _shared(holm([f.p_different for f in found]))
@@ -73,7 +76,7 @@ def adjusted_different(found: Sequence[Difference], *, joint: bool) -> list[floa
 
 
 def adjusted_equivalent(found: Sequence[Difference], margin: float, *, joint: bool) -> list[float]:
-    """Adjust the P values of "`margin` or more apart" for all pairs of a family."""
+    """Adjust the P values of the hypothesis "`margin` or more apart" for all pairs of a family."""
     if not joint:
         return _shared(holm([f.p_equivalent(margin) for f in found]))
     room = np.array([(margin - abs(f.difference)) / f.half_width for f in found])
@@ -82,12 +85,12 @@ def adjusted_equivalent(found: Sequence[Difference], margin: float, *, joint: bo
 
 
 def _shared(p_values: Sequence[float]) -> list[float]:
-    """P values that are below `LEVEL` where these are below the family's share of it."""
+    """Scale P values so that comparing them with `LEVEL` uses this family's part of the level."""
     return [min(p / SHARE, 1.0) for p in p_values]
 
 
 def thresholds(found: Sequence[Difference], *, joint: bool) -> Threshold:
-    """Return the standard errors that a claim about one of several differences takes."""
+    """Return the number of standard errors that a claim about one of several differences needs."""
     if joint:
         units = [max(f.standard_error, SMALLEST) for f in found]
         sizes = np.max([np.abs(f.errors) / u for f, u in zip(found, units, strict=True)], 0)
@@ -102,12 +105,12 @@ def thresholds(found: Sequence[Difference], *, joint: bool) -> Threshold:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How a method compares with the best of the others; all bounds hold together, with 95 %."""
+    """Bounds of a method's distance from the best of the others, jointly with 95 % confidence."""
 
     behind: float
-    """The method is at most so much worse than the best of the others; 0 or more."""
+    """Upper bound of how much worse the method is than the best of the others; 0 or more."""
     ahead: float
-    """It is at most so much better; 0 where it is ruled out as the only best method."""
+    """Upper bound of how much better it is; 0 if it is ruled out as the only best method."""
 
     @property
     def ruled_out(self) -> bool:
@@ -124,18 +127,21 @@ def with_best(
 ) -> dict[str, Bounds]:
     """Compare each of `names` with the best of the others.
 
-    Multiple comparisons with the best ask less than all pairs do, and so find more: for each
-    method, whether it may be the best, and how far it is behind the best at most, whichever method
-    that is. With 95 % confidence all bounds hold. Hsu 1984, Constrained simultaneous confidence
-    intervals for multiple comparisons with the best, Annals of Statistics 12; with unequal
-    variances as in Edwards and Hsu 1983, Multiple comparisons with the best treatment, Journal of
-    the American Statistical Association 78.
+    Multiple comparisons with the best answer fewer questions than all pairwise comparisons and are
+    therefore more powerful: for each method, whether it can be the best, and how far it can be
+    below the best at most, whichever method that is. All bounds hold jointly with 95 % confidence.
+    Hsu 1984, Constrained simultaneous confidence intervals for multiple comparisons with the best,
+    Annals of Statistics 12; with unequal variances as in Edwards and Hsu 1983, Multiple comparisons
+    with the best treatment, Journal of the American Statistical Association 78.
 
     Args:
         found: The difference of each pair of names, in either order.
         names: The candidates, each compared with at least one other.
-        higher_is_better: Whether the metric is one to maximise.
+        higher_is_better: Whether higher values of the metric are better.
         joint: Whether the errors of all pairs come from the same draws.
+
+    Returns:
+        The bounds of each name.
     """
     sign = 1.0 if higher_is_better else -1.0
 
@@ -149,7 +155,7 @@ def with_best(
 
     if len(names) < 2:
         return dict.fromkeys(names, Bounds(0.0, 0.0))
-    # lead[i][j]: j is better than i at least by so much, for all j at once
+    # lead[i][j]: lower bound of how much better j is than i, jointly for all j
     lead = {i: leads_over(i) for i in names}
     worst = {i: max(of.values()) for i, of in lead.items()}
     least = min(worst.values())
@@ -164,7 +170,7 @@ def with_best(
 
 
 def _leads(pairs: Mapping[str, tuple[float, Floats, float]], *, joint: bool) -> dict[str, float]:
-    """Lower bounds of differences from one control, for all of them at once (Dunnett)."""
+    """Return joint lower bounds of the differences from one control (Dunnett)."""
     if not joint:
         tail = 1 - SHARE * LEVEL / len(pairs)
         return {

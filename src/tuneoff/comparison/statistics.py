@@ -1,14 +1,14 @@
-"""Does a difference between two methods count? Estimates, tests, and what would resolve it.
+"""Estimates and tests of the difference between two methods.
 
-A score differs for two reasons that have nothing to do with the method: other rows could have been
-in the test set, and another seed would have given another model. Seeds are drawn anew for each
-method, rows are shared by all. That is the design of a reader study in radiology (readers nested in
-tests, cases shared by all), and its variance components serve here: the rows' part comes from a
+A score is random for two reasons that do not depend on the method: the test set could contain other
+rows, and another seed would give another model. Each method has its own seeds, but all methods
+share the test rows. This is the design of a reader study in radiology (readers nested in tests, all
+tests on the same cases), whose variance components are used here: the rows' part is estimated by a
 paired bootstrap, the seeds' part from the scores of all methods together (`seed_variance`).
 
-Both parts are drawn jointly for all methods (`method_means`): one draw is what the errors of all
-mean scores could have been. Every interval, test and simultaneous bound of the verdict is read off
-these draws, so that the correlation between pairs that share a method or test rows is kept.
+Both parts are drawn jointly for all methods (`method_means`): one draw is a possible set of errors
+of all mean scores. All intervals, tests and simultaneous bounds of the verdict are computed from
+these draws, which preserves the correlation between pairs that share a method or test rows.
 
 References:
     Obuchowski and Rockette 1995, Hypothesis testing of diagnostic accuracy for multiple readers and
@@ -36,26 +36,27 @@ from tuneoff.results.metrics import QUALITY_METRICS, Floats
 Answer = Literal["better", "worse", "equivalent", "not_resolved"]
 
 LEVEL = 0.05
-"""Share of studies without any difference in which one may be claimed, over all their pairs."""
+"""Probability of at least one false claim over all pairs of a study without any difference."""
 Z = 1.959963984540054
-"""Standard errors in half a 95 % interval."""
+"""Half-width of a 95 % interval in standard errors."""
 REPEATS = 5
-"""Times that each bootstrap draw is used, each time with other seeds."""
+"""Number of times that each bootstrap draw is used, each time with new draws of the seeds' part."""
 MOST_CELLS = 20_000_000
-"""Draws times pairs that are held at a time: 160 MB."""
+"""Maximum of draws times pairs in memory: 160 MB."""
 SMALLEST = 1e-12
-"""Least half-width: methods that agree on all rows have no error in their difference."""
+"""Minimum half-width, for methods that agree on all rows and have no error in their difference."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One method's part in the variance of a difference of means over seeds."""
+    """Contribution of one method to the variance of a difference of means over seeds."""
 
     seeds: int
+    """Number of seeds."""
     spread: float
-    """Variance of one run's score over the seeds, on these rows; 0 where it cannot be known."""
+    """Variance of a run's score between seeds, on these rows; 0 if it is unknown."""
     noise: float
-    """The part of `spread` that more rows would remove: single rows on which seeds disagree."""
+    """Part of `spread` that more rows would remove: single rows on which seeds disagree."""
 
     @property
     def variance(self) -> float:
@@ -65,25 +66,27 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """The first method's mean score minus the second's, and how far it may be off."""
+    """Difference of two methods' mean scores, first minus second, with its uncertainty."""
 
     difference: float
+    """Estimated difference."""
     errors: Floats
-    """(draws,) what the error of `difference` could have been."""
+    """(draws,) random draws of the error of `difference`."""
     first: Side
     second: Side
     rows: int
+    """Number of test rows."""
     shared: float
-    """Variance of the difference from the rows, which more seeds would not remove."""
+    """Variance of the difference due to the test rows, which more seeds would not reduce."""
 
     @property
     def between_seeds(self) -> float:
-        """Variance of the difference from the seeds of both methods."""
+        """Variance of the difference due to the seeds of both methods."""
         return self.first.variance + self.second.variance
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the difference: seeds and rows."""
+        """Standard error of the difference due to seeds and rows."""
         return math.sqrt(self.between_seeds + self.shared)
 
     @cached_property
@@ -98,13 +101,13 @@ class Difference:
 
     @property
     def p_different(self) -> float:
-        """P value of the hypothesis that there is no difference, two-sided."""
+        """Two-sided P value of the hypothesis that there is no difference."""
         if self.difference == 0:
             return 1.0
         return share_of(np.abs(self.errors) >= abs(self.difference))
 
     def p_equivalent(self, margin: float) -> float:
-        """P value of the hypothesis that the methods are `margin` or more apart.
+        """Return the P value of the hypothesis that the methods are `margin` or more apart.
 
         Two one-sided tests: Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15.
         """
@@ -112,12 +115,12 @@ class Difference:
 
     @property
     def shortfall(self) -> Floats:
-        """(draws,) how much smaller than the truth the absolute difference may have come out."""
+        """(draws,) draws of how much the absolute difference underestimates the true one."""
         return self.errors if self.difference < 0 else -self.errors
 
 
 def share_of(happened: npt.NDArray[np.bool_]) -> float:
-    """Return the share of draws in which something happened, never 0.
+    """Return the proportion of draws in which an event happened, never 0.
 
     Davison and Hinkley 1997, Bootstrap Methods and their Application, section 4.2.
     """
@@ -126,26 +129,28 @@ def share_of(happened: npt.NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class MethodMeans:
-    """The mean scores of `m` methods over their seeds, by one metric, and their errors."""
+    """Mean scores of `m` methods over their seeds, by one metric, and draws of their errors."""
 
     means: Floats
-    """(m,)"""
+    """(m,) mean scores."""
     errors: Floats
-    """(draws, m) what the errors of the means could have been, all from the same test rows."""
+    """(draws, m) random draws of the errors of the means, jointly on the same test rows."""
     sides: Sequence[Side]
+    """Variance between seeds of each method."""
     sample: Floats
-    """(m,) sample variances of the runs' scores, before they are moderated; 0 with one run."""
+    """(m,) sample variances of the runs' scores, before moderation; 0 with one run."""
     half_widths: Floats
-    """(m,) half of the 95 % interval of each mean over other seeds on these rows; 0 where the
-    seeds cannot be known."""
+    """(m,) half the width of the 95 % interval of each mean over other seeds on these rows; 0 if
+    the variance between seeds is unknown."""
     between: Floats
-    """(m, m) covariance of two runs' scores from the rows: of two methods, or of two seeds."""
+    """(m, m) covariance due to the rows of two runs' scores, of two methods or of two seeds."""
     least: float
     """Variance that is added to each mean, see `_least_variance`."""
     rows: int
+    """Number of test rows."""
 
     def difference(self, i: int, j: int) -> Difference:
-        """Method `i` minus method `j`."""
+        """Return the difference of method `i` minus method `j`."""
         shared = self.between[i, i] + self.between[j, j] - 2 * self.between[i, j]
         return Difference(
             difference=float(self.means[i] - self.means[j]),
@@ -167,20 +172,20 @@ def method_means(
 ) -> MethodMeans:
     """Estimate the methods' mean scores and draw their errors.
 
-    An error has two parts. The bootstrap's row weights change the mean over a method's runs; that
-    holds what the rows do to all seeds alike and what single rows do to each seed. It is scaled by
-    a multivariate t distribution with one degree of freedom less than there are rows, or groups of
-    rows. The second part is what another seed would change in all rows alike: a normal variable
-    with a variance from `SeedVariance`, over the number of seeds.
+    An error has two parts. The first is the change of the mean over a method's runs under the
+    bootstrap's row weights, which includes the effect of rows on all seeds and on single seeds. It
+    is scaled to a multivariate t distribution; its degrees of freedom are the number of rows, or
+    groups of rows, minus one. The second part is the effect of another seed on all rows: a normal
+    variable whose variance comes from `SeedVariance`, divided by the number of seeds.
 
     Args:
-        panel: The runs' answers.
+        panel: The runs' predictions.
         metric: Key of the metric.
-        points: (r,) the runs' scores.
-        draws: (b, r) their scores in the paired bootstrap over rows.
-        columns: The runs of each method.
-        looks: Those of a study that may look at its result several times; the errors are then wide
-            enough for all of them.
+        points: (r,) scores of the runs.
+        draws: (b, r) scores of the runs in the paired bootstrap over rows.
+        columns: Indices of the runs of each method.
+        looks: Interim analyses of the study; the errors are then widened so that intervals are
+            valid at all of them.
     """
     pairs = len(columns) * (len(columns) - 1) // 2
     repeats = max(1, min(REPEATS, MOST_CELLS // (len(draws) * max(pairs, 1))))
@@ -223,7 +228,11 @@ def method_means(
 def _components(
     points: Floats, draws: Floats, columns: Sequence[Sequence[int]]
 ) -> tuple[Floats, Floats, Floats]:
-    """(m,) sample variances, (m,) the part that single rows explain, (m, m) covariances of runs."""
+    """Return the variance components of the methods' scores.
+
+    These are the (m,) sample variances, the (m,) variances that single rows explain, and the (m, m)
+    covariances of two runs due to the rows.
+    """
     covariance = np.atleast_2d(np.cov(draws, rowvar=False))
     m = len(columns)
     sample, noise, between = np.zeros(m), np.zeros(m), np.empty((m, m))
@@ -234,19 +243,19 @@ def _components(
         if k > 1:
             between[i, i] = (own.sum() - np.trace(own)) / (k * (k - 1))
             sample[i] = points[list(runs)].var(ddof=1)
-            # rounding leaves about 1e-20 where all runs give the same answers
+            # rounding leaves about 1e-20 if all runs have the same predictions
             excess = float(np.diag(own).mean()) - between[i, i]
             noise[i] = excess if excess > 1e-9 * max(own[0, 0], 1e-12) else 0.0
     return sample, noise, between
 
 
 def _least_variance(panel: Panel, metric: str) -> float:
-    """Return the variance that two more rows on which two methods disagree give each of them.
+    """Return the variance of each method due to two additional rows on which two methods disagree.
 
-    Without it, models that agree on 20 rows of 20 would be equal beyond doubt. Bonett and Price
+    Without it, models that agree on 20 of 20 rows would be equal with certainty. Bonett and Price
     2012, Adjusted Wald confidence interval for a difference of binomial proportions based on
-    paired data, Journal of Educational and Behavioral Statistics 37. A row of a rare label moves a
-    macro average further than it moves the accuracy. Where rows come in groups it is two groups.
+    paired data, Journal of Educational and Behavioral Statistics 37. A row of a rare label changes
+    a macro average more than the accuracy. With groups of rows, two groups are added instead.
     """
     if QUALITY_METRICS[metric].of_counts is None:
         return 0.0
@@ -262,10 +271,10 @@ def _least_variance(panel: Panel, metric: str) -> float:
 def answer(
     found: Difference, p_different: float, p_equivalent: float, *, higher_is_better: bool
 ) -> Answer:
-    """Return the first method's standing to the second, from adjusted P values.
+    """Return whether the first method is better than the second, from adjusted P values.
 
-    A difference that is shown to be smaller than the margin is no difference that matters, even
-    where it is shown not to be 0: that is `equivalent`.
+    A difference that is shown to be smaller than the margin is irrelevant in practice, even if it
+    is shown not to be 0; the answer is then `equivalent`.
     """
     if p_equivalent < LEVEL:
         return "equivalent"

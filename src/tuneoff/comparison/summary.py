@@ -1,4 +1,4 @@
-"""From the records of a study's runs to one row per method: the content of `summary.json`."""
+"""Aggregation of a study's records to one row per method: the content of `summary.json`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tuneoff.comparison.pairwise import Comparison
 
 SCHEMA = 1
-"""Of `summary.json`; raised when a field changes its meaning."""
+"""Version of `summary.json`, increased if a field changes its meaning."""
 
 COSTS = (
     "train_seconds",
@@ -33,7 +33,7 @@ COSTS = (
     "storage_bytes",
     "flops_utilization",
 )
-"""The fields of a record's `cost` that are summed up over the seeds."""
+"""Fields of a record's `cost` that are aggregated over the seeds."""
 
 
 def summarize(
@@ -43,17 +43,22 @@ def summarize(
     predictions: Mapping[str, RunPredictions] | None = None,
     folder: Path | None = None,
 ) -> dict[str, Any]:
-    """The content of `summary.json`: one row per method of the study, in the study's order.
+    """Return the content of `summary.json`: one row per method, in the order of the study.
 
-    A number over seeds is `{"mean", "std", "low", "high", "n"}`, `low` and `high` being the 95 %
-    interval of the mean: of a cost by Student's t, of a score with a variance that is moderated
-    over the methods (`compare.seed_variance`). One seed has neither `std` nor interval (`None`). A
-    method whose runs all failed keeps its row, with the `status` of its first failure; one without
-    any run has the `status` None.
+    A number over seeds is `{"mean", "std", "low", "high", "n"}`, where `low` and `high` are the
+    95 % interval of the mean: by Student's t for a cost, and with a variance that is moderated over
+    the methods for a score (`comparison.seed_variance`). With one seed, `std` and the interval are
+    None. A method whose runs all failed has a row with the `status` of its first failure; one
+    without any run has the `status` None.
 
-    `predictions` are the runs' predictions on the test rows by run id: without them `pairwise`,
-    `recommendation` and `front` are None. Runs that lack theirs are named under `pairwise`.
-    `folder` is the study's, for the command that uses a run.
+    Args:
+        study: Specification of the study.
+        task: The prepared task, if it is known.
+        records: The study's records.
+        predictions: Predictions on the test rows by run id. Without them `pairwise`,
+            `recommendation` and `front` are None. Runs without predictions are listed under
+            `pairwise`.
+        folder: Folder of the study, for the command to predict.
     """
     names = [m.name for m in study.methods]
     if not names:
@@ -96,7 +101,7 @@ def _verdict(
     predictions: Mapping[str, RunPredictions],
     folder: Path | None,
 ) -> dict[str, Any]:
-    """The pairs and what to take."""
+    """Return the pairwise comparison, the recommendation and the Pareto fronts."""
     from tuneoff.comparison.candidates import scores_of
     from tuneoff.comparison.pairwise import compare_methods
     from tuneoff.comparison.pareto import fronts
@@ -128,7 +133,7 @@ def _verdict(
         study.metric,
         labels=len(summary["labels"]),
         margin=study.margin,
-        # a linear model has one optimum: every seed finds it
+        # a linear model has a single optimum, which every seed finds
         deterministic=[row["name"] for row in measured if row["family"] == "classical"],
         guessing=[row["name"] for row in measured if at_chance(scores_of(done, row["name"]))],
         data=data,
@@ -161,7 +166,7 @@ def _looks(study: StudySpec) -> Looks | None:
 
 
 def display_order(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """The summary's rows as people read them: best first by the study's metric, failed last."""
+    """Return the summary's rows, best first by the study's metric and failed methods last."""
     metric = QUALITY_METRICS.get(summary["metric"])
     sign = -1 if metric is None or metric.higher_is_better else 1
 
@@ -173,13 +178,16 @@ def display_order(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def mean_of(row: dict[str, Any], part: str, key: str) -> float | None:
-    """The mean over seeds of one number of a summary's row; `part` is `quality`, `cost`, …"""
+    """Return the mean over seeds of a number in a row; `part` is `quality`, `cost`, …"""
     stat = (row.get(part) or {}).get(key)
     return None if stat is None else stat["mean"]
 
 
 def statistic(values: Iterable[float | None]) -> dict[str, Any]:
-    """Mean, standard deviation and 95 % interval of the mean (Student's t) of what is known."""
+    """Return mean, standard deviation and 95 % interval of the mean (Student's t).
+
+    Missing and non-finite values are ignored.
+    """
     known = [float(v) for v in values if v is not None and math.isfinite(v)]
     n = len(known)
     result: dict[str, Any] = {"mean": None, "std": None, "low": None, "high": None, "n": n}
@@ -199,7 +207,7 @@ def statistic(values: Iterable[float | None]) -> dict[str, Any]:
 
 
 def _moderate_by_scores(rows: Sequence[dict[str, Any]], part: str) -> None:
-    """Base the intervals of mean scores on the variances of all methods together."""
+    """Compute the intervals of mean scores from the variances of all methods together."""
     import numpy as np
 
     from tuneoff.comparison.seed_variance import SeedVariance
@@ -215,7 +223,7 @@ def _moderate_by_scores(rows: Sequence[dict[str, Any]], part: str) -> None:
 
 
 def _moderate_by_rows(rows: Sequence[dict[str, Any]], compared: Comparison) -> None:
-    """Base them on the rows on which seeds disagree, too, where the predictions are known."""
+    """Compute the intervals of mean scores from the predictions of the single rows as well."""
     for row in rows:
         for key, stat in row["quality"].items():
             half = compared.half_width(row["name"], key)
@@ -267,7 +275,7 @@ def _rows(task: TaskRecord | None, records: Sequence[RunRecord]) -> dict[str, in
 
 
 def _majority(task: TaskRecord | None) -> dict[str, Any] | None:
-    """What a model scores on the test rows that always answers with training's largest label."""
+    """Return the test scores of always predicting the most frequent training label."""
     if task is None or not {"train", "test"} <= task.splits.keys():
         return None
     train, test = task.splits["train"].label_counts, task.splits["test"].label_counts
@@ -276,7 +284,7 @@ def _majority(task: TaskRecord | None) -> dict[str, Any] | None:
         return None
     label = max(train, key=lambda name: train[name])
     accuracy = test.get(label, 0) / rows
-    # its precision is the accuracy and its recall 1; every other label of the rows has an F1 of 0
+    # this label has the accuracy as precision and a recall of 1; all other labels have an F1 of 0
     there = sum(count > 0 for count in test.values())
     return {
         "label": label,

@@ -1,1 +1,1 @@
-"""What a terminal shows: progress, and tables of a study, a forecast, an audit and the data."""
+"""Terminal output: progress, and tables of a study, a forecast, an audit and the data."""

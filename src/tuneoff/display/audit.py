@@ -1,4 +1,4 @@
-"""The audit as terminal lines: each finding in a sentence, with a hint."""
+"""Terminal output of the audit: one sentence and a hint per finding."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from rich.text import Text
 from tuneoff import formatting as fmt
 
 SHOWN = 6
-"""Findings that a terminal shows; the report has them all."""
+"""Maximum number of findings in the terminal; the report has all of them."""
 
 Findings = Sequence[Mapping[str, Any]]
 """The `audit` of a summary."""
 
 
 def errors_in(findings: Findings | None) -> int:
-    """How many findings are errors, for which `--strict` ends with exit code 2."""
+    """Return the number of errors, for which `--strict` exits with code 2."""
     return sum(finding["severity"] == "error" for finding in findings or ())
 
 
 def count_line(findings: Findings) -> str:
-    """`2 errors and 1 warning`, or that there is none."""
+    """Return the numbers of findings as text, such as `2 errors and 1 warning`."""
     errors = errors_in(findings)
     counts = {"error": errors, "warning": len(findings) - errors}
     counted = [f"{n} {word}{'' if n == 1 else 's'}" for word, n in counts.items() if n]
@@ -32,7 +32,7 @@ def count_line(findings: Findings) -> str:
 
 
 def audit_lines(findings: Findings | None) -> Iterator[RenderableType]:
-    """What a terminal shows of a summary's audit; nothing if there was none."""
+    """Yield the terminal output of a summary's audit; nothing without an audit."""
     if findings is None:
         return
     yield Text()

@@ -1,4 +1,4 @@
-"""What stands between strings of the data and a terminal."""
+"""Protection of the terminal from control characters in the data."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tuneoff.exceptions import printable
 
 
 class Terminal(Console):
-    """A console on which no string of the data can move the cursor, colour or reverse text."""
+    """Console that escapes control characters, so data cannot move the cursor or colour text."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """As rich renders it, control characters in texts made visible."""
+        """Render with rich, and make control characters in texts visible."""
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment

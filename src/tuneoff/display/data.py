@@ -1,4 +1,4 @@
-"""Data in a terminal: counts, shares and small bars."""
+"""Terminal output of data statistics: labels, lengths and histograms."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 _BAR = 24
 _LABELS = 30
-"""Labels that are listed; the rest is summed up."""
+"""Maximum number of listed labels; the others are summed up."""
 
 
 def render_file(report: FileReport, max_length: int) -> RenderableType:
-    """One file."""
+    """Return the statistics of one file."""
     return Group(*_split(report.source, report.split, max_length), *_warnings(report.warnings))
 
 
 def render_task(task: TaskRecord) -> RenderableType:
-    """All splits, and what they share."""
+    """Return the statistics of all splits, and the overlap between splits."""
     parts: list[RenderableType] = []
     for name, split in task.splits.items():
         parts += [*_split(name, split, task.max_length), Text()]
     for pair, rows in task.shared_rows.items():
         first, second = pair.split("/")
-        parts.append(Text(f"{rows:,} rows of {second} have a text that stands in {first} too"))
+        parts.append(Text(f"{rows:,} rows of {second} have a text that is also in {first}"))
     return Group(*parts, *_warnings(task.warnings))
 
 
@@ -43,15 +43,15 @@ def _split(name: str, split: SplitRecord, max_length: int) -> Iterable[Renderabl
     yield _histogram(split)
     cut = split.cut_rows / split.rows if split.rows else 0.0
     yield Text(
-        f"max_length {max_length}: {split.cut_rows:,} rows ({cut:.1%}) are cut,"
-        f" which loses {split.cut_tokens_share:.1%} of the tokens"
+        f"max_length {max_length}: {split.cut_rows:,} rows ({cut:.1%}) are truncated,"
+        f" which removes {split.cut_tokens_share:.1%} of the tokens"
     )
     repeats = "row repeats" if split.duplicate_rows == 1 else "rows repeat"
     yield Text(f"duplicates: {split.duplicate_rows:,} {repeats} an earlier text")
     if split.groups is not None:
         yield Text(
-            f"groups: {split.groups:,} different ones, {split.largest_group:,} rows in the"
-            f" largest; {split.ungrouped_rows:,} rows without a group"
+            f"groups: {split.groups:,} distinct groups, {split.largest_group:,} rows in the"
+            f" largest one, {split.ungrouped_rows:,} rows without a group"
         )
 
 
@@ -70,7 +70,7 @@ def _labels(split: SplitRecord) -> Table:
 
 
 def _lengths(lengths: Quantiles) -> Table:
-    table = _table("tokens", "least", "25 %", "median", "75 %", "95 %", "99 %", "most", "mean")
+    table = _table("tokens", "min", "25 %", "median", "75 %", "95 %", "99 %", "max", "mean")
     table.add_row(
         "per text",
         *(
@@ -114,7 +114,7 @@ def _table(first: str, *rest: str) -> Table:
 
 
 def _bar(count: int, most: int) -> str:
-    """A bar of up to 24 columns, in eighths of a column."""
+    """Draw a bar of up to 24 columns in eighths of a column."""
     eighths = round(8 * _BAR * count / max(1, most))
     return "█" * (eighths // 8) + ("▏▎▍▌▋▊▉"[eighths % 8 - 1] if eighths % 8 else "")
 

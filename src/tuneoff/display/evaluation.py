@@ -1,4 +1,4 @@
-"""Tables of an evaluation."""
+"""Terminal output of an evaluation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tuneoff.evaluation.result import SIGNIFICANT, EvaluatedRun, Evaluation, Int
 from tuneoff.results.metrics import QUALITY_METRICS
 
 MOST_LABELS = 30
-"""Labels that are listed, the rarest ones first."""
+"""Maximum number of listed labels, rarest first."""
 
 
 def render_evaluation(evaluation: Evaluation) -> RenderableType:
-    """Return what `rich` prints for an evaluation; fits 80 columns."""
+    """Return the tables of an evaluation; they fit 80 columns."""
     parts: list[RenderableType] = [_runs(evaluation), Text()]
     if len(evaluation.runs) == 1:
         parts += [_labels(evaluation.runs[0]), Text()]
@@ -45,7 +45,7 @@ def _runs(evaluation: Evaluation) -> Table:
 
 
 def _estimate(found: Interval) -> str:
-    """`0.912 ±.016`: half of the interval is enough here, which is nearly symmetric."""
+    """Format as `0.912 ±.016`, with half the width of the nearly symmetric interval."""
     half = (found.high - found.low) / 2
     return f"{fmt.score(found.value)} ±{half:.3f}".replace("±0.", "±.")
 
@@ -89,20 +89,20 @@ def _pairs(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _data(evaluation: Evaluation) -> Iterator[str]:
-    """Sentences on how the new rows differ from the study's test rows."""
+    """Yield sentences about the differences between the new rows and the study's test rows."""
     metric = QUALITY_METRICS[evaluation.metric].title
     yield (
-        f"{fmt.count(evaluation.rows)} rows. ±: half of the 95 % interval over rows. Difference:"
-        f" {metric} on the new rows minus {metric} on the test rows of the study, in points, with"
-        " its 95 % interval."
+        f"{fmt.count(evaluation.rows)} rows. ±: half the width of the 95 % confidence interval over"
+        f" rows. Difference: {metric} on the new rows minus {metric} on the test rows of the study,"
+        " in points, with its 95 % confidence interval."
     )
     shift = evaluation.label_shift
     if shift is not None:
         differs = "differ" if shift.p < SIGNIFICANT else "do not differ significantly"
         distance = fmt.percent(100 * shift.distance)
         yield (
-            f"Labels: the shares {differs} from those of the test rows (total variation distance"
-            f" {distance}, p = {shift.p:.2g})."
+            f"Labels: the proportions {differs} from those of the test rows (total variation"
+            f" distance {distance}, p = {shift.p:.2g})."
         )
     texts, test = evaluation.texts, evaluation.test_texts
     if texts is not None:

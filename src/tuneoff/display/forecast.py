@@ -1,4 +1,4 @@
-"""Table of a forecast."""
+"""Terminal output of a forecast."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from rich.text import Text
 
 from tuneoff import formatting as fmt
 
-_HEADS = ("runs", "training", "in all", "memory", "storage", "on disk")
+_HEADS = ("runs", "training", "total", "memory", "storage", "on disk")
 
 
 def render_forecast(forecast: Mapping[str, Any]) -> RenderableType:
-    """What `rich` prints for the content of `forecast.json`; fits 80 columns."""
+    """Return the table of a forecast; it fits 80 columns.
+
+    Args:
+        forecast: Content of `forecast.json`.
+    """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("method", overflow="fold", min_width=8)
     for head in _HEADS:
@@ -37,31 +41,31 @@ def render_forecast(forecast: Mapping[str, Any]) -> RenderableType:
 
 def _totals(forecast: Mapping[str, Any]) -> str:
     study, runs = forecast["study"], len(forecast["runs"])
-    how = f", {study['workers']} at a time" if study["workers"] > 1 else ""
+    how = f", {study['workers']} runs at a time" if study["workers"] > 1 else ""
     text = (
-        f"The study: {runs} {'run' if runs == 1 else 'runs'} in {fmt.seconds(study['seconds'])}"
+        f"Study: {runs} {'run' if runs == 1 else 'runs'} in {fmt.seconds(study['seconds'])}"
         f"{how}; {fmt.size(study['disk_bytes'])} on disk"
     )
     if study["checkpoint_bytes"]:
-        text += f" and {fmt.size(study['checkpoint_bytes'])} more while it runs"
+        text += f", and {fmt.size(study['checkpoint_bytes'])} of checkpoints during the runs"
     if study["trials_seconds"] is not None:
-        text += f". Its trials before: up to {fmt.seconds(study['trials_seconds'])}"
+        text += f". Trials of the search: up to {fmt.seconds(study['trials_seconds'])}"
     if study.get("finished"):
-        text += f". Finished before, and not run again: {study['finished']}"
+        text += f". Already finished runs, not repeated: {study['finished']}"
     if study.get("more_seeds_seconds") is not None:
-        text += f". Further seeds: up to {fmt.seconds(study['more_seeds_seconds'])} more"
+        text += f". Further seeds: up to {fmt.seconds(study['more_seeds_seconds'])} in addition"
     return text + "."
 
 
 def _notes(forecast: Mapping[str, Any]) -> list[str]:
-    found = ["For each run; storage is what is needed beside the base model."]
+    found = ["Values per run. Storage: size of the saved weights in addition to the base model."]
     shared: dict[str, list[Mapping[str, Any]]] = {}
     for own in forecast["methods"]:
         if own["prefix"] and own["prefix_seconds"]:
             shared.setdefault(own["prefix"], []).append(own)
     found += [
         f"{', '.join(fmt.one_line(o['name']) for o in group)}: {fmt.seconds(worst)} and"
-        f" {fmt.size(group[0]['prefix_bytes'])} more, once, for the frozen layers' states."
+        f" {fmt.size(group[0]['prefix_bytes'])} once, for the cached output of the frozen layers."
         for group in shared.values()
         for worst in [max(o["prefix_seconds"] for o in group)]
     ]

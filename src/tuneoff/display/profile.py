@@ -1,4 +1,4 @@
-"""The operators that take most of a step, from the `operators.json` of a profiled run."""
+"""Terminal output of a profile: the operators that take most of the time of a step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from tuneoff import formatting as fmt
 
 
 def render_operators(found: Mapping[str, Any]) -> RenderableType:
-    """What `rich` prints; fits 80 columns. Times are an operator's own, for each step."""
+    """Return the table of operators; it fits 80 columns.
+
+    Times are per step, without the time of called operators.
+
+    Args:
+        found: Content of `operators.json`.
+    """
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("operator", no_wrap=True)
     for head in ("calls", "time", "share"):
@@ -29,7 +35,9 @@ def render_operators(found: Mapping[str, Any]) -> RenderableType:
         table.add_row(Text(fmt.shorten(own["name"], 48)), *map(Text, cells))
     last = found["first_step"] + steps - 1
     traced = f"step {last}" if steps == 1 else f"steps {found['first_step']} to {last}"
-    note = f"A step takes {_milliseconds(found['seconds'] / steps)} of operators: {traced}, traced."
+    note = (
+        f"Operators take {_milliseconds(found['seconds'] / steps)} per step (profiled: {traced})."
+    )
     return Group(table, Text(), Text(note, style="dim"))
 
 

@@ -25,8 +25,8 @@ PHASES = {
     "validate": "validating",
     "test": "testing",
     "save": "saving",
-    "check": "opening the saved model",
-    "probe": "trying",
+    "check": "verifying the saved model",
+    "probe": "measuring",
 }
 
 
@@ -38,29 +38,29 @@ def watcher(*, quiet: bool = False) -> Quiet | Bars | Lines:
 
 
 class Quiet(AbstractContextManager["Quiet"]):
-    """Shows nothing."""
+    """Progress display that shows nothing."""
 
     def __exit__(self, *_: object) -> None:
         return None
 
     def preparing(self, event: dict[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def planned(self, runs: int, finished: int, task: TaskRecord, kind: str = "run") -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def started(self, spec: RunSpec) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def ended(self, spec: RunSpec, record: RunRecord) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Lines(Quiet):
-    """Prints a line when a run starts and ends, and every 30 seconds in between."""
+    """Progress as lines: at the start and end of a run, and every 30 seconds in between."""
 
     EVERY = 30.0
 
@@ -102,7 +102,7 @@ class Lines(Quiet):
 
 
 class Bars(Quiet):
-    """Shows one bar for the study and one for each active run."""
+    """Progress as bars: one for the study and one for each active run."""
 
     def __init__(self) -> None:
         self._console = Terminal(stderr=True, highlight=False)

@@ -38,7 +38,11 @@ def status_word(status: str | None) -> str:
 
 
 def render_table(summary: dict[str, Any]) -> RenderableType:
-    """Return what `rich` prints for a summary. It fits consoles of 80 columns and more."""
+    """Return recommendation, table and audit of a summary; they fit 80 columns and more.
+
+    Args:
+        summary: Content of `summary.json`.
+    """
     return _StudyTable(summary)
 
 
@@ -87,7 +91,7 @@ def _table(summary: dict[str, Any], wide: bool, without: str | None = None) -> T
         )
     for place, row in enumerate(display_order(summary)):
         if mean_of(row, "quality", "accuracy") is None:
-            # in the macro-F1 column, which is wide enough for the longest status
+            # the status is in the macro-F1 column, which is wide enough for the longest one
             cells = [Text(fmt.MISSING, style="dim") for _ in columns]
             cells[1] = Text(status_word(row["status"]), style="red")
             table.add_row(Text(fmt.one_line(row["name"]), style="dim"), *cells)

@@ -1,4 +1,4 @@
-"""Table of the searches of a study."""
+"""Terminal output of the searches for settings."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tuneoff.tuning.outcomes import Trials, budget_text, outcomes, settings_text
 
 
 def render_tuning(tuning: Trials) -> RenderableType:
-    """What `rich` prints for the searches; fits 80 columns."""
+    """Return the table of the searches; it fits 80 columns."""
     metric = QUALITY_METRICS[tuning["metric"]].title
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("method", overflow="fold", min_width=8)
     for head in ("trials", "default", "best", "time"):
         table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("found", overflow="fold")
+    table.add_column("best settings", overflow="fold")
     for found in outcomes(tuning):
         cells = [str(found.trials or fmt.MISSING), fmt.score(found.start), fmt.score(found.best)]
         took = fmt.seconds(found.seconds, gap="")
         name = Text(fmt.one_line(found.name))
         table.add_row(name, *map(Text, (*cells, took, settings_text(found.settings))))
-    note = f"{metric} on validation. {budget_text(tuning)} The test rows were not read."
+    note = f"{metric} on the validation rows. {budget_text(tuning)} The test rows were not used."
     return Group(table, Text(), Text(note, style="dim"))

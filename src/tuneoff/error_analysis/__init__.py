@@ -1,17 +1,17 @@
-"""Where the models err, from predictions and texts alone.
+"""Error analysis of the models, from their predictions and the texts.
 
-`collect` makes `Evidence` of the tables on disk, `analyze` looks at it from every side:
+`collect` reads `Evidence` from the tables on disk, and `analyze` runs all parts of the analysis:
 
-1. `labels`: which labels the errors fall on
-2. `words`: which words stand in them more often than by chance
-3. `slices`: which parts of the rows go wrong more often than the rest
-4. `overlap`: whether methods err on the same rows
-5. `confidence`: how sure the models are of their errors, and whether their probabilities hold
-6. `suspects`: rows whose label is likely wrong
-7. `ambiguity`: whether errors follow the annotators' disagreement
-8. `rows`: the rows themselves
+1. `labels`: errors by label
+2. `words`: words that are associated with errors
+3. `slices`: error rates of parts of the test rows
+4. `overlap`: overlap of the errors of different methods
+5. `confidence`: calibration, and confidence of the models in their errors
+6. `suspects`: rows whose label is probably wrong
+7. `ambiguity`: relation of errors to the annotators' disagreement
+8. `rows`: a list of selected rows
 
-`certainty` holds the intervals and tests that all of them share.
+`certainty` has the intervals and tests that all of them use.
 """
 
 from tuneoff.error_analysis.ambiguity import ambiguity

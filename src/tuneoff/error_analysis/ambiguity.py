@@ -1,4 +1,4 @@
-"""Whether errors follow the annotators' disagreement, where rows were labelled several times."""
+"""Relation of errors to the annotators' disagreement, for rows with several annotations."""
 
 from __future__ import annotations
 
@@ -14,33 +14,39 @@ from tuneoff.error_analysis.evidence import Evidence
 
 @dataclass(frozen=True)
 class AmbiguityLevel:
-    """The rows on which equally many annotators agreed, under one method."""
+    """Error rate of one method on rows with similar annotator agreement."""
 
     low: float
+    """Smallest agreement: fraction of annotators who chose a row's most frequent label."""
     high: float
-    """Smallest and largest share of annotators behind a row's most frequent label."""
+    """Largest agreement."""
     rows: int
+    """Number of rows."""
     errors: int
+    """Number of errors."""
     rate: float
+    """Error rate: errors / rows."""
     rate_low: float
+    """Lower end of the 95 % interval of the rate (Wilson)."""
     rate_high: float
-    """95 % interval of the rate (Wilson)."""
+    """Upper end of the interval."""
 
 
 @dataclass(frozen=True)
 class MethodAmbiguity:
-    """One method's errors against the annotators' disagreement."""
+    """Relation of one method's errors to the annotators' disagreement."""
 
     levels: list[AmbiguityLevel]
-    """Least agreement first."""
+    """Error rates by agreement, lowest agreement first."""
     correlation: float | None
-    """Spearman's, of the entropy of a row's labels and the row being wrong; None if one of them
-    is the same for all rows."""
+    """Spearman's correlation between the entropy of a row's annotations and whether it is
+    predicted wrongly; None if one of them is constant."""
     p: float | None
+    """P value of the correlation."""
 
 
 def entropy(labels: Sequence[str]) -> float:
-    """Of one row's labels, in bits: 0 where all annotators agree."""
+    """Return the entropy of one row's annotations in bits; 0 if all annotators agree."""
     shares = np.array(list(Counter(labels).values())) / len(labels)
     return float(max(-(shares * np.log2(shares)).sum(), 0.0))
 
@@ -48,16 +54,24 @@ def entropy(labels: Sequence[str]) -> float:
 def ambiguity(
     evidence: Evidence, annotations: Sequence[Sequence[str] | None], most_levels: int = 6
 ) -> dict[str, MethodAmbiguity]:
-    """By method: the error rate by how many annotators agreed, and the rank correlation.
-
-    `annotations`: for every row of the evidence the labels its annotators gave, in any order, or
-    None. Rows with fewer than two are left out. At most `most_levels` levels; finer agreement is
-    put together into equally full ones. Raises `ValueError` if no row has two labels or the
-    number of rows does not fit.
+    """Compute the error rate by annotator agreement, and the rank correlation of the two.
 
     Pavlick and Kwiatkowski 2019, Inherent Disagreements in Human Textual Inferences; Nie, Zhou
     and Bansal 2020, What Can We Learn from Collective Human Opinions on Natural Language
     Inference Data?
+
+    Args:
+        evidence: Predictions of all methods.
+        annotations: For each row of the evidence, the labels of its annotators in any order, or
+            None. Rows with fewer than two labels are ignored.
+        most_levels: Maximum number of levels. If there are more distinct values of agreement, they
+            are grouped into levels of about equal size.
+
+    Returns:
+        The result by method.
+
+    Raises:
+        ValueError: If no row has two labels, or if the numbers of rows differ.
     """
     from scipy.stats import spearmanr
 

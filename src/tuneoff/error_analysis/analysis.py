@@ -1,4 +1,4 @@
-"""All views together, and the part of them that `summary.json` keeps."""
+"""The complete error analysis, and its compact form in `summary.json`."""
 
 from __future__ import annotations
 
@@ -18,30 +18,36 @@ from tuneoff.error_analysis.words import Words, words
 from tuneoff.exceptions import MissingExtra
 
 KEPT = 10
-"""Words and slices per method in the summary."""
+"""Number of words and slices per method in the summary."""
 
 
 @dataclass(frozen=True)
 class ErrorAnalysis:
-    """Every view on the errors of a study's methods."""
+    """Error analysis of all methods of a study."""
 
     rows: int
+    """Number of test rows."""
     labels: dict[str, list[LabelErrors]]
+    """Errors by label, for each method."""
     words: Words | None
-    """None where the texts are not known."""
+    """Words associated with errors; None without texts."""
     slices: Slices
+    """Error rates of parts of the test rows."""
     overlap: Overlap
+    """Overlap of the methods' errors."""
     confidence: dict[str, Calibration]
-    """Of the methods with probabilities."""
+    """Calibration of each method with probabilities."""
     suspects: list[LabelSuspect] | None
-    """None: see `suspects_missing`, or no probabilities."""
+    """Rows whose label is probably wrong; None without probabilities or without cleanlab."""
     suspects_missing: str | None
-    """What to install, where that is what is missing."""
+    """Message about the package to install; None if it is installed."""
     ambiguity: dict[str, MethodAmbiguity] | None
+    """Relation to the annotators' disagreement; None without annotations."""
     listed: list[ListedRow]
+    """Selected rows for reading."""
 
     def compact(self) -> dict[str, Any]:
-        """The content of `errors` in `summary.json`: plain values, of the texts words only."""
+        """Return plain values for `errors` in `summary.json`, with single words but no texts."""
         return {
             "rows": self.rows,
             "labels": {name: [asdict(x) for x in lines] for name, lines in self.labels.items()},
@@ -84,7 +90,12 @@ def _compact_words(found: Words) -> dict[str, Any]:
 def analyze(
     evidence: Evidence, annotations: Sequence[Sequence[str] | None] | None = None
 ) -> ErrorAnalysis:
-    """Every view on `evidence`; `annotations` as `ambiguity` takes them."""
+    """Run all parts of the error analysis.
+
+    Args:
+        evidence: Predictions of all methods on the same rows.
+        annotations: Labels of several annotators for each row, see `ambiguity`.
+    """
     suspects, missing = None, None
     try:
         suspects = label_suspects(evidence)

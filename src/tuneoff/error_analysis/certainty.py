@@ -1,9 +1,9 @@
-"""How sure a finding is: intervals of a rate, exact tests, and many findings looked at at once.
+"""Intervals of error rates, exact tests, and correction for multiple testing.
 
-With thousands of words and dozens of slices some look guilty by luck. All that is looked at in one
-view, over all methods, is corrected together by Benjamini and Hochberg's procedure, so that of the
-findings called sure at most a twentieth are expected to be luck, and that in a view without any
-real finding one is called sure in at most a twentieth of studies.
+Among thousands of words and dozens of slices, some have a high error rate by chance. All tests of
+one part of the analysis, over all methods, are corrected together by the procedure of Benjamini and
+Hochberg. At most 5 % of the significant findings are then expected to be false. If there is no real
+effect, a significant finding occurs in at most 5 % of studies.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ import numpy as np
 from tuneoff.error_analysis.evidence import Bools, Floats, Ints
 
 SURE = 0.05
-"""False discovery rate below which a finding is called sure."""
+"""False discovery rate up to which a finding is called significant."""
 Z = 1.959963984540054
-"""Of a 95 % interval."""
+"""Quantile of the normal distribution for a 95 % interval."""
 
 
 def design_effects(inside: Any, wrong: Any, groups: Ints | None) -> Floats:
-    """How many times larger the variance of an error rate is because rows come in groups.
+    """Compute the factor by which groups of rows increase the variance of error rates.
 
-    Counts divided by their design effect can be judged like counts of independent rows: Rao and
+    Counts divided by their design effect can be analysed like counts of independent rows: Rao and
     Scott 1992, A simple method for the analysis of clustered binary data, Biometrics 48. The effect
-    is at least 1. A subset of one group has 1: it is about that group. Where a subset has no error,
-    or nothing else, the effect is that over all rows.
+    is at least 1. It is 1 for a subset that consists of one group. For a subset that has no errors,
+    or only errors, it is the effect of all rows.
 
     Args:
-        inside: (rows, subsets) ones where a row belongs to a subset; may be sparse.
-        wrong: (rows, methods) whether a method's answer is wrong.
-        groups: (rows,) the same number for rows that belong together; None: rows are independent.
+        inside: (rows, subsets) 1 if a row belongs to a subset, otherwise 0; may be sparse.
+        wrong: (rows, methods) whether a method's prediction is wrong.
+        groups: (rows,) group numbers, equal for rows of one group; None for independent rows.
 
     Returns:
-        (subsets, methods)
+        (subsets, methods) design effects.
     """
     from scipy.sparse import coo_array, csr_array, hstack
 
@@ -66,7 +66,7 @@ def design_effects(inside: Any, wrong: Any, groups: Ints | None) -> Floats:
 
 
 def wilson(hits: Any, rows: Any) -> tuple[Floats, Floats]:
-    """The 95 % interval of the share `hits / rows`, elementwise; 0 to 1 without any row.
+    """Return the 95 % interval of the proportion `hits / rows`, elementwise; 0 to 1 for 0 rows.
 
     Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference.
     """
@@ -77,16 +77,25 @@ def wilson(hits: Any, rows: Any) -> tuple[Floats, Floats]:
     half = Z / (1 + Z**2 / n) * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
     low = np.where(rows > 0, np.maximum(middle - half, 0), 0.0)
     high = np.where(rows > 0, np.minimum(middle + half, 1), 1.0)
-    # the ends are exact where rounding leaves 1e-17
+    # these ends are exact; rounding would leave about 1e-17
     return np.where(hits == 0, 0.0, low), np.where(hits == rows, 1.0, high)
 
 
 def more_than_chance(hits: Any, drawn: Any, marked: Any, total: Any) -> Floats:
-    """P-values: so many `hits` or more among `drawn` rows, if `marked` of `total` lay at random.
+    """Compute one-sided P values of Fisher's exact test, elementwise.
 
-    The upper tail of the hypergeometric distribution, Fisher's exact test with one side; 1 where
-    there are no more hits than expected. SciPy's own takes 0.2 ms an element, too long for
-    20,000 words of 8 methods; this one adds up the tail of all elements at once.
+    A P value is the upper tail of the hypergeometric distribution; it is 1 if there are no more
+    hits than expected. SciPy's function takes 0.2 ms per element, too long for 20,000 words of 8
+    methods; this one sums the tails of all elements at once.
+
+    Args:
+        hits: Number of marked rows among the drawn ones.
+        drawn: Number of drawn rows.
+        marked: Number of marked rows in total.
+        total: Number of rows in total.
+
+    Returns:
+        P values in the common shape of the arguments.
     """
     from scipy.special import gammaln
 
@@ -104,7 +113,7 @@ def more_than_chance(hits: Any, drawn: Any, marked: Any, total: Any) -> Floats:
     log_first = choose(marked, k) + choose(total - marked, n - k) - choose(total, n)
     term, tail = np.ones(len(k)), np.ones(len(k))
     at = k.copy()
-    # beyond the mean each term is smaller than the one before
+    # beyond the mean, each term is smaller than the previous one
     while (term > 1e-13 * tail).any():
         term = term * (n - at) * (marked - at) / ((at + 1) * (total - marked - n + at + 1))
         term = np.maximum(term, 0)
@@ -115,7 +124,7 @@ def more_than_chance(hits: Any, drawn: Any, marked: Any, total: Any) -> Floats:
 
 
 def differs_from_rest(hits: Any, drawn: Any, marked: Any, total: Any) -> Floats:
-    """P-values with two sides: `hits` of `drawn` rows against the rest; twice the smaller tail."""
+    """Compute two-sided P values of `hits` among `drawn` rows, as twice the smaller tail."""
     more = more_than_chance(hits, drawn, marked, total)
     others = np.asarray(total) - np.asarray(marked)
     fewer = more_than_chance(np.asarray(drawn) - np.asarray(hits), drawn, others, total)
@@ -124,7 +133,7 @@ def differs_from_rest(hits: Any, drawn: Any, marked: Any, total: Any) -> Floats:
 
 
 def adjusted(p: Floats) -> Floats:
-    """P-values of any shape as false discovery rates, all corrected together.
+    """Convert P values of any shape to false discovery rates, all corrected together.
 
     Benjamini and Hochberg 1995, Controlling the False Discovery Rate.
     """
@@ -136,5 +145,5 @@ def adjusted(p: Floats) -> Floats:
 
 
 def sure(q: Floats) -> Bools:
-    """Whether a false discovery rate is low enough to call the finding sure."""
+    """Return whether false discovery rates are low enough for significant findings."""
     return np.asarray(q <= SURE)

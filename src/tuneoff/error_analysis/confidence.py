@@ -1,4 +1,4 @@
-"""How sure the models are: of their errors, and whether their probabilities mean what they say."""
+"""Calibration of the models' probabilities, and their confidence in wrong predictions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from tuneoff.results.metrics import ECE_BINS, confidence_bins
 from tuneoff.results.scores import probability_score
 
 TEMPERATURES = (0.05, 20.0)
-"""Between which a temperature is sought."""
+"""Range in which the temperature is searched."""
 
 
 @dataclass(frozen=True)
 class Margins:
-    """The predicted label's probability less the true one's, over the errors of all seeds."""
+    """Quantiles of the predicted minus the true label's probability, over all seeds' errors."""
 
     errors: int
+    """Number of errors of all seeds."""
     q05: float
     q25: float
     median: float
@@ -32,42 +33,47 @@ class Bin:
     """One bin of a reliability diagram, over all seeds."""
 
     rows: int
+    """Number of predictions."""
     confidence: float
     """Mean probability of the predicted label."""
     accuracy: float
+    """Fraction of correct predictions."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """What one temperature for all logits mends; means over the seeds."""
+    """Effect of temperature scaling; means over the seeds."""
 
     temperature: float
-    """Above 1: the model was too sure of itself."""
+    """Best temperature on the validation rows; above 1 if the model was overconfident."""
     log_loss: float
-    """On the test rows, with the temperature that fits the validation rows best."""
+    """Log loss in nats on the test rows with this temperature."""
     ece: float
+    """Expected calibration error on the test rows with this temperature."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """One method's probabilities; log loss in nats and ECE are means over the seeds."""
+    """Calibration of one method's probabilities; means over the seeds."""
 
     log_loss: float
+    """Log loss in nats."""
     ece: float
-    """Expected calibration error over 15 equally wide bins, as in the record."""
+    """Expected calibration error over 15 bins of equal width, as in the record."""
     bins: list[Bin]
+    """Bins of the reliability diagram."""
     margins: Margins | None
-    """None where there is no error."""
+    """Confidence in wrong predictions; None without errors."""
     scaling: Scaling | None
-    """None without validation rows."""
+    """Effect of temperature scaling; None without validation rows."""
 
 
 def confidence(evidence: Evidence) -> dict[str, Calibration]:
-    """Calibration and confident errors of the methods that have probabilities.
+    """Analyse the calibration and the confident errors of all methods with probabilities.
 
     Guo et al. 2017, On Calibration of Modern Neural Networks: the reliability diagram, the
-    expected calibration error, and temperature scaling. Seeds are looked at one by one: putting
-    their probabilities together would change the calibration that is to be seen.
+    expected calibration error, and temperature scaling. Each seed is analysed separately, because
+    averaging the probabilities of seeds would change their calibration.
     """
     return {
         method.name: _calibration(evidence, method)
@@ -112,9 +118,9 @@ def _margins(true: Ints, runs: Sequence[RunAnswers]) -> Margins | None:
 
 
 def margins(true: Ints, run: RunAnswers) -> Floats:
-    """(rows,) the predicted label's probability less the true one's: 0 where it is right."""
+    """Return the (rows,) probabilities of the predicted minus the true label; 0 if correct."""
     if run.probabilities is None:
-        raise ValueError("no probabilities")
+        raise ValueError("the run has no probabilities")
     every = np.arange(len(true))
     difference: Floats = run.probabilities[every, run.predicted] - run.probabilities[every, true]
     return difference
@@ -140,10 +146,14 @@ def _scaling(evidence: Evidence, method: MethodAnswers) -> Scaling | None:
 
 
 def temperature(true: Ints, probabilities: Floats) -> float:
-    """The temperature with the least log loss on these rows, between 0.05 and 20.
+    """Find the temperature with the lowest log loss, between 0.05 and 20.
 
-    `true`: (rows,) positions; `probabilities`: (rows, labels). The log loss is convex in the
-    inverse temperature, as long as it is not clipped as the record's is.
+    The log loss is convex in the inverse temperature, because it is not clipped here (unlike in
+    the record).
+
+    Args:
+        true: (rows,) indices of the true labels.
+        probabilities: (rows, labels) probabilities.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
@@ -161,13 +171,13 @@ def temperature(true: Ints, probabilities: Floats) -> float:
 
 
 def _logits(probabilities: Floats) -> Floats:
-    """Up to a number per row, which the softmax cancels; finite where a probability is 0."""
+    """Return logits up to a constant per row, which the softmax cancels; finite for p = 0."""
     logits: Floats = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
     return logits
 
 
 def softened(probabilities: Floats, temperature: float) -> Floats:
-    """(rows, labels) as if the logits had been divided by `temperature` before the softmax."""
+    """Return the (rows, labels) probabilities after dividing the logits by `temperature`."""
     logits = _logits(probabilities) / temperature
     powers = np.exp(logits - logits.max(1, keepdims=True))
     scaled: Floats = powers / powers.sum(1, keepdims=True)

@@ -1,4 +1,4 @@
-"""What an error analysis works from: predictions of every run, and the texts they are about."""
+"""Input of the error analysis: predictions of all runs, and the texts of the rows."""
 
 from __future__ import annotations
 
@@ -20,72 +20,79 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class RunAnswers:
-    """One run's answers on one split."""
+    """Predictions of one run on one split."""
 
     predicted: Ints
-    """(rows,) positions in the label list."""
+    """(rows,) indices of the predicted labels."""
     probabilities: Floats | None = None
-    """(rows, labels), each row adding up to 1; None where labels alone are known."""
+    """(rows, labels) probabilities; each row sums to 1. None if only labels are known."""
 
 
 @dataclass(frozen=True)
 class MethodAnswers:
-    """One method's answers, a `RunAnswers` for each of its seeds."""
+    """Predictions of one method, with one `RunAnswers` per seed."""
 
     name: str
+    """Name of the method."""
     test: tuple[RunAnswers, ...]
+    """Predictions on the analysed split, one per seed."""
     validation: tuple[RunAnswers, ...] = ()
-    """As many as `test`, or none."""
+    """Predictions on the validation split, one per seed, or none."""
     contender: bool = True
-    """False for the untuned baseline, whose errors say nothing about fine-tuning."""
+    """False for the untrained baseline, whose errors are not those of a fine-tuned model."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The rows of one split and what every method answered.
+    """Rows of one split with the predictions of all methods.
 
-    With several seeds, a row's answer is the one that most of a method's seeds give, a tie going
-    to the more probable. Counting every seed as a row of its own would make each finding look
-    surer than it is.
+    With several seeds, the prediction for a row is the majority vote of the method's seeds; ties go
+    to the more probable label. Counting each seed as a separate row would overstate the
+    significance of all findings.
     """
 
     labels: list[str]
+    """The study's label set."""
     ids: list[Hashable]
-    """(rows,) row of the source file, 0-based, or whatever names a row elsewhere."""
+    """(rows,) row numbers in the source file, from 0, or other ids in external predictions."""
     true: Ints
-    """(rows,) positions in `labels`."""
+    """(rows,) indices of the true labels in `labels`."""
     weights: Floats
-    """(rows,) of the scores; the other views count rows."""
+    """(rows,) weights for scores; the other parts of the analysis count rows."""
     methods: tuple[MethodAnswers, ...]
+    """Predictions of all methods."""
     texts: list[str] | None = None
+    """(rows,) first texts."""
     pairs: list[str] | None = None
+    """(rows,) second texts of text pairs."""
     groups: list[str] | None = None
-    """(rows,) "" for a row without a group."""
+    """(rows,) names of groups, "" for a row without a group."""
     training_texts: list[str] = field(default_factory=list)
-    """Of which words are rare; a pair's two texts are two entries joined by a line feed."""
+    """Training texts, used to find rare words; the two texts of a pair are joined by a newline."""
     validation_true: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """(validation rows,) indices of the true labels."""
 
     def __len__(self) -> int:
         return len(self.true)
 
     @property
     def contenders(self) -> tuple[MethodAnswers, ...]:
-        """The methods without the untuned baseline, unless it stands alone."""
+        """All methods except the untrained baseline, or only the baseline if it is alone."""
         return tuple(m for m in self.methods if m.contender) or self.methods
 
     @cached_property
     def answers(self) -> dict[str, Ints]:
-        """Each method's answer per row: (rows,) positions in `labels`."""
+        """(rows,) indices of the predicted labels of each method, by majority vote of its seeds."""
         return {m.name: _vote(m.test, len(self.labels)) for m in self.methods}
 
     @cached_property
     def wrong(self) -> dict[str, Bools]:
-        """(rows,) whether a method's answer is wrong."""
+        """(rows,) whether each method's prediction is wrong."""
         return {name: answer != self.true for name, answer in self.answers.items()}
 
     @cached_property
     def group_codes(self) -> Ints | None:
-        """(rows,) the same number for rows of one group; None where every row is by itself."""
+        """(rows,) group numbers, equal for rows of one group; None without groups."""
         if not self.groups or not any(self.groups):
             return None
         known: dict[str | int, int] = {}
@@ -93,7 +100,7 @@ class Evidence:
 
     @cached_property
     def joined(self) -> list[str]:
-        """(rows,) all text of a row: a pair's two texts on two lines."""
+        """(rows,) complete text of each row; the two texts of a pair are on two lines."""
         texts = self.texts or []
         if self.pairs is None:
             return texts
@@ -101,7 +108,7 @@ class Evidence:
 
 
 def mean_probabilities(runs: Sequence[RunAnswers]) -> Floats | None:
-    """(rows, labels) the mean over the runs that have probabilities; None if none has."""
+    """Return the (rows, labels) mean over all runs with probabilities; None if there are none."""
     known = [run.probabilities for run in runs if run.probabilities is not None]
     if not known:
         return None
@@ -117,12 +124,19 @@ def collect(
     split: str = "test",
     references: Sequence[str] = (),
 ) -> Evidence:
-    """`Evidence` from tables as `predictions.parquet` and the task's `rows.parquet` hold them.
+    """Create `Evidence` from tables in the format of `predictions.parquet` and `rows.parquet`.
 
-    `predictions`: by method, a table for each seed, with `split`, `row`, `label`, `prediction`,
-    and where known `probability_<label>` and `weight`. `rows`: `split`, `row`, `text`, and where
-    there are any `text_pair` and `group`; None leaves out what needs texts. `references` names
-    the methods that are no contenders. Raises `ValueError` where tables hold different rows.
+    Args:
+        predictions: For each method, one table per seed with the columns `split`, `row`, `label`,
+            `prediction`, and optionally `probability_<label>` and `weight`.
+        labels: The study's label set.
+        rows: Table with the columns `split`, `row`, `text`, and optionally `text_pair` and `group`.
+            Without it, all parts of the analysis that need texts are skipped.
+        split: The split to analyse.
+        references: Names of the methods that are not contenders.
+
+    Raises:
+        ValueError: If the tables have different rows.
     """
     import pandas as pd
 
@@ -159,7 +173,7 @@ def _of_split(table: pd.DataFrame, split: str) -> pd.DataFrame:
 def _ordered(table: pd.DataFrame, order: pd.Index[Any], name: str) -> pd.DataFrame:
     indexed = table.set_index("row")
     if len(indexed) != len(order) or not indexed.index.isin(order).all():
-        raise ValueError(f"the predictions of {name!r} are of other rows than the first ones")
+        raise ValueError(f"the predictions of {name!r} are for different rows than the first ones")
     return indexed.loc[order]
 
 
@@ -208,6 +222,6 @@ def _vote(runs: Sequence[RunAnswers], labels: int) -> Ints:
         votes[every, run.predicted] += 1
     probable = mean_probabilities(runs)
     if probable is not None:
-        votes += probable / 2  # less than a vote: decides ties alone
+        votes += probable / 2  # less than one vote, so it only breaks ties
     chosen: Ints = votes.argmax(1)
     return chosen

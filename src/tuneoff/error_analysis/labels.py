@@ -1,4 +1,4 @@
-"""Which labels the errors fall on: by the true label, and by the one predicted in its place."""
+"""Errors by true label and by predicted label."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from tuneoff.error_analysis.evidence import Evidence
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """One label under one method; errors are means over the seeds."""
+    """Errors of one method for one label; means over the seeds."""
 
     label: str
+    """Name of the label."""
     rows: int
-    """Test rows of this label."""
+    """Number of test rows with this label."""
     missed: float
-    """Rows of this label that were given another one."""
+    """False negatives: rows with this label that were predicted as another one."""
     mistaken: float
-    """Rows of other labels that were given this one."""
+    """False positives: rows with other labels that were predicted as this one."""
 
 
 def labels(evidence: Evidence) -> dict[str, list[LabelErrors]]:
-    """By method, every label of the study in its order."""
+    """Return the errors by method, for all labels in the order of the label set."""
     size = len(evidence.labels)
     rows = np.bincount(evidence.true, minlength=size)
     found = {}

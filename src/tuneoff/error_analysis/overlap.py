@@ -1,9 +1,9 @@
-"""Whether methods err on the same rows: who fixes what whom breaks, and what no method gets right.
+"""Overlap of errors: which methods correct which others' errors, and which rows all get wrong.
 
-Two methods that are right on nine rows in ten share errors by chance alone, and two seeds of one
-method differ, too. So every pair comes with the error consistency, which is 0 for errors that fall
-together as often as chance has it and 1 for the same errors, and the seeds of one method among
-themselves are the yardstick for two methods.
+Two methods with an accuracy of 90 % share some errors by chance, and two seeds of one method differ
+as well. Each pair of methods therefore has an error consistency, which is 0 if errors coincide as
+often as expected by chance and 1 if they are identical. The pairs of seeds of one method show which
+values to expect for two methods.
 """
 
 from __future__ import annotations
@@ -19,62 +19,72 @@ from tuneoff.error_analysis.evidence import Evidence, Ints, MethodAnswers
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One label by the first method, another one by the second."""
+    """A combination of different predictions of two methods."""
 
     first: str
+    """Label predicted by the first method."""
     second: str
+    """Label predicted by the second method."""
     rows: float
-    """Test rows, mean over the pairs of seeds."""
+    """Number of test rows, mean over the pairs of seeds."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two methods on the same test rows; shares are means over all pairs of their seeds.
+    """Two methods on the same test rows; fractions of rows are means over all pairs of seeds.
 
-    Where `first` and `second` are the same, over the pairs of different seeds of that method.
+    If `first` and `second` are the same method, the pairs are those of its different seeds.
     """
 
     first: str
+    """Name of the first method."""
     second: str
+    """Name of the second method."""
     both_right: float
+    """Fraction of rows that both methods predict correctly."""
     first_only: float
-    """Right under the first, wrong under the second."""
+    """Fraction of rows that only the first method predicts correctly."""
     second_only: float
+    """Fraction of rows that only the second method predicts correctly."""
     both_wrong: float
+    """Fraction of rows that both methods predict wrongly."""
     both_wrong_by_chance: float
-    """The product of the two error rates."""
+    """Expected value of `both_wrong` for independent errors: the product of the error rates."""
     same_wrong_label: float
-    """Of the rows that both get wrong, the share with the same wrong label."""
+    """Among the rows that both predict wrongly, the fraction with the same wrong label."""
     consistency: float | None
-    """Cohen's kappa of being right; None where one of them makes no error, or nothing else.
+    """Cohen's kappa of being correct; None if one method has no errors, or only errors.
 
     Geirhos, Meding and Wichmann 2020, Beyond accuracy: quantifying trial-by-trial behaviour of
     CNNs and humans by measuring error consistency.
     """
     disagreements: list[Disagreement]
-    """The most frequent ones first."""
+    """Most frequent combinations of different predictions."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """The view on error overlap."""
+    """Overlap of the errors of all methods."""
 
     pairs: list[Pair]
+    """All pairs of methods, and the seeds of each method."""
     contenders: list[str]
-    """The methods that the counts below are over: all but the untuned baseline."""
+    """Methods that the following counts cover: all except the untrained baseline."""
     all_right: int
-    """Rows that every contender gets right."""
+    """Number of rows that all contenders predict correctly."""
     all_wrong: int
+    """Number of rows that all contenders predict wrongly."""
     best: str
+    """Contender with the highest accuracy, by majority vote of its seeds."""
     best_accuracy: float
-    """Of the contender that is right on most rows (the answers of its seeds put together)."""
+    """Accuracy of the best contender."""
     oracle_accuracy: float
-    """Share of rows that at least one contender gets right: what picking the right method for
-    each row would reach."""
+    """Fraction of rows that at least one contender predicts correctly: the accuracy of an oracle
+    that selects the right method for each row."""
 
 
 def overlap(evidence: Evidence) -> Overlap:
-    """Every pair of methods, and all contenders together."""
+    """Compare the errors of all pairs of methods, and of all contenders together."""
     pairs = [
         pair
         for a, b in combinations_with_replacement(evidence.methods, 2)

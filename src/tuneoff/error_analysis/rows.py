@@ -1,4 +1,4 @@
-"""The rows worth reading: those on which methods disagree, and those they get wrong for sure."""
+"""Selection of test rows to read: confident errors, disagreements and doubtful labels."""
 
 from __future__ import annotations
 
@@ -12,50 +12,59 @@ from tuneoff.error_analysis.evidence import Evidence, Floats, Ints, mean_probabi
 from tuneoff.error_analysis.suspects import LabelSuspect
 
 LISTED = 300
-"""Rows at the most; 25,000 of them would make a report that no browser opens."""
+"""Maximum number of rows; a report with 25,000 rows would not open in a browser."""
 CHARACTERS = 400
-"""Of each text."""
+"""Maximum length of each text in characters."""
 
 KINDS = {
     "confident": "confident error",
     "disagreement": "methods disagree",
-    "all wrong": "wrong under all",
-    "label": "label in doubt",
+    "all wrong": "all methods wrong",
+    "label": "label possibly wrong",
 }
-"""Why a row is listed, by key, as people read it."""
+"""Displayed reasons for listing a row, by key."""
 
 
 @dataclass(frozen=True)
 class RowAnswer:
-    """What one method said of a row."""
+    """Prediction of one method for a row."""
 
     method: str
+    """Name of the method."""
     label: str
+    """Predicted label."""
     probability: float | None
-    """Of that label, mean over the seeds."""
+    """Probability of this label, mean over the seeds; None without probabilities."""
     right: bool
+    """Whether the prediction is correct."""
 
 
 @dataclass(frozen=True)
 class ListedRow:
-    """One row with its texts, cut, and every method's answer."""
+    """A row with its shortened texts and the predictions of all methods."""
 
     id: Hashable
+    """Row number in the source file, or another id."""
     label: str
+    """True label."""
     text: str | None
+    """Shortened text, or first text of a pair."""
     pair: str | None
+    """Shortened second text of a pair."""
     kinds: tuple[str, ...]
-    """Keys of `KINDS`."""
+    """Reasons for listing the row; keys of `KINDS`."""
     answers: list[RowAnswer]
+    """Predictions of all methods."""
 
 
 def listed_rows(
     evidence: Evidence, suspects: list[LabelSuspect] | None = None, most: int = LISTED
 ) -> list[ListedRow]:
-    """At most `most` rows, an equal share for each reason there is, each reason's clearest first.
+    """Select at most `most` rows, about equally many for each reason, the clearest cases first.
 
-    Confident errors go by the probability of the wrong label less that of the true one, mean over
-    the contenders; disagreements by how evenly the contenders fall into right and wrong.
+    Confident errors are ranked by the probability of the wrong label minus that of the true label,
+    mean over the contenders. Disagreements are ranked by how evenly the contenders are divided into
+    correct and wrong ones.
     """
     names = [m.name for m in evidence.contenders]
     wrong = np.stack([evidence.wrong[name] for name in names])
@@ -75,7 +84,7 @@ def listed_rows(
 
 
 def _in_turn(candidates: dict[str, Ints], most: int) -> dict[int, list[str]]:
-    """Up to `most` places with their reasons: the first of each reason, then the second, …"""
+    """Select up to `most` rows round-robin: the first row of each reason, then the second, …"""
     kinds: dict[int, list[str]] = {}
     for rank in range(max(map(len, candidates.values()))):
         for kind, places in candidates.items():
@@ -87,7 +96,10 @@ def _in_turn(candidates: dict[str, Ints], most: int) -> dict[int, list[str]]:
 
 
 def _mean_margin(evidence: Evidence) -> Floats:
-    """(rows,) mean over the contenders' runs; without probabilities the share that is wrong."""
+    """Return the (rows,) mean margin over the contenders' runs.
+
+    The margin of a run without probabilities is 1 for an error and 0 otherwise.
+    """
     found: list[Floats] = []
     for method in evidence.contenders:
         for run in method.test:
@@ -100,7 +112,7 @@ def _mean_margin(evidence: Evidence) -> Floats:
 
 
 def _first(scores: Floats) -> Ints:
-    """Positions of the positive scores, largest first."""
+    """Return the indices of the positive scores, largest first."""
     order: Ints = np.argsort(-scores, kind="stable").astype(np.int64)
     return order[scores[order] > 0]
 
@@ -135,5 +147,5 @@ def _listed(
 
 
 def cut(text: str) -> str:
-    """The start of a text, and an ellipsis where there is more."""
+    """Shorten a long text to `CHARACTERS` characters with an ellipsis."""
     return text if len(text) <= CHARACTERS else text[: CHARACTERS - 1].rstrip() + "…"

@@ -1,4 +1,4 @@
-"""Parts of the test rows that go wrong more, or less, often than the rest."""
+"""Slices: parts of the test rows with a higher or lower error rate than the others."""
 
 from __future__ import annotations
 
@@ -20,53 +20,60 @@ from tuneoff.error_analysis.evidence import Bools, Evidence, Floats
 from tuneoff.error_analysis.words import words_of
 
 BINS = 5
-"""Equally full parts of a quantity."""
+"""Number of quantile bins of a numeric property."""
 LEAST_ROWS = 20
-"""Test rows below which a group is not looked at."""
+"""Minimum number of test rows of a group for its analysis."""
 MOST_GROUPS = 200
+"""Maximum number of analysed groups."""
 RARE = 5
-"""A word is rare that stands in fewer training rows than this."""
+"""A word is rare if it occurs in fewer training rows than this."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One part of the test rows under one method."""
+    """Error rate of one method on a part of the test rows."""
 
     kind: str
     """`length`, `label`, `rare words` or `group`."""
     name: str
+    """Description of the rows."""
     rows: int
+    """Number of rows."""
     errors: int
+    """Number of errors."""
     rate: float
+    """Error rate: errors / rows."""
     low: float
+    """Lower end of the 95 % interval of the rate (Wilson)."""
     high: float
-    """95 % interval of the rate (Wilson)."""
+    """Upper end of the interval."""
     rest: float
     """Error rate of all other rows."""
     q: float
-    """False discovery rate over all slices and methods looked at."""
+    """False discovery rate over all slices of all methods."""
 
     @property
     def sure(self) -> bool:
-        """Whether the difference from the rest is more than luck."""
+        """Whether the difference from the other rows is significant."""
         return self.q <= SURE
 
 
 @dataclass(frozen=True)
 class Slices:
-    """The view on slices."""
+    """Error rates of slices."""
 
     methods: dict[str, list[Slice]]
-    """Of each method, those that differ most surely first; of two alike, the worse one."""
+    """Slices of each method, most significant first; with equal P values, higher rates first."""
     looked_at: int
+    """Number of slices."""
 
 
 def slices(evidence: Evidence) -> Slices:
-    """Error rates by length, true label, share of rare words, and group.
+    """Compute error rates by text length, true label, proportion of rare words, and group.
 
-    Each slice against all other rows by an exact test with two sides (hypergeometric), corrected
-    over all slices of all methods by Benjamini and Hochberg. Where rows come in groups, all counts
-    are divided by their design effect first.
+    Each slice is compared with all other rows by a two-sided exact test (hypergeometric), corrected
+    over all slices of all methods by Benjamini and Hochberg. If rows belong to groups, all counts
+    are first divided by their design effect.
     """
     parts = [(kind, name, inside) for kind, name, inside in _parts(evidence) if inside.any()]
     total = len(evidence)
@@ -97,7 +104,7 @@ def slices(evidence: Evidence) -> Slices:
 
 
 def _parts(evidence: Evidence) -> Iterator[tuple[str, str, Bools]]:
-    """(kind, name, (rows,) whether a row is inside)."""
+    """Yield each slice as kind, name, and (rows,) whether a row belongs to it."""
     if evidence.texts:
         lengths = np.array([len(text) for text in evidence.joined], np.float64)
         for low, high, inside in _quantiles(lengths):
@@ -123,7 +130,7 @@ def _percents(low: float, high: float) -> str:
 
 
 def _quantiles(values: Floats) -> Iterator[tuple[float, float, Bools]]:
-    """Equally full bins by their smallest and largest value; equal values stay together."""
+    """Yield quantile bins as smallest value, largest value, and (rows,) membership."""
     edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
     place = np.searchsorted(edges, values, side="left")
     for i in np.unique(place):
@@ -132,7 +139,7 @@ def _quantiles(values: Floats) -> Iterator[tuple[float, float, Bools]]:
 
 
 def _rare_shares(evidence: Evidence) -> Floats:
-    """(rows,) share of a row's different words that stand in fewer than `RARE` training rows."""
+    """Return the (rows,) proportion of each row's distinct words that are rare in training."""
     seen: Counter[str] = Counter()
     for text in evidence.training_texts:
         seen.update(words_of(text))

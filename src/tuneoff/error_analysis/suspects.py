@@ -1,4 +1,4 @@
-"""Test rows whose label is likely wrong, by confident learning."""
+"""Test rows whose label is probably wrong, by confident learning."""
 
 from __future__ import annotations
 
@@ -12,25 +12,32 @@ from tuneoff.exceptions import MissingExtra
 
 @dataclass(frozen=True)
 class LabelSuspect:
-    """One row whose label the models doubt."""
+    """A row whose label is probably wrong."""
 
     place: int
-    """Position among the evidence's rows."""
+    """Index of the row in the evidence."""
     given: str
+    """Label in the data."""
     suggested: str
+    """Most probable label according to the model."""
     probability: float
-    """Of the given label, mean over the seeds of `method`: the smaller, the more doubtful."""
+    """Probability of the given label, mean over the seeds; low values are the most doubtful."""
 
 
 def label_suspects(evidence: Evidence) -> list[LabelSuspect] | None:
-    """Rows whose label confident learning doubts, most doubtful first; None without probabilities.
+    """Find rows whose label is probably wrong, by confident learning.
 
-    The probabilities are those of the contender that is right on most rows, mean over its seeds,
-    none of which was trained on these rows. A finding is a row to look at, not a verdict: the
-    weaker the model, the more of the labels that it doubts are right. Raises `MissingExtra`
-    without cleanlab.
+    The probabilities are those of the contender with the highest accuracy, averaged over its seeds,
+    which were not trained on these rows. Findings are candidates for review: the weaker the model,
+    the more of them have a correct label.
 
     Northcutt, Jiang and Chuang 2021, Confident Learning: Estimating Uncertainty in Dataset Labels.
+
+    Returns:
+        The rows, most doubtful first; None without probabilities.
+
+    Raises:
+        MissingExtra: If cleanlab is not installed.
     """
     by_accuracy = sorted(evidence.contenders, key=lambda m: evidence.wrong[m.name].mean())
     found_in = (mean_probabilities(method.test) for method in by_accuracy)
@@ -46,7 +53,7 @@ def label_suspects(evidence: Evidence) -> list[LabelSuspect] | None:
         labels=evidence.true,
         pred_probs=probable,
         return_indices_ranked_by="self_confidence",
-        n_jobs=1,  # more are processes, which cost more than they save here
+        n_jobs=1,  # starting more processes takes longer than they save
     )
     return [
         LabelSuspect(

@@ -1,4 +1,4 @@
-"""Which words stand in the rows that a method gets wrong, and which of them more than by chance."""
+"""Words that are associated with errors."""
 
 from __future__ import annotations
 
@@ -20,97 +20,113 @@ from tuneoff.error_analysis.certainty import (
 from tuneoff.error_analysis.evidence import Evidence, Floats
 
 LEAST_ROWS = 5
-"""Test rows that must hold a word; below, no error rate says anything."""
+"""Minimum number of test rows that contain a word; with fewer, an error rate is meaningless."""
 LISTED = 15
-"""Words kept per method and view."""
+"""Number of words per method and list."""
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
 @dataclass(frozen=True)
 class FrequentWord:
-    """A word by how many of the errors hold it: what a plain count shows."""
+    """A word with the number of errors that contain it."""
 
     word: str
+    """The word, case-folded."""
     side: str
-    """Of a pair, `first` or `second` text; empty where there is one text."""
+    """`first` or `second` text of a pair; empty for single texts."""
     errors: int
+    """Number of wrong rows that contain the word."""
     share_of_errors: float
+    """Fraction of the wrong rows that contain the word."""
     share_of_rows: float
+    """Fraction of all rows that contain the word."""
 
 
 @dataclass(frozen=True)
 class SuspectWord:
-    """A word whose rows go wrong more often than others."""
+    """A word whose rows have a higher error rate than all rows."""
 
     word: str
+    """The word, case-folded."""
     side: str
+    """`first` or `second` text of a pair; empty for single texts."""
     rows: int
-    """Test rows that hold it."""
+    """Number of test rows that contain the word."""
     errors: int
+    """Number of these rows that are wrong."""
     rate: float
-    """errors / rows."""
+    """Error rate: errors / rows."""
     low: float
+    """Lower end of the 95 % interval of the rate (Wilson)."""
     high: float
-    """95 % interval of the rate (Wilson)."""
+    """Upper end of the interval."""
     q: float
-    """False discovery rate over all words and methods looked at."""
+    """False discovery rate over all words of all methods."""
 
     @property
     def sure(self) -> bool:
-        """Whether this is more than luck."""
+        """Whether the word is significantly over-represented among the errors."""
         return self.q <= SURE
 
 
 @dataclass(frozen=True)
 class MethodWords:
-    """The words of one method's errors."""
+    """Words in the errors of one method."""
 
     errors: int
+    """Number of errors."""
     rate: float
-    """Share of all test rows that the method gets wrong."""
+    """Error rate on all test rows."""
     frequent: list[FrequentWord]
+    """Words that occur in most errors."""
     suspect: list[SuspectWord]
-    """Most surely over-represented first."""
+    """Words that are over-represented among the errors, most significant first."""
     sure: int
-    """How many words are sure, listed or not."""
+    """Number of all significant words, whether listed or not."""
 
 
 @dataclass(frozen=True)
 class WordAcross:
-    """One word under every method."""
+    """Error rates of a word for all methods."""
 
     word: str
+    """The word, case-folded."""
     side: str
+    """`first` or `second` text of a pair; empty for single texts."""
     rows: int
+    """Number of test rows that contain the word."""
     rates: dict[str, float]
+    """Error rate of these rows by method."""
     sure: list[str]
-    """Methods under which its excess is sure."""
+    """Methods for which the word is significantly over-represented."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """The view on words."""
+    """Words associated with errors."""
 
     methods: dict[str, MethodWords]
+    """Words of each method."""
     across: list[WordAcross]
-    """By the number of methods under which a word is sure, then by its smallest q."""
+    """Significant words, by number of methods and then by smallest q."""
     looked_at: int
-    """Different words that stand in enough rows."""
+    """Number of distinct words with enough rows."""
 
 
 def words_of(text: str) -> set[str]:
-    """The different words of a text, case folded; letters, digits and inner apostrophes."""
+    """Return the distinct case-folded words: letters, digits and inner apostrophes."""
     return set(_WORD.findall(text.casefold()))
 
 
 def words(evidence: Evidence) -> Words | None:
-    """Words against errors, each row counted once per word; None without texts.
+    """Find words associated with errors; None without texts.
 
-    The two texts of a pair are looked at apart: one premise often comes with several hypotheses.
-    A word's p-value is that of a one-sided exact test (hypergeometric) of its rows against all
-    test rows, corrected over all words of all methods by Benjamini and Hochberg. Where rows come in
-    groups, all counts are divided by their design effect first.
+    Each row counts once per word. The two texts of a pair are separate, because a premise often
+    occurs with several hypotheses. The P value of a word comes from a one-sided exact test
+    (hypergeometric) of its rows against all test rows, corrected over all words of all methods by
+    Benjamini and Hochberg. If rows belong to groups, all counts are first divided by their design
+    effect.
     """
     vocabulary, matrix = _counted(evidence)
     if not vocabulary:
@@ -134,19 +150,20 @@ class _Counted:
     vocabulary: list[tuple[str, str]]
     """(word, side)."""
     rows: npt.NDArray[np.int64]
-    """(words,) test rows that hold it."""
+    """(words,) test rows that contain the word."""
     hits: npt.NDArray[np.int64]
-    """(words, methods) those of them that are wrong."""
+    """(words, methods) wrong rows that contain the word."""
     effect: Floats
-    """(words, methods) of the groups that rows come in."""
+    """(words, methods) design effect of groups of rows."""
     p: Floats
+    """(words, methods) P values."""
     q: Floats
-    """(words, methods)."""
+    """(words, methods) false discovery rates."""
     total: int
 
 
 def _counted(evidence: Evidence) -> tuple[list[tuple[str, str]], Any]:
-    """The words in enough rows, and a sparse (rows, words) matrix of ones where a row holds one."""
+    """Return the words with enough rows, and the sparse (rows, words) matrix of occurrences."""
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import CountVectorizer
 
@@ -161,7 +178,7 @@ def _counted(evidence: Evidence) -> tuple[list[tuple[str, str]], Any]:
         counter = CountVectorizer(analyzer=words_of, min_df=LEAST_ROWS, dtype=np.int64)
         try:
             blocks.append(counter.fit_transform(texts))
-        except ValueError:  # how scikit-learn says that no word is left
+        except ValueError:  # raised by scikit-learn if no word has enough rows
             continue
         vocabulary += [(word, side) for word in counter.get_feature_names_out()]
     return vocabulary, hstack(blocks, format="csr") if blocks else None

@@ -1,9 +1,9 @@
-"""Predictions made by any tool, brought into the same table, error analysis and report.
+"""External predictions: predictions of other tools in the same table, error analysis and report.
 
-1. `files`: a CSV, TSV, JSON lines or Parquet file as plain columns
-2. `answers`: the columns as predictions, every value checked
-3. `runs`: predictions as runs of a study that have no cost
-4. `annotations`: several annotators' labels of the same rows
+1. `files`: reads a CSV, TSV, JSON lines or Parquet file as plain columns
+2. `answers`: converts the columns to predictions and checks all values
+3. `runs`: adds the predictions to a study as runs without costs
+4. `annotations`: reads labels of several annotators for the same rows
 """
 
 from tuneoff.external_predictions.annotations import read_annotations

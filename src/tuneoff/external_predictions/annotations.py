@@ -1,4 +1,4 @@
-"""Several annotators' labels for a row, from a file."""
+"""Files with the labels of several annotators per row."""
 
 from __future__ import annotations
 
@@ -12,26 +12,38 @@ from tuneoff.external_predictions.files import read_columns
 
 
 def read_annotations(path: Path) -> dict[Hashable, list[str]]:
-    """Each row's labels: columns `row`, as in `predictions.parquet`, and `annotations`.
+    """Read the labels of several annotators for each row.
 
-    `annotations` is a list of labels (JSON lines, Parquet), or one written as JSON in a CSV. Rows
-    may be missing. Raises `BadInput` with the rows at issue.
+    Args:
+        path: File with the columns `row`, as in `predictions.parquet`, and `annotations`, a list of
+            labels (in JSON lines or Parquet) or a JSON list as text (in CSV). Rows may be missing.
+
+    Returns:
+        The labels of each row.
+
+    Raises:
+        BadInput: With all issues found.
     """
     columns = read_columns(path)
     issues = FileIssues(columns.file)
     for name in ("row", "annotations"):
         if name not in columns.values:
-            issues.add(f"there is no column {name!r}", hint="Give row and annotations.")
+            issues.add(
+                f"there is no column {name!r}",
+                hint="The columns row and annotations are required.",
+            )
     issues.raise_any()
     found: dict[Hashable, list[str]] = {}
     ids = row_ids(columns.values["row"])
     for key, value, line in zip(ids, columns.values["annotations"], columns.lines, strict=True):
         labels = _labels(value)
         if labels is None:
-            hint = 'Write ["yes", "no", "yes"], the label of each annotator.'
-            issues.add("no list of labels", row=line, column="annotations", hint=hint)
+            hint = 'Write the label of each annotator, e.g. ["yes", "no", "yes"].'
+            issues.add("not a list of labels", row=line, column="annotations", hint=hint)
         if key in found:
-            issues.add(f"{key!r} stands there twice", row=line, column="row", hint="Remove one.")
+            issues.add(
+                f"the row {key!r} occurs twice", row=line, column="row", hint="Remove one of them."
+            )
         found[key] = labels or []
     issues.raise_any()
     return found

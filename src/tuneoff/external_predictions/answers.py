@@ -1,4 +1,4 @@
-"""One file's columns as predictions: every value checked, issues with their row and column."""
+"""Conversion of a file's columns to predictions, with a check of each value."""
 
 from __future__ import annotations
 
@@ -15,49 +15,51 @@ from tuneoff.exceptions import BadInput, Issue, nearest
 from tuneoff.external_predictions.files import Columns
 
 LISTED = 10
-"""Issues of one file that are listed one by one."""
+"""Maximum number of issues of one file that are listed."""
 ROUNDING = 0.02
-"""By which the probabilities of a row may miss 1: files round to two digits."""
+"""Tolerance for the sum of a row's probabilities, because files may be rounded to two digits."""
 SPLITS = ("test", "validation")
 TEXTS = ("text", "text_pair", "group")
 _KINDS = ("probability_", "logit_")
 _RESERVED = ("row", "id", "split", "label", "prediction", *TEXTS)
 _COLUMNS = (
-    "A file of predictions has the columns row, label, and prediction or one probability_LABEL "
-    "(or logit_LABEL, or the label alone) for each label; split, text, text_pair and group may be "
-    "there."
+    "A file of predictions has the columns row, label, and either prediction or one column "
+    "probability_LABEL (or logit_LABEL, or LABEL) per label. The columns split, text, text_pair "
+    "and group are optional."
 )
 
 
 @dataclass(frozen=True)
 class Answers:
-    """One file, checked by itself."""
+    """Predictions of one file, with checked values."""
 
     columns: Columns
+    """Columns of the file."""
     rows: list[int | str]
-    """Whole numbers where all of them are."""
+    """Row ids: integers if all ids are integers, otherwise strings."""
     splits: list[str]
+    """Split of each row."""
     labels: list[str] | None
-    """True labels; None where the file has none."""
+    """True labels; None if the file has none."""
     predicted: list[str] | None
-    """As the file says it; None where probabilities say it."""
+    """Predicted labels of the file; None if it has only probabilities."""
     probable: dict[str, list[float]]
-    """By label, in the order of the file; logits already turned into probabilities."""
+    """Probabilities by label, in the order of the file; logits are already converted."""
     texts: dict[str, list[str]]
-    """`text`, `text_pair` and `group`, where they are there."""
+    """The columns `text`, `text_pair` and `group` that the file has."""
 
     @property
     def file(self) -> str:
-        """The file's path."""
+        """Path of the file."""
         return self.columns.file
 
     def line(self, place: int) -> int:
-        """Where a row stands in the file."""
+        """Return the line of a row in the file."""
         return self.columns.lines[place]
 
 
 class FileIssues:
-    """The issues of one file; the first ones are kept, the rest counted."""
+    """Issues of one file; the first ones are stored, the others only counted."""
 
     def __init__(self, file: str) -> None:
         self.file, self.found, self.more = file, list[Issue](), 0
@@ -70,14 +72,14 @@ class FileIssues:
         column: str | None = None,
         hint: str | None = None,
     ) -> None:
-        """Note one."""
+        """Add an issue."""
         if len(self.found) < LISTED:
             self.found.append(Issue(message, self.file, row, column, hint))
         else:
             self.more += 1
 
     def raise_any(self) -> None:
-        """Raise `BadInput` with all of them, if there are any."""
+        """Raise `BadInput` with all issues, if there are any."""
         if self.more:
             self.found.append(Issue(f"more issues, not listed: {self.more}", self.file))
         if self.found:
@@ -85,9 +87,14 @@ class FileIssues:
 
 
 def read_answers(columns: Columns, labels: Sequence[str] = ()) -> Answers:
-    """`columns` as predictions; `BadInput` with every issue found.
+    """Convert columns to predictions.
 
-    `labels` are those of the task: a file may name its probabilities by the labels alone.
+    Args:
+        columns: Columns of a file.
+        labels: Labels of the task. With them, columns of probabilities may be named `LABEL`.
+
+    Raises:
+        BadInput: With all issues found.
     """
     issues = FileIssues(columns.file)
     names = list(columns.values)
@@ -96,7 +103,7 @@ def read_answers(columns: Columns, labels: Sequence[str] = ()) -> Answers:
         issues.add("there is no column 'row'", hint=f"{nearest('row', names)} {_COLUMNS}")
     kind, by_label = _probability_columns(names, labels, issues)
     if not by_label and "prediction" not in names:
-        issues.add("there is neither a prediction nor a probability", hint=_COLUMNS)
+        issues.add("there is neither a column 'prediction' nor one of probabilities", hint=_COLUMNS)
     issues.raise_any()
     assert row_name is not None
     answers = Answers(
@@ -115,13 +122,15 @@ def read_answers(columns: Columns, labels: Sequence[str] = ()) -> Answers:
 def _probability_columns(
     names: Sequence[str], labels: Sequence[str], issues: FileIssues
 ) -> tuple[str, dict[str, str]]:
-    """What the file's probabilities are, one of `_KINDS`, and the column of each label.
+    """Return the kind of the file's probabilities, one of `_KINDS`, and the column of each label.
 
-    A column for every label under another name is an issue: it would be left out without a word.
+    Columns for all labels with an unknown prefix are an issue, because they would be ignored.
     """
     kinds = [kind for kind in _KINDS if any(name.startswith(kind) for name in names)]
     if len(kinds) > 1:
-        issues.add("there are both probabilities and logits", hint="Remove one of the two.")
+        issues.add(
+            "there are columns of both probabilities and logits", hint="Remove one of the two."
+        )
     if kinds:
         kind = kinds[0]
         named = [name for name in names if name.startswith(kind)]
@@ -133,19 +142,21 @@ def _probability_columns(
         return _KINDS[0], {label: columns[label] for label in labels}
     if len(here) > 1:
         lacking = next(label for label in labels if label not in here)
-        hint = "Give one for each label of the task."
-        issues.add(f"there is a column {here[0]!r} but none for the label {lacking!r}", hint=hint)
+        hint = "Add one column for each label of the task."
+        issues.add(
+            f"there is a column {here[0]!r}, but no column for the label {lacking!r}", hint=hint
+        )
     elif unread := _unread_probabilities(others, labels):
         issues.add(
-            f"the columns {unread[0]!r}, {unread[1]!r}, … are not read",
-            hint="Name them probability_LABEL, or logit_LABEL if they are logits; LABEL as in the"
-            " data.",
+            f"the columns {unread[0]!r}, {unread[1]!r}, … have an unknown prefix",
+            hint="Rename them to probability_LABEL, or to logit_LABEL if they are logits, with the"
+            " labels of the data.",
         )
     return _KINDS[0], {}
 
 
 def _unread_probabilities(names: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """The columns `<start><label><end>`, case ignored, where there is one for every label."""
+    """Return the columns `<start><label><end>` if there is one for each label, ignoring case."""
     folded = {name.casefold(): name for name in names}
     wanted = [label.casefold() for label in labels]
     for name in folded:
@@ -163,22 +174,22 @@ def _ids(columns: Columns, name: str, issues: FileIssues) -> list[int | str]:
     split = columns.values.get("split", ["test"] * len(values))
     for value, part, line in zip(values, split, columns.lines, strict=True):
         if value is None or str(value).strip() == "":
-            issues.add("the row has no number or name", row=line, column=name)
+            issues.add("the row id is missing", row=line, column=name)
         elif (value, part) in seen:
             issues.add(
-                f"{value!r} stands in line {seen[value, part]} already",
+                f"the row {value!r} is already in line {seen[value, part]}",
                 row=line,
                 column=name,
-                hint="Give each row of the test one line.",
+                hint="Each row of a split must have exactly one line.",
             )
         seen.setdefault((value, part), line)
     return row_ids(values)
 
 
 def row_ids(values: Sequence[Any]) -> list[int | str]:
-    """Whole numbers, however a file wrote them, where all ids are such and stay distinct.
+    """Convert row ids to integers if all ids are integers and remain distinct.
 
-    Else strings: `007` and `7` are two ids.
+    Otherwise they are strings, so `007` and `7` are two ids.
     """
     numbers = [number for value in values if (number := _whole(value)) is not None]
     if len(numbers) == len(values) and len(set(numbers)) == len(set(map(str, values))):
@@ -200,8 +211,8 @@ def _splits(columns: Columns, issues: FileIssues) -> list[str]:
         return ["test"] * len(columns.lines)
     for value, line in zip(columns.values["split"], columns.lines, strict=True):
         if value not in SPLITS:
-            hint = f"Give {' or '.join(SPLITS)}, or leave the row out."
-            issues.add(f"{value!r} is no split", row=line, column="split", hint=hint)
+            hint = f"Use {' or '.join(SPLITS)}, or remove the row."
+            issues.add(f"{value!r} is not a valid split", row=line, column="split", hint=hint)
     return [str(value) for value in columns.values["split"]]
 
 
@@ -214,19 +225,19 @@ def _names(
     for value, line in zip(columns.values[name], columns.lines, strict=True):
         label = _label(value, labels)
         if not label:
-            issues.add(f"the {name} is missing or no name", row=line, column=name)
+            issues.add(f"the {name} is missing or not a valid label", row=line, column=name)
         names.append(label)
     return names
 
 
 def labels_in(files: Sequence[Columns]) -> list[str]:
-    """The true labels that the files name, sorted."""
+    """Return the sorted true labels of the files."""
     found = {_label(value) for columns in files for value in columns.values.get("label", ())}
     return sorted(found - {""})
 
 
 def _label(value: Any, labels: Sequence[str] = ()) -> str:
-    """Return a label in the spelling of the data, or as it is where the task has it like that."""
+    """Return a label in its normalised spelling, or unchanged if the task has exactly this one."""
     return value if value in labels else label_name(value) or ""
 
 
@@ -240,7 +251,7 @@ def _probabilities(
             with suppress(TypeError, ValueError):  # stays NaN
                 table[i, j] = math.nan if isinstance(value, bool) else float(value)
             if not math.isfinite(table[i, j]):
-                issues.add(f"{value!r} is no finite number", row=line, column=name)
+                issues.add(f"{value!r} is not a finite number", row=line, column=name)
     issues.raise_any()
     if kind == "logit_":
         table = np.exp(table - table.max(1, keepdims=True))
@@ -256,14 +267,15 @@ def _check_sums(table: Any, lines: Sequence[int], names: list[str], issues: File
         if values.min() < 0 or values.max() > 1 + ROUNDING:
             j = int(np.argmax(np.abs(values - 0.5)))
             issues.add(
-                f"{values[j]:g} is no probability",
+                f"{values[j]:g} is not a probability between 0 and 1",
                 row=line,
                 column=names[j],
-                hint="Name the columns logit_LABEL if they are logits.",
+                hint="If the values are logits, rename the columns to logit_LABEL.",
             )
         elif abs(values.sum() - 1) > ROUNDING:
             issues.add(
-                f"the probabilities add up to {values.sum():.3f}, not to 1",
+                f"the sum of the probabilities is {values.sum():.3f} instead of 1",
                 row=line,
-                hint="Give one for each label of the task; name logits logit_LABEL.",
+                hint="Add one column for each label of the task. If the values are logits, rename"
+                " the columns to logit_LABEL.",
             )

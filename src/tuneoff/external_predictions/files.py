@@ -1,6 +1,6 @@
-"""A file of predictions as plain columns: CSV, TSV, JSON lines or Parquet, each value as it stands.
+"""Reading of prediction files (CSV, TSV, JSON lines or Parquet) as plain columns.
 
-Cells of a CSV stay strings, so that the labels "NA" and "01" are what they are.
+Cells of a CSV remain strings, so labels such as "NA" and "01" are not converted.
 """
 
 from __future__ import annotations
@@ -21,18 +21,23 @@ ENDINGS = (*_DELIMITERS, *_JSON, ".parquet")
 
 @dataclass(frozen=True)
 class Columns:
-    """A file's columns by name, and where each row stands."""
+    """Columns of a file by name."""
 
     file: str
+    """Path of the file."""
     values: dict[str, list[Any]]
-    """All of one length; None where a JSON object lacks the key."""
+    """Values by column, all of the same length; None if a JSON object lacks the key."""
     lines: Sequence[int]
-    """(rows,) line of the file where the row starts, the header being line 1; in a Parquet file
+    """(rows,) line of the file in which each row starts, where the header is line 1; for Parquet,
     the number of the row from 1."""
 
 
 def read_columns(path: Path) -> Columns:
-    """The file's columns; `BadInput` with the row where its form is broken."""
+    """Read the columns of a file; the format follows from the file's extension.
+
+    Raises:
+        BadInput: If the file cannot be read, with the line of the first format error.
+    """
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*") if p.suffix.lower() in ENDINGS]
         hint = nearest(path.name, near) if near else None
@@ -41,9 +46,9 @@ def read_columns(path: Path) -> Columns:
     if ending not in ENDINGS:
         raise BadInput(
             Issue(
-                f"predictions are not read from files that end in {ending!r}",
+                f"predictions cannot be read from files with the extension {ending!r}",
                 file=str(path),
-                hint=f"Give one of {', '.join(ENDINGS)}.",
+                hint=f"Use one of the formats {', '.join(ENDINGS)}.",
             )
         )
     try:
@@ -56,9 +61,9 @@ def read_columns(path: Path) -> Columns:
     except UnicodeDecodeError as error:
         raise BadInput(
             Issue(
-                f"the file is not UTF-8 (byte 0x{error.object[error.start]:02x})",
+                f"the file is not encoded as UTF-8 (byte 0x{error.object[error.start]:02x})",
                 file=str(path),
-                hint="Save it as UTF-8.",
+                hint="Re-encode the file as UTF-8.",
             )
         ) from None
     except OSError as error:
@@ -66,7 +71,7 @@ def read_columns(path: Path) -> Columns:
             Issue(f"the file cannot be read: {error.strerror or error}", file=str(path))
         ) from None
     if not columns.lines:
-        raise BadInput(Issue("the file holds no rows", file=str(path)))
+        raise BadInput(Issue("the file has no rows", file=str(path)))
     return columns
 
 
@@ -81,8 +86,8 @@ def _delimited(path: Path, delimiter: str) -> Columns:
             start = reader.line_num + 1
             for fields in reader:
                 if fields and len(fields) != len(header):
-                    message = f"fields in the row: {len(fields)}, in the header: {len(header)}"
-                    hint = "Put quotes around a text that holds the separator."
+                    message = f"the row has {len(fields)} fields, but the header has {len(header)}"
+                    hint = "Put quotation marks around texts that contain the separator."
                     raise BadInput(Issue(message, file=str(path), line=start, hint=hint))
                 if fields:
                     rows.append(fields)
@@ -98,7 +103,13 @@ def _check_header(header: list[str], file: str) -> None:
     twice = next((name for name in header if header.count(name) > 1), None)
     if twice is not None:
         raise BadInput(
-            Issue("the column stands twice", file=file, line=1, column=twice, hint="Remove one.")
+            Issue(
+                "the column occurs twice",
+                file=file,
+                line=1,
+                column=twice,
+                hint="Remove one of them.",
+            )
         )
 
 
@@ -122,7 +133,7 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             except (ValueError, RecursionError):
                 record = None
             if not isinstance(record, dict):
-                hint = "Each line holds one whole JSON object."
+                hint = "Each line must be one complete JSON object."
                 raise BadInput(Issue("not a JSON object", file=str(path), line=line, hint=hint))
             yield line, record
 

@@ -1,4 +1,4 @@
-"""Files of predictions as runs: checked against the task, scored, and without any cost."""
+"""Conversion of prediction files to runs: checked against the task, scored, and without costs."""
 
 from __future__ import annotations
 
@@ -22,38 +22,49 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FAMILY = "elsewhere"
-"""Family and method of runs that were not made here."""
+"""Family and method of runs with external predictions."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of the rows that the predictions are about."""
+    """Rows and labels that the predictions are compared with."""
 
     labels: list[str]
+    """Labels of the task."""
     rows: pd.DataFrame
-    """`split`, `row`, `label`, and where known `text`, `text_pair`, `group`."""
+    """Table with the columns `split`, `row`, `label`, and optionally `text`, `text_pair` and
+    `group`."""
     data: DataInfo
+    """Description of the data for the records."""
     metric: str
+    """Key of the study's metric."""
     model: str
+    """Name of the model; empty without a study."""
 
 
 @dataclass(frozen=True)
 class ForeignRun:
-    """Predictions made elsewhere, as a run that has no cost."""
+    """External predictions as a run without costs."""
 
     record: RunRecord
+    """Record of the run."""
     predictions: pd.DataFrame
-    """As `predictions.parquet` holds them."""
+    """Predictions in the format of `predictions.parquet`."""
 
 
 def parse_sources(options: Sequence[str]) -> list[tuple[str, Path]]:
-    """`NAME=FILE` options as (name, file); `BadInput` for one that is not of this form."""
+    """Parse `NAME=FILE` options to pairs of name and path.
+
+    Raises:
+        BadInput: If an option does not have this form.
+    """
     issues, found = [], []
     for option in options:
         name, mark, file = option.partition("=")
         if not (mark and name.strip() and file.strip()):
-            hint = "Write NAME=FILE, mine=predictions.csv say."
-            issues.append(Issue(f"--predictions {option!r} names no method and file", hint=hint))
+            hint = "Write NAME=FILE, e.g. mine=predictions.csv."
+            message = f"--predictions {option!r} does not have the form NAME=FILE"
+            issues.append(Issue(message, hint=hint))
         found.append((name.strip(), Path(file.strip()).expanduser()))
     if issues:
         raise BadInput(issues)
@@ -67,15 +78,26 @@ def read_runs(
     metric: str = "macro_f1",
     taken: Sequence[str] = (),
 ) -> tuple[Truth, list[ForeignRun]]:
-    """The files as runs, and what they are about.
+    """Read prediction files as runs.
 
-    The same name again is another seed of the same method. With `truth`, a study's, each file
-    must hold all test rows of the study and no others; without, the labels come from the files,
-    which must be about the same rows. `taken` are the names of the study's own methods. Raises
-    `BadInput` with the issues of all files at once.
+    Args:
+        sources: Pairs of method name and path. A repeated name is another seed of the method.
+        truth: Rows and labels of a study. Each file must then have exactly the study's test rows.
+            Without it, the true labels come from the files, which must have the same rows.
+        metric: Key of the metric if there is no study.
+        taken: Names of the study's own methods.
+
+    Returns:
+        Rows and labels, and one run per file.
+
+    Raises:
+        BadInput: With the issues of all files.
     """
     issues = [
-        Issue(f"--predictions {name!r}: a method of the study has this name", hint="Take another.")
+        Issue(
+            f"--predictions {name!r}: a method of the study has this name",
+            hint="Use another name.",
+        )
         for name in dict.fromkeys(name for name, _ in sources)
         if name in taken
     ]
@@ -109,7 +131,7 @@ def read_runs(
 
 
 def _truth_of(files: Sequence[Answers], metric: str) -> Truth:
-    """Labels and rows as the files say them; texts from the first file that has them."""
+    """Take labels and rows from the files, and texts from the first file that has them."""
     import pandas as pd
 
     labelled = next((a for a in files if a.labels is not None), None)
@@ -118,7 +140,7 @@ def _truth_of(files: Sequence[Answers], metric: str) -> Truth:
             Issue(
                 "there is no column 'label'",
                 file=files[0].file,
-                hint="Without a study the true labels come from the files.",
+                hint="Without a study, one of the files must contain the true labels.",
             )
         )
     textual = next((a for a in files if "text" in a.texts and a.rows == labelled.rows), None)
@@ -157,7 +179,7 @@ _SPLITS = ("validation", "test")
 
 
 def _table(answers: Answers, truth: Truth) -> pd.DataFrame:
-    """`split, row, label, prediction, probability_<label>…, weight` in the order of the truth."""
+    """Return the predictions in the format of `predictions.parquet`, in the order of the task."""
     import pandas as pd
 
     issues = FileIssues(answers.file)
@@ -185,12 +207,12 @@ def _most_probable(probable: Mapping[str, list[float]]) -> list[str]:
 
 
 def _check_labels(answers: Answers, truth: Truth, issues: FileIssues) -> None:
-    """Every label that the file names is one of the task's, and none of its columns is missing."""
+    """Check that all labels of the file belong to the task, and that no column is missing."""
     for column, names in (("label", answers.labels), ("prediction", answers.predicted)):
         for place, name in enumerate(names or ()):
             if name not in truth.labels:
                 issues.add(
-                    f"{name!r} is no label of the task",
+                    f"{name!r} is not a label of the task",
                     row=answers.line(place),
                     column=column,
                     hint=nearest(name, truth.labels),
@@ -198,31 +220,33 @@ def _check_labels(answers: Answers, truth: Truth, issues: FileIssues) -> None:
     if answers.probable:
         for name in answers.probable.keys() - set(truth.labels):
             hint = nearest(name, truth.labels)
-            issues.add(f"a column is for {name!r}, which is no label of the task", hint=hint)
+            issues.add(
+                f"there is a column for {name!r}, which is not a label of the task", hint=hint
+            )
         for name in [x for x in truth.labels if x not in answers.probable]:
-            hint = "Give one for each label of the task."
-            issues.add(f"no probability or logit of the label {name!r}", hint=hint)
+            hint = "Add one column for each label of the task."
+            issues.add(f"there is no probability or logit for the label {name!r}", hint=hint)
 
 
 def _check_rows(answers: Answers, known: Mapping[Any, str], issues: FileIssues) -> None:
-    """The file holds the task's test rows, all and no others, under the task's labels."""
+    """Check that the file has exactly the task's test rows, with the same labels."""
     keys = list(zip(answers.splits, answers.rows, strict=True))
     for place, (split, row) in enumerate(keys):
         label = known.get((split, row))
         given = answers.labels[place] if answers.labels else None
         if label is None:
             issues.add(
-                f"{row!r} is no {split} row of the task",
+                f"{row!r} is not a {split} row of the task",
                 row=answers.line(place),
                 column="row",
-                hint="Rows are counted from 0 in the file that the task was read from.",
+                hint="Rows are numbered from 0 in the data file of the task.",
             )
         elif given is not None and given != label:
             issues.add(
-                f"the label is {given!r} here and {label!r} in the task",
+                f"the label is {given!r} in this file, but {label!r} in the task",
                 row=answers.line(place),
                 column="label",
-                hint="Are these the same rows?",
+                hint="Check that the row numbers refer to the same rows.",
             )
     held = set(keys)
     for split in _SPLITS:
@@ -233,7 +257,7 @@ def _check_rows(answers: Answers, known: Mapping[Any, str], issues: FileIssues) 
             issues.add(
                 f"{len(missing):,} {split} rows have no prediction: {shown}",
                 column="row",
-                hint="All methods are compared on the same rows; predict them, too.",
+                hint="All methods are compared on the same rows. Add predictions for these rows.",
             )
 
 

@@ -1,4 +1,4 @@
-"""`report.html`: one self-contained page about a study, made from its folder."""
+"""HTML report: one self-contained page about a study, written from its folder."""
 
 from tuneoff.report.build import (
     build_report,

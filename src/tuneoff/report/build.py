@@ -1,4 +1,4 @@
-"""From a study's folder, or files of predictions alone, to a summary and a report."""
+"""Summary and report of a study's folder, or of external predictions without a study."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 Annotations = Mapping[Hashable, Sequence[str]]
+"""Labels of several annotators by the number of the test row."""
 
 
 def run_and_report(
@@ -40,10 +41,21 @@ def run_and_report(
     fresh: bool,
     command: str,
 ) -> tuple[list[RunRecord], Path]:
-    """Run a study, seeds that are added while it runs included, and write its report.
+    """Run a study, including seeds that are added adaptively, and write its report.
 
-    Returns the records of its runs and the path of the report. Raises `BadInput` before anything
-    is run. `command` is what the report names as its origin.
+    Args:
+        study: Specification of the study.
+        folder: Folder of the study.
+        launcher: Executes the runs.
+        watch: Displays the progress.
+        fresh: Whether to repeat finished runs.
+        command: Command that the report shows as its origin.
+
+    Returns:
+        The records of all runs, and the path of the report.
+
+    Raises:
+        BadInput: If the input is invalid; this is checked before the first run.
     """
     _, records = run_tuned(
         study,
@@ -57,7 +69,7 @@ def run_and_report(
 
 
 def _undecided(folder: StudyFolder, run_ids: Collection[str]) -> list[str]:
-    """Return the methods that a further seed is worth running for, after these runs."""
+    """Return the methods that need another seed, given these runs."""
     recommendation = summary_of(folder, run_ids)["recommendation"]
     return recommendation["undecided"] if recommendation else []
 
@@ -71,15 +83,22 @@ def build_report(
     annotations: Annotations | None = None,
     list_rows: bool = True,
 ) -> Path:
-    """Write `summary.json` and `report.html` from what the study's folder holds; the report's path.
+    """Write `summary.json` and `report.html` from the content of a study's folder.
 
-    `command` is what made the study; without it, the one that the last summary names.
-    `run_ids` are the runs that belong to the study as it stands. Without them, it is the newest
-    record of each of the study's methods and seeds: a folder may hold runs of earlier settings.
-    `elsewhere` are predictions by other tools, shown beside the study's methods; `annotations`
-    the labels that several annotators gave, by the number of the test row. `list_rows`: whether
-    rows of the data, with their texts, stand in the report. Raises `BadInput` if no test row has
-    two annotators.
+    Args:
+        folder: Folder of the study.
+        command: Command that created the study; by default the one in the last summary.
+        run_ids: Runs that belong to the study. By default, these are the newest record of each of
+            the study's methods and seeds, because a folder may contain runs of earlier settings.
+        elsewhere: External predictions to include.
+        annotations: Labels of several annotators.
+        list_rows: Whether the report shows rows of the data with their texts.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        BadInput: If no test row has annotations of two annotators.
     """
     study = folder.spec()
     records = _records(folder, run_ids)
@@ -114,9 +133,23 @@ def report_predictions(
     annotations: Annotations | None = None,
     list_rows: bool = True,
 ) -> Path:
-    """Write `summary.json` and `report.html` into `out` from predictions alone; the report's path.
+    """Write `summary.json` and `report.html` from external predictions without a study.
 
-    There is no study: what a run costs, and what it was trained on, is not known.
+    Costs and training data are then unknown.
+
+    Args:
+        out: Folder for the two files.
+        truth: Rows and labels.
+        runs: The external predictions.
+        command: Command that the report shows as its origin.
+        annotations: Labels of several annotators.
+        list_rows: Whether the report shows rows of the data with their texts.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        BadInput: If no test row has annotations of two annotators.
     """
     folder = StudyFolder(out)
     study = StudySpec(model="", data=DataSpec(train=""), metric=truth.metric, seeds=())
@@ -135,9 +168,11 @@ def report_predictions(
 
 
 def summary_of(folder: StudyFolder, run_ids: Collection[str] | None = None) -> dict[str, Any]:
-    """The table and the verdict of a study, without its audit and errors; nothing is written.
+    """Return the summary of a study without audit and error analysis, and write no file.
 
-    `run_ids`: as in `build_report`.
+    Args:
+        folder: Folder of the study.
+        run_ids: Runs that belong to the study, see `build_report`.
     """
     study, records = folder.spec(), _records(folder, run_ids)
     task = folder.task(records[0].data.fingerprint) if records else folder.task()
@@ -147,13 +182,17 @@ def summary_of(folder: StudyFolder, run_ids: Collection[str] | None = None) -> d
 
 
 def truth_of(folder: StudyFolder) -> Truth:
-    """What predictions made elsewhere have to be about to stand beside the study's own."""
+    """Return the rows and labels that external predictions must have to be included in a study.
+
+    Raises:
+        BadInput: If the folder has no prepared data.
+    """
     study, records = folder.spec(), _records(folder, None)
     task = folder.task(records[0].data.fingerprint) if records else folder.task()
     rows = folder.rows(task) if task else None
     if task is None or rows is None:
-        hint = "Run the study once more; what is finished is not run again."
-        raise BadInput(Issue("holds no prepared data", file=str(folder.path), hint=hint))
+        hint = "Rerun the study to prepare the data again. Finished runs are reused."
+        raise BadInput(Issue("the folder has no prepared data", file=str(folder.path), hint=hint))
     data = DataInfo(
         fingerprint=task.fingerprint,
         train_rows=task.splits["train"].rows,
@@ -171,25 +210,27 @@ def _with_foreign(study: StudySpec, runs: Sequence[ForeignRun]) -> StudySpec:
 
 
 def _predictions(folder: StudyFolder, records: Sequence[RunRecord]) -> dict[str, pd.DataFrame]:
-    """By run id, of the finished runs of one and the same data."""
+    """Read the predictions of the finished runs on the same data, by run id."""
     found = {}
     for record in records:
         run = folder.run(record.run_id)
         same = record.data.fingerprint == records[0].data.fingerprint
         if record.status is Status.FINISHED and same:
-            with suppress(OSError, ValueError):  # missing, or no Parquet file
+            with suppress(OSError, ValueError):  # missing, or not a Parquet file
                 found[record.run_id] = run.predictions()
     return found
 
 
 @dataclass(frozen=True)
 class _Answers:
-    """The runs' predictions by run id: those that can be compared, and why the others cannot."""
+    """Predictions by run id: those that can be compared, and why the others cannot."""
 
     tables: dict[str, pd.DataFrame]
-    """As `predictions.parquet` holds them, of the usable ones."""
+    """Usable predictions in the format of `predictions.parquet`."""
     usable: dict[str, RunPredictions]
+    """Usable predictions for the comparison."""
     unusable: dict[str, str]
+    """Reason why other predictions cannot be used."""
 
     @staticmethod
     def of(
@@ -205,7 +246,7 @@ class _Answers:
                 found.tables[run_id] = table
             except KeyError as error:
                 found.unusable[run_id] = f"its predictions have no column {error}"
-            except ValueError as error:  # labels of another task, say
+            except ValueError as error:  # for example labels of another task
                 found.unusable[run_id] = f"its predictions cannot be used: {error}"
         return found
 
@@ -217,7 +258,7 @@ def _errors(
     rows: pd.DataFrame | None,
     annotations: Annotations | None,
 ) -> ErrorAnalysis | None:
-    """The error analysis, methods in the study's order; None without any predictions."""
+    """Run the error analysis, with methods in the study's order; None without predictions."""
     tables: dict[str, list[pd.DataFrame]] = {}
     for record in sorted(records, key=lambda r: r.seed):
         if record.run_id in predictions:
@@ -232,8 +273,8 @@ def _errors(
         return analyze(evidence)
     of_row = [annotations.get(row) for row in evidence.ids]
     if not any(labels is not None and len(labels) > 1 for labels in of_row):
-        hint = "Rows are counted from 0 in the file that the test rows were read from."
-        raise BadInput("no test row has the labels of two annotators.", hint=hint)
+        hint = "Rows are numbered from 0 in the file with the test rows."
+        raise BadInput("no test row has annotations of two annotators.", hint=hint)
     return analyze(evidence, of_row)
 
 
@@ -245,7 +286,7 @@ def _summary(
     answers: _Answers,
     errors: ErrorAnalysis | None,
 ) -> dict[str, Any]:
-    """The table, the verdict and the errors; runs with unusable predictions are named there."""
+    """Return the summary with comparison and errors, and list runs with unusable predictions."""
     given = answers.usable if answers.usable or answers.unusable else None
     summary = summarize(study, task, records, given, folder.path)
     if summary["pairwise"]:
@@ -254,7 +295,7 @@ def _summary(
 
 
 def groups_of(rows: pd.DataFrame | None) -> dict[Hashable, str] | None:
-    """The group of each test row, by its number; None where the data name none."""
+    """Return the group of each test row by row number; None without groups."""
     if rows is None or "group" not in rows:
         return None
     test = rows[rows["split"] == "test"]

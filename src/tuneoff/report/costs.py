@@ -1,4 +1,4 @@
-"""The cost section's tables: where each method's time went, and what had been forecast."""
+"""Tables of the cost section: time by part, and forecast compared with actual cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tuneoff.results.record import PARTS
 
 
 def parts_table(material: Material) -> Table | None:
-    """Where the time of a run went, means over the seeds; None where no record says."""
+    """Return the time of a run by part, as means over the seeds; None if no record has it."""
     found: dict[str, dict[str, float]] = {}
     for row in material.measured:
         known = [r.cost.parts for r in material.finished(row["name"]) if r.cost.parts]
@@ -29,7 +29,7 @@ def parts_table(material: Material) -> Table | None:
         total = sum(value for key, value in parts.items() if key != "tokenize")
         cells = [_part(parts.get(key), None if key == "tokenize" else total) for key in keys]
         rows.append([Cell(name), *cells, Cell(fmt.seconds(total), total)])
-    return Table(["method", *(PARTS[key] for key in keys), "in all"], rows)
+    return Table(["method", *(PARTS[key] for key in keys), "total"], rows)
 
 
 def _part(seconds: float | None, total: float | None) -> Cell:
@@ -40,13 +40,13 @@ def _part(seconds: float | None, total: float | None) -> Cell:
 
 
 def forecast_table(material: Material) -> Table | None:
-    """Forecast beside actual, and their ratio; None where nothing was forecast."""
+    """Return forecast and actual costs with their ratio; None without a forecast."""
     rows = material.summary.get("forecast")
     if not rows:
         return None
     shown = {
-        "train_seconds": ("training", fmt.seconds),
-        "total_seconds": ("in all", fmt.seconds),
+        "train_seconds": ("train time", fmt.seconds),
+        "total_seconds": ("total time", fmt.seconds),
         "peak_memory_bytes": ("peak memory", fmt.size),
         "storage_bytes": ("storage", fmt.size),
     }
@@ -62,6 +62,6 @@ def forecast_table(material: Material) -> Table | None:
 
 
 def _ratio(cost: dict[str, Any]) -> str:
-    """Actual over forecast, as `×1.08`."""
+    """Return the ratio of actual to forecast as `×1.08`."""
     expected, actual = mean([cost["forecast"]]), mean([cost["actual"]])
     return f"×{actual / expected:.2f}" if expected and actual is not None else ""

@@ -1,4 +1,4 @@
-"""The section on errors: its sentences and tables, ready to be set, not yet HTML."""
+"""Content of the error analysis section: sentences and tables for the template."""
 
 from __future__ import annotations
 
@@ -14,46 +14,61 @@ from tuneoff.report.figures.base import Material
 from tuneoff.report.tables import Cell, Table
 
 SLICES = 12
-"""Slices shown per method."""
+"""Maximum number of slices per method."""
 
 
 @dataclass(frozen=True)
 class RateLine:
-    """A word or a slice with its error rate, against a reference."""
+    """Error rate of a word or slice, with a reference."""
 
     name: str
+    """The word, or the name of the slice."""
     note: str
+    """Text of a pair, or kind of slice."""
     rows: int
+    """Number of rows."""
     errors: int
+    """Number of errors."""
     rate: float
+    """Error rate: errors / rows."""
     low: float
+    """Lower end of the 95 % interval of the rate."""
     high: float
+    """Upper end of the interval."""
     reference: float
-    """Error rate of all rows, or of the rest."""
+    """Error rate of all rows (for words) or of the other rows (for slices)."""
     sure: bool
+    """Whether the difference from the reference is significant."""
     q: str
+    """False discovery rate."""
 
 
 @dataclass(frozen=True)
 class RowCard:
-    """A listed row: what it holds, who says what, and by what it can be found."""
+    """A row in the list of rows, with the keys for the filter."""
 
     id: str
+    """Row number, or another id."""
     label: str
+    """True label."""
     text: str | None
+    """Shortened text."""
     pair: str | None
+    """Shortened second text of a pair."""
     reasons: list[str]
+    """Displayed reasons for listing the row."""
     kinds: str
     """Keys of the reasons, for the filter."""
     label_place: int
+    """Index of the true label, for the filter."""
     wrong: str
-    """Places of the methods that get it wrong, for the filter."""
+    """Indices of the methods that predict the row wrongly, for the filter."""
     answers: list[tuple[str, bool, str]]
-    """(label, whether it is right, the methods that give it and how surely)."""
+    """(predicted label, whether it is correct, methods with their probabilities)."""
 
 
 def content(material: Material) -> dict[str, Any] | None:
-    """What the template shows; None where there are no predictions."""
+    """Return the content for the template; None without predictions."""
     found = material.errors
     if found is None:
         return None
@@ -85,25 +100,26 @@ def content(material: Material) -> dict[str, Any] | None:
 
 
 def findings(found: ErrorAnalysis) -> list[str]:
-    """The section's opening: what the views say, a sentence each."""
+    """Return the opening of the section, with one sentence per part of the analysis."""
     overlap = found.overlap
     sentences = []
     if len(overlap.contenders) > 1:
         gain = overlap.oracle_accuracy - overlap.best_accuracy
         sentences.append(
             f"{fmt.count(overlap.all_wrong)} of the {fmt.count(found.rows)} test rows "
-            f"({fmt.percent(100 * overlap.all_wrong / found.rows)}) are wrong under every method"
-            f"{_left_out(found)}. Picking the right method for each row would reach "
-            f"{fmt.percent(100 * overlap.oracle_accuracy)}, "
-            f"{100 * gain:.1f} points above {overlap.best} alone; part of that is luck, since even "
-            "two methods that guess are seldom wrong together."
+            f"({fmt.percent(100 * overlap.all_wrong / found.rows)}) are wrong with all methods"
+            f"{_left_out(found)}. An oracle that selects the right method for each row would reach "
+            f"an accuracy of {fmt.percent(100 * overlap.oracle_accuracy)}, "
+            f"{100 * gain:.1f} points above {overlap.best} alone. A part of this gain is due to "
+            "chance: even two methods that guess are rarely wrong on the same row."
         )
     sentences += [*_word_finding(found), *_slice_finding(found), *_calibration_finding(found)]
     return sentences
 
 
 def _left_out(found: ErrorAnalysis) -> str:
-    return " but the untuned baseline" if len(found.overlap.contenders) < len(found.labels) else ""
+    excluded = len(found.overlap.contenders) < len(found.labels)
+    return " except the untrained baseline" if excluded else ""
 
 
 def _word_finding(found: ErrorAnalysis) -> list[str]:
@@ -128,8 +144,9 @@ def _slice_finding(found: ErrorAnalysis) -> list[str]:
     if worst is None:
         return [f"No subset of the rows is significantly harder for {best} than the rest."]
     return [
-        f"The subset with the clearest excess of errors by {best}: {_slice_name(worst)}, with "
-        f"{fmt.percent(100 * worst.rate)} wrong against {fmt.percent(100 * worst.rest)}."
+        f"The subset on which {best} is most significantly worse: {_slice_name(worst)}, with an "
+        f"error rate of {fmt.percent(100 * worst.rate)} compared with "
+        f"{fmt.percent(100 * worst.rest)} on the other rows."
     ]
 
 
@@ -140,23 +157,23 @@ def _calibration_finding(found: ErrorAnalysis) -> list[str]:
     name, scaled = found.overlap.best, own.scaling
     sure = "overconfident" if scaled.temperature > 1.05 else "underconfident"
     if 0.95 <= own.scaling.temperature <= 1.05:
-        return [f"The probabilities of {found.overlap.best} are about as sure as they should be."]
-    temperature = f"one temperature of {scaled.temperature:.2f}, fitted on the validation rows,"
+        return [f"The probabilities of {found.overlap.best} are well calibrated on average."]
+    temperature = f"a temperature of {scaled.temperature:.2f}, fitted on the validation rows,"
     if scaled.log_loss >= own.log_loss or scaled.ece >= own.ece:
         return [
-            f"The probabilities of {name} cannot be mended by a temperature: {temperature} takes "
-            f"the log loss on the test rows from {fmt.score(own.log_loss)} to "
+            f"Temperature scaling does not improve the probabilities of {name}: {temperature} "
+            f"changes the log loss on the test rows from {fmt.score(own.log_loss)} to "
             f"{fmt.score(scaled.log_loss)} and the calibration error from {fmt.score(own.ece)} to "
             f"{fmt.score(scaled.ece)}."
         ]
     return [
-        f"{name} is {sure}: {temperature} takes its calibration error from "
-        f"{fmt.score(own.ece)} to {fmt.score(scaled.ece)} and changes no answer."
+        f"{name} is {sure}: {temperature} reduces its calibration error from "
+        f"{fmt.score(own.ece)} to {fmt.score(scaled.ece)} without changing any prediction."
     ]
 
 
 def word_lines(found: ErrorAnalysis, name: str) -> list[RateLine]:
-    """The words of one method's errors, most surely over-represented first."""
+    """Return the words over-represented in one method's errors, most significant first."""
     if found.words is None:
         return []
     own = found.words.methods[name]
@@ -179,7 +196,7 @@ def _word_name(word: str, side: str) -> str:
 
 
 def slice_lines(found: ErrorAnalysis, name: str) -> list[RateLine]:
-    """The slices that differ most surely from the rest under one method."""
+    """Return the slices that differ most significantly from the other rows for one method."""
     return [
         RateLine(
             _slice_name(s), s.kind, s.rows, s.errors, s.rate, s.low, s.high, s.rest, s.sure, _q(s.q)
@@ -208,7 +225,7 @@ def _frequent(found: ErrorAnalysis, name: str) -> Table:
         ]
         for w in found.words.methods[name].frequent
     ]
-    return Table(["word", "errors with it", "share of the errors", "share of all rows"], rows)
+    return Table(["word", "errors with it", "% of errors", "% of all rows"], rows)
 
 
 def _across(found: ErrorAnalysis, names: list[str]) -> Table | None:
@@ -237,8 +254,8 @@ def _pairs(found: ErrorAnalysis, names: list[str]) -> Table | None:
     if not found.overlap.pairs:
         return None
     heads = [
-        "methods", "only the first right", "only the second", "both wrong", "by chance",
-        "same wrong label", "consistency", "most frequent disagreement",
+        "methods", "only first correct", "only second correct", "both wrong",
+        "both wrong by chance", "same wrong label", "consistency", "most frequent disagreement",
     ]  # fmt: skip
     rows = []
     for p in found.overlap.pairs:
@@ -283,8 +300,8 @@ def _calibration(found: ErrorAnalysis, names: list[str]) -> Table | None:
                 Cell(fmt.score(own.margins.median if own.margins else None, 2)),
             ]
         )
-    heads = ["method", "log loss", "ECE", "temperature", "log loss after", "ECE after",
-             "median margin of the errors"]  # fmt: skip
+    heads = ["method", "log loss", "ECE", "temperature", "log loss scaled", "ECE scaled",
+             "median margin of errors"]  # fmt: skip
     return Table(heads, rows) if rows else None
 
 

@@ -1,8 +1,8 @@
-"""`report.html`: the page's parts put together in one self-contained file.
+"""Rendering of `report.html` as one self-contained file.
 
-Nothing in the page is fetched, and its Content-Security-Policy forbids it: of scripts, only
-Plotly and the page's own run, each by its hash. Texts from the data reach the page through
-jinja2's autoescape, through `figures.base.text` for Plotly, or as JSON without a `<`.
+The page loads nothing, and its Content-Security-Policy forbids it to: only Plotly and the page's
+own script can run, both allowed by their hashes. Texts from the data are escaped by jinja2's
+autoescape, by `figures.base.text` for Plotly, or as JSON without `<`.
 """
 
 from __future__ import annotations
@@ -50,10 +50,16 @@ def write_report(
     *,
     errors: ErrorAnalysis | None = None,
 ) -> Path:
-    """Write `report.html` into the study's folder and return its path.
+    """Write `report.html` to the study's folder and return its path.
 
-    `histories` holds the rows of `history.jsonl` by run id; `command` is what made the study;
-    `errors` is left out of the page where it is None.
+    Args:
+        folder: Folder of the study.
+        summary: Content of `summary.json`.
+        records: Records of all runs.
+        histories: Rows of `history.jsonl` by run id.
+        task: The prepared task, if it is known.
+        command: Command that created the study.
+        errors: Error analysis; without it the page has no such section.
     """
     material = replace(_material(summary, records, histories, task), errors=errors)
     write_atomic(folder.report_file, page(material, command))
@@ -61,7 +67,12 @@ def write_report(
 
 
 def page(material: Material, command: str | None = None) -> str:
-    """The whole page."""
+    """Render the page.
+
+    Args:
+        material: Content of the report.
+        command: Command that created the study.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -136,7 +147,7 @@ def _figures(material: Material) -> list[Figure]:
 
 def _content(material: Material) -> dict[str, Any]:
     summary, task = material.summary, material.task
-    model = re.split(r"[/\\]", summary["model"].rstrip("/\\"))[-1]  # empty: none is known
+    model = re.split(r"[/\\]", summary["model"].rstrip("/\\"))[-1]  # empty if unknown
     records = tables.all_records(material)
     settings, common = tables.settings(material)
     measured = [row["name"] for row in material.measured]
@@ -196,11 +207,11 @@ _SYMBOLS = {
     "circle-open": "M6 .8a5.2 5.2 0 1 0 .001 0zM6 2.6a3.4 3.4 0 1 1-.001 0z",
     "square-open": "M1 1h10v10H1zM2.8 2.8v6.4h6.4V2.8z",
 }
-"""Plotly's markers as paths in a box of 12 x 12, for the legends outside of its plots."""
+"""Plotly's markers as SVG paths in a box of 12 x 12, for legends outside of the plots."""
 
 
 def _seeds(summary: Mapping[str, Any]) -> str:
-    """`2 seeds`, or `2 to 5 seeds` where methods have different numbers."""
+    """Return the number of seeds, such as `2 seeds`, or `2 to 5 seeds` if it differs."""
     counts = [len(row["runs"]) for row in summary["methods"]] or [0]
     if used := summary.get("seeds"):
         counts = list(used["of"].values()) or counts
@@ -209,22 +220,26 @@ def _seeds(summary: Mapping[str, Any]) -> str:
 
 
 def _breakable(text: str) -> Markup:
-    """A name that may be broken after its underscores, where the lines are short."""
+    """Allow line breaks after the underscores of a name."""
     return Markup("_<wbr>").join(_visible(text).split("_"))
 
 
 _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"}
 _PICTURES |= {0x7F: 0x2421} | dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000)], 0xFFFD)
-"""Of control characters, which a page cannot hold or show: NUL as U+2400 and so on."""
+"""Visible replacements of control characters, such as U+2400 for NUL."""
 
 
 def _visible(value: Any) -> Any:
-    """What a template shows, control characters by their pictures; markup of ours as it is."""
+    """Replace control characters in texts by visible ones; `Markup` is not changed."""
     return value.translate(_PICTURES) if type(value) is str else value
 
 
 def embedded_json(content: Any) -> Markup:
-    """JSON that can stand in a script element: no `<`, `>`, `&`, U+2028 or NaN in it."""
+    """Return JSON that is safe in a script element, without `<`, `>`, `&`, U+2028 or NaN.
+
+    Args:
+        content: Plain values; numbers are rounded to six digits, and NaN becomes null.
+    """
     text = json.dumps(_finite(content), separators=(",", ":"), allow_nan=False)
     for mark in "<>&":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
@@ -237,7 +252,7 @@ def _finite(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [_finite(value) for value in content]
     if isinstance(content, float):
-        # six digits draw the same picture as sixteen
+        # six digits suffice for a plot
         return float(f"{content:.6g}") if math.isfinite(content) else None
     return content
 
@@ -255,7 +270,7 @@ def _policy(*scripts: str) -> str:
 
 @cache
 def _plotly() -> str:
-    """Plotly's script, as the browser reads it: a carriage return would change its hash."""
+    """Return Plotly's script without carriage returns, which would change its hash."""
     from plotly.offline import get_plotlyjs
 
     source: str = get_plotlyjs()

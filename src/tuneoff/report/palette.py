@@ -1,9 +1,9 @@
-"""Colours and marks. A method looks the same in every figure, in light and in dark.
+"""Colours and markers. A method has the same ones in all figures, in light and dark mode.
 
-Hues start from those of Okabe and Ito, which the common kinds of colour blindness keep apart, and
-are shifted until each has a contrast of at least 3:1 to its background. References (no encoder
-trained) are grey, so that colour belongs to what is compared. Beyond eight methods the hues come
-again with another marker and another dash.
+The hues are based on those of Okabe and Ito, which can be distinguished with the common kinds of
+colour blindness, and are adjusted to a contrast of at least 3:1 to the background. Reference
+methods, which train no encoder, are grey. With more than eight methods, hues are repeated with
+other markers and dashes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Colour = dict[str, Any]
-"""A colour by name, which the page resolves against its theme: `{"$c": name, "a": opacity}`."""
+"""A colour by name, which the page resolves with its theme: `{"$c": name, "a": opacity}`."""
 
 _NAMES = [
     "paper",
@@ -118,21 +118,27 @@ _DASHES = ("solid", "dash", "dot", "dashdot")
 
 @dataclass(frozen=True)
 class Look:
-    """How one method is drawn."""
+    """Colour and marker of one method."""
 
     colour: str
-    """Name of its colour in the palette."""
+    """Name of the colour in the palette."""
     symbol: str
+    """Plotly's name of the marker."""
     dash: str
+    """Plotly's name of the dash of lines."""
 
 
 def colour(name: str, opacity: float = 1.0) -> Colour:
-    """A colour of the palette, for a figure."""
+    """Return a colour of the palette for a figure."""
     return {"$c": name} if opacity == 1 else {"$c": name, "a": opacity}
 
 
 def looks(methods: Iterable[tuple[str, str | None]]) -> dict[str, Look]:
-    """A look for each (name, family), in the study's order, so that reruns keep their colours."""
+    """Assign a look to each method, in the study's order, so reruns keep their colours.
+
+    Args:
+        methods: Pairs of name and family.
+    """
     found: dict[str, Look] = {}
     hues = greys = 0
     for name, family in methods:
@@ -148,7 +154,7 @@ def looks(methods: Iterable[tuple[str, str | None]]) -> dict[str, Look]:
 
 
 def css() -> str:
-    """The palette as CSS custom properties; paper is always light."""
+    """Return the palette as CSS custom properties; printed pages are always light."""
 
     def block(colours: dict[str, str]) -> str:
         return "".join(f"--{name}:{value};" for name, value in colours.items())

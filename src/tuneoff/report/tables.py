@@ -1,4 +1,4 @@
-"""The report's tables: texts and numbers ready to be set, not yet HTML."""
+"""Tables of the report: texts and numbers for the template."""
 
 from __future__ import annotations
 
@@ -19,35 +19,43 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: what it shows, what it sorts by, and whether it is the best of its column."""
+    """A cell of a table."""
 
     text: str
+    """Displayed text."""
     value: float | str | None = None
+    """Value for sorting."""
     note: str = ""
+    """Small text below or after it."""
     best: bool = False
+    """Whether it is the best of its column."""
 
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One method in the result table."""
+    """A method in the results table."""
 
     name: str
+    """Name in the study."""
     method: str | None
+    """Registered name of the method, if it differs."""
     status: str | None
-    """None where the method has a result."""
+    """Status as text; None if the method has a result."""
     runs: str
+    """Numbers of finished and of all runs, such as `2/3`."""
     cells: list[Cell]
+    """Scores and costs."""
 
 
 def result_heads(material: Material) -> list[str]:
-    """Heads of the result table after the method's name."""
+    """Return the headings of the results table after the method."""
     quality = [QUALITY_METRICS[key].title for key in _quality_keys(material)]
     costs = [_RESULT_COLUMNS[key][0] for key in _result_costs(material)]
     return [*quality, "trainable", *costs, "runs"]
 
 
 def result_rows(material: Material) -> list[ResultRow]:
-    """All methods, best first, those without a result last."""
+    """Return the rows of the results table, best first, methods without a result last."""
     keys = _quality_keys(material)
     best = {key: _best(material, key) for key in keys}
     rows = []
@@ -92,7 +100,7 @@ COST_COLUMNS: dict[str, tuple[str, Callable[[float | None], str]]] = {
     "storage_bytes": ("storage", fmt.size),
     "latency_seconds": ("latency", fmt.milliseconds),
 }
-"""The costs by which methods are weighed: head of the column, and how a value is shown."""
+"""Costs that the comparison uses: heading of the column, and format of a value."""
 _RESULT_COLUMNS = {
     "train_seconds": COST_COLUMNS["train_seconds"],
     "samples_per_second": ("samples/s", fmt.rate),
@@ -101,7 +109,7 @@ _RESULT_COLUMNS = {
 
 
 def _result_costs(material: Material) -> list[str]:
-    """Latency only where a run has one: records of earlier versions have none."""
+    """Return the cost columns, with latency only if a record has it (older versions have none)."""
     known = any(mean_of(row, "cost", "latency_seconds") is not None for row in material.rows)
     return [key for key in _RESULT_COLUMNS if known or key != "latency_seconds"]
 
@@ -120,17 +128,20 @@ def _cost_cells(row: Row, keys: Iterable[str]) -> list[Cell]:
 
 @dataclass(frozen=True)
 class Table:
-    """Heads and rows of a plain table."""
+    """A plain table."""
 
     heads: list[str]
+    """Headings of the columns."""
     rows: list[list[Cell]]
+    """Cells by row."""
     words: tuple[int, ...] = ()
-    """Columns of running text."""
+    """Indices of columns with running text."""
 
 
 def split_table(task: TaskRecord) -> Table:
-    """The splits in numbers."""
-    heads = ["split", "rows", "median", "95 %", "longest", "cut rows", "cut tokens", "repeated"]
+    """Return the numbers of rows and the lengths of each split."""
+    heads = ["split", "rows", "median length", "95 %", "longest", "truncated rows"]
+    heads += ["truncated tokens", "duplicates"]
     names = [name for name in ("train", "validation", "test") if name in task.splits]
     rows = []
     for name in names:
@@ -152,25 +163,25 @@ def split_table(task: TaskRecord) -> Table:
 
 
 def shared_rows(task: TaskRecord) -> list[str]:
-    """Sentences on texts that stand in two splits."""
+    """Return sentences about texts that occur in two splits."""
     words = {"train": "training"}
     found = []
     for pair, rows in task.shared_rows.items():
         if rows:
             first, _, second = pair.partition("/")
             found.append(
-                f"{fmt.count(rows)} {words.get(second, second)} rows have a text that stands among "
-                f"the {words.get(first, first)} rows too."
+                f"{fmt.count(rows)} {words.get(second, second)} rows have a text that is also in "
+                f"the {words.get(first, first)} rows."
             )
     return found
 
 
 def tuning_table(material: Material) -> Table | None:
-    """What each method's search found; None where nothing was searched."""
+    """Return the result of each method's search; None without searches."""
     tuning = material.summary["tuning"]
     if not tuning:
         return None
-    heads = ["method", "trials", "default", "best", "search time", "found"]
+    heads = ["method", "trials", "default", "best", "search time", "best settings"]
     rows = [
         [
             Cell(found.name),
@@ -189,7 +200,7 @@ _ALWAYS = ("learning_rate", "epochs", "batch_size")
 
 
 def settings(material: Material) -> tuple[Table, list[tuple[str, str]]]:
-    """The settings in which the methods differ, and those that all of them share."""
+    """Return the settings that differ between methods, and those that all of them share."""
     train = {
         row["name"]: records[0].train
         for row in material.rows
@@ -197,7 +208,7 @@ def settings(material: Material) -> tuple[Table, list[tuple[str, str]]]:
     }
     keys = list(dict.fromkeys(key for values in train.values() for key in values))
     texts = {key: {name: fmt.setting(v.get(key)) for name, v in train.items()} for key in keys}
-    # references that train no encoder have no learning rate, epochs, …
+    # methods that train no encoder have no learning rate, epochs, …
     varying = [
         key for key in keys if key in _ALWAYS or len(set(texts[key].values()) - {fmt.MISSING}) > 1
     ]
@@ -211,7 +222,7 @@ def settings(material: Material) -> tuple[Table, list[tuple[str, str]]]:
         ]
         for name in train
     ]
-    heads = ["method", *(key.replace("_", " ") for key in varying), "best epoch", "own settings"]
+    heads = ["method", *(key.replace("_", " ") for key in varying), "best epoch", "method settings"]
     common = [
         (key.replace("_", " "), next(t for t in texts[key].values() if t != fmt.MISSING))
         for key in keys
@@ -233,7 +244,7 @@ def _config(material: Material, name: str) -> str:
 
 
 def grouped(texts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """(text, names) for (name, text) pairs, equal texts joined."""
+    """Group (name, text) pairs by text, and return (text, names) pairs."""
     found: dict[str, dict[str, None]] = {}
     for name, text in texts:
         found.setdefault(text, {})[name] = None
@@ -241,7 +252,7 @@ def grouped(texts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def all_records(material: Material) -> list[RunRecord]:
-    """Every record, best method first, by seed."""
+    """Return all records, best method first, by seed."""
     return [
         record
         for row in material.rows
@@ -250,7 +261,7 @@ def all_records(material: Material) -> list[RunRecord]:
 
 
 def run_table(material: Material) -> Table:
-    """Every run on a line of its own."""
+    """Return a table with one row per run."""
     metric = material.summary["metric"]
     title = QUALITY_METRICS[metric].title if metric in QUALITY_METRICS else metric
     rows = []
@@ -266,21 +277,26 @@ def run_table(material: Material) -> Table:
                 Cell(fmt.size(r.cost.peak_memory_bytes), r.cost.peak_memory_bytes),
             ]
         )
-    return Table(["run", "status", f"test {title}", "training", "in all", "peak memory"], rows)
+    heads = ["run", "status", f"test {title}", "train time", "total time", "peak memory"]
+    return Table(heads, rows)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Runs of one method that ended alike."""
+    """Runs of one method with the same error."""
 
     method: str
+    """Name of the method."""
     status: str
+    """Status as text."""
     error: str | None
+    """Error message."""
     runs: str
+    """Ids of the runs."""
 
 
 def failures(material: Material) -> list[Failure]:
-    """The runs without a result, equal ones joined."""
+    """Return the runs without a result, grouped by method and error."""
     found: dict[tuple[str, str, str | None], list[str]] = {}
     for r in all_records(material):
         if r.status is not Status.FINISHED:
@@ -290,7 +306,7 @@ def failures(material: Material) -> list[Failure]:
 
 
 def environment(material: Material) -> list[tuple[str, str]]:
-    """Where the runs ran: each fact once, with all its values where machines differ."""
+    """Return the facts about the machines, with all values of a fact if they differ."""
     facts: dict[str, dict[str, None]] = {}
     for machine in material.summary["environment"]:
         for key, value in _flat(machine):

@@ -1,4 +1,4 @@
-"""The verdict section: the recommendation, the pairwise comparison, and its numbers."""
+"""Content of the verdict section: recommendation, pairwise comparison, and its numbers."""
 
 from __future__ import annotations
 
@@ -17,31 +17,46 @@ Pair = dict[str, Any]
 
 @dataclass(frozen=True)
 class Meeting:
-    """One cell of the matrix: the method of the row compared with that of the column."""
+    """A cell of the matrix: the method of the row compared with that of the column."""
 
     kind: str
+    """Key of the answer, used as the CSS class."""
     word: str
+    """Answer as text."""
     note: str
+    """Difference with its sign, in the metric's unit."""
     title: str
+    """Tooltip with the interval."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Content of the section."""
+    """Content of the verdict section."""
 
     command: str | None
+    """Command to predict with the recommended method."""
     costs: Table | None
+    """Costs of the recommended method and the runner-up."""
     runner_up: str
+    """Sentence about the runner-up."""
     excluded: list[tuple[str, str]]
+    """Excluded methods with the reason."""
     uses: Table | None
+    """Recommendation by goal; None if it is the same for all goals."""
     commands: list[tuple[str, str]]
     """Command to predict with each method of `uses`."""
     names: list[str]
+    """Methods of the matrix, best first."""
     matrix: list[tuple[str, list[Meeting | None]]]
+    """Pairwise comparison: each method with its row of cells."""
     legend: str
+    """Note below the matrix."""
     pairs: Table
+    """Pairwise comparison in numbers."""
     explained: str
+    """Note below the numbers."""
     skipped: list[tuple[str, str]]
+    """Reasons why methods or runs were not compared, with their names."""
 
 
 def content(material: Material) -> Verdict | None:
@@ -104,10 +119,10 @@ def _legend(found: Pair, metric: Metric) -> str:
     of = f" A point is 0.01 of {metric.title}." if metric.unit == "share" else ""
     return (
         "Each cell compares the method of the row with that of the column, with the difference of "
-        f"their means below. Better and worse: the difference is significant {again}. In at most "
-        "5 % of studies any such claim, over all pairs, is false. Equivalent: the methods are "
-        f"shown to differ by less than {margin}. Not resolved: these runs cannot tell, which does "
-        f"not mean that the methods are equal.{of}"
+        f"their means below. Better and worse: the difference is significant {again}. The "
+        "probability of any false claim, over all pairs of a study, is at most 5 %. Equivalent: "
+        f"the methods are shown to differ by less than {margin}. Not resolved: the data do not "
+        f"decide between these answers, which does not mean that the methods are equal.{of}"
     )
 
 
@@ -146,7 +161,7 @@ def _pairs(pairs: list[Pair], metric: Metric) -> Table:
 
 
 def probability(p: float) -> str:
-    """A p value as `0.034`, or `<0.001`."""
+    """Format a P value as `0.034`, or `<0.001`."""
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -157,46 +172,47 @@ def _rows(mean: float) -> str:
 def _explained(found: Pair, pairs: list[Pair]) -> str:
     single = any(pair["scope"] == "models" for pair in pairs)
     seeds = (
-        " Where a method has one seed, the answer is about the models at hand: it takes other test "
-        "rows into account, but not other seeds."
+        " If a method has one seed, the answer is about its one model: it covers other test rows, "
+        "but not other seeds."
         if single
         else ""
     )
     grouped_rows = next((pair["groups"] for pair in pairs if pair.get("groups")), None)
     together = (
-        f" The test rows come in {fmt.count(grouped_rows)} groups. The bootstrap draws whole "
+        f" The test rows are in {fmt.count(grouped_rows)} groups. The bootstrap draws whole "
         "groups, and McNemar’s test exchanges the methods in whole groups."
         if grouped_rows
         else ""
     )
     looks = found.get("looks")
     again = (
-        f" The study looked at its result after {looks['first']} seeds, and after each further one."
-        " All intervals are widened so that they hold at all looks together (repeated confidence"
-        " intervals, Jennison and Turnbull)."
+        f" The study analysed its result after {looks['first']} seeds and after each further one. "
+        "All intervals are widened so that they are valid at all these looks together (repeated "
+        "confidence intervals, Jennison and Turnbull)."
         if looks
         else ""
     )
     guessing = (
         f" Pairs with a method that is no better than guessing ({', '.join(found['guessing'])}) "
-        "are adjusted by themselves, so that they do not weaken the others."
+        "are adjusted separately, so they do not reduce the power for the other pairs."
         if found.get("guessing")
         else ""
     )
     return (
-        "The interval is that of the pair alone. The adjusted p is the probability of a difference "
-        "as large in any of the pairs if there were none (step-down procedure of Romano and Wolf). "
-        "“Only first correct” is the number of test rows that the first method predicts correctly "
-        "and the second one does not, a mean over all pairs of their models; McNemar’s test asks "
-        "whether the two counts differ by more than chance. “Needed to resolve” is an estimate of "
-        "the seeds or test rows with which a difference of this size would be resolved in four of "
-        f"five studies.{again}{guessing}{seeds}{together}"
+        "The interval is for the pair alone, without correction for the number of pairs. The "
+        "adjusted p is the probability of at least such a difference in any of the pairs if there "
+        "were none (step-down procedure of Romano and Wolf). “Only first correct” is the number of "
+        "test rows that the first method predicts correctly and the second one does not, as a mean "
+        "over all pairs of their models. McNemar’s test checks whether this number and “only "
+        "second correct” differ by more than chance. “Needed to resolve” estimates the seeds or "
+        "test rows with which a difference of this size would be resolved in 80 % of studies."
+        f"{again}{guessing}{seeds}{together}"
     )
 
 
 def _skipped(found: Pair) -> list[tuple[str, str]]:
     texts = [(f"{s['first']} – {s['second']}", s["reason"]) for s in found["skipped"]]
-    reasons = found.get("unusable_predictions") or {}  # an earlier version's summary has none
+    reasons = found.get("unusable_predictions") or {}  # missing in summaries of older versions
     texts += [
         (run_id, reasons.get(run_id, "its predictions are missing or cannot be read"))
         for run_id in found["without_predictions"]
@@ -243,7 +259,7 @@ def _evidence(use: Pair, metric: Metric) -> str:
 
 
 def compared(pair: Pair) -> str:
-    """`no significant difference from full`, `better than full`, …"""
+    """Return the answer as `no significant difference from full`, `better than full`, …"""
     how = {
         "better": "better than",
         "worse": "worse than",

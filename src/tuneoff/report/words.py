@@ -1,4 +1,4 @@
-"""The opening of the report in sentences."""
+"""Title and opening sentences of the report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 
 NBSP = "\N{NO-BREAK SPACE}"
-"""Keeps a number and its unit on one line."""
+"""Character that keeps a number and its unit on one line."""
 
 
 def title(material: Material, model: str) -> str:
@@ -183,7 +183,7 @@ def _floor(material: Material, best: Row, close: list[Row], metric: Metric) -> l
     majority = material.summary["reference"]["majority"]
     if majority and metric.key in majority:
         parts.append(
-            Markup("predicting “{}” for all rows scores {}").format(
+            Markup("predicting “{}” for all rows reaches {}").format(
                 fmt.shorten(majority["label"], 40), fmt.score(majority[metric.key])
             )
         )

@@ -1,4 +1,4 @@
-"""The report's figures, as plain data for Plotly; nothing here imports plotly."""
+"""Figures of the report, as plain data for Plotly; this package does not import plotly."""
 
 from tuneoff.report.figures.base import Figure, Material, Plot
 

@@ -1,4 +1,4 @@
-"""What all figures share: their material, their frame, and texts that Plotly cannot misread."""
+"""Common parts of all figures: content of the report, layout, axes and escaping of texts."""
 
 from __future__ import annotations
 
@@ -16,67 +16,82 @@ History = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Material:
-    """All that a report is made from."""
+    """Data of a report."""
 
     summary: dict[str, Any]
+    """Content of `summary.json`."""
     rows: list[dict[str, Any]]
     """The summary's methods, best first."""
     records: dict[str, list[RunRecord]]
-    """By the method's name."""
+    """Records by name of the method."""
     histories: dict[str, History]
-    """By run id."""
+    """Rows of `history.jsonl` by run id."""
     task: TaskRecord | None
+    """The prepared task, if it is known."""
     looks: dict[str, Look]
+    """Colour and marker of each method."""
     errors: ErrorAnalysis | None = None
-    """None where no run left predictions."""
+    """Error analysis; None without predictions."""
 
     def finished(self, name: str) -> list[RunRecord]:
-        """The runs of a method that have a result."""
+        """Return the finished runs of a method."""
         return [r for r in self.records.get(name, []) if r.status is Status.FINISHED]
 
     @property
     def measured(self) -> list[dict[str, Any]]:
-        """The rows with a result, best first."""
+        """The summary's methods with a result, best first."""
         return [row for row in self.rows if row["quality"]["accuracy"]["mean"] is not None]
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One Plotly plot: its traces and layout, and what a reader who cannot see it is told."""
+    """A Plotly plot."""
 
     id: str
+    """Id of the HTML element."""
     label: str
+    """Alternative text for screen readers."""
     data: list[dict[str, Any]]
+    """Traces."""
     layout: dict[str, Any]
+    """Layout of the plot."""
     height: int
+    """Height in pixels."""
     min_width: int | None = None
-    """Pixels; on a narrower screen the plot scrolls in its own box."""
+    """Minimum width in pixels; on narrower screens the plot scrolls."""
     variants: list[list[dict[str, Any]]] = field(default_factory=list)
-    """Traces to take the place of `data`, one list for each entry of a selector."""
+    """Traces that replace `data`, one list per entry of the page's selector of methods."""
 
     def to_plain(self) -> dict[str, Any]:
-        """As the page's script reads it."""
+        """Return plain values for the page's script."""
         plain = {"data": self.data, "layout": self.layout, "height": self.height}
         return plain | {"variants": self.variants} if self.variants else plain
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One or more plots under one title and one caption that says what to see."""
+    """One or more plots with a title and a caption."""
 
     id: str
+    """Id of the HTML element."""
     title: str
+    """Title of the figure."""
     caption: str
+    """Explanation of the figure."""
     plots: Sequence[Plot]
+    """Plots of the figure."""
     least_width: int = 340
-    """Pixels that each plot needs before another one stands beside it."""
+    """Minimum width of each plot in pixels if plots are placed side by side."""
 
 
 def text(value: str, width: int | None = None) -> str:
-    """A text from the data for Plotly, which reads a small part of HTML in labels and hovers, and
-    TeX between dollar signs.
+    """Escape a text from the data for Plotly, on one line.
 
-    On one line, and cut in the middle to `width` characters.
+    Plotly interprets some HTML in labels and tooltips, and TeX between dollar signs.
+
+    Args:
+        value: The text.
+        width: Maximum number of characters; longer texts are shortened in the middle.
     """
     value = fmt.shorten(value, width) if width else fmt.one_line(value)
     return (
@@ -85,7 +100,7 @@ def text(value: str, width: int | None = None) -> str:
 
 
 def layout(**changes: Any) -> dict[str, Any]:
-    """The frame of every plot."""
+    """Return the default layout of a plot with `changes`."""
     frame: dict[str, Any] = {
         "autosize": True,
         "showlegend": False,
@@ -105,7 +120,7 @@ def layout(**changes: Any) -> dict[str, Any]:
 
 
 def axis(title: str | None = None, **changes: Any) -> dict[str, Any]:
-    """One axis: thin rules, no frame, room for its labels."""
+    """Return an axis with thin grid lines and space for its labels, with `changes`."""
     base: dict[str, Any] = {
         "gridcolor": colour("rule"),
         "linecolor": colour("rule"),
@@ -126,10 +141,16 @@ def axis(title: str | None = None, **changes: Any) -> dict[str, Any]:
 def category_axis(
     names: Sequence[str], width: int = 22, *, title: str | None = None, **changes: Any
 ) -> dict[str, Any]:
-    """An axis of names at the positions 0, 1, …, from the top.
+    """Return an axis of names at the positions 0, 1, …, from the top.
 
-    Positions instead of Plotly's own categories: labels such as `2020` or `1e3` would become dates
-    and numbers, and two long ones cut alike would fall together.
+    It does not use Plotly's categories, because labels such as `2020` or `1e3` would become dates
+    or numbers, and long labels with the same shortened text would become one category.
+
+    Args:
+        names: Names in order.
+        width: Maximum number of characters per name.
+        title: Title of the axis.
+        **changes: Further properties of the axis.
     """
     settings: dict[str, Any] = {
         "tickmode": "array",
@@ -144,7 +165,7 @@ def category_axis(
 
 
 def heading(title: str) -> dict[str, Any]:
-    """A plot's own small title, at the left."""
+    """Return a left-aligned title of a single plot."""
     return {
         "text": title,
         "x": 0,
@@ -159,6 +180,6 @@ def heading(title: str) -> dict[str, Any]:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """The mean of what is known, or None."""
+    """Return the mean of the known values; None if there are none."""
     known = [v for v in values if v is not None and fmt.known(v)]
     return sum(known) / len(known) if known else None

@@ -1,4 +1,4 @@
-"""Where the methods err: label against label, and label by label."""
+"""Figures of errors by label: confusion matrix, confused pairs, and scores of each label."""
 
 from __future__ import annotations
 
@@ -12,38 +12,44 @@ from tuneoff.report.palette import colour
 from tuneoff.results.record import ClassScores, RunRecord
 
 FEW = 12
-"""Labels up to which a cell shows its number."""
+"""Maximum number of labels for which the cells show numbers."""
 MOST_PAIRS = 15
+"""Maximum number of listed pairs."""
 
 Matrix = list[list[float]]
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Two labels and how often the first was taken for the second."""
+    """A pair of true and wrongly predicted label."""
 
     true: str
+    """True label."""
     predicted: str
+    """Predicted label."""
     rows: float
-    """Test rows, mean over the seeds."""
+    """Number of test rows, mean over the seeds."""
     share: float
-    """Of the true label's rows."""
+    """Fraction of the true label's rows."""
 
 
 @dataclass(frozen=True)
 class ClassLine:
-    """One label's scores, means over the seeds; NaN where no test row has it."""
+    """Scores of a label, as means over the seeds; NaN if no test row has it."""
 
     label: str
+    """Name of the label."""
     train_rows: int | None
+    """Number of training rows; None if unknown."""
     test_rows: int
+    """Number of test rows."""
     precision: float
     recall: float
     f1: float
 
 
 def confusion(material: Material) -> Figure | None:
-    """The confusion matrix of each method, one at a time."""
+    """Return the confusion matrices, one method at a time."""
     rows = [row for row in material.measured if mean_matrix(material.finished(row["name"]))]
     if not rows:
         return None
@@ -51,7 +57,7 @@ def confusion(material: Material) -> Figure | None:
     few = len(labels) <= FEW
     matrices = [mean_matrix(material.finished(row["name"])) for row in rows]
     shares = [[_shares(line) for line in matrix] for matrix in matrices]
-    # the untuned baseline takes nearly all for one label, and would bleach all others
+    # the untrained baseline predicts nearly always one label, and would dominate the colour scale
     scaled = [s for r, s in zip(rows, shares, strict=True) if r["family"] != "baseline"] or shares
     worst = max(
         (v for m in scaled for i, line in enumerate(m) for j, v in enumerate(line) if i != j),
@@ -62,16 +68,16 @@ def confusion(material: Material) -> Figure | None:
     return Figure(
         "confusion",
         "Confusion matrix",
-        "Each row is a true label, each column a prediction; the colour is the share of the true "
-        "label's test rows, over all seeds. Right answers lie on the diagonal in blue; errors are "
-        "orange, on one scale for all methods, so a dark cell off the diagonal is a pair of labels "
-        "that the method takes for each other."
-        + ("" if few else " The table below names the most frequent of them."),
+        "Rows are true labels and columns are predicted labels. The colour shows the percentage of "
+        "the true label's test rows, over all seeds. Correct predictions are on the diagonal in "
+        "blue. Errors are orange, with the same scale for all methods; a dark cell is a label that "
+        "the method often confuses with another one."
+        + ("" if few else " The table below lists the most frequent confusions."),
         [
             Plot(
                 "confusion-matrix",
-                f"Confusion matrix over {len(labels)} labels; the table of the most confused "
-                "pairs says the same in numbers",
+                f"Confusion matrix of {len(labels)} labels; the table of the most confused pairs "
+                "has the numbers",
                 variants[0],
                 layout(
                     margin={"l": 8, "r": 8, "t": 8, "b": 8},
@@ -111,7 +117,7 @@ def _traces(
         "ygap": 1 if few else 0.3,
         "hoverongaps": False,
         "zmin": 0,
-        # of names instead of one text per cell: 77 labels have 5,929 cells
+        # many labels use a common template, because 77 labels have 5,929 cells
         "customdata": _hovers(names, matrix, shares) if few else None,
         "hovertemplate": "%{customdata}<extra></extra>"
         if few
@@ -124,9 +130,9 @@ def _traces(
         common
         | {
             "z": wrong,
-            # of two labels the rarest error is still the worst one, and must not look like it
+            # with two labels, even a rare error is the largest one; the minimum keeps it pale
             "zmax": max(worst, 0.2 if few else 0.1),
-            # concave: that one row in twenty goes wrong must be visible beside one in two
+            # concave scale, so that 5 % of errors are visible next to 50 %
             "colorscale": [
                 [0, colour("wrong0")],
                 [0.03, colour("wrong1", 0.35)],
@@ -140,7 +146,7 @@ def _traces(
 
 
 def _numbers(matrix: Matrix, shares: Matrix, *, diagonal: bool) -> dict[str, Any]:
-    """Rows and share in each cell of one of the two layers; Plotly sets text on gaps as well."""
+    """Return the texts of one of the two layers; the other layer's cells must be empty."""
     cells = [
         [
             f"{_count(count)}<br>{shares[i][j]:.0%}" if count and (i == j) is diagonal else ""
@@ -171,7 +177,7 @@ def _narrow(labels: Sequence[str]) -> bool:
 
 
 def _count(rows: float) -> str:
-    """Rows, a mean over the seeds: `3.5`, and `3` where all agree."""
+    """Format a mean number of rows as `3.5`, or as `3` if it is an integer."""
     return f"{rows:,.0f}" if rows == round(rows) else f"{rows:,.1f}"
 
 
@@ -181,7 +187,7 @@ def _shares(line: list[float]) -> list[float]:
 
 
 def mean_matrix(records: Sequence[RunRecord]) -> Matrix:
-    """The test's confusion matrix, mean over the runs; empty without any."""
+    """Return the mean confusion matrix of the test rows over the runs; empty without runs."""
     matrices = [r.quality.test.confusion_matrix for r in records if r.quality.test]
     if not matrices:
         return []
@@ -193,7 +199,7 @@ def mean_matrix(records: Sequence[RunRecord]) -> Matrix:
 
 
 def confused_pairs(records: Sequence[RunRecord], labels: Sequence[str]) -> list[Confusion]:
-    """The pairs of labels that are confused most, by rows."""
+    """Return the most frequent confusions of labels, by number of rows."""
     matrix = mean_matrix(records)
     found = [
         Confusion(labels[i], labels[j], value, value / sum(line))
@@ -205,7 +211,7 @@ def confused_pairs(records: Sequence[RunRecord], labels: Sequence[str]) -> list[
 
 
 def class_lines(material: Material, name: str) -> list[ClassLine]:
-    """Precision, recall and F1 of each label, means over the method's seeds."""
+    """Return precision, recall and F1 of each label, as means over the method's seeds."""
     scores = [r.quality.test.per_class for r in material.finished(name) if r.quality.test]
     train = material.task.splits.get("train") if material.task else None
     lines = []
@@ -213,7 +219,7 @@ def class_lines(material: Material, name: str) -> list[ClassLine]:
         of_label: list[ClassScores] = [s[label] for s in scores if label in s]
         if not of_label:
             continue
-        # nothing is known of a label that no test row has
+        # scores of a label without test rows are unknown
         n = len(of_label) if of_label[0].support else math.nan
         lines.append(
             ClassLine(
@@ -229,7 +235,7 @@ def class_lines(material: Material, name: str) -> list[ClassLine]:
 
 
 def class_heatmap(material: Material) -> Figure | None:
-    """F1 of each label under each method, hardest label first."""
+    """Return the heat map of F1 by label and method, hardest label first."""
     rows = material.measured
     lines = {row["name"]: {c.label: c for c in class_lines(material, row["name"])} for row in rows}
     labels = [
@@ -247,16 +253,15 @@ def class_heatmap(material: Material) -> Figure | None:
     each = 30 if few else 12.5
     return Figure(
         "class-heatmap",
-        "F1 of every label under every method",
-        "Hardest label first (by the mean over the methods, the untuned baseline left out), best "
-        "method at the left. A row that is low throughout is a label that no method learns, "
-        "often one with few rows or an unclear definition; a row that changes from left to right "
-        "is where the choice of the method matters.",
+        "F1 by label and method",
+        "Labels are sorted by difficulty (mean F1 of all methods except the untrained baseline, "
+        "lowest first), methods by their score, best first. A row with low values throughout is a "
+        "label that no method learns, often because of few rows or an unclear definition. A row "
+        "with different values is a label for which the choice of the method matters.",
         [
             Plot(
                 "class-f1",
-                "Heat map of the F1 score of each label under each method; the table below has "
-                "the numbers",
+                "Heat map of the F1 score by label and method; the table below has the numbers",
                 [
                     {
                         "type": "heatmap",

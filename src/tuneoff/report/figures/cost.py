@@ -1,4 +1,4 @@
-"""What the methods train, and what their quality costs."""
+"""Figures of costs: trainable parameters, and quality against cost."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from tuneoff.results.metrics import QUALITY_METRICS, Metric
 
 
 def trainable(material: Material) -> Figure | None:
-    """Trainable parameters on a logarithmic axis; nothing trained stands at its left end."""
+    """Return the bar chart of trainable parameters on a logarithmic axis."""
     rows = [row for row in material.measured if row["parameters"]]
     if not rows:
         return None
     rows.sort(key=lambda row: row["parameters"]["trainable"])
     counts = [row["parameters"]["trainable"] for row in rows]
     least = min((c for c in counts if c), default=1)
-    # a decade of room at the left, so that the fewest trained weights have a bar too
+    # start one decade lower, so that the smallest number has a visible bar
     low = max(math.floor(math.log10(least)) - 1, 0)
     high = math.log10(max([*counts, 10]))
     bars = {
         "type": "bar",
         "orientation": "h",
-        # with a base, Plotly wants lengths
+        # with a base, Plotly expects the lengths of the bars
         "x": [c - 10**low if c else None for c in counts],
         "y": list(range(len(rows))),
         "base": 10**low,
@@ -58,9 +58,9 @@ def trainable(material: Material) -> Figure | None:
     }
     return Figure(
         "trainable",
-        "Weights that training changes",
-        "Logarithmic axis: each rule is ten times the one before. The share is of all weights of "
-        "that model, the head included.",
+        "Trainable parameters",
+        "Logarithmic axis. The percentage refers to all parameters of the method's model, "
+        "including the head.",
         [
             Plot(
                 "trainable-bars",
@@ -90,7 +90,7 @@ def trainable(material: Material) -> Figure | None:
 
 
 def _parameters_note(row: Row, place: int) -> dict[str, Any]:
-    """Count and share, at the right of the plot beside the bar at `place`."""
+    """Return the label with number and percentage at the right of the bar at `place`."""
     count, share = row["parameters"]["trainable"], row["parameters"]["trainable_percent"]
     return {
         "x": 1,
@@ -108,15 +108,15 @@ _COSTS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
     ("train_seconds", "training time", fmt.seconds),
     ("peak_memory_bytes", "peak memory", fmt.size),
     ("storage_bytes", "storage", fmt.size),
-    ("latency_seconds", "time for a text by itself", fmt.milliseconds),
+    ("latency_seconds", "latency per text", fmt.milliseconds),
 )
 
 
 def quality_against_cost(material: Material) -> Figure | None:
-    """The study's metric against time, memory, storage and latency, with the front of each.
+    """Return plots of the study's metric against each cost, with the Pareto fronts.
 
-    Who is on a front is what the pairwise tests say (`front` of the summary); where nothing was
-    compared, it is who has the higher mean.
+    The fronts come from the pairwise tests (`front` of the summary), or from the means if nothing
+    was compared.
     """
     metric = QUALITY_METRICS.get(material.summary["metric"])
     if metric is None or not material.measured:
@@ -125,29 +125,29 @@ def quality_against_cost(material: Material) -> Figure | None:
     plots = [plot for cost in _COSTS if (plot := _against(material, rows, metric, *cost))]
     if not plots:
         return None
-    left_out = f" Left out, being far behind: {', '.join(far)}." if far else ""
-    best = "Up" if metric.higher_is_better else "Down"
+    left_out = f" Not shown because of much worse scores: {', '.join(far)}." if far else ""
+    best = "upper" if metric.higher_is_better else "lower"
     front = _FRONT if material.summary.get("front") else _BY_MEANS
     return Figure(
         "quality-cost",
-        f"{capital(metric.title)} against what it costs",
-        f"{best} and left is better; the costs are logarithmic, and vertical lines are 95 % "
-        f"intervals over the seeds. {front} A method without a value for a cost is missing from "
-        f"that plot.{left_out}",
+        f"{capital(metric.title)} against cost",
+        f"Better methods are at the {best} left. The cost axes are logarithmic. Vertical lines are "
+        f"95 % confidence intervals over the seeds. {front} A method without a measured cost is "
+        f"missing in that plot.{left_out}",
         plots,
-        least_width=270 if len(plots) < 4 else 360,  # four stand two by two
+        least_width=270 if len(plots) < 4 else 360,  # four plots are placed two by two
     )
 
 
 _BY_MEANS = (
-    "The stepped line joins the methods that no other one beats in both; they are named where "
-    "there is room."
+    "The stepped line connects the methods for which no other method is both better and cheaper "
+    "(Pareto front). They are labelled if there is enough space."
 )
 _FRONT = (
-    "A ring marks who is surely on the front: all that cost less are shown to be worse. Pale is "
-    "who is off it: one that costs less is shown to be as good, or better. The others may be on "
-    "it; these runs do not settle that. The stepped line is the front by the means, without the "
-    "pale ones; who is on it is named where there is room."
+    "Methods with a ring are surely on the Pareto front: all methods that cost less are shown to "
+    "be worse. Pale methods are not on it: a method that costs less is shown to be equivalent or "
+    "better. For the others, these runs do not decide it. The stepped line is the front according "
+    "to the means, without the pale methods; its methods are labelled if there is enough space."
 )
 
 
@@ -239,14 +239,14 @@ def _point(
 
 
 _WORDS = {
-    SURELY: "surely on the front",
-    POSSIBLY: "possibly on the front",
-    OFF: "off the front",
+    SURELY: "surely on the Pareto front",
+    POSSIBLY: "possibly on the Pareto front",
+    OFF: "not on the Pareto front",
 }
 
 
 def _step_line(frontier: list[tuple[float, float, Row]]) -> dict[str, Any]:
-    """Joins the points of a front, cheapest first."""
+    """Return the line that connects the points of a front, cheapest first."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -258,7 +258,7 @@ def _step_line(frontier: list[tuple[float, float, Row]]) -> dict[str, Any]:
 
 
 def _rings(points: list[tuple[float, float, Row]], places: dict[str, str]) -> list[dict[str, Any]]:
-    """Around the marks of those surely on the front, whatever their symbols; at most one trace."""
+    """Return a trace with rings around the methods that are surely on the front, if any."""
     sure = [(c, q) for c, q, row in points if places.get(row["name"]) == SURELY]
     ring = {
         "type": "scatter",
@@ -278,13 +278,13 @@ def _rings(points: list[tuple[float, float, Row]], places: dict[str, str]) -> li
 
 
 def _places(material: Material, key: str) -> dict[str, str]:
-    """By method; empty where nothing was compared."""
+    """Return each method's place relative to the front; empty if nothing was compared."""
     front = material.summary.get("front") or {}
     return {entry["name"]: entry["place"] for entry in front.get(key, [])}
 
 
 def _frontier(points: list[tuple[float, float]], higher_is_better: bool) -> list[int]:
-    """Indices of the points that no other beats in both, cheapest first."""
+    """Return the indices of the points on the Pareto front, cheapest first."""
     sign = 1 if higher_is_better else -1
     best, found = -math.inf, []
     for index in sorted(range(len(points)), key=lambda i: (points[i][0], -sign * points[i][1])):
@@ -300,9 +300,19 @@ def _label_sides(
     x_range: tuple[float, float],
     y_range: tuple[float, float],
 ) -> dict[int, str]:
-    """Where the names of some points (x, y, letters) stand without covering marks or each other.
+    """Place the labels of points so that they cover neither markers nor each other.
 
-    Reckoned in pixels of the smallest size that the plot takes. A point without room has no name.
+    The computation uses the smallest size of the plot in pixels. A point without enough space gets
+    no label.
+
+    Args:
+        points: x, y and number of letters of each point.
+        order: Indices of the points to label, in order of priority.
+        x_range: Range of the x axis.
+        y_range: Range of the y axis.
+
+    Returns:
+        Plotly's text position by index.
     """
     width, height, letter, line, gap = 190.0, 230.0, 6.4, 13.0, 5.0
     x = [(p[0] - x_range[0]) / (x_range[1] - x_range[0]) * width for p in points]
@@ -329,7 +339,7 @@ def _crosses(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 
 def _log_ticks(low: float, high: float, *, minutes: bool) -> list[float]:
-    """Round values for a logarithmic axis, four or five of them where the range allows."""
+    """Return round values for a logarithmic axis, about four or five of them."""
     if minutes:
         steps = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 18000, 36000, 86400]
         every = [float(s) for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, *steps)]
@@ -341,7 +351,7 @@ def _log_ticks(low: float, high: float, *, minutes: bool) -> list[float]:
 
 
 def _round_number(text: str) -> str:
-    """A round value without the digits that say so: `2m 00s` as `2m`, `2.00 MB` as `2 MB`."""
+    """Remove trailing zeros of a round value: `2m 00s` to `2m`, `2.00 MB` to `2 MB`."""
     return text.removesuffix(" 00s").removesuffix(" 00m").replace(".00", "").replace(".0 ", " ")
 
 
@@ -349,6 +359,6 @@ def _parameters_hover(row: Row) -> str:
     p = row["parameters"]
     return (
         f"<b>{text(row['name'], 60)}</b><br>{fmt.count(p['trainable'])} of "
-        f"{fmt.count(p['total'])} weights<br>body {fmt.count(p['trainable_body'])}, "
+        f"{fmt.count(p['total'])} parameters<br>body {fmt.count(p['trainable_body'])}, "
         f"head {fmt.count(p['trainable_head'])}"
     )

@@ -1,4 +1,4 @@
-"""Loss and scores over training."""
+"""Figures of training: loss and validation scores by epoch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tuneoff.report.palette import Look, colour
 from tuneoff.results.metrics import QUALITY_METRICS
 
 MOST_POINTS = 240
-"""Points of one curve at the most: more are not seen and make the page heavy."""
+"""Maximum number of points per curve; more would not be visible and would enlarge the page."""
 
 
 def validation_curves(material: Material) -> Figure | None:
-    """Validation loss and score after each epoch, all methods in one plot each."""
+    """Return plots of validation loss and score after each epoch, with all methods in each."""
     study_metric = material.summary["metric"]
     score = study_metric if study_metric in ("accuracy", "macro_f1") else "macro_f1"
     titles = {"loss": "validation loss", score: f"validation {QUALITY_METRICS[score].title}"}
@@ -33,10 +33,10 @@ def validation_curves(material: Material) -> Figure | None:
         return None
     return Figure(
         "validation-curves",
-        "Learning, epoch by epoch",
-        "Means over the seeds after each epoch, on the validation rows. A loss that rises while "
-        "the score stays is a model that grows overconfident; a score that still climbs at the "
-        "end asks for more epochs. Classical and untrained references have no curve.",
+        "Validation loss and score by epoch",
+        "Means over the seeds on the validation rows after each epoch. If the loss rises while the "
+        "score stays constant, the model becomes overconfident. If the score still rises at the "
+        "end, more epochs may help. Classical methods and the untrained baseline have no curve.",
         plots,
     )
 
@@ -79,7 +79,7 @@ def _validation(material: Material, key: str, title: str) -> Plot | None:
 
 
 def loss_curves(material: Material) -> Figure | None:
-    """Training beside validation loss, one small plot per method on one common axis."""
+    """Return plots of training and validation loss, one per method with common axes."""
     curves = {
         row["name"]: (
             _curves(material, row["name"], "train", "loss"),
@@ -113,10 +113,10 @@ def loss_curves(material: Material) -> Figure | None:
     return Figure(
         "loss-curves",
         "Training and validation loss",
-        "Line: training loss, the mean over the seeds, with each seed as a thin line. Marks: "
-        "validation loss after each epoch. All plots share their axes (loss against epoch). "
-        "A growing gap between the two is overfitting; with class weights the training loss is "
-        "the weighted one.",
+        "Thick line: mean training loss over the seeds. Thin lines: single seeds. Markers: "
+        "validation loss after each epoch. All plots have the same axes (loss against epoch). A "
+        "growing gap between training and validation loss indicates overfitting. With class "
+        "weights, the training loss is weighted.",
         plots,
         least_width=230,
     )
@@ -166,7 +166,7 @@ def _loss_traces(
 
 
 def _curves(material: Material, name: str, kind: str, key: str) -> list[list[tuple[float, float]]]:
-    """One curve of (epoch, value) per seed; empty ones are left out."""
+    """Return a curve of (epoch, value) per seed, without empty ones."""
     curves = [
         _points(material.histories.get(record.run_id, []), kind, key)
         for record in material.finished(name)
@@ -183,12 +183,12 @@ def _points(history: History, kind: str, key: str) -> list[tuple[float, float]]:
         and mean([row.get(key)]) is not None
     ]
     stride = max(1, -(-len(points) // MOST_POINTS))
-    # counted from the end, so that the last point stays
+    # counted from the end, so that the last point is included
     return points[::-1][::stride][::-1]
 
 
 def _mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
-    """The mean over seeds, up to where the shortest one ends: fewer seeds would make it jump."""
+    """Return the mean over seeds up to the end of the shortest one, which avoids jumps."""
     if not curves:
         return []
     end = min(curve[-1][0] for curve in curves)

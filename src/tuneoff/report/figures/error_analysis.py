@@ -1,4 +1,4 @@
-"""The figures of the error analysis: labels, overlap between methods, confidence."""
+"""Figures of the error analysis: errors by label, overlap of methods, and confidence."""
 
 from __future__ import annotations
 
@@ -20,38 +20,39 @@ from tuneoff.report.figures.base import (
 from tuneoff.report.palette import Look, colour
 
 LEAST_BIN = 10
-"""Predictions below which a point of a reliability diagram is luck."""
+"""Minimum number of predictions for a point of a reliability diagram."""
 
 
 def error_labels(material: Material) -> Figure | None:
-    """Share of the errors by true and by predicted label, one method at a time."""
+    """Return the bar chart of errors by true and predicted label, one method at a time."""
     found = material.errors
     if found is None:
         return None
-    # as the page's selector has them, those without predictions with empty bars
+    # in the order of the page's selector; methods without predictions have empty bars
     variants = [_label_bars(found, row["name"]) for row in material.measured]
     labels = material.summary["labels"]
     few = len(labels) <= 30
     each = 34 if few else 15
     return Figure(
         "error-labels",
-        "Which labels the errors fall on",
-        "Of all errors of the method, the share whose true label it is (filled: rows that were "
-        "missed) and the share that were given it wrongly (outlined). The mark is the label's "
-        "share of all test rows: a filled bar beyond it is a label that is harder than its size "
-        "explains, an outlined bar beyond it is one that the method is too ready to give.",
+        "Errors by label",
+        "Filled bars: percentage of the method's errors whose true label is this one (false "
+        "negatives). Outlined bars: percentage of the errors that were predicted as this label "
+        "(false positives). The vertical mark is the label's percentage of all test rows. A filled "
+        "bar beyond the mark is a label that is harder than others; an outlined bar beyond the "
+        "mark is a label that the method predicts too often.",
         [
             Plot(
                 "error-label-bars",
-                "Bar chart of the share of errors by true and by predicted label; the table of "
-                "the most confused pairs says the same in numbers",
+                "Bar chart of the percentage of errors by true and by predicted label; the table "
+                "of the most confused pairs has numbers",
                 variants[0],
                 layout(
                     margin={"l": 8, "r": 16, "t": 8, "b": 40},
                     barmode="group",
                     bargap=0.28,
                     bargroupgap=0.08,
-                    xaxis=axis("share of the errors", tickformat=".1~%", rangemode="tozero"),
+                    xaxis=axis("% of errors", tickformat=".1~%", rangemode="tozero"),
                     yaxis=category_axis(
                         labels, 26, tickfont={"size": 11 if few else 8.5, "color": colour("muted")}
                     ),
@@ -76,7 +77,7 @@ def _label_bars(found: ErrorAnalysis, name: str) -> list[dict[str, Any]]:
             "x": [x.missed / total for x in lines],
             "marker": {"color": colour("m1")},
             "customdata": [
-                f"<b>{text(x.label, 60)}</b><br>{x.missed:.1f} of its {x.rows} rows missed"
+                f"<b>{text(x.label, 60)}</b><br>{x.missed:.1f} false negatives of {x.rows} rows"
                 for x in lines
             ],
         },
@@ -85,8 +86,7 @@ def _label_bars(found: ErrorAnalysis, name: str) -> list[dict[str, Any]]:
             "x": [x.mistaken / total for x in lines],
             "marker": {"color": colour("m1", 0.12), "line": {"color": colour("m1"), "width": 1.3}},
             "customdata": [
-                f"<b>{text(x.label, 60)}</b><br>{x.mistaken:.1f} rows of other labels given it"
-                for x in lines
+                f"<b>{text(x.label, 60)}</b><br>{x.mistaken:.1f} false positives" for x in lines
             ],
         },
         common
@@ -105,7 +105,7 @@ def _label_bars(found: ErrorAnalysis, name: str) -> list[dict[str, Any]]:
 
 
 def overlap_maps(material: Material) -> Figure | None:
-    """Who fixes what whom breaks, and how alike the errors are; the pairs of all methods."""
+    """Return heat maps of corrected errors and of error consistency for all pairs of methods."""
     found = material.errors
     names = _names(material)
     if found is None or len(names) < 2:
@@ -123,27 +123,28 @@ def overlap_maps(material: Material) -> Figure | None:
                 fixes[i][i] = (p.first_only + p.second_only) / 2
     return Figure(
         "overlap",
-        "Do the methods err on the same rows?",
-        "“Right here, wrong there”: share of the test rows that the row’s method gets right and "
-        "the column’s wrong. Error consistency: 0 where errors fall together as often as chance "
-        "has it, 1 where they are the same rows. " + _yardstick([alike[i][i] for i in range(n)]),
+        "Overlap of errors between methods",
+        "Corrected errors: percentage of the test rows that the method of the row predicts "
+        "correctly and the method of the column wrongly. Error consistency: 0 if errors coincide "
+        "as often as expected by chance, 1 if both methods are wrong on the same rows. "
+        + _yardstick([alike[i][i] for i in range(n)]),
         [
-            _map("overlap-fixes", "right here, wrong there", names, fixes, ".1%", "wrong there"),
+            _map("overlap-fixes", "corrected errors", names, fixes, ".1%", "wrong"),
             _map("overlap-consistency", "error consistency", names, alike, ".2f", None),
         ],
-        least_width=360 if n <= 5 else 120 + 44 * n,  # else one below the other
+        least_width=360 if n <= 5 else 120 + 44 * n,  # otherwise one below the other
     )
 
 
 def _yardstick(diagonal: list[float | None]) -> str:
     if all(value is None for value in diagonal):
         return (
-            "With one seed nothing says how much a method differs from itself: the diagonal, which "
-            "would compare its seeds, is empty."
+            "The diagonal, which compares the seeds of a method with each other, is empty, because "
+            "there is only one seed."
         )
     return (
-        "The diagonal compares the seeds of one method with each other: two methods whose cell is "
-        "near it differ by no more than a method differs from itself."
+        "The diagonal compares the seeds of a method with each other. If the value of two methods "
+        "is close to those on the diagonal, they differ as little as two seeds of one method."
     )
 
 
@@ -181,7 +182,7 @@ def _map(
             title=heading(title),
             margin={"l": 8, "r": 8, "t": 34, "b": 8},
             xaxis=category_axis(names, 14, range=[-0.5, len(names) - 0.5], tickangle=-40),
-            yaxis=category_axis(names, 14, title="right here" if across else None),
+            yaxis=category_axis(names, 14, title="correct" if across else None),
         ),
         34 * len(names) + 150,
         min_width=None if len(names) <= 5 else 120 + 44 * len(names),
@@ -189,7 +190,7 @@ def _map(
 
 
 def margin_boxes(material: Material) -> Figure | None:
-    """How sure the errors are: the predicted label's probability less the true one's."""
+    """Return box plots of the predicted minus the true label's probability of the errors."""
     found = material.errors
     if found is None:
         return None
@@ -209,21 +210,20 @@ def margin_boxes(material: Material) -> Figure | None:
     medians = "; ".join(f"{name} {m.median:.2f}" for name, m in margins.items())
     return Figure(
         "margins",
-        "How sure the methods are of their errors",
-        "For every error, the probability of the label that was given less that of the true one. "
-        "Boxes hold the middle half, dots the median, whiskers 5 to 95 %. Near 0 the model "
-        "hesitated between the two, and a threshold can hand such rows to a person; near 1 it was "
-        "sure and wrong, which no threshold finds.",
+        "Confidence in wrong predictions",
+        "For each error, the probability of the predicted label minus that of the true label. "
+        "Boxes show the middle 50 %, dots the median, whiskers the 5 % and 95 % quantiles. Errors "
+        "near 0 are uncertain; a threshold on the confidence can find them for manual review. "
+        "Errors near 1 are confident; no threshold finds them.",
         [
             Plot(
                 "margin-boxes",
-                f"Box plot of predicted less true probability of the errors; medians: {medians}",
+                "Box plot of the probability of the predicted minus the true label for all errors; "
+                f"medians: {medians}",
                 traces,
                 layout(
                     margin={"l": 8, "r": 16, "t": 8, "b": 40},
-                    xaxis=axis(
-                        "probability of the given label less that of the true one", range=[0, 1]
-                    ),
+                    xaxis=axis("probability of the predicted minus the true label", range=[0, 1]),
                     yaxis=category_axis(names),
                 ),
                 34 * len(names) + 64,
@@ -233,7 +233,7 @@ def margin_boxes(material: Material) -> Figure | None:
 
 
 def _margin_box(name: str, m: Margins, place: int, look: Look) -> list[dict[str, Any]]:
-    """The box at `place`, and the dot that carries its hover."""
+    """Return the box at `place`, and the dot with its tooltip."""
     return [
         {
             "type": "box",
@@ -265,7 +265,7 @@ def _margin_box(name: str, m: Margins, place: int, look: Look) -> list[dict[str,
 
 
 def reliability(material: Material) -> Figure | None:
-    """Accuracy against confidence, a line for each method."""
+    """Return the reliability diagram: accuracy against confidence, one line per method."""
     found = material.errors
     if found is None:
         return None
@@ -292,10 +292,11 @@ def reliability(material: Material) -> Figure | None:
     least = min(x for trace in traces[1:] for x in trace["x"])
     return Figure(
         "reliability",
-        "Do the probabilities mean what they say?",
-        "Predictions in 15 bins by the probability of the label that was given: its mean against "
-        "the share that is right. On the dashed line 0.8 means right in eight of ten; below it the "
-        f"model is too sure. Bins of fewer than {LEAST_BIN} predictions are left out.",
+        "Calibration",
+        "Predictions in 15 bins of confidence, the probability of the predicted label: mean "
+        "confidence against accuracy. On the dashed line, confidence and accuracy are equal: of "
+        "the predictions with a confidence of 0.8, 80 % are correct. Below the line, the model is "
+        f"overconfident. Bins with fewer than {LEAST_BIN} predictions are not shown.",
         [
             Plot(
                 "reliability-lines",
@@ -304,10 +305,8 @@ def reliability(material: Material) -> Figure | None:
                 traces,
                 layout(
                     margin={"l": 8, "r": 16, "t": 8, "b": 40},
-                    xaxis=axis(
-                        "probability of the given label", range=[max(least - 0.05, 0), 1.01]
-                    ),
-                    yaxis=axis("share that is right", range=[0, 1.02]),
+                    xaxis=axis("confidence", range=[max(least - 0.05, 0), 1.01]),
+                    yaxis=axis("accuracy", range=[0, 1.02]),
                 ),
                 380,
             )
@@ -324,8 +323,8 @@ def _confidence_line(name: str, bins: list[Bin], look: Look) -> dict[str, Any]:
         "line": {"color": colour(look.colour), "width": 1.6, "dash": look.dash},
         "marker": {"color": colour(look.colour), "symbol": look.symbol, "size": 7},
         "customdata": [
-            f"<b>{text(name, 60)}</b><br>says {b.confidence:.2f}, right on "
-            f"{b.accuracy:.2f} of {fmt.count(b.rows)} predictions"
+            f"<b>{text(name, 60)}</b><br>confidence {b.confidence:.2f}, accuracy "
+            f"{b.accuracy:.2f}, {fmt.count(b.rows)} predictions"
             for b in bins
         ],
         "hovertemplate": "%{customdata}<extra></extra>",

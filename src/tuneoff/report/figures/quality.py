@@ -1,4 +1,4 @@
-"""How well the methods do."""
+"""Figures of the quality of the methods."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ Row = dict[str, Any]
 
 
 def quality_bars(material: Material) -> Figure | None:
-    """Accuracy and macro-F1 from zero, with intervals and the majority label as a line."""
+    """Return bar charts of accuracy and macro-F1 with intervals and the majority baseline."""
     if not material.measured:
         return None
     majority = material.summary["reference"]["majority"]
     line = (
-        " The dashed line is what always answering with the largest label of training scores."
+        " The dashed line is the score of always predicting the most frequent training label."
         if majority
         else ""
     )
     return Figure(
         "quality-bars",
         "Accuracy and macro-F1 on the test rows",
-        "Bars are means over the seeds and start at zero, so their lengths compare; the thin "
-        f"lines are 95 % intervals of the mean over the seeds (one seed has none).{line} Grey bars "
-        "train no encoder.",
+        "Bars are means over the seeds and start at zero. Thin lines are 95 % confidence intervals "
+        f"of the mean over the seeds; with one seed there is none.{line} Grey bars are methods "
+        "that train no encoder.",
         [
             _bars(material, key, majority[key] if majority else None)
             for key in ("accuracy", "macro_f1")
@@ -94,12 +94,12 @@ def _bars(material: Material, key: str, majority: float | None) -> Plot:
 
 
 def close_up(material: Material) -> Figure | None:
-    """The study's metric on a narrow axis: every seed a dot, with mean and interval."""
+    """Return the study's metric on a narrow axis, with means, intervals and single seeds."""
     metric = QUALITY_METRICS.get(material.summary["metric"])
     if not material.measured or metric is None:
         return None
     rows, far = near(material.measured, metric.key)
-    left_out = f" Left out, being far behind: {', '.join(far)}." if far else ""
+    left_out = f" Not shown because of much worse scores: {', '.join(far)}." if far else ""
     traces: list[dict[str, Any]] = []
     for place, row in enumerate(rows):
         stat, look = row["quality"][metric.key], material.looks[row["name"]]
@@ -127,11 +127,11 @@ def close_up(material: Material) -> Figure | None:
         ]
     return Figure(
         "close-up",
-        f"{capital(metric.title)} close up, seed by seed",
-        "The axis does not start at zero. Marks are means with their 95 % intervals over the "
-        "seeds, small dots the single seeds. Where two intervals overlap widely, these seeds do "
-        "not settle which method is ahead; the intervals hold the test rows fixed and do not "
-        f"cover the luck of their draw.{left_out}",
+        f"{capital(metric.title)} by seed",
+        "The axis does not start at zero. Large markers are means with 95 % confidence intervals "
+        "over the seeds, small dots are single seeds. If two intervals overlap widely, these seeds "
+        "do not show which method is better. The intervals only cover the variance between seeds, "
+        f"not that of drawing other test rows.{left_out}",
         [
             Plot(
                 "interval-plot",
@@ -159,7 +159,7 @@ def _seed_values(material: Material, name: str, key: str) -> dict[int, float]:
 
 
 def error_bars(stats: list[dict[str, Any]]) -> dict[str, Any]:
-    """The 95 % intervals of some statistics."""
+    """Return the 95 % intervals of statistics as Plotly's error bars."""
     halves = [fmt.half_width(stat) for stat in stats]
     return {
         "type": "data",
@@ -171,7 +171,7 @@ def error_bars(stats: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def score_hover(row: Row, metric: Metric) -> str:
-    """What a method's mark says under the pointer."""
+    """Return the tooltip of a method's score."""
     stat = row["quality"][metric.key]
     seeds = f"{stat['n']} seed" + ("s" if stat["n"] != 1 else "")
     interval = (
@@ -196,12 +196,12 @@ def _vertical(x: float, name: str, dash: str) -> dict[str, Any]:
 
 
 def height(rows: list[Row], each: int = 27) -> int:
-    """Pixels of a plot with a line per method."""
+    """Return the height in pixels of a plot with one line per method."""
     return each * len(rows) + 76
 
 
 def near(rows: list[Row], key: str) -> tuple[list[Row], list[str]]:
-    """The rows worth a narrow axis, and the names of those too far behind the best for one."""
+    """Return the rows for a narrow axis, and the names of methods too far from the best one."""
     values = [float(row["quality"][key]["mean"]) for row in rows]
     behind = [abs(value - values[0]) for value in values]
     reach = max(0.1, 4 * median(behind))
@@ -215,7 +215,7 @@ def near(rows: list[Row], key: str) -> tuple[list[Row], list[str]]:
 
 
 def span_of(rows: list[Row], key: str) -> list[float]:
-    """The range of an axis that holds the means, and the intervals unless they dwarf the means."""
+    """Return the range of an axis for means and intervals; very wide intervals are clipped."""
     stats = [row["quality"][key] for row in rows]
     low, high = min(s["mean"] for s in stats), max(s["mean"] for s in stats)
     room = max(high - low, 0.02)
@@ -226,5 +226,5 @@ def span_of(rows: list[Row], key: str) -> list[float]:
 
 
 def capital(words: str) -> str:
-    """With a capital first letter, the others as they are."""
+    """Capitalise the first letter without changing the others."""
     return words[:1].upper() + words[1:]

@@ -1,4 +1,4 @@
-"""The data that the methods competed on."""
+"""Figures of the data: labels and lengths of the texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPLIT_SYMBOL = {"validation": "diamond", "test": "circle"}
 
 
 def label_distribution(task: TaskRecord) -> Figure | None:
-    """Each label's share of each split."""
+    """Return the chart of the proportion of each label in each split."""
     splits = _splits(task)
     first = splits.get("train") or next(iter(splits.values()), None)
     if first is None:
@@ -26,20 +26,22 @@ def label_distribution(task: TaskRecord) -> Figure | None:
     each = 26 if len(labels) <= 30 else 12.5
     return Figure(
         "label-distribution",
-        "How often each label occurs",
-        "Bars: share of the training rows. Marks: share of the validation rows (diamonds) and the "
-        "test rows (circles). Marks at the ends of their bars are a split that keeps the balance; "
-        "a few long bars are an imbalance, with which accuracy flatters and macro-F1 does not.",
+        "Label distribution",
+        "Bars: percentage of the training rows. Markers: percentage of the validation rows "
+        "(diamonds) and test rows (circles). If the markers are at the ends of the bars, the "
+        "splits have the same distribution. If a few bars are much longer than the others, the "
+        "labels are imbalanced; accuracy then depends mostly on the frequent labels, and macro-F1 "
+        "is more informative.",
         [
             Plot(
                 "labels",
-                f"Share of each of {len(labels)} labels in each split",
+                f"Chart of the percentage of each of {len(labels)} labels in each split",
                 traces,
                 layout(
                     margin={"l": 8, "r": 16, "t": 34, "b": 40},
                     showlegend=True,
                     legend=_legend(),
-                    xaxis=axis("share of the split's rows", tickformat=".1~%", rangemode="tozero"),
+                    xaxis=axis("% of the split's rows", tickformat=".1~%", rangemode="tozero"),
                     yaxis=category_axis(
                         labels,
                         26,
@@ -87,14 +89,14 @@ def _share_trace(name: str, split: SplitRecord, labels: Sequence[str]) -> dict[s
 
 
 def length_histogram(task: TaskRecord) -> Figure | None:
-    """Token counts of each split, with the cut."""
+    """Return the histogram of token counts in each split, with the maximum length."""
     splits = {name: split for name, split in _splits(task).items() if split.length_histogram}
     if not splits:
         return None
     train = splits.get("train") or next(iter(splits.values()))
     cut = (
         f"{fmt.count(train.cut_rows)} training rows "
-        f"({fmt.percent(100 * train.cut_rows / max(train.rows, 1))}) are longer and lose their end"
+        f"({fmt.percent(100 * train.cut_rows / max(train.rows, 1))}) are longer and are truncated"
         if train.cut_rows
         else "no training row is longer"
     )
@@ -102,11 +104,11 @@ def length_histogram(task: TaskRecord) -> Figure | None:
     near = longest > task.max_length / 4
     return Figure(
         "lengths",
-        "How long the texts are",
-        "Tokens per text with the study's tokenizer, special tokens included, before cutting. "
-        f"{'The dashed line is the' if near else 'Far to the right lies the'} longest length that "
-        f"is kept, {fmt.count(task.max_length)} tokens: {cut}. Time and memory grow with the "
-        "length.",
+        "Text lengths",
+        "Tokens per text with the study's tokenizer, including special tokens, before truncation. "
+        f"The maximum length of {fmt.count(task.max_length)} tokens is "
+        f"{'the dashed line' if near else 'outside of the plot'}: {cut}. Time and memory increase "
+        "with the length.",
         [
             Plot(
                 "length-histogram",
@@ -119,8 +121,8 @@ def length_histogram(task: TaskRecord) -> Figure | None:
                     barmode="overlay",
                     bargap=0.04,
                     xaxis=axis("tokens", showgrid=False, rangemode="tozero"),
-                    yaxis=axis("share of the split's rows", tickformat=".1~%", nticks=6),
-                    # where no text comes near the limit, the line would push them all to the left
+                    yaxis=axis("% of the split's rows", tickformat=".1~%", nticks=6),
+                    # a limit far beyond the longest text would compress the histogram
                     shapes=[_cut_line(task.max_length)] if near else [],
                     annotations=[_cut_note(task.max_length, train)] if near else [],
                 ),
@@ -194,7 +196,7 @@ def _cut_note(max_length: int, train: SplitRecord) -> dict[str, Any]:
 
 
 def length_boxes(task: TaskRecord) -> Figure | None:
-    """Token counts by label, as boxes over precomputed quantiles."""
+    """Return box plots of token counts by label, from stored quantiles."""
     found = task.lengths_by_label
     labels = sorted((name for name in task.labels if name in found), key=lambda k: found[k].median)
     if not labels:
@@ -202,10 +204,11 @@ def length_boxes(task: TaskRecord) -> Figure | None:
     each = 26 if len(labels) <= 30 else 12.5
     return Figure(
         "lengths-by-label",
-        "How long the texts of each label are",
-        "Training rows, shortest label at the top. Boxes hold the middle half, dots the median; "
-        "whiskers reach from the shortest text to the 95th percentile. Labels that differ much in "
-        "length can be told apart by length alone, and the longest suffer most from cutting.",
+        "Text lengths by label",
+        "Training rows, label with the shortest texts at the top. Boxes show the middle 50 %, dots "
+        "the median, whiskers the range from the shortest text to the 95 % quantile. If labels "
+        "differ much in length, a model can partly distinguish them by length alone, and "
+        "truncation affects the labels with long texts most.",
         [
             Plot(
                 "length-boxes",
@@ -228,7 +231,7 @@ def length_boxes(task: TaskRecord) -> Figure | None:
 
 
 def _length_traces(found: Mapping[str, Quantiles]) -> list[dict[str, Any]]:
-    """Boxes at 0, 1, …, a label each, and dots at their medians."""
+    """Return one box per label at 0, 1, …, and dots at the medians."""
     quantiles, places = list(found.values()), list(range(len(found)))
     boxes = {
         "type": "box",
@@ -244,7 +247,7 @@ def _length_traces(found: Mapping[str, Quantiles]) -> list[dict[str, Any]]:
         "fillcolor": colour("m0", 0.22),
         "hoverinfo": "skip",
     }
-    # boxes from quantiles hover with Plotly's own words; the medians carry ours
+    # the tooltips of boxes cannot be changed, so the dots at the medians have them
     medians = {
         "type": "scatter",
         "mode": "markers",

@@ -1,4 +1,4 @@
-"""What the search found, against what it spent."""
+"""Figure of the searches: best score against the budget spent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Trial = Mapping[str, Any]
 
 
 def quality_against_budget(material: Material) -> Figure | None:
-    """Best validation score so far after each trial, and after the time that the trials took."""
+    """Return plots of the best validation score so far, by number of trials and by time."""
     tuning = material.summary["tuning"]
     searches = [s for s in (tuning or {}).get("methods", []) if _reached(s["trials"], tuning)]
     if not searches:
@@ -23,12 +23,12 @@ def quality_against_budget(material: Material) -> Figure | None:
     title = QUALITY_METRICS[tuning["metric"]].title
     return Figure(
         "tuning-budget",
-        "Quality against the budget spent",
-        f"Line: the best {title} on the validation rows so far. Marks: the single trials, open "
-        "where one was ended early; those far below the lines lie outside. The first trial has the "
-        "study's own settings. A line that still climbs at its end asks for more trials; one that "
-        "is flat from the start had good settings to begin with. The test rows were not read "
-        "before the last trial.",
+        "Best score by budget",
+        f"Lines: best {title} on the validation rows so far. Markers: single trials; open markers "
+        "are trials that were stopped early. Trials far from the lines are outside of the plot. "
+        "The first trial has the study's own settings. If a line still improves at its end, more "
+        "trials may help; if it is flat from the start, the default settings were already good. "
+        "The trials did not use the test rows.",
         [
             _plot(material, tuning, searches, title, time=False),
             _plot(material, tuning, searches, title, time=True),
@@ -51,7 +51,7 @@ def _plot(
         traces += _traces(search["name"], material.looks[search["name"]], trials, spent, tuning)
     last = max(len(s["trials"]) for s in searches)
     steps = {} if time else {"dtick": max(1, round(last / 8)), "tick0": 0}
-    budget = "seconds of the search, all trials together" if time else "trials"
+    budget = "total time of all trials, in seconds" if time else "number of trials"
     return Plot(
         "tuning-seconds" if time else "tuning-trials",
         f"Line chart of the best {title} on validation so far against {budget}, for each method",
@@ -66,7 +66,7 @@ def _plot(
 
 
 def _range(searches: Sequence[Mapping[str, Any]], tuning: Mapping[str, Any]) -> list[float]:
-    """All lines, with a margin: a trial that learned nothing must not press them together."""
+    """Return the range of the lines with a margin; single trials may be outside of it."""
     best = [_reached(search["trials"], tuning) for search in searches]
     values = [score for line in best for score in line if score is not None]
     margin = 0.08 * (max(values) - min(values)) or 0.02
@@ -103,20 +103,20 @@ def _traces(
                 "symbol": look.symbol,
                 "line": {"color": paint, "width": 1.4},
             },
-            "customdata": [_told(name, t) for _, t in single],
+            "customdata": [_tooltip(name, t) for _, t in single],
             "hovertemplate": "%{customdata}<br>%{y:.4f}<extra></extra>",
         },
     ]
 
 
-def _told(name: str, trial: Trial) -> str:
+def _tooltip(name: str, trial: Trial) -> str:
     ended = "" if trial["score"] is not None else f" ({trial['status']})"
-    told = f"<b>{text(name, 60)}</b>, trial {trial['number']}{ended}"
-    return f"{told}<br>{text(settings_text(trial['settings']), 80)}"
+    title = f"<b>{text(name, 60)}</b>, trial {trial['number']}{ended}"
+    return f"{title}<br>{text(settings_text(trial['settings']), 80)}"
 
 
 def _score(trial: Trial, tuning: Mapping[str, Any]) -> float | None:
-    """Of a trial that was ended early, the best score that it had reached."""
+    """Return the score of a trial; for one that was stopped early, its best score so far."""
     if trial["score"] is not None:
         return float(trial["score"])
     if not trial["scores"]:
@@ -126,7 +126,7 @@ def _score(trial: Trial, tuning: Mapping[str, Any]) -> float | None:
 
 
 def _reached(trials: Sequence[Trial], tuning: Mapping[str, Any]) -> list[float | None]:
-    """The best score of the finished trials up to each; empty where none has finished."""
+    """Return the best score up to each trial; empty if no trial has finished."""
     pick = max if QUALITY_METRICS[tuning["metric"]].higher_is_better else min
     best: list[float | None] = []
     for trial in trials:
@@ -136,7 +136,7 @@ def _reached(trials: Sequence[Trial], tuning: Mapping[str, Any]) -> list[float |
 
 
 def _seconds(trials: Sequence[Trial]) -> list[float]:
-    """Spent when each trial had ended; one whose process died is not counted."""
+    """Return the total time at the end of each trial; trials of unknown duration count as 0."""
     spent, total = [], 0.0
     for trial in trials:
         total += trial["seconds"] if fmt.known(trial["seconds"]) else 0.0

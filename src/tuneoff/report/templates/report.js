@@ -11,7 +11,7 @@
     locale: "en",
   };
 
-  // Colours come by name from the page's own custom properties, so that plots follow the theme.
+  // Colours are read from the page's custom properties, so that plots follow the theme.
   const palette = () => {
     const style = getComputedStyle(document.documentElement);
     const known = new Map();
@@ -42,7 +42,7 @@
   };
   const redraw = () => plots.forEach(draw);
 
-  // One plot per turn of the event loop: the page can be read and scrolled meanwhile.
+  // One plot per turn of the event loop, so that the page remains responsive.
   const queue = [...plots];
   const next = () => {
     const element = queue.shift();
@@ -78,7 +78,7 @@
     const body = header.closest("table").tBodies[0];
     const column = header.cellIndex;
     const rows = [...body.rows];
-    // Numbers start with the largest, words with the first.
+    // The first click sorts numbers in descending and words in ascending order.
     const words = rows.some((row) => typeof key(row, column) === "string");
     const before = header.getAttribute("aria-sort");
     const up = before ? before === "descending" : words;
@@ -119,7 +119,7 @@
   document.querySelector("form.filter")?.addEventListener("submit", (e) => e.preventDefault());
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  // Paper is light, and shows what is folded on a screen.
+  // Printed pages use the light theme and show all folded parts.
   addEventListener("beforeprint", () => {
     document.documentElement.dataset.print = "";
     for (const part of document.querySelectorAll("details")) part.open = true;
