@@ -118,7 +118,7 @@ def test_the_summary_is_json_and_names_each_machine_once(study: Study, record: R
     summary = summarize(study("full"), None, records)
     assert summary["environment"] == [{"python": "3.11", "cores": 2}]
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    assert summary["schema"] == 1
+    assert summary["schema"] == 2
     assert {"pairwise", "audit", "recommendation"} <= summary.keys()
 
 
