@@ -358,6 +358,22 @@ REBUILT = "method.json"
 """Beside a model to which a method added modules that neither Transformers nor PEFT know."""
 
 
+def open_rebuilt(folder: Path) -> PreTrainedModel:
+    """Return the float32 model of a method that adds modules of its own, on the CPU."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    _hush()
+    base = folder / "base"
+    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    _without_cache(config)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base, config=config, dtype=torch.float32, use_safetensors=True
+    )
+    _rebuild(model, describe(model), folder)
+    model.eval()
+    return model  # type: ignore[no-any-return]
+
+
 def _rebuild(model: nn.Module, architecture: EncoderArchitecture, folder: Path) -> nn.Module:
     """Let the method add its modules again, and fill in what was trained."""
     from safetensors.torch import load_file
