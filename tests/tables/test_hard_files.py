@@ -148,7 +148,7 @@ ERRORS = [
     ),
     Case(
         "class too small to split",
-        ["train.csv, line 42, column 'label': the label 'rare' has one row", "Add rows"],
+        ["train.csv, line 42, column 'label': the label 'rare' has only one row", "Add rows"],
         with_row(["a cat", "rare"]),
     ),
     Case(
@@ -283,7 +283,7 @@ WARNINGS = [
     ),
     Case(
         "texts without a known word",
-        ["train rows of which the tokenizer knows no word: ", "test rows of which", "(line 22)"],
+        ["train rows with only unknown tokens: ", "test rows with only", "(line 22)"],
         with_row(*([f"qqq{i} zzz", "food"] for i in range(20))),
         csv([*TEST, ["xyzzy", "food"]]),
     ),
@@ -305,30 +305,33 @@ WARNINGS = [
     ),
     Case(
         "nearly all of one class",
-        ["more than 99 % of the train rows have the label 'food'; the others: "],
+        ["more than 99 % of the train rows have the label 'food'; other labels: "],
         csv([[t, "food"] for t, _ in rows(600, 1000)] + [[t, "animals"] for t, _ in GOOD[:4]]),
     ),
     Case(
         "duplicates",
-        ["test rows that repeat the text of an earlier one: 6 of 26 (lines 22, 23, 24, 25, 26, …)"],
+        ["test rows with the same text as an earlier row: 6 of 26 (lines 22, 23, 24, 25, 26, …)"],
         csv(GOOD),
         csv(TEST + TEST[:6]),
     ),
     Case(
         "the same text with different labels",
-        ["rows whose text also stands with another label: ", "(lines 22, 23)"],
+        ["rows whose text also occurs with another label: ", "(lines 22, 23)"],
         with_row(["one cat", "animals"], ["two cats", "food"]),
         csv([*TEST, ["one cat", "food"], ["two cats", "animals"]]),
     ),
     Case(
         "test rows among the training rows",
-        ["test rows whose text stands in train too: ", "lines 22, 23, 24, 25, 26, …)"],
+        ["test rows whose text is also in train: ", "lines 22, 23, 24, 25, 26, …)"],
         csv(GOOD),
         csv(TEST + GOOD),
     ),
     Case(
         "near-duplicates across the splits",
-        ["test rows whose text is nearly one of train (a few words differ", "(lines 22, 23, 24)"],
+        [
+            "test rows whose text is almost the same as one in train (a few words",
+            "(lines 22, 23, 24)",
+        ],
         with_row(
             ["The quick brown fox jumps over the lazy dog today", "animals"],
             ["a bowl of hot soup with bread and cheese for lunch", "food"],
@@ -346,7 +349,7 @@ WARNINGS = [
     ),
     Case(
         "over the maximum length",
-        ["test rows of more than 16 tokens, which are cut: 1 of 21 (line 22)"],
+        ["test rows with more than 16 tokens, which are truncated: 1 of 21 (line 22)"],
         csv(GOOD),
         csv([*TEST, ["cat " * 30, "animals"]]),
         options=("--max-length", "16"),
@@ -462,4 +465,4 @@ def test_warnings_stand_in_the_report(tuneoff: Any, tiny_model: Any, tmp_path: P
     page = (tmp_path / "study" / "report.html").read_text()
     assert "rows with an empty text, left out: 1 of 42 (line 42)" in page
     assert "texts with NUL bytes: 1 of 42 (line 43)" in page
-    assert "test rows whose text stands in train too: 7 of 27 (lines 22, 23, 24, 25, 26, …)" in page
+    assert "test rows whose text is also in train: 7 of 27 (lines 22, 23, 24, 25, 26, …)" in page

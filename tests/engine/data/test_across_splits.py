@@ -38,7 +38,7 @@ def test_label_in_the_test_only(write_csv: Callable[..., str]) -> None:
         (test, 4, "label"),
         (test, 5, "label"),
     ]
-    assert "'A' stands in the test rows" in caught.value.issues[0].message
+    assert "'A' is in the test rows" in caught.value.issues[0].message
     assert "(7 times: lines 5, 7, 8, 9, 10, …)" in caught.value.issues[1].message
 
 
@@ -62,7 +62,8 @@ def test_label_with_one_row_cannot_be_split(write_csv: Callable[..., str]) -> No
     (issue,) = caught.value.issues
     assert (issue.line, issue.column) == (6, "label")
     assert issue.message == (
-        "the label 'c' has one row; none can be held out for test (0.2) and validation (0.1)"
+        "the label 'c' has only one row, so none can be held out for test (0.2) and"
+        " validation (0.1)"
     )
     other = write_csv("other.csv", HEADER, rows("abc", "other"))
     third = write_csv("third.csv", HEADER, rows("abc", "third"))
@@ -108,7 +109,7 @@ def test_max_train_counts_what_validation_is_taken_from(write_csv: Callable[...,
 
 def test_max_train_below_the_number_of_labels(write_csv: Callable[..., str]) -> None:
     train = write_csv("train.csv", HEADER, rows("abcdef" * 10))
-    with pytest.raises(BadInput, match="max_train 8 is too few for 6 labels"):
+    with pytest.raises(BadInput, match="max_train 8 is too small for 6 labels"):
         gather(DataSpec(train=train, max_train=8))
     skewed = write_csv("skewed.csv", HEADER, rows("a" * 100 + "b" * 100 + "c" * 4))
     found = gather(DataSpec(train=skewed, max_train=8))  # two rows of each, one to hold out
@@ -130,12 +131,11 @@ def test_a_share_that_groups_make_impossible_is_a_warning(write_csv: Callable[..
     test = write_csv("test.csv", [*HEADER, "g"], [("u", "a", 99), ("v", "b", 3)])
     found = gather(DataSpec(train=train, test=test, group="g"))
     assert any(
-        "validation holds 25.0% of the rows instead of 10.0%" in warning
-        for warning in found.warnings
+        "validation has 25.0% of the rows instead of 10.0%" in warning for warning in found.warnings
     )
     validation = set(found.splits["validation"]["group"])
     assert len(validation) == 1
-    shared = "test rows whose group stands in train too: 1 of 2 (line 3)"
+    shared = "test rows whose group is also in train: 1 of 2 (line 3)"
     assert (shared in found.warnings) == ("3" not in validation)
 
 
@@ -146,16 +146,16 @@ def test_warnings_of_the_splits() -> None:
     test = frame([("x", "a"), ("q", "b"), ("q", "b"), ("p", "A")])
     warnings = split_warnings({"train": train, "test": test})
     assert warnings == [
-        "labels that differ only in case or surrounding spaces are taken as different:"
+        "labels that differ only in case or surrounding spaces are treated as different labels:"
         " 'A' (2 times), 'a' (3 times)",
-        "labels that differ only in case or surrounding spaces are taken as different:"
+        "labels that differ only in case or surrounding spaces are treated as different labels:"
         " 'b' (4 times), 'b ' (1 times)",
         "no test row has the label 'b ', 'c': it cannot be scored there",
-        "train rows that repeat the text of an earlier one: 2 of 7 (lines 3, 6)",
-        "test rows that repeat the text of an earlier one: 1 of 4 (line 4)",
-        "test rows whose text stands in train too: 1 of 4 (line 2)",
-        "train rows whose text also stands with another label: 3 of 7 (lines 2, 3, 6)",
-        "test rows whose text also stands with another label: 1 of 4 (line 2)",
+        "train rows with the same text as an earlier row: 2 of 7 (lines 3, 6)",
+        "test rows with the same text as an earlier row: 1 of 4 (line 4)",
+        "test rows whose text is also in train: 1 of 4 (line 2)",
+        "train rows whose text also occurs with another label: 3 of 7 (lines 2, 3, 6)",
+        "test rows whose text also occurs with another label: 1 of 4 (line 2)",
     ]
     assert shared_counts({"train": train, "test": test}) == {"train/test": 1}
 
@@ -170,9 +170,7 @@ def test_a_shared_premise_is_a_warning() -> None:
     train["text_pair"] = pd.Series(["p", "q"], dtype="str")
     test["text_pair"] = pd.Series(["r", "s"], dtype="str")
     (warning,) = split_warnings({"train": train, "test": test})
-    assert warning.startswith(
-        "test rows whose first text stands in train too: 1 of 2 (line 2); name"
-    )
+    assert warning.startswith("test rows whose first text is also in train: 1 of 2 (line 2); name")
 
 
 def test_split_record_counts() -> None:

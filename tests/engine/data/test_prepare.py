@@ -145,7 +145,7 @@ def test_half_a_task_is_made_anew(data: DataSpec, model: dict[str, Any], tmp_pat
     whole = content(tmp_path / "data")
     (tmp_path / "data" / record.key / "task.json").unlink()
     shutil.rmtree(tmp_path / "data" / record.key / "test")
-    with pytest.raises(BadInput, match="holds no prepared task"):
+    with pytest.raises(BadInput, match="has no prepared task"):
         open_task(tmp_path / "data" / record.key)
     assert prepare(data, **model, folder=tmp_path / "data") == record
     assert content(tmp_path / "data") == whole
@@ -219,7 +219,7 @@ def test_slow_tokenizer(
 
     slow = SimpleNamespace(is_fast=False)
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: slow)
-    with pytest.raises(BadInput, match="slow tokenizer only"):
+    with pytest.raises(BadInput, match="only a slow tokenizer"):
         prepare(data, **model, folder=tmp_path / "data")
 
 
@@ -248,15 +248,15 @@ def test_check_file(data: DataSpec, write_csv: Callable[..., str], tokenizer_fol
     assert report.split.label_counts == {"maybe": 20, "no": 20, "yes": 20}
     assert list(report.lengths_by_label) == report.labels == ["maybe", "no", "yes"]
     assert list(report.warnings) == [
-        "rows of more than 12 tokens, which are cut: 32 of 60 (lines 6, 7, 8, 9, 10, …)"
+        "rows with more than 12 tokens, which are truncated: 32 of 60 (lines 6, 7, 8, 9, 10, …)"
     ]
     rows = [["the cat", "a"], ["the cat", "a"], ["the dog", "b"]]
     few = write_csv("few.csv", ["text", "label"], rows)
     report = check_file(DataSpec(train=few), model_path=tokenizer_folder, max_length=12)
     assert list(report.warnings) == [
-        "rows that are the only one of their label, of which none can be held out for a test:"
+        "rows that are the only one with their label, so that none can be held out for testing:"
         " 1 of 3 (line 4)",
-        "rows that repeat the text of an earlier one: 1 of 3 (line 3)",
+        "rows with the same text as an earlier row: 1 of 3 (line 3)",
     ]
     single = write_csv("one.csv", ["text", "label"], rows[:2])
     with pytest.raises(BadInput, match="all training rows have the label 'a'"):

@@ -56,8 +56,8 @@ def test_what_is_no_text(run: Run) -> None:
         (b"rain", "not an object of type bytes"),
         (7, "not an object of type int"),
         ({"rain", "snow"}, "not an object of type set"),
-        ([{"text": "rain"}], "not rows with the columns 'text'.\n  Hint: Give the column"),
-        ([("rain", "snow")], "not pairs of them.\n  Hint: Give the second texts by themselves"),
+        ([{"text": "rain"}], "not rows with the columns 'text'.\n  Hint: Pass the column"),
+        ([("rain", "snow")], "not pairs of texts.\n  Hint: Pass the second texts separately"),
     ):
         with pytest.raises(BadInput) as caught:
             run.predict(given)  # type: ignore[arg-type]
