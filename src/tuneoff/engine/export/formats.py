@@ -54,7 +54,9 @@ def format_of(name: str) -> Format:
     """Return the format called `name`; `BadInput` with similar names if there is none."""
     if name not in FORMATS:
         listed = ", ".join(FORMATS)
-        raise BadInput(f"unknown export format {name!r}; formats are {listed}.", nearest(name, FORMATS))
+        raise BadInput(
+            f"unknown export format {name!r}; formats are {listed}.", hint=nearest(name, FORMATS)
+        )
     return FORMATS[name]
 
 
@@ -65,14 +67,16 @@ def _transformers(merged: MergedModel, tokenizer: Any, folder: Path, dtype: torc
             " 'transformers' cannot hold the model.",
             hint="Use --format onnx or openvino, which save the computation with the weights.",
         )
-    merged.model.to(dtype)
-    merged.model.config.dtype = dtype
-    merged.model.save_pretrained(folder)
+    model: Any = merged.model
+    model.to(dtype)
+    model.config.dtype = dtype
+    model.save_pretrained(folder)
 
 
 def _onnx(merged: MergedModel, tokenizer: Any, folder: Path) -> None:
     import onnx_ir
-    from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
+    from transformers.exporters.configs import OnnxConfig
+    from transformers.exporters.exporter_onnx import OnnxExporter
 
     with _quiet():
         exported = OnnxExporter().export(
@@ -111,7 +115,8 @@ def _onnx_int8(merged: MergedModel, tokenizer: Any, folder: Path) -> None:
 
 def _openvino(merged: MergedModel, tokenizer: Any, folder: Path) -> None:
     import openvino
-    from transformers.exporters.exporter_openvino import OpenVINOConfig, OpenVINOExporter
+    from transformers.exporters.configs import OpenVINOConfig
+    from transformers.exporters.exporter_openvino import OpenVINOExporter
 
     with _quiet():
         exported = OpenVINOExporter().export(
@@ -124,7 +129,7 @@ def _openvino(merged: MergedModel, tokenizer: Any, folder: Path) -> None:
     merged.model.config.save_pretrained(folder)
 
 
-def sample_inputs(merged: MergedModel, tokenizer: Any) -> dict[str, torch.Tensor]:
+def sample_inputs(merged: MergedModel, tokenizer: Any) -> dict[str, Any]:
     """Return the inputs that an exporter traces: (2, tokens) int64 each, as the tokenizer gives."""
     from inspect import signature
 

@@ -59,8 +59,9 @@ def merge(folder: RunFolder, record: RunRecord) -> MergedModel:
         raise _refused(folder, name, "it has no neural network", "Use tuneoff predict instead.")
     check_saved(folder.model)
     quantized = method(name).quantized
+    notes: list[str] = []
     if (folder.model / REBUILT).is_file():
-        model, added, notes = open_rebuilt(folder.model), True, []
+        model, added = open_rebuilt(folder.model), True
     else:
         model, notes = _opened(folder, name, quantized=quantized)
         added = False
@@ -98,7 +99,11 @@ def _opened(folder: RunFolder, name: str, *, quantized: bool) -> tuple[Any, list
 
 def _refused(folder: RunFolder, name: str, problem: str, hint: str) -> BadInput:
     return BadInput(
-        Issue(f"a model of the method {name!r} cannot be exported: {problem}", str(folder.path), hint=hint)
+        Issue(
+            f"a model of the method {name!r} cannot be exported: {problem}",
+            str(folder.path),
+            hint=hint,
+        )
     )
 
 

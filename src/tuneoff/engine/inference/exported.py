@@ -115,7 +115,8 @@ class ExportedModel:
         done = 0
         for rows in self._batches(texts, pairs, batch_size):
             inputs = self.tokenize(
-                [texts[row] for row in rows], None if pairs is None else [pairs[row] for row in rows]
+                [texts[row] for row in rows],
+                None if pairs is None else [pairs[row] for row in rows],
             )
             found[rows] = self._model.run(inputs)
             done += len(rows)

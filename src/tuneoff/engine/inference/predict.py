@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,18 +15,26 @@ from tuneoff.engine.data.explore import quantiles
 from tuneoff.engine.data.task import Split
 from tuneoff.engine.data.tokenizer import load_tokenizer
 from tuneoff.engine.data.tokens import TokenStore
-from tuneoff.engine.inference.texts import as_texts
+from tuneoff.engine.inference.texts import as_pairs, prediction_table
+from tuneoff.engine.kernels.packed_forward import Classifier
 from tuneoff.engine.model.load import load_trained
-from tuneoff.engine.model.precision import DTYPES, choose_device, choose_precision, has_bf16
+from tuneoff.engine.model.precision import (
+    DTYPES,
+    Precision,
+    choose_device,
+    choose_precision,
+    has_bf16,
+)
 from tuneoff.engine.model.untrusted_files import check_saved
 from tuneoff.engine.training import classical
-from tuneoff.engine.training.predict import predict
+from tuneoff.engine.training.predict import logits, predict
 from tuneoff.exceptions import BadInput, Issue
 from tuneoff.methods import method
 from tuneoff.results.record import Quantiles, Status
 from tuneoff.results.store import RunFolder
 
 Progress = Callable[[int, int], None]
+Forward = Callable[[Classifier, Split, torch.device, Progress], npt.NDArray[np.float32]]
 
 
 class Predictor:
@@ -36,12 +43,16 @@ class Predictor:
     Args:
         folder: Folder of the run.
         device: Device to predict on; "auto" chooses it.
+        precision: Precision of the computation; by default that of the training, if the device has
+            it.
 
     Raises:
         BadInput: The run has no saved model, or the device is not available.
     """
 
-    def __init__(self, folder: RunFolder, *, device: str = "auto") -> None:
+    def __init__(
+        self, folder: RunFolder, *, device: str = "auto", precision: Precision | None = None
+    ) -> None:
         record = folder.record()
         if record is None or record.status != Status.FINISHED:
             status = "not run yet" if record is None else record.status.value
@@ -60,13 +71,13 @@ class Predictor:
         usable = self._device.type == record.train["device"]
         if trained_in == "bf16" and not has_bf16(self._device):  # trained on a newer GPU
             usable = False
-        precision = choose_precision(trained_in if usable else "auto", self._device)
+        chosen = precision or choose_precision(trained_in if usable else "auto", self._device)
         self._max_length = int(record.train["max_length"])
         self._tokenizer = load_tokenizer(folder.model)
         self._classifier = load_trained(
             folder.model,
             quantized=method(record.method.method).quantized,
-            dtype=DTYPES[precision],
+            dtype=DTYPES[chosen],
             device=self._device,
         )
 
@@ -91,18 +102,17 @@ class Predictor:
             BadInput: A text is missing or not a string, or the numbers of texts and of second texts
                 differ.
         """
-        firsts = as_texts(texts)
-        seconds = None if pairs is None else as_texts(pairs, "second text")
-        if seconds is not None and len(seconds) != len(firsts):
-            raise BadInput(
-                f"the number of texts ({len(firsts)}) differs from the number of second texts"
-                f" ({len(seconds)})."
-            )
-        probabilities = self._probabilities(firsts, seconds, progress)
-        labels = np.array(self.labels, dtype=object)
-        columns: dict[str, Any] = {"prediction": labels[probabilities.argmax(1)]}
-        columns |= {f"probability_{x}": probabilities[:, i] for i, x in enumerate(self.labels)}
-        return pd.DataFrame(columns)
+        found = self._run(predict, *as_pairs(texts, pairs), progress)
+        return prediction_table(found, self.labels)
+
+    def logits(
+        self,
+        texts: list[str],
+        pairs: list[str] | None = None,
+        progress: Progress = lambda done, rows: None,
+    ) -> npt.NDArray[np.float32]:
+        """Return the logits of texts: (texts, labels), of a run with an encoder."""
+        return self._run(logits, texts, pairs, progress)
 
     def token_statistics(
         self, texts: list[str], pairs: list[str] | None
@@ -127,8 +137,8 @@ class Predictor:
         proportion = float(unknown.mean()) if len(unknown) else 0.0
         return quantiles(lengths), int((lengths > self._max_length).sum()), proportion
 
-    def _probabilities(
-        self, texts: list[str], pairs: list[str] | None, progress: Progress
+    def _run(
+        self, forward: Forward, texts: list[str], pairs: list[str] | None, progress: Progress
     ) -> npt.NDArray[np.float32]:
         if not texts:
             return np.empty((0, len(self.labels)), np.float32)
@@ -148,4 +158,4 @@ class Predictor:
                 path=Path(folder),
             )
             with torch.inference_mode():
-                return predict(self._classifier, split, self._device, progress)
+                return forward(self._classifier, split, self._device, progress)

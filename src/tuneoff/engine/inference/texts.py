@@ -1,10 +1,12 @@
-"""Checks of the texts that are passed to `predict`."""
+"""Texts that are passed to `predict`, and the table that it returns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tuneoff.exceptions import BadInput
@@ -52,6 +54,38 @@ def as_texts(given: str | Iterable[str], what: str = "text") -> list[str]:
             hint="Rows are counted from 0. Remove these rows, or replace them by empty strings.",
         )
     return texts
+
+
+def as_pairs(
+    texts: str | Iterable[str], pairs: str | Iterable[str] | None
+) -> tuple[list[str], list[str] | None]:
+    """Return texts and second texts as lists.
+
+    Raises:
+        BadInput: A text is missing or not a string, or the numbers of texts and of second texts
+            differ.
+    """
+    firsts = as_texts(texts)
+    seconds = None if pairs is None else as_texts(pairs, "second text")
+    if seconds is not None and len(seconds) != len(firsts):
+        raise BadInput(
+            f"the number of texts ({len(firsts)}) differs from the number of second texts"
+            f" ({len(seconds)})."
+        )
+    return firsts, seconds
+
+
+def prediction_table(probabilities: npt.NDArray[np.float32], labels: Sequence[str]) -> pd.DataFrame:
+    """Return a row per text with the columns `prediction` and `probability_<label>`.
+
+    Args:
+        probabilities: (texts, labels) probabilities.
+        labels: The labels.
+    """
+    names = np.array(labels, dtype=object)
+    columns: dict[str, Any] = {"prediction": names[probabilities.argmax(1)]}
+    columns |= {f"probability_{label}": probabilities[:, i] for i, label in enumerate(labels)}
+    return pd.DataFrame(columns)
 
 
 def blank_note(texts: Sequence[str], pairs: Sequence[str] | None) -> str | None:
