@@ -1,4 +1,4 @@
-"""The training loop: the page to read.
+"""The training loop.
 
 A step takes `batch_size` examples without padding, in several forward passes if they have more
 tokens than fit into memory; the gradient is always that of the whole step. An interrupted run
@@ -172,8 +172,9 @@ def train(
         validated = answers if better else validated
         if best.is_below(floors, at.epoch):
             raise Pruned(
-                f"ended after epoch {at.epoch} of {settings.epochs}: {metric} {best.score:.4f} on"
-                f" validation, and {floors[at.epoch - 1]:.4f} is the median of the trials before"
+                f"ended after epoch {at.epoch} of {settings.epochs}: the validation {metric}"
+                f" {best.score:.4f} is worse than the median of earlier trials,"
+                f" {floors[at.epoch - 1]:.4f}"
             )
         at = at.next_epoch(better)
         if at.without_gain == settings.early_stopping_patience:
@@ -231,7 +232,7 @@ def _validate(
     split = task.splits["validation"]
     probabilities = predict(classifier, split, device, lambda *_: stop.check(), size)
     if not np.isfinite(probabilities).all():
-        raise Diverged(f"the model's answers are no longer finite after epoch {epoch}")
+        raise Diverged(f"the predicted probabilities are not finite after epoch {epoch}")
     scores = score(split, probabilities, task.labels)
     shown = {key: getattr(scores, key) for key in ("accuracy", "macro_f1", metric)}
     journal.write("validation", step=step, epoch=float(epoch), loss=scores.log_loss, **shown)
