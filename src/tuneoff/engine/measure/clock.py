@@ -1,4 +1,4 @@
-"""Clock for a training. It synchronises the device where a measured time starts or ends."""
+"""Clock of a training. It waits for the device before training or evaluation time ends."""
 
 from __future__ import annotations
 

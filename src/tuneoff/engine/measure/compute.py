@@ -58,13 +58,15 @@ def training_flops(
     total = 0.0
     for i, layer in enumerate(layers, above + 1):
         has_gradient = has_gradient or any(p.requires_grad for p in layer.parameters())
-        parts = i == len(architecture.layers) and architecture.parting is not None
-        pairs = tokens if parts else squares
+        first_tokens_only = i == len(architecture.layers) and architecture.parting is not None
+        pairs = tokens if first_tokens_only else squares
         total += 4 * pairs * architecture.hidden_size * (3 if has_gradient else 1)
         for linear in _linears(layer):
             weight = cast(nn.Parameter, linear.weight)
             passes = 1 + has_gradient + weight.requires_grad
-            all_tokens = not parts or any(linear in module.modules() for module in before_parting)
+            all_tokens = not first_tokens_only or any(
+                linear in module.modules() for module in before_parting
+            )
             total += 2 * (tokens if all_tokens else len(lengths)) * elements(weight) * passes
     repeats = float(inner.config.num_hidden_layers) / len(architecture.layers)
     return total * max(

@@ -127,9 +127,9 @@ class Checkpoints:
         file = temporary / "tensors.safetensors"
         _save(point.tensors, file)
         body = json.dumps({"run": self._identity, "tensors": _sha256(file), "state": point.state})
-        check = hashlib.sha256(body.encode()).hexdigest()
+        digest = hashlib.sha256(body.encode()).hexdigest()
         with (temporary / "state.json").open("w", encoding="utf-8") as state:
-            state.write(f"{check}\n{body}")
+            state.write(f"{digest}\n{body}")
             state.flush()
             os.fsync(state.fileno())
         sync_folder(temporary)
@@ -149,8 +149,8 @@ class Checkpoints:
 
     def _read(self, folder: Path) -> Point | None:
         try:
-            check, _, body = (folder / "state.json").read_text(encoding="utf-8").partition("\n")
-            if hashlib.sha256(body.encode()).hexdigest() != check:
+            digest, _, body = (folder / "state.json").read_text(encoding="utf-8").partition("\n")
+            if hashlib.sha256(body.encode()).hexdigest() != digest:
                 return None
             content = json.loads(body)
             file = folder / "tensors.safetensors"

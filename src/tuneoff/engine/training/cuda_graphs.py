@@ -147,10 +147,10 @@ class StepGraphs:
         captured = self._captured.get(size)
         if captured is None or self.failure is not None:
             return None
-        sent = size.layout.send(batch, self._device, captured.block)
+        inputs = size.layout.send(batch, self._device, captured.block)
         if captured.states is not None:
-            assert sent.states is not None
-            captured.states[: len(sent.states)].copy_(sent.states)
+            assert inputs.states is not None
+            captured.states[: len(inputs.states)].copy_(inputs.states)
         captured.graph.replay()
         return captured.value.clone()  # the next replay overwrites it
 
@@ -161,8 +161,8 @@ class StepGraphs:
 
     def _serving(self, size: _Size) -> _Size:
         """Return the smallest captured size that a batch of `size` can use, or `size`."""
-        able = [other for other in self._captured if other.can_serve(size)]
-        return min(able, key=lambda other: other.layout.places, default=size)
+        candidates = [other for other in self._captured if other.can_serve(size)]
+        return min(candidates, key=lambda other: other.layout.places, default=size)
 
     def _capture(self, batch: Batch, size: _Size) -> None:
         """Capture a step for batches of `size`, with `batch` as an example; nothing is computed."""

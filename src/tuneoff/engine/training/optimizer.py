@@ -151,9 +151,7 @@ class Optimizer:
         buffers: list[Tensor] = []
         for weight, master in self._lowered:
             if weight.grad is not None:
-                if (
-                    master.grad is None
-                ):  # it is then kept, as new memory costs a page fault per 4 KB
+                if master.grad is None:  # kept, because new memory costs a page fault per 4 KB
                     master.grad = torch.zeros_like(master)
                 gradients.append(weight.grad)
                 buffers.append(master.grad)
