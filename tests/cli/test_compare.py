@@ -210,7 +210,7 @@ def test_a_run_that_fails_is_a_record_and_the_rest_is_kept(
     assert found["tfidf"]["status"] == "finished"
     failed = found["wild"]
     assert failed["status"] == "diverged"
-    assert "became" in failed["error"] or "no longer finite" in failed["error"]
+    assert "became" in failed["error"] or "not finite" in failed["error"]
     assert failed["quality"] == {"validation": None, "test": None}
     assert failed["cost"]["train_seconds"] is None
     for section in ("", "method", "data", "cost"):
