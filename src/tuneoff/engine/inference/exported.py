@@ -19,8 +19,14 @@ import pandas as pd
 
 from tuneoff.engine.data.tokenizer import load_tokenizer
 from tuneoff.engine.inference.texts import as_pairs, prediction_table
+from tuneoff.engine.kernels.packed_forward import unwrapped
+from tuneoff.engine.model.load import REBUILT, open_rebuilt
 from tuneoff.engine.model.untrusted_files import check_saved
+from tuneoff.engine.verification.after_training import open_saved
 from tuneoff.exceptions import BadInput, Issue, MissingExtra
+from tuneoff.methods import method
+from tuneoff.results.record import RunRecord
+from tuneoff.results.store import RunFolder
 
 Inputs = Mapping[str, npt.NDArray[np.int64]]
 Logits = npt.NDArray[np.float32]
@@ -29,6 +35,9 @@ Progress = Callable[[int, int], None]
 
 MANIFEST = "tuneoff.json"
 """File of an export with what its other files do not say: format, length limit, padding, origin."""
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""Inputs that a model may take, as tokenizers call them."""
 
 BATCH_TOKENS = 2048
 """Maximum number of tokens of a batch, with padding."""
@@ -42,33 +51,28 @@ class Runtime:
     run: Run
 
 
-class ExportedModel:
-    """An export, loaded: texts in, labels and probabilities out."""
+class TextClassifier:
+    """A tokenizer and a model: texts in, labels and probabilities out.
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
-        """Load the model of an export.
+    Args:
+        runtime: The model.
+        tokenizer: Its tokenizer.
+        labels: The labels in the order of the logits.
+        max_length: Number of tokens to which texts are truncated.
+        pads: Whether texts of different lengths may share a batch.
+    """
 
-        Args:
-            path: Folder of the export.
-            threads: Threads of the computation; by default one for each usable core.
-
-        Raises:
-            BadInput: The folder is not an export, or its files are unsafe or incomplete.
-            MissingExtra: The format's runtime is not installed.
-        """
-        self.path = Path(path)
-        self.manifest = read_manifest(self.path)
-        check_saved(self.path)
-        config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-        names = {int(place): name for place, name in config["id2label"].items()}
-        self.labels: list[str] = [names[place] for place in sorted(names)]
-        self.max_length: int = self.manifest["max_length"]
-        self._pads: bool = self.manifest["padding"] != "none"
-        self._tokenizer = load_tokenizer(self.path)
-        runtime: str = self.manifest["runtime"]
-        if runtime not in RUNTIMES:
-            raise BadInput(Issue(f"has the unknown runtime {runtime!r}", file=str(path)))
-        self._model = RUNTIMES[runtime](self.path, threads or usable_cores())
+    def __init__(
+        self,
+        runtime: Runtime,
+        tokenizer: Any,
+        labels: list[str],
+        *,
+        max_length: int,
+        pads: bool = True,
+    ) -> None:
+        self.labels, self.max_length = labels, max_length
+        self._model, self._tokenizer, self._pads = runtime, tokenizer, pads
 
     def predict(
         self,
@@ -169,6 +173,60 @@ class ExportedModel:
         yield np.array(batch, np.int64)
 
 
+class ExportedModel(TextClassifier):
+    """The model of an export.
+
+    Args:
+        path: Folder of the export.
+        threads: Threads of the computation; by default one for each usable core.
+
+    Raises:
+        BadInput: The folder is not an export, or its files are unsafe or incomplete.
+        MissingExtra: The package that runs the format is not installed.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        self.path = Path(path)
+        self.manifest = read_manifest(self.path)
+        check_saved(self.path)
+        config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        names = {int(place): name for place, name in config["id2label"].items()}
+        runtime: str = self.manifest["runtime"]
+        if runtime not in RUNTIMES:
+            raise BadInput(Issue(f"has the unknown runtime {runtime!r}", file=str(path)))
+        super().__init__(
+            RUNTIMES[runtime](self.path, threads or usable_cores()),
+            load_tokenizer(self.path),
+            [names[place] for place in sorted(names)],
+            max_length=self.manifest["max_length"],
+            pads=self.manifest["padding"] != "none",
+        )
+
+
+def original(folder: RunFolder, record: RunRecord) -> TextClassifier:
+    """Return the saved model of a run as Transformers or PEFT alone runs it, in float32.
+
+    An adapter is not merged, a 4-bit base stays in 4 bits, and only texts of equal length share a
+    batch, so that no text is padded. It is the reference for an export.
+
+    Args:
+        folder: Folder of a finished run with an encoder.
+        record: Its record.
+    """
+    saved = folder.model
+    if (saved / REBUILT).is_file():
+        model: Any = open_rebuilt(saved)
+    else:
+        model = open_saved(saved, quantized=method(record.method.method).quantized)
+    return TextClassifier(
+        _runtime(model, unwrapped(model)),
+        load_tokenizer(saved),
+        list(record.data.labels),
+        max_length=int(record.train["max_length"]),
+        pads=False,
+    )
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """Return the content of an export's `tuneoff.json`; `BadInput` if there is none."""
     try:
@@ -203,11 +261,17 @@ def _transformers(path: Path, threads: int) -> Runtime:
     torch.set_num_threads(threads)
     model = AutoModelForSequenceClassification.from_pretrained(
         path, dtype="auto", use_safetensors=True, trust_remote_code=False, local_files_only=True
-    ).eval()
+    )
+    return _runtime(model.eval(), model)
+
+
+def _runtime(model: Any, inner: Any) -> Runtime:
+    """Return the runtime of a PyTorch model; `inner` is the model without PEFT's wrapper."""
     from inspect import signature
 
-    taken = signature(model.forward).parameters
-    names = ["input_ids", "attention_mask", "token_type_ids"]
+    import torch
+
+    taken = signature(inner.forward).parameters
 
     def run(inputs: Inputs) -> Logits:
         with torch.inference_mode():
@@ -215,7 +279,7 @@ def _transformers(path: Path, threads: int) -> Runtime:
             found: Logits = model(**given).logits.float().numpy()
         return found
 
-    return Runtime([name for name in names if name in taken], run)
+    return Runtime([name for name in INPUTS if name in taken], run)
 
 
 def _onnx(path: Path, threads: int) -> Runtime:

@@ -16,25 +16,17 @@ from tuneoff.engine.data.task import Split
 from tuneoff.engine.data.tokenizer import load_tokenizer
 from tuneoff.engine.data.tokens import TokenStore
 from tuneoff.engine.inference.texts import as_pairs, prediction_table
-from tuneoff.engine.kernels.packed_forward import Classifier
 from tuneoff.engine.model.load import load_trained
-from tuneoff.engine.model.precision import (
-    DTYPES,
-    Precision,
-    choose_device,
-    choose_precision,
-    has_bf16,
-)
+from tuneoff.engine.model.precision import DTYPES, choose_device, choose_precision, has_bf16
 from tuneoff.engine.model.untrusted_files import check_saved
 from tuneoff.engine.training import classical
-from tuneoff.engine.training.predict import logits, predict
+from tuneoff.engine.training.predict import predict
 from tuneoff.exceptions import BadInput, Issue
 from tuneoff.methods import method
 from tuneoff.results.record import Quantiles, Status
 from tuneoff.results.store import RunFolder
 
 Progress = Callable[[int, int], None]
-Forward = Callable[[Classifier, Split, torch.device, Progress], npt.NDArray[np.float32]]
 
 
 class Predictor:
@@ -43,16 +35,12 @@ class Predictor:
     Args:
         folder: Folder of the run.
         device: Device to predict on; "auto" chooses it.
-        precision: Precision of the computation; by default that of the training, if the device has
-            it.
 
     Raises:
         BadInput: The run has no saved model, or the device is not available.
     """
 
-    def __init__(
-        self, folder: RunFolder, *, device: str = "auto", precision: Precision | None = None
-    ) -> None:
+    def __init__(self, folder: RunFolder, *, device: str = "auto") -> None:
         record = folder.record()
         if record is None or record.status != Status.FINISHED:
             status = "not run yet" if record is None else record.status.value
@@ -71,13 +59,13 @@ class Predictor:
         usable = self._device.type == record.train["device"]
         if trained_in == "bf16" and not has_bf16(self._device):  # trained on a newer GPU
             usable = False
-        chosen = precision or choose_precision(trained_in if usable else "auto", self._device)
+        precision = choose_precision(trained_in if usable else "auto", self._device)
         self._max_length = int(record.train["max_length"])
         self._tokenizer = load_tokenizer(folder.model)
         self._classifier = load_trained(
             folder.model,
             quantized=method(record.method.method).quantized,
-            dtype=DTYPES[chosen],
+            dtype=DTYPES[precision],
             device=self._device,
         )
 
@@ -102,17 +90,8 @@ class Predictor:
             BadInput: A text is missing or not a string, or the numbers of texts and of second texts
                 differ.
         """
-        found = self._run(predict, *as_pairs(texts, pairs), progress)
+        found = self._probabilities(*as_pairs(texts, pairs), progress)
         return prediction_table(found, self.labels)
-
-    def logits(
-        self,
-        texts: list[str],
-        pairs: list[str] | None = None,
-        progress: Progress = lambda done, rows: None,
-    ) -> npt.NDArray[np.float32]:
-        """Return the logits of texts: (texts, labels), of a run with an encoder."""
-        return self._run(logits, texts, pairs, progress)
 
     def token_statistics(
         self, texts: list[str], pairs: list[str] | None
@@ -137,8 +116,8 @@ class Predictor:
         proportion = float(unknown.mean()) if len(unknown) else 0.0
         return quantiles(lengths), int((lengths > self._max_length).sum()), proportion
 
-    def _run(
-        self, forward: Forward, texts: list[str], pairs: list[str] | None, progress: Progress
+    def _probabilities(
+        self, texts: list[str], pairs: list[str] | None, progress: Progress
     ) -> npt.NDArray[np.float32]:
         if not texts:
             return np.empty((0, len(self.labels)), np.float32)
@@ -158,4 +137,4 @@ class Predictor:
                 path=Path(folder),
             )
             with torch.inference_mode():
-                return forward(self._classifier, split, self._device, progress)
+                return predict(self._classifier, split, self._device, progress)

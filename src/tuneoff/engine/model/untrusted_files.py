@@ -36,6 +36,10 @@ LARGEST_JSON = 200_000_000
 """Bytes of a JSON file of a model; the largest tokenizers have 35 MB."""
 
 
+OPENVINO_WEIGHTS = "openvino_model.bin"
+"""Weights of an OpenVINO export. The suffix is that of a pickle, but the file is plain numbers."""
+
+
 def check_no_code(name: str, path: Path) -> None:
     """Raise `ModelUnavailable` if a file of the model's folder would have code run, loads other
     models, or reaches out of the folder."""
@@ -59,7 +63,8 @@ def check_saved(path: Path) -> None:
     Its adapter is loaded onto the base beside it, whatever the adapter's settings name.
     """
     for folder in filter(Path.is_dir, (path, path / "base")):
-        if pickled := sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES):
+        files = [file for file in folder.iterdir() if file.name != OPENVINO_WEIGHTS]
+        if pickled := sorted(file.name for file in files if file.suffix in PICKLES):
             raise ModelUnavailable(
                 Issue(f"holds {pickled[0]}: loading a pickle can run code", file=str(folder))
             )

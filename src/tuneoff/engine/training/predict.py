@@ -36,46 +36,23 @@ def predict(
     Returns:
         Probabilities (rows, labels) in the order of the split's rows.
     """
-    return _outputs(classifier, split, device, lambda x: x.softmax(-1), progress, size)
-
-
-@torch.inference_mode()
-def logits(
-    classifier: Classifier,
-    split: Split,
-    device: torch.device,
-    progress: Callable[[int, int], None] = lambda done, rows: None,
-) -> npt.NDArray[np.float32]:
-    """Return the (rows, labels) logits in the order of the split's rows; as `predict` otherwise."""
-    return _outputs(classifier, split, device, lambda x: x.float(), progress, None)
-
-
-def _outputs(
-    classifier: Classifier,
-    split: Split,
-    device: torch.device,
-    output: Callable[[torch.Tensor], torch.Tensor],
-    progress: Callable[[int, int], None],
-    size: PassSize | None,
-) -> npt.NDArray[np.float32]:
-    """Return `output` of the logits of all rows, (rows, labels)."""
     classifier.eval()
     size = size or PassSize(inference_tokens(device))
     rows = np.arange(len(split))
     pieces: list[tuple[Rows, torch.Tensor]] = []
     done = 0
 
-    def run(piece: Rows) -> tuple[Rows, torch.Tensor]:
+    def answers(piece: Rows) -> tuple[Rows, torch.Tensor]:
         inputs = batch(split, piece)
-        return inputs.rows, output(classifier(inputs.to(device)))
+        return inputs.rows, classifier(inputs.to(device)).softmax(-1)
 
-    for order, found in size.over(split.tokens.lengths, rows, run):
-        pieces.append((order, found))
+    for order, probabilities in size.over(split.tokens.lengths, rows, answers):
+        pieces.append((order, probabilities))
         done += len(order)
         progress(done, len(rows))
     result = np.empty((len(rows), pieces[0][1].shape[1]), np.float32)
-    for order, found in pieces:  # copied at the end, to wait for the device once
-        result[order] = found.cpu().numpy()
+    for order, probabilities in pieces:  # copied at the end, to wait for the device once
+        result[order] = probabilities.cpu().numpy()
     return result
 
 
