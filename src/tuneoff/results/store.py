@@ -166,12 +166,17 @@ class RunFolder:
             raise BadInput(Issue(problem, file=str(path), hint=_nearest_run(folder.path, near)))
         return folder
 
-    def study_data(self) -> DataSpec | None:
-        """Return the data of the study of this run; None for a run without a study."""
+    def study(self) -> StudyFolder | None:
+        """Return the study of this run; None for a run without a study."""
         for folder in (self.path, self.path.parent.parent):
             if (folder / "study.yaml").is_file():
-                return StudyFolder(folder).spec().data
+                return StudyFolder(folder)
         return None
+
+    def study_data(self) -> DataSpec | None:
+        """Return the data of the study of this run; None for a run without a study."""
+        study = self.study()
+        return None if study is None else study.spec().data
 
     def write_spec(self, spec: RunSpec) -> None:
         """Write the specification of the run."""

@@ -127,6 +127,12 @@ class TextClassifier:
             progress(done, len(texts))
         return found
 
+    def padded(self) -> TextClassifier:
+        """Return the same model with texts of different lengths in a batch, whatever it needs."""
+        return TextClassifier(
+            self._model, self._tokenizer, self.labels, max_length=self.max_length, pads=True
+        )
+
     def tokenize(self, texts: list[str], pairs: list[str] | None = None) -> Inputs:
         """Return the inputs of the model for one batch: (texts, tokens) int64 each."""
         given = self._tokenizer(
