@@ -70,7 +70,7 @@ def test_a_misspelt_command_names_the_nearest(refused: Any) -> None:
         ({"--train": "toi.csv"}, ["toi.csv: there is no such file", "'toy.csv'"]),
         ({"--text": "txt"}, ["toy.csv, line 1", "no column 'txt'", "'text'", "--text"]),
         ({"--label": "Label"}, ["no column 'Label'", "'label'"]),
-        ({"--max-length": 999}, ["the model", "takes 128 tokens", "Set max_length to 128"]),
+        ({"--max-length": 999}, ["the model", "takes at most 128 tokens", "Set max_length to 128"]),
         ({"--model": "./missing"}, ["./missing: there is no such folder"]),
         ({"--model": "nobody/nothing"}, ["'nobody/nothing'", "hub cannot be reached", "--model"]),
         ({"--model": "."}, ["config.json"]),
@@ -92,7 +92,7 @@ def test_what_is_refused_before_any_model_is_loaded(
     ("options", "said"),
     [
         ({"--model": "./missing"}, "./missing: there is no such folder"),
-        ({"--max-length": 999}, "takes 128 tokens"),
+        ({"--max-length": 999}, "takes at most 128 tokens"),
     ],
 )
 @pytest.mark.parametrize("command", ["compare", "check"])
@@ -177,7 +177,7 @@ def test_predict(refused: Any, finished_study: Any, toy_csv: Any, tmp_path: Path
     assert "'toy.csv'" in refused("predict", run, "toi.csv")
     assert "no column 'words'" in refused("predict", run, "toy.csv", "--text", "words")
     assert "is a folder" in refused("predict", run, "toy.csv", "--out", tmp_path)
-    assert "no device 'gpu'" in refused("predict", run, "toy.csv", "--device", "gpu")
+    assert "the device 'gpu' is not available" in refused("predict", run, "toy.csv", "--device", "gpu")
 
 
 def test_report_and_check(refused: Any, finished_study: Any, toy_csv: Any) -> None:

@@ -272,7 +272,7 @@ def test_virtual_tokens_leave_room_for_the_texts(tiny_model: TinyModel) -> None:
     path = tiny_model("bert")  # of 128 positions
     check_fits(path, "prompt", {"tokens": 20}, ["a", "b"], longest=108)
     with pytest.raises(
-        BadInput, match="leave room for texts of 108 tokens, and the longest has 109"
+        BadInput, match="leave room for 108 tokens of a text, but the longest text has 109"
     ):
         check_fits(path, "prompt", {"tokens": 20}, ["a", "b"], longest=109)
     check_fits(tiny_model("llama"), "prompt", {"tokens": 20}, ["a", "b"], longest=500)

@@ -50,7 +50,7 @@ def test_a_saved_prefix_opens_as_its_card_says(
     card = (made.folder.model / "README.md").read_text(encoding="utf-8")
     model = AutoPeftModelForSequenceClassification.from_pretrained(made.folder.model).eval()
     inputs = {"input_ids": torch.tensor([[5, 6, 7]]), "attention_mask": torch.ones(1, 3).long()}
-    needed = "**Opens with**: `tuneoff.load" in card
+    needed = "**Open with**: `tuneoff.load" in card
     if needed:
         with pytest.raises(ValueError, match="past key values"):
             model(**inputs)

@@ -257,8 +257,8 @@ def test_qlora(run_toy: RunToy, open_elsewhere: OpenElsewhere, precision: str) -
 def test_the_card_says_what_it_is(run_toy: Any, name: str, opener: str) -> None:
     made = run_toy(name, epochs=1)
     card = (made.folder.model / "README.md").read_text(encoding="utf-8")
-    assert f"# A text classifier by `{name}`" in card
-    assert f"**From**: `{made.model}`" in card
+    assert f"# Text classifier trained with `{name}`" in card
+    assert f"**Base model**: `{made.model}`" in card
     assert "`animals`, `food`, `weather`" in card
-    assert f"**Opens with**: `{opener}" in card
+    assert f"**Open with**: `{opener}" in card
     assert "More Information Needed" not in card
