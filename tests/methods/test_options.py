@@ -72,10 +72,10 @@ def test_what_the_model_lacks_is_refused(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"layers": "the last"}, "layers is 'all'"),
-        ({"targets": ["quary"]}, "'quary' is no role. Did you mean 'query'"),
-        ({"budget": "4.67"}, "budget is a percentage"),
-        ({"budget": "4.67%", "rank_pattern": {"query": 2}}, "takes the place of rank"),
+        ({"layers": "the last"}, "layers must be 'all'"),
+        ({"targets": ["quary"]}, "'quary' is not a role. Did you mean 'query'"),
+        ({"budget": "4.67"}, "budget must be a percentage"),
+        ({"budget": "4.67%", "rank_pattern": {"query": 2}}, "cannot be combined with rank_pattern"),
         ({"rank_pattern": {"query": 0}}, "rank must be at least 1"),
         ({"init": "orthogonal", "rank": 3}, "needs an even rank"),
         ({"alpha": 0}, "alpha must be positive"),
@@ -172,7 +172,7 @@ def test_a_budget_is_met(percent: float, targets: list[str] | None) -> None:
 
 
 def test_a_budget_below_rank_1_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"less than rank 1 takes with the head \(0\.69%\)"):
+    with pytest.raises(BadInput, match=r"rank 1 and the head need 0\.69%"):
         counted("bert", {}, "lora", budget="0.5%")
 
 

@@ -92,7 +92,7 @@ def test_training_settings_of_an_entry(given: dict[str, Any], read: Any) -> None
     [
         ("rank_pattern=query", "rank_pattern should be a mapping, not 'query'"),
         ("rank=many", "rank should be a whole number, not 'many'"),
-        ("targets=querry,key", "targets: 'querry' is no role"),
+        ("targets=querry,key", "targets: 'querry' is not a role"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(given: str, said: str) -> None:

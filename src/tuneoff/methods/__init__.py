@@ -1,6 +1,6 @@
-"""The methods: one file each, one line of registration each.
+"""Registry of the methods, each of which has its own file.
 
-A package outside of tuneoff registers a `Method` under the entry-point group `tuneoff.methods`.
+Other packages register a `Method` under the entry-point group `tuneoff.methods`.
 """
 
 from __future__ import annotations
@@ -42,15 +42,23 @@ __all__ = ["BUILT_IN", "Method", "check_installed", "method", "methods", "parse_
 
 @cache
 def methods() -> Mapping[str, Method]:
-    """All registered methods by name, the built-in ones first."""
-    found = {m.name: m for m in BUILT_IN}
+    """Return all registered methods by name, the built-in ones first."""
+    registered = {m.name: m for m in BUILT_IN}
     for entry in entry_points(group="tuneoff.methods"):
-        found.setdefault(entry.name, entry.load())
-    return found
+        registered.setdefault(entry.name, entry.load())
+    return registered
 
 
 def method(name: str, *, file: str | None = None) -> Method:
-    """The method of this name; `BadInput` that names the nearest one if there is none."""
+    """Return the method of this name.
+
+    Args:
+        name: Name of the method.
+        file: Study file that names it, for the message.
+
+    Raises:
+        BadInput: There is no such method; the hint names the most similar one.
+    """
     try:
         return methods()[name]
     except KeyError:
@@ -59,20 +67,26 @@ def method(name: str, *, file: str | None = None) -> Method:
 
 
 def check_installed(method: Method) -> None:
-    """Raise `MissingExtra` if an optional package that the method needs is not installed."""
+    """Raise `MissingExtra` if an optional dependency of the method is not installed."""
     for package, extra in method.requires.items():
         if find_spec(package) is None:
             raise MissingExtra(package, extra, f"The method {method.name!r}")
 
 
 def parse_config(method: Method, settings: Mapping[str, Any], *, file: str | None = None) -> Any:
-    """The method's config with `settings` over its defaults.
+    """Return the config of a method, with its defaults for all that is not in `settings`.
 
-    Raises `BadInput` for a setting that the method does not have (naming the nearest of its own
-    settings and the training settings of an entry) and for a value of a wrong type.
+    Args:
+        method: The method.
+        settings: Values of its own settings.
+        file: Study file that they come from, for the messages.
+
+    Raises:
+        BadInput: The method has no such setting, or a value has the wrong type or range. For an
+            unknown setting, the hint names the most similar setting of the method or of training.
     """
     own = {f.name for f in fields(method.config)}
-    found = IssueList(
+    issues = IssueList(
         Issue(
             f"method {method.name!r} has no setting {key!r}",
             file=file,
@@ -85,14 +99,14 @@ def parse_config(method: Method, settings: Mapping[str, Any], *, file: str | Non
         method.config, {key: value for key, value in settings.items() if key in own}
     )
     config: Any = None
-    with found.collecting():
+    with issues.collecting():
         config = validated(method.config, known, file=file, where=f"method {method.name!r}: ")
-    found.raise_any()
+    issues.raise_any()
     return config
 
 
 def config_to_plain(config: Any) -> dict[str, Any]:
-    """A config as JSON and YAML hold it."""
+    """Return a config as plain values for JSON and YAML."""
     return {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in asdict(config).items()

@@ -1,4 +1,4 @@
-"""Low-rank updates whose ranks move, during training, to where they matter most."""
+"""AdaLoRA: low-rank updates whose ranks are reallocated during training (Zhang et al. 2023)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaloraConfig(Targeted):
-    """From `init_rank` in every target layer down to `rank` in the mean.
+    """Settings of AdaLoRA.
 
-    Ranks are cut between the shares `warmup` and 1 - `settle` of the training, every `interval`
-    steps. `orthogonal` weighs the penalty that keeps the factors' directions apart.
+    Every target layer starts with `init_rank`, which is reduced to `rank` on average. Ranks are cut
+    every `interval` steps, between the fractions `warmup` and 1 - `settle` of the training.
+    `orthogonal` is the weight of the penalty that keeps the factors orthogonal.
     """
 
     rank: Annotated[int, Span(2, 12, log=True, whole=True)] = 8
@@ -41,7 +42,7 @@ class AdaloraConfig(Targeted):
         if not 0 <= self.dropout < 1:
             raise ValueError("dropout must lie in [0, 1)")
         if not (self.warmup >= 0 and self.settle >= 0 and self.warmup + self.settle < 1):
-            raise ValueError("warmup and settle are shares of the training, together below 1")
+            raise ValueError("warmup and settle must be fractions with a sum below 1")
         if self.interval < 1:
             raise ValueError("interval must be at least 1")
         if self.orthogonal < 0:
@@ -49,7 +50,7 @@ class AdaloraConfig(Targeted):
 
 
 def apply(model: nn.Module, architecture: Architecture, config: AdaloraConfig) -> nn.Module:
-    """Put a factorised update P Lambda Q beside each target layer."""
+    """Add a trainable update P Lambda Q, in the form of an SVD, to each target layer."""
     import peft
 
     return attach(
@@ -63,14 +64,14 @@ def apply(model: nn.Module, architecture: Architecture, config: AdaloraConfig) -
             lora_dropout=config.dropout,
             deltaT=config.interval,
             orth_reg_weight=config.orthogonal,
-            total_step=1,  # the training's length is known when it begins
+            total_step=1,  # `begin` sets it, once the number of steps is known
             target_modules=chosen_linears(architecture, config),
         ),
     )
 
 
 class _Weights:
-    """The float32 weights, in the form in which PEFT's allocator asks a model for its own."""
+    """The float32 weights, with the part of a model's interface that PEFT's allocator uses."""
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         self._weights = weights
@@ -80,7 +81,7 @@ class _Weights:
 
 
 class _Allocation(Hook):
-    """Moves ranks by PEFT's allocator, on the float32 weights and their gradients."""
+    """Reallocates ranks with PEFT's allocator, on the float32 weights and their gradients."""
 
     def __init__(self, model: Any, config: AdaloraConfig) -> None:
         self._peft = model.peft_config["default"]
@@ -88,7 +89,7 @@ class _Allocation(Hook):
         self._config = config
         self._last = 0
         self._is_cut = False
-        """Whether the ranks are the final ones."""
+        """Whether the final ranks have been set."""
         self._factors = [
             weight
             for name, weight in model.named_parameters()
@@ -113,7 +114,8 @@ class _Allocation(Hook):
     def after_step(self, step: int, weights: Mapping[str, Tensor]) -> None:
         adapter = {name: w for name, w in weights.items() if ".lora_" in name}
         if not self._is_cut:
-            at_end = step >= self._last  # or later, where the step itself changed nothing in fp16
+            # `>=`, because the hook is not called after a step that overflowed in fp16.
+            at_end = step >= self._last
             self._is_cut = at_end
             if at_end and self._config.rank == self._config.init_rank:
                 return  # nothing to cut
@@ -144,16 +146,16 @@ class _Allocation(Hook):
         self._is_cut = "cut" in state
         self._allocator.exp_avg_ipt = part("average")
         self._allocator.exp_avg_unc = part("uncertainty")
-        # What it would set up at its first step is computed anew in each: its names have to be.
+        # The allocator recomputes these values in each step, but expects their names to exist.
         self._allocator.ipt = dict(self._allocator.exp_avg_ipt)
         self._peft.rank_pattern = {n: t.tolist() for n, t in part("pattern").items()} or None
 
     def given_up(self, weights: Mapping[str, Tensor]) -> set[str]:
-        """Layers that lost all of their ranks: they begin at 0, and end there."""
+        """Return the layers that lost all ranks: their values start at 0 and end at 0."""
         return {name for name, value in weights.items() if ".lora_E." in name and not value.any()}
 
     def before_save(self, weights: dict[str, Tensor]) -> None:
-        """The ranks that are saved are those of the chosen epoch, not of the last one."""
+        """Set the ranks that are saved to those of the best epoch instead of the last one."""
         self._peft.rank_pattern = {
             name.removeprefix("base_model.model."): _kept(value)
             for name, value in weights.items()
@@ -162,7 +164,7 @@ class _Allocation(Hook):
 
 
 def _kept(values: Tensor) -> list[bool]:
-    """Which ranks are left; of a layer that lost all of them one, as PEFT opens no empty ones."""
+    """Return which ranks are kept, at least one, because PEFT cannot load a layer without any."""
     kept: list[bool] = (values != 0).view(-1).tolist()
     return kept if any(kept) else [True, *kept[1:]]
 
@@ -174,11 +176,11 @@ def _allocation(model: nn.Module, config: AdaloraConfig) -> Hook:
 ADALORA = Method(
     name="adalora",
     family="low rank",
-    summary="low-rank updates whose ranks move to the layers where they matter most",
+    summary="low-rank updates whose ranks are reallocated to the layers where they matter most",
     config=AdaloraConfig,
     learning_rate=2e-3,
     apply=apply,
     hook=_allocation,
     paper="Zhang et al. 2023, https://arxiv.org/abs/2303.10512",
-    limits="ranks settle over the training: short ones leave them little time",
+    limits="ranks are reduced step by step, so a short training leaves little time for it",
 )

@@ -1,4 +1,4 @@
-"""Whatever PEFT can build: its own configuration, taken as it is."""
+"""Any adapter of PEFT, built from a PEFT configuration."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AnyPeftConfig(Targeted):
-    """`config`: keys of the PEFT configuration, `peft_type` among them.
+    """Settings of a PEFT adapter.
 
-    `target_modules` come from `targets` and `layers` unless `config` names its own.
+    `config` has the keys of the PEFT configuration, including `peft_type`. Without
+    `target_modules` in it, they are derived from `targets` and `layers`.
     """
 
     config: dict[str, Any] = field(default_factory=lambda: {"peft_type": "LORA", "r": 8})
@@ -26,11 +27,15 @@ class AnyPeftConfig(Targeted):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.config.get("peft_type"), str):
-            raise ValueError("config needs a peft_type, 'BOFT' say")
+            raise ValueError("config needs a peft_type, such as 'BOFT'")
 
 
 def apply(model: nn.Module, architecture: Architecture, config: AnyPeftConfig) -> nn.Module:
-    """Put the adapter in that PEFT builds; `BadInput` with PEFT's reason where it cannot."""
+    """Attach the adapter that PEFT builds.
+
+    Raises:
+        BadInput: PEFT does not know the type or a setting, or cannot build the adapter.
+    """
     from peft import TaskType
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
@@ -50,18 +55,17 @@ def apply(model: nn.Module, architecture: Architecture, config: AnyPeftConfig) -
         settings.setdefault("target_modules", chosen_linears(architecture, config))
     try:
         return attach(model, architecture, cls(**settings))
-    except (ValueError, TypeError, NotImplementedError) as problem:
-        raise BadInput(f"peft: {kind} cannot be built: {problem}") from None
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise BadInput(f"peft: {kind} cannot be built: {error}") from None
 
 
 PEFT = Method(
     name="peft",
     family="any",
-    summary="whatever PEFT builds from a configuration of its own",
+    summary="any adapter that PEFT builds from its own configuration",
     config=AnyPeftConfig,
     learning_rate=5e-4,
     apply=apply,
     paper="Mangrulkar et al. 2022, https://github.com/huggingface/peft",
-    limits="a method that needs more than weights to train (an optimizer, a schedule) gets plain"
-    " AdamW",
+    limits="PEFT methods that need their own optimizer or schedule are trained with plain AdamW",
 )

@@ -1,4 +1,4 @@
-"""Nothing trains: the model as it comes, a head that it lacks freshly drawn."""
+"""Baseline without training: the pretrained model, with a random head if it has none."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from tuneoff.methods.head import apply
 BASELINE = Method(
     name="baseline",
     family="baseline",
-    summary="nothing: the model as it comes",
+    summary="nothing: the pretrained model is evaluated as it is",
     apply=apply,
     trains_head=False,
-    limits="a model without a trained head for the labels at hand guesses at random",
+    limits="a model without a trained head for the labels of the task predicts at random",
 )

@@ -1,4 +1,4 @@
-"""Small blocks inside each layer train: down to a few units, a non-linearity, and up again."""
+"""Bottleneck adapters: a down-projection, a non-linearity and an up-projection in each layer."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ _PLACES: dict[str, tuple[Role, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class BottleneckConfig:
-    """`placement`: after attention and feed-forward ("houlsby") or after feed-forward alone
-    ("pfeiffer"); `size`: units of the bottleneck; `layers` as for `lora`."""
+    """Settings of bottleneck adapters.
+
+    `placement` is "houlsby" for adapters after the attention and the feed-forward, or "pfeiffer"
+    for adapters after the feed-forward only. `size` is the number of units of the bottleneck.
+    `layers` is as for `lora`.
+    """
 
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"
     size: Annotated[int, Span(8, 256, log=True, whole=True)] = 48
@@ -33,9 +37,10 @@ class BottleneckConfig:
 
 
 def apply(model: nn.Module, architecture: Architecture, config: BottleneckConfig) -> nn.Module:
-    """Put a block behind the last linear layer of attention and feed-forward, before the residual.
+    """Add a block after the last linear layer of attention and feed-forward, before the residual.
 
-    The block adds to what it is given, and nothing at first: its second matrix starts at 0.
+    A block adds its output to its input. The up-projection starts at 0, so the model is unchanged
+    at first.
     """
     model.requires_grad_(False)
     layers = chosen_layers(architecture, config.layers)
@@ -68,12 +73,12 @@ def _through(linear: Any, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
 ADAPTER = Method(
     name="adapter",
     family="adapters",
-    summary="small blocks after attention and feed-forward of each layer",
+    summary="bottleneck blocks after the attention and the feed-forward of each layer",
     config=BottleneckConfig,
     learning_rate=5e-4,
     apply=apply,
     paper="Houlsby et al. 2019, https://arxiv.org/abs/1902.00751;"
     " Pfeiffer et al. 2020, https://arxiv.org/abs/2005.00247",
-    limits="PEFT has no such adapter: the saved model opens with tuneoff.load alone, and cannot be"
-    " merged",
+    limits="PEFT has no such adapter: the saved model can be opened with tuneoff.load only, and"
+    " cannot be merged",
 )

@@ -1,4 +1,4 @@
-"""Every weight trains: plainly, or with the rare classes weighing more in the loss."""
+"""Full fine-tuning, without or with class weights in the loss."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FullConfig:
-    """How the layers of the encoder share in the training.
+    """Settings of full fine-tuning.
 
-    `layer_decay`: learning rate of a layer over that of the one above it (Clark et al. 2020).
-    `unfreeze`: "gradual" begins with the head alone and adds one layer after another, from the
-    uppermost down, in equal shares of the training (Howard and Ruder 2018).
+    `layer_decay` is the ratio of the learning rate of a layer to that of the layer above (Clark et
+    al. 2020). With `unfreeze: gradual`, training starts with the head only and unfreezes one layer
+    after another, from the top down, at equal intervals (Howard and Ruder 2018).
     """
 
     layer_decay: Annotated[float, Span(0.7, 1.0)] = 1.0
@@ -35,7 +35,10 @@ def apply(model: nn.Module, architecture: Architecture, config: FullConfig) -> n
 
 
 def param_group(name: str, architecture: Architecture, config: FullConfig) -> ParamGroup:
-    """By the layers between a weight and the head; embeddings lie below all of them."""
+    """Return how a weight is trained, depending on the number of layers between it and the head.
+
+    Embeddings are below all layers.
+    """
     depth, layer = len(architecture.layers), architecture.layer_of(name)
     below = depth - layer if layer is not None else _outside(name, architecture) * (depth + 1)
     start = below / (depth + 2) if config.unfreeze == "gradual" else 0.0
@@ -43,7 +46,7 @@ def param_group(name: str, architecture: Architecture, config: FullConfig) -> Pa
 
 
 def _outside(name: str, architecture: Architecture) -> bool:
-    """Whether a weight outside of the layers lies below them; a last norm lies above."""
+    """Return whether a weight outside of the layers is below them; a final norm is above."""
     return any(f".{part}." in f".{name}" for part in architecture.embeddings)
 
 
@@ -61,7 +64,7 @@ FULL = Method(
 WEIGHTED = Method(
     name="weighted",
     family="loss",
-    summary="every weight of the encoder; classes weigh inversely to their frequency in the loss",
+    summary="every weight of the encoder; the loss weights classes inversely to their frequency",
     config=FullConfig,
     learning_rate=5e-5,
     apply=apply,

@@ -1,4 +1,4 @@
-"""Only the head trains; the encoder stays as it was pretrained (a linear probe)."""
+"""Linear probe: only the head is trained, the encoder stays frozen."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def apply(model: nn.Module, architecture: Architecture, config: NoConfig) -> nn.Module:
-    """Freeze the whole encoder; whether the head trains is the engine's to set."""
+    """Freeze the whole encoder. The engine sets whether the head is trainable."""
     return model.requires_grad_(False)
 
 
 HEAD = Method(
     name="head",
     family="selective",
-    summary="the head alone",
+    summary="the classification head only",
     learning_rate=1e-3,
     apply=apply,
     paper="Alain and Bengio 2016, https://arxiv.org/abs/1610.01644",

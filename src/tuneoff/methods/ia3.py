@@ -1,4 +1,4 @@
-"""Vectors train that scale keys, values and the input of the second feed-forward layer."""
+"""IA3: trained vectors scale keys, values and the input of the second feed-forward layer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Ia3Config(Targeted):
-    """`targets`: roles or modules that are scaled; those of the feed-forward at their input."""
+    """Settings of IA3.
+
+    `targets` are the roles or modules that are scaled: feed-forward layers at their input, others
+    at their output.
+    """
 
     targets: Annotated[
         tuple[str, ...], Choice((("key", "value", "ffn_out"), ("key", "value"), ROLES))
@@ -24,7 +28,7 @@ class Ia3Config(Targeted):
 
 
 def apply(model: nn.Module, architecture: Architecture, config: Ia3Config) -> nn.Module:
-    """Put a vector of ones on the output (feed-forward: input) of each target layer."""
+    """Add a vector of ones to scale the output (feed-forward: the input) of each target layer."""
     import peft
 
     names = chosen_linears(architecture, config)
@@ -46,14 +50,17 @@ def apply(model: nn.Module, architecture: Architecture, config: Ia3Config) -> nn
 
 
 def param_group(name: str, architecture: Architecture, config: Ia3Config) -> ParamGroup:
-    """No decay for the vectors, though they lie in memory as matrices: 1 means no change, not 0."""
+    """Exclude the vectors from weight decay: their neutral value is 1, not 0.
+
+    By default they would decay, because PEFT stores them as matrices.
+    """
     return ParamGroup(decays=False)
 
 
 IA3 = Method(
     name="ia3",
     family="scaling",
-    summary="vectors on keys, values and the input of the second feed-forward layer",
+    summary="vectors that scale keys, values and the input of the second feed-forward layer",
     config=Ia3Config,
     learning_rate=2.5e-3,
     apply=apply,

@@ -1,4 +1,4 @@
-"""Low-rank matrices train beside the frozen weights; with QLoRA those are kept in 4 bits."""
+"""LoRA: trained low-rank updates of frozen weights. QLoRA keeps the frozen weights in 4 bits."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig(Targeted):
-    """`alpha / rank` scales what the adapter adds; without `alpha` it is 2.
+    """Settings of LoRA.
 
-    `rank_pattern` gives roles or modules a rank of their own; `budget` ("4.67%") takes the place
-    of a rank. `bias`: which biases train along. `init`: how the first matrix is drawn.
+    `alpha / rank` is the factor of the update; without `alpha` it is 2. `rank_pattern` sets the
+    rank of single roles or modules. `budget`, such as "4.67%", replaces the rank by the percentage
+    of all weights that is trained, including the head. `bias` sets which biases are trained as
+    well. `init` is the initialisation of the first matrix.
     """
 
     rank: Annotated[int, RANK] = 8
@@ -45,18 +47,18 @@ class LoraConfig(Targeted):
         if self.budget is not None:
             parse_budget(self.budget)
             if self.rank_pattern:
-                raise ValueError("budget takes the place of rank and rank_pattern")
+                raise ValueError("budget cannot be combined with rank_pattern")
 
 
 def apply(model: nn.Module, architecture: Architecture, config: LoraConfig) -> nn.Module:
-    """Put an adapter beside each target layer."""
+    """Add a low-rank adapter to each target layer."""
     return apply_with(model, architecture, config)
 
 
 def apply_with(
     model: nn.Module, architecture: Architecture, config: LoraConfig, **more: Any
 ) -> nn.Module:
-    """As `apply`, with `more` settings of `peft.LoraConfig`."""
+    """Like `apply`, with more settings of `peft.LoraConfig`, which take precedence."""
     import peft
 
     names = chosen_linears(architecture, config)
@@ -71,7 +73,7 @@ def apply_with(
         "bias": config.bias,
         "init_lora_weights": init,
         "target_modules": names,
-        # Only what departs: PEFT looks each module up by a regular expression per entry.
+        # Deviations only, because PEFT tries one regular expression per entry for each module.
         "rank_pattern": {n: rank for n, rank in ranks.items() if rank != ranks[names[0]]},
         "alpha_pattern": {n: alpha for n, alpha in alphas.items() if alpha != alphas[names[0]]},
     }
@@ -100,7 +102,7 @@ def _ranks(
 LORA = Method(
     name="lora",
     family="low rank",
-    summary="two low-rank matrices beside each target layer",
+    summary="two low-rank matrices in parallel with each target layer",
     config=LoraConfig,
     learning_rate=5e-4,
     apply=apply,
@@ -110,7 +112,7 @@ LORA = Method(
 QLORA = Method(
     name="qlora",
     family="quantised",
-    summary="as lora, beside a body that is kept in 4 bits (NF4)",
+    summary="as lora, for a model whose frozen weights are quantised to 4 bits (NF4)",
     config=LoraConfig,
     learning_rate=5e-4,
     apply=apply,

@@ -1,4 +1,4 @@
-"""LoRA drawn, scaled, split or paced otherwise; everything else is `lora`'s."""
+"""Variants of LoRA that differ in its scaling, parametrisation, initialisation or training."""
 
 from __future__ import annotations
 
@@ -34,26 +34,28 @@ def _with_magnitudes(model: nn.Module, architecture: Architecture, config: Any) 
 DORA = Method(
     name="dora",
     family="low rank",
-    summary="as lora, with a vector of magnitudes per target layer that trains apart",
+    summary="as lora, with a separately trained vector of magnitudes per target layer",
     config=LoraConfig,
     learning_rate=5e-4,
     apply=_with_magnitudes,
     paper="Liu et al. 2024, https://arxiv.org/abs/2402.09353",
-    limits="each step computes the norms of all target weights: slower than lora",
+    limits="computes the norms of all target weights in each step, so it is slower than lora",
 )
 
 
 def _principal(model: nn.Module, architecture: Architecture, config: Any) -> nn.Module:
-    # On the meta device there is nothing to decompose: parameters are counted there.
-    there = next(model.parameters()).device.type != "meta"
-    return apply_with(model, architecture, config, init_lora_weights="pissa" if there else True)
+    # Models on the meta device, for counting parameters, have no values to decompose.
+    has_values = next(model.parameters()).device.type != "meta"
+    init = "pissa" if has_values else True
+    return apply_with(model, architecture, config, init_lora_weights=init)
 
 
 class _AsLora(Hook):
-    """Saves what was learnt as a plain LoRA of twice the rank beside the untouched base.
+    """Saves PiSSA as a plain LoRA of twice the rank for the original base model.
 
-    PiSSA trains B A beside the residual W - B0 A0, so the weight became W + B A - B0 A0; loading
-    would otherwise decompose every base weight again. `alpha / rank` scales both products alike.
+    PiSSA trains B A in addition to the residual W - B0 A0, so the trained weight is
+    W + B A - B0 A0, where `alpha / rank` scales both products. Without the conversion, loading the
+    model would decompose every base weight again.
     """
 
     def __init__(self, model: Any) -> None:
@@ -85,24 +87,25 @@ def _as_lora(model: nn.Module, config: Any) -> Hook:
 PISSA = Method(
     name="pissa",
     family="low rank",
-    summary="as lora, the matrices starting at the principal directions of each weight",
+    summary="as lora, initialised with the principal singular vectors of each weight",
     config=LoraConfig,
     learning_rate=2e-4,
     apply=_principal,
     hook=_as_lora,
     paper="Meng et al. 2024, https://arxiv.org/abs/2404.02948",
-    limits="decomposes every target weight when it starts; saved as a LoRA of twice the rank",
+    limits="decomposes every target weight at the start; saved as a LoRA of twice the rank",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraPlusConfig(LoraConfig):
-    """`ratio`: learning rate of the second matrix over that of the first.
+    """Settings of LoRA+.
 
-    The learning rate is the head's; the two matrices' lie around it, at rate / sqrt(ratio) and
-    rate * sqrt(ratio), so that a ratio of 1 is `lora`. The paper gives the rate of the first matrix
-    and 16 times as much to the second; a head at the first's rate comes too late for many labels
-    (macro-F1 of banking77 0.80 where `lora` has 0.93).
+    `ratio` is the learning rate of the second matrix divided by that of the first. The learning
+    rate of the run applies to the head; the matrices have rate / sqrt(ratio) and
+    rate * sqrt(ratio), so that a ratio of 1 is `lora`. In the paper the learning rate is that of
+    the first matrix, and the ratio is 16; with that low a rate, the head learns too slowly if there
+    are many labels (macro-F1 on banking77 of 0.80, compared with 0.93 of `lora`).
     """
 
     ratio: float = 4.0
@@ -122,7 +125,7 @@ def _faster_b(name: str, architecture: Architecture, config: LoraPlusConfig) -> 
 LORA_PLUS = Method(
     name="lora_plus",
     family="low rank",
-    summary="as lora, the second matrix with a learning rate 4 times that of the first",
+    summary="as lora, with 4 times the learning rate for the second matrix",
     config=LoraPlusConfig,
     learning_rate=3.5e-4,
     apply=apply,
@@ -142,7 +145,7 @@ def _frozen_a(model: nn.Module, architecture: Architecture, config: Any) -> nn.M
 LORA_FA = Method(
     name="lora_fa",
     family="low rank",
-    summary="as lora, the first matrix frozen as it was drawn",
+    summary="as lora, with the first matrix frozen at its random initial values",
     config=LoraConfig,
     learning_rate=1e-3,
     apply=_frozen_a,

@@ -1,4 +1,4 @@
-"""The last k layers of the encoder train, those below stay as they were pretrained."""
+"""Partial fine-tuning: only the last k layers of the encoder are trained."""
 
 from __future__ import annotations
 
@@ -16,24 +16,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PartialConfig:
-    """`k`: how many of the last layers train; `embeddings`: whether those train, too."""
+    """Settings of partial fine-tuning.
+
+    `k` is the number of last layers that are trained; `embeddings` sets whether the embeddings are
+    trained as well.
+    """
 
     k: Annotated[int, Span(1, 4, whole=True)] = 2
     embeddings: bool = False
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise ValueError(
-                "k must be at least 1 (to train the head alone, take the method 'head')"
-            )
+            raise ValueError("k must be at least 1 (use the method 'head' to train only the head)")
 
 
 def apply(model: nn.Module, architecture: Architecture, config: PartialConfig) -> nn.Module:
-    """Train the last `k` layers; `BadInput` if the encoder has fewer."""
+    """Train the last `k` layers.
+
+    Raises:
+        BadInput: The encoder has fewer layers.
+    """
     if config.k > len(architecture.layers):
         raise BadInput(
             f"k is {config.k}, but {described(architecture)}",
-            hint="Set k lower, or take the method 'full'.",
+            hint="Reduce k, or use the method 'full'.",
         )
     model.requires_grad_(False)
     lowest = architecture.embeddings if config.embeddings else ()

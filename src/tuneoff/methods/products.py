@@ -1,4 +1,4 @@
-"""Updates that are products of another kind: Hadamard (LoHa) and Kronecker (LoKr)."""
+"""Adapters whose update is a Hadamard product (LoHa) or a Kronecker product (LoKr)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LohaConfig(Targeted):
-    """`alpha / rank` scales what the adapter adds; without `alpha` it is 1."""
+    """Settings of LoHa.
+
+    `alpha / rank` is the factor of the update; without `alpha` it is 1.
+    """
 
     rank: Annotated[int, RANK] = 8
     alpha: int | None = None
@@ -31,7 +34,11 @@ class LohaConfig(Targeted):
 
 @dataclass(frozen=True, kw_only=True)
 class LokrConfig(LohaConfig):
-    """`factor`: size of the smaller Kronecker factor; -1: as near to square as divides."""
+    """Settings of LoKr.
+
+    `alpha / rank` is the factor of the update; without `alpha` it is 1. `factor` is the size of the
+    smaller Kronecker factor; -1 chooses the divisor that is closest to the square root.
+    """
 
     factor: int = -1
 
@@ -70,21 +77,21 @@ def _kronecker(model: nn.Module, architecture: Architecture, config: LokrConfig)
 LOHA = Method(
     name="loha",
     family="low rank",
-    summary="beside each target layer the element-wise product of two low-rank updates",
+    summary="an element-wise product of two low-rank updates per target layer",
     config=LohaConfig,
     learning_rate=1e-3,
     apply=_hadamard,
     paper="Hyeon-Woo et al. 2021 (FedPara), https://arxiv.org/abs/2108.06098",
-    limits="builds the full update in each step: slower than lora",
+    limits="computes the full update in each step, so it is slower than lora",
 )
 
 LOKR = Method(
     name="lokr",
     family="low rank",
-    summary="beside each target layer the Kronecker product of a small and a low-rank matrix",
+    summary="a Kronecker product of a small and a low-rank matrix per target layer",
     config=LokrConfig,
     learning_rate=1e-3,
     apply=_kronecker,
     paper="Edalati et al. 2022 (KronA), https://arxiv.org/abs/2212.10650",
-    limits="builds the full update in each step: slower than lora",
+    limits="computes the full update in each step, so it is slower than lora",
 )

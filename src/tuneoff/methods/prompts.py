@@ -1,4 +1,4 @@
-"""Virtual tokens train: before the text (prompt), or before each layer's keys and values."""
+"""Prompt tuning and prefix tuning: trained virtual tokens before the text or in each layer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptConfig:
-    """`tokens`: how many virtual tokens."""
+    """Settings of prompt and prefix tuning.
+
+    `tokens` is the number of virtual tokens.
+    """
 
     tokens: Annotated[int, Span(5, 100, log=True, whole=True)] = 20
 
@@ -31,7 +34,7 @@ def _prefix(model: nn.Module, architecture: Architecture, config: PromptConfig) 
     if not architecture.reads_cache(model):
         raise BadInput(
             "prefix tuning needs layers that read a key-value cache, which"
-            f" {architecture.model_type} lacks"
+            f" {architecture.model_type} does not have"
         )
     return attach(
         model, architecture, peft.PrefixTuningConfig(**_shape(model, architecture, config))
@@ -42,12 +45,12 @@ def _prompt(model: Any, architecture: Architecture, config: PromptConfig) -> nn.
     import peft
 
     shape = _shape(model, architecture, config)
-    shape["token_dim"] = model.get_input_embeddings().embedding_dim  # ELECTRA's are narrower
+    shape["token_dim"] = model.get_input_embeddings().embedding_dim  # below hidden_size in ELECTRA
     return attach(model, architecture, peft.PromptTuningConfig(**shape))
 
 
 def _shape(model: Any, architecture: Architecture, config: PromptConfig) -> dict[str, Any]:
-    """What PEFT would look for under names that not every configuration has."""
+    """Return sizes that PEFT would look up under names that not every configuration has."""
     import peft
 
     return {
@@ -72,7 +75,7 @@ PREFIX = Method(
     apply=_prefix,
     virtual_tokens=_tokens,
     paper="Li and Liang 2021, https://arxiv.org/abs/2101.00190",
-    limits="takes positions from the text; padded batches",
+    limits="the virtual tokens use up positions of the text; trains on padded batches",
 )
 
 PROMPT = Method(
@@ -84,6 +87,6 @@ PROMPT = Method(
     apply=_prompt,
     virtual_tokens=_tokens,
     paper="Lester et al. 2021, https://arxiv.org/abs/2104.08691",
-    limits="takes positions from the text, the first one included, which heads read; padded"
-    " batches; weak on small models",
+    limits="the virtual tokens use up positions of the text, including the first one, which most"
+    " heads read; trains on padded batches; weak on small models",
 )

@@ -1,7 +1,7 @@
-"""Where a search looks for a setting's value: stands beside the setting, in its annotation.
+"""Ranges in which a search varies settings, declared in the annotation of the setting.
 
 `rank: Annotated[int, Span(2, 64, log=True)] = 8` is searched from 2 to 64. Settings without a range
-are not searched.
+cannot be searched.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Span:
-    """Numbers from `low` to `high`, both of them included."""
+    """Numbers from `low` to `high`, both inclusive."""
 
     low: float
     high: float
     log: bool = False
-    """Whether a factor counts alike everywhere, and not a difference."""
+    """Whether the range is searched on a logarithmic scale."""
     whole: bool = False
-    """Whole numbers alone."""
+    """Whether the values are integers."""
 
     def holding(self, value: Any) -> Span:
-        """The span, stretched as far as it takes to hold `value`."""
+        """Return the span, extended to include `value` if necessary."""
         low, high = min(self.low, value), max(self.high, value)
         return Span(low, high, self.log and low > 0, self.whole)
 
@@ -37,12 +37,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Choice:
-    """Some values to choose from, without an order."""
+    """Unordered values to choose from."""
 
     values: tuple[Any, ...]
 
     def holding(self, value: Any) -> Choice:
-        """The choice, with `value` among its values."""
+        """Return the choice, with `value` added if necessary."""
         return self if value in self else Choice((*self.values, value))
 
     def __contains__(self, value: object) -> bool:
@@ -60,35 +60,35 @@ OF_TRAINING: dict[str, Range] = {
     "warmup_ratio": Span(0.0, 0.3),
     "label_smoothing_factor": Span(0.0, 0.2),
 }
-"""Of the training settings whose range does not depend on the method or the study."""
+"""Ranges of training settings that do not depend on the method or the study."""
 
 BY_RULE = ("learning_rate", "epochs")
-"""Training settings whose range is made from the method's default or the study's setting."""
+"""Training settings whose range depends on the method's default or the study's setting."""
 
 
 def own_ranges(method: Method) -> dict[str, Range]:
-    """The ranges of a method's own settings, as far as they have any."""
+    """Return the ranges of those of a method's own settings that have one."""
     hints: Mapping[str, Any] = get_type_hints(method.config, include_extras=True)
-    found = {
+    declared = {
         name: [
             part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Span | Choice)
         ]
         for name, hint in hints.items()
     }
-    return {name: ranges[0] for name, ranges in found.items() if ranges}
+    return {name: ranges[0] for name, ranges in declared.items() if ranges}
 
 
 def searchable(method: Method) -> set[str]:
-    """Names of the settings that a search can vary for this method."""
+    """Return the names of the settings that a search can vary for this method."""
     if method.learning_rate is None:
         return set(own_ranges(method))
     return {*own_ranges(method), *OF_TRAINING, *BY_RULE}
 
 
 def varied(method: Method, over: tuple[str, ...]) -> list[str]:
-    """Which settings a search over `over` varies for this method, in that order.
+    """Return those of the settings `over` that a search varies for this method, in their order.
 
-    In place of a learning rate that it lacks, a method has a setting of its own (`searched`).
+    If the method has no learning rate, its setting `searched` is varied instead.
     """
     named = [method.searched if name == "learning_rate" else name for name in over]
     known = searchable(method)

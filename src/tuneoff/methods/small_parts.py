@@ -1,4 +1,4 @@
-"""What is small in an encoder trains: its biases (BitFit), or its normalisations."""
+"""Fine-tuning of the biases (BitFit) or of the normalisation layers only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _biases(model: nn.Module, architecture: Architecture, config: NoConfig) -> n
         if name.endswith("bias")
     ]
     if not biases:
-        raise BadInput(f"bitfit trains biases, which a {architecture.model_type} encoder lacks")
+        raise BadInput(f"bitfit trains biases, but a {architecture.model_type} encoder has none")
     for bias in biases:
         bias.requires_grad_(True)
     return model
@@ -29,7 +29,8 @@ def _norms(model: nn.Module, architecture: Architecture, config: NoConfig) -> nn
     model.requires_grad_(False)
     if not architecture.norms:
         raise BadInput(
-            f"layernorm trains normalisations, which a {architecture.model_type} encoder lacks"
+            f"layernorm trains normalisation layers, but a {architecture.model_type} encoder has"
+            " none with weights"
         )
     for name in architecture.norms:
         model.get_submodule(name).requires_grad_(True)
@@ -48,7 +49,7 @@ BITFIT = Method(
 LAYERNORM = Method(
     name="layernorm",
     family="selective",
-    summary="the normalisations of the encoder",
+    summary="the normalisation layers of the encoder",
     learning_rate=1e-3,
     apply=_norms,
     paper="Qi et al. 2022, https://arxiv.org/abs/2211.08682",

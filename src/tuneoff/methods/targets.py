@@ -1,4 +1,4 @@
-"""Which linear layers an adapter goes to: by role or module name, in which encoder layers."""
+"""Selection of the linear layers that get an adapter, by role or name and by encoder layer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ _LAYERS = re.compile(r"all|(?:first|last) [1-9]\d*|\d+(?:-\d+)?(?:, *\d+(?:-\d+)
 
 @dataclass(frozen=True, kw_only=True)
 class Targeted:
-    """`targets`: roles of linear layers, or the ends of their module names; `layers`: "all",
-    "last 2", "first 2", "0-3" or "0,2,5", counted from 0 at the embeddings."""
+    """Settings that select the linear layers which get an adapter.
+
+    `targets` are roles of linear layers, or ends of their module names. `layers` is "all", "last
+    2", "first 2", "0-3" or "0,2,5"; layer 0 is next to the embeddings.
+    """
 
     targets: Annotated[tuple[str, ...], TARGETS] = ROLES
     layers: Annotated[str | int, LAYERS] = "all"
@@ -28,17 +31,22 @@ class Targeted:
         if not self.targets:
             raise ValueError("targets must name at least one role")
         for target in self.targets:
-            # Other names may be modules, which only the model knows; near misses are no such.
+            # Other names may be modules, which are unknown without the model; a name that is almost
+            # a role is a typing error.
             if target not in ROLES and get_close_matches(target, ROLES, n=1, cutoff=0.75):
-                raise ValueError(f"targets: {target!r} is no role. {nearest(target, ROLES)}")
+                raise ValueError(f"targets: {target!r} is not a role. {nearest(target, ROLES)}")
         if not _LAYERS.fullmatch(str(self.layers)):
             raise ValueError(
-                f"layers is 'all', 'last 2', 'first 2', '0-3' or '0,2,5', not {self.layers!r}"
+                f"layers must be 'all', 'last 2', 'first 2', '0-3' or '0,2,5', not {self.layers!r}"
             )
 
 
 def chosen_layers(architecture: Architecture, layers: str | int) -> list[int]:
-    """Indices of the chosen layers; `BadInput` for one that the encoder does not have."""
+    """Return the indices of the selected layers.
+
+    Raises:
+        BadInput: The encoder does not have one of the layers.
+    """
     depth, text = len(architecture.layers), str(layers)
     if text == "all":
         return list(range(depth))
@@ -47,24 +55,28 @@ def chosen_layers(architecture: Architecture, layers: str | int) -> list[int]:
         if int(count) > depth:
             raise BadInput(f"layers is {text!r}, but {described(architecture)}")
         return list(range(depth))[-int(count) :] if word == "last" else list(range(int(count)))
-    found: set[int] = set()
+    chosen: set[int] = set()
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
-        found |= set(range(int(first), int(last or first) + 1))
-    if not found or max(found) >= depth:
+        chosen |= set(range(int(first), int(last or first) + 1))
+    if not chosen or max(chosen) >= depth:
         raise BadInput(f"layers is {text!r}, but {described(architecture)}, counted from 0")
-    return sorted(found)
+    return sorted(chosen)
 
 
 def described(architecture: Architecture) -> str:
-    """How many layers there are to choose from, in words."""
+    """Return the number of layers of an encoder as a clause for messages."""
     depth = len(architecture.layers)
-    layers = f"{depth} layers" if depth > 1 else "1 layer that is run again and again"
+    layers = f"{depth} layers" if depth > 1 else "1 layer that is applied repeatedly"
     return f"the {architecture.model_type} encoder has {layers}"
 
 
 def linears_of(architecture: Architecture, target: str) -> list[str]:
-    """Linear layers of a role, or whose name ends in `target`; `BadInput` if there are none."""
+    """Return the names of the linear layers with a role, or whose name ends in `target`.
+
+    Raises:
+        BadInput: There are no such layers.
+    """
     if target in ROLES:
         return architecture.linear(target)
     names = architecture.linears_named(target)
@@ -78,7 +90,11 @@ def linears_of(architecture: Architecture, target: str) -> list[str]:
 
 
 def chosen_linears(architecture: Architecture, config: Targeted) -> list[str]:
-    """Names of the linear layers that `config` targets, from the embeddings upward."""
+    """Return the names of the linear layers that `config` selects, from the embeddings upward.
+
+    Raises:
+        BadInput: A target or layer does not exist, or none of the targets is in the layers.
+    """
     layers = chosen_layers(architecture, config.layers)
     names = {
         name: None

@@ -1,6 +1,6 @@
-"""No encoder at all: word n-grams and logistic regression.
+"""TF-IDF of word n-grams with logistic regression.
 
-What fine-tuning has to beat to be worth its cost.
+It is the classical baseline: fine-tuning must be better than this to be worth its cost.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TfidfConfig:
-    """`ngrams`: longest word n-gram; `min_count`: texts that a term must stand in; `c`: 1 / L2."""
+    """Settings of TF-IDF and logistic regression.
+
+    `ngrams` is the maximum length of word n-grams. `min_count` is the minimum number of texts that
+    contain a term. `max_features` is the maximum number of terms. `c` is the inverse of the L2
+    regularisation strength.
+    """
 
     ngrams: Annotated[int, Span(1, 3, whole=True)] = 2
     min_count: Annotated[int, Span(1, 5, whole=True)] = 1
@@ -32,7 +37,7 @@ class TfidfConfig:
 
 
 def estimator(config: TfidfConfig, seed: int) -> Pipeline:
-    """Scikit-learn's pipeline from raw texts to probabilities."""
+    """Return the scikit-learn pipeline from texts to probabilities."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -43,8 +48,8 @@ def estimator(config: TfidfConfig, seed: int) -> Pipeline:
             min_df=config.min_count,
             max_features=config.max_features,
             sublinear_tf=True,
-            # Every run of letters or digits is a word; scikit-learn's default drops single ones,
-            # which are whole words in Chinese or Japanese.
+            # Scikit-learn's default drops words of a single character, which are common in Chinese
+            # and Japanese.
             token_pattern=r"(?u)\b\w+\b",
         ),
         LogisticRegression(C=config.c, max_iter=1000, random_state=seed),
@@ -54,7 +59,7 @@ def estimator(config: TfidfConfig, seed: int) -> Pipeline:
 TFIDF = Method(
     name="tfidf",
     family="classical",
-    summary="no encoder: TF-IDF and logistic regression",
+    summary="no encoder: TF-IDF features and logistic regression",
     config=TfidfConfig,
     estimator=estimator,
     searched="c",

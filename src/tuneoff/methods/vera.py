@@ -1,4 +1,4 @@
-"""Two vectors train per layer, around random matrices that all layers share."""
+"""VeRA: two trained vectors per target layer, and random matrices shared by all layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class VeraConfig(Targeted):
-    """`rank` of the shared matrices; `initial`: first value of the inner vector."""
+    """Settings of VeRA.
+
+    `rank` is the rank of the shared matrices. `initial` is the initial value of the vector between
+    them.
+    """
 
     rank: Annotated[int, Span(32, 1024, log=True, whole=True)] = 256
     dropout: Annotated[float, DROPOUT] = 0.0
@@ -31,7 +35,7 @@ class VeraConfig(Targeted):
 
 
 def apply(model: nn.Module, architecture: Architecture, config: VeraConfig) -> nn.Module:
-    """Put the vectors beside each target layer."""
+    """Add the vectors and the shared matrices to each target layer."""
     import peft
 
     return attach(
@@ -50,10 +54,10 @@ def apply(model: nn.Module, architecture: Architecture, config: VeraConfig) -> n
 VERA = Method(
     name="vera",
     family="low rank",
-    summary="two vectors per target layer, around random matrices that all layers share",
+    summary="two vectors per target layer, which scale random matrices shared by all layers",
     config=VeraConfig,
     learning_rate=5e-3,
     apply=apply,
     paper="Kopiczko et al. 2023, https://arxiv.org/abs/2310.11454",
-    limits="the shared random matrices are saved along",
+    limits="the shared random matrices are saved with the model",
 )
