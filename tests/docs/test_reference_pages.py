@@ -1,4 +1,4 @@
-"""The generated reference names everything that it should."""
+"""The generated reference pages are complete."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_command_method_metric_and_finding_is_listed(pages: dict[str, str]
         assert [text for text in texts if text not in pages[page]] == []
 
 
-def test_tables_have_one_number_of_columns(pages: dict[str, str]) -> None:
+def test_all_rows_of_a_table_have_the_same_number_of_columns(pages: dict[str, str]) -> None:
     for name, page in pages.items():
         columns = 0
         for line in page.splitlines():

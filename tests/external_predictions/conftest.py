@@ -1,4 +1,4 @@
-"""Files of predictions as other tools write them, and a task that they are about."""
+"""Files of predictions of other tools, and a task for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LABELS = ["neg", "pos"]
 
 
 def foreign_rows(count: int = 6) -> list[dict[str, Any]]:
-    """Rows 0, 2, 4, …; every third one is wrong."""
+    """Return predictions for rows 0, 2, 4, …, of which every third one is wrong."""
     rows = []
     for i in range(count):
         label = LABELS[i % 2]
@@ -31,7 +31,7 @@ def foreign_rows(count: int = 6) -> list[dict[str, Any]]:
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """In the format that the file's name says."""
+    """Write a frame in the format of the file's suffix."""
     frame = pd.DataFrame(rows)
     if path.suffix == ".parquet":
         frame.to_parquet(path, index=False)
@@ -43,7 +43,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 class Files:
-    """Writing and reading predictions in one folder."""
+    """Writes and reads predictions in one folder."""
 
     labels = LABELS
     rows = staticmethod(foreign_rows)
@@ -75,8 +75,8 @@ def files(tmp_path: Path) -> Files:
 
 
 @pytest.fixture
-def refused(files: Files) -> Callable[..., str]:
-    """The message with which a file is refused."""
+def error_of(files: Files) -> Callable[..., str]:
+    """`error_of(…)`: the message of the error for an invalid file."""
     from tuneoff.exceptions import BadInput
 
     def call(*paths: Path, truth: TaskTruth | None = None) -> str:
