@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from tuneoff.error_analysis import Evidence, collect
-from tuneoff.error_analysis.evidence import Bools, MethodAnswers, RunAnswers
+from tuneoff.error_analysis.evidence import Bools, MethodPredictions, RunAnswers
 from tuneoff.error_analysis.slices import slices
 from tuneoff.error_analysis.words import words, words_of
 from tuneoff.results.record import Status
@@ -55,7 +55,7 @@ def with_errors(evidence: Evidence, wrong: dict[str, Bools], rng: np.random.Gene
     for name, rows in wrong.items():
         other = (evidence.true + rng.integers(1, size, len(evidence))) % size
         answer = np.where(rows, other, evidence.true)
-        methods.append(MethodAnswers(name, (RunAnswers(answer),)))
+        methods.append(MethodPredictions(name, (RunAnswers(answer),)))
     return replace(evidence, methods=tuple(methods))
 
 

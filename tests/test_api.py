@@ -41,7 +41,7 @@ def test_compare_takes_data_frames(
     table = study.table()
     assert set(table.index) == {"tfidf", "head"}
     assert len(table.columns) < 16 < len(study.table(full=True).columns)
-    assert list(table["beside_best"]).count("best") == 1
+    assert list(table["compared_with_best"]).count("best") == 1
     assert (table["latency_seconds"] > 0).all()
     assert table["accuracy"].between(0, 1).all()
     assert [run.record.seed for run in study.runs] == [3, 3]
@@ -196,7 +196,7 @@ def test_what_a_search_may_be_asked(call: Any, tmp_path: Path) -> None:
         call(**given, tunes=3)
 
 
-def test_a_report_takes_predictions_from_elsewhere(finished_study: Any, tmp_path: Path) -> None:
+def test_report_with_external_predictions(finished_study: Any, tmp_path: Path) -> None:
     study = package.Study(shutil.copytree(finished_study.path, tmp_path / "study"))
     table = study.runs[0].predictions()
     table = table[table["split"] == "test"][["row", "label"]].assign(prediction=table["label"])

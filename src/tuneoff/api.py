@@ -148,7 +148,7 @@ class Study:
 
         Returns:
             One row per method, the best one first. The study's metric has the additional columns
-            `_std`, `_low` and `_high` (95 % interval over the seeds). `beside_best` compares a
+            `_std`, `_low` and `_high` (95 % interval over the seeds). `compared_with_best` compares a
             method with the best one: `best`, `worse`, `equivalent`, `not_resolved`, or None if the
             two were not compared.
         """
@@ -161,7 +161,7 @@ class Study:
             predictions: Predictions of other tools to include as further methods: by name, a file,
                 a data frame, or a list of them with one per seed. Their columns are those of
                 `tuneoff report --predictions NAME=FILE`. Data frames are saved in the folder
-                `elsewhere` of the study.
+                `external` of the study.
 
         Raises:
             BadInput: The predictions do not fit the study; no report is written.
@@ -172,11 +172,11 @@ class Study:
         for name, given in predictions.items():
             for one in given if isinstance(given, list | tuple) else [given]:
                 place = f"{len(sources)}-{file_name(str(name))}.parquet"
-                kept = as_source(one, self.path / "elsewhere" / place)
+                kept = as_source(one, self.path / "external" / place)
                 sources.append((str(name), Path(kept)))
         taken = [m.name for m in self.spec.methods]
         _, runs = read_runs(sources, truth_of(self.folder), taken=taken)
-        return build_report(self.folder, elsewhere=runs)
+        return build_report(self.folder, external=runs)
 
     def best(self) -> Run:
         """Return the finished run with the best validation score, by the study's metric.

@@ -18,7 +18,7 @@ from tuneoff.comparison.looks import Looks, widening
 from tuneoff.comparison.next_seeds import seeds_line, seeds_used, worth_another_seed
 from tuneoff.comparison.pairwise import compare_methods
 from tuneoff.comparison.resolution import Threshold, chance
-from tuneoff.comparison.statistics import Difference, Side
+from tuneoff.comparison.statistics import Difference, MethodVariance
 from tuneoff.config import parse_study
 from tuneoff.external_predictions import FAMILY
 
@@ -26,7 +26,7 @@ NO_ROWS = np.zeros((2, 2))
 
 
 def factor(first: int, last: int, rows: Any = NO_ROWS, spread: float = 1.0) -> float:
-    sides = [Side(first, spread, 0.0) for _ in range(len(rows))]
+    sides = [MethodVariance(first, spread, 0.0) for _ in range(len(rows))]
     return widening(Looks(first, last), sides, rows, [1], 0.05)
 
 
@@ -42,7 +42,7 @@ def test_what_looks_have_in_common_does_not_widen_them() -> None:
     rows = np.eye(2)
     assert factor(2, 8, rows, spread=0.0) == 1
     assert factor(2, 2) == 1
-    alone = widening(Looks(2, 8), [Side(2, 1.0, 0.0)], np.zeros((1, 1)), [1], 0.05)
+    alone = widening(Looks(2, 8), [MethodVariance(2, 1.0, 0.0)], np.zeros((1, 1)), [1], 0.05)
     assert alone == 1
     assert 1 < factor(2, 8, rows) < factor(2, 8, rows / 10) < factor(2, 8)
     assert factor(2, 8, rows) == factor(2, 8, rows)
@@ -80,7 +80,7 @@ def test_all_intervals_of_a_study_with_looks_are_wider_by_one_factor() -> None:
 
 
 def difference(size: float, seeds: int, spread: float, shared: float) -> Difference:
-    side = Side(seeds, spread, 0.0)
+    side = MethodVariance(seeds, spread, 0.0)
     return Difference(size, np.zeros(1), side, side, 1000, shared)
 
 

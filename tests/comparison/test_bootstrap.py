@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tuneoff.comparison.bootstrap import Panel, RunPredictions
+from tuneoff.comparison.bootstrap import PairedPredictions, RunPredictions
 from tuneoff.comparison.pairwise import pairwise
 from tuneoff.comparison.statistics import method_means
 from tuneoff.results.metrics import QUALITY_METRICS
@@ -69,7 +69,9 @@ def sklearn_scores(frame: pd.DataFrame, times: np.ndarray) -> dict[str, float]:
 
 def test_every_metric_is_scikit_learns() -> None:
     frames = [table(1), table(2)]
-    panel = Panel.of([RunPredictions.from_table(f, LABELS) for f in frames], len(LABELS))
+    panel = PairedPredictions.of(
+        [RunPredictions.from_table(f, LABELS) for f in frames], len(LABELS)
+    )
     found = panel.scores(list(QUALITY_METRICS))
     assert set(found) == set(QUALITY_METRICS)
     for place, frame in enumerate(frames):
@@ -80,7 +82,9 @@ def test_every_metric_is_scikit_learns() -> None:
 
 def test_a_draw_is_the_score_of_its_rows_and_the_same_rows_for_all_runs() -> None:
     frames = [table(1), table(2)]
-    panel = Panel.of([RunPredictions.from_table(f, LABELS) for f in frames], len(LABELS))
+    panel = PairedPredictions.of(
+        [RunPredictions.from_table(f, LABELS) for f in frames], len(LABELS)
+    )
     draws = panel.bootstrap(list(QUALITY_METRICS), 7)
     times = np.concatenate(list(panel._draws(7)), axis=1).astype(int)
     assert times.shape == (60, 7)
@@ -93,14 +97,14 @@ def test_a_draw_is_the_score_of_its_rows_and_the_same_rows_for_all_runs() -> Non
 
 def test_draws_depend_on_the_test_set_alone() -> None:
     runs = [RunPredictions.from_table(table(seed), LABELS) for seed in (1, 2, 3)]
-    alone = Panel.of(runs[:1], 4).bootstrap(["accuracy"], 50)["accuracy"]
-    among = Panel.of(runs, 4).bootstrap(["accuracy"], 50)["accuracy"]
+    alone = PairedPredictions.of(runs[:1], 4).bootstrap(["accuracy"], 50)["accuracy"]
+    among = PairedPredictions.of(runs, 4).bootstrap(["accuracy"], 50)["accuracy"]
     np.testing.assert_array_equal(alone[:, 0], among[:, 0])
 
 
 def test_draws_that_come_in_blocks_are_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    panel = Panel.of([RunPredictions.from_table(table(1), LABELS)], 4)
-    monkeypatch.setattr(sys.modules[Panel.__module__], "BLOCK", 60 * 8)
+    panel = PairedPredictions.of([RunPredictions.from_table(table(1), LABELS)], 4)
+    monkeypatch.setattr(sys.modules[PairedPredictions.__module__], "BLOCK", 60 * 8)
     drawn = np.concatenate(list(panel._draws(20)), axis=1)
     assert drawn.shape == (60, 20)
     assert (drawn.sum(0) == 60).all()
@@ -108,7 +112,9 @@ def test_draws_that_come_in_blocks_are_draws(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_bootstraps_variance_is_that_of_a_share() -> None:
-    panel = Panel.of([RunPredictions.from_table(table(1, 400).assign(weight=1), LABELS)], 4)
+    panel = PairedPredictions.of(
+        [RunPredictions.from_table(table(1, 400).assign(weight=1), LABELS)], 4
+    )
     accuracy = panel.scores(["accuracy"])["accuracy"][0]
     draws = panel.bootstrap(["accuracy"], 4000)["accuracy"]
     assert draws.std() == pytest.approx(np.sqrt(accuracy * (1 - accuracy) / 400), rel=0.05)
@@ -117,7 +123,7 @@ def test_the_bootstraps_variance_is_that_of_a_share() -> None:
 def test_runs_meet_on_the_rows_that_both_have() -> None:
     first = RunPredictions.from_table(table(1), LABELS)
     second = RunPredictions.from_table(table(2).iloc[20:].sample(frac=1, random_state=0), LABELS)
-    panel = Panel.of([first, second], 4)
+    panel = PairedPredictions.of([first, second], 4)
     assert panel.predictions.shape == (2, 40)
     expected = (table(1)["label"] == table(1)["prediction"]).to_numpy()[20:]
     np.testing.assert_array_equal(panel.correct[0], expected)
@@ -135,7 +141,7 @@ def test_runs_of_different_tests_do_not_meet(change: object, said: str) -> None:
     assert callable(change)
     runs = [RunPredictions.from_table(f, LABELS) for f in (table(1), change(table(2)))]
     with pytest.raises(ValueError, match=said):
-        Panel.of(runs, 4)
+        PairedPredictions.of(runs, 4)
 
 
 def test_tables_that_say_nonsense_are_refused() -> None:
@@ -151,7 +157,7 @@ def test_only_the_test_split_counts_and_probabilities_may_be_missing() -> None:
     run = RunPredictions.from_table(both[["split", "row", "label", "prediction"]], LABELS)
     assert len(run.rows) == 60
     assert run.weights.tolist() == [1.0] * 60
-    panel = Panel.of([run], 4)
+    panel = PairedPredictions.of([run], 4)
     assert panel.metrics(["log_loss", "accuracy", "ece"]) == ["accuracy"]
 
 
@@ -159,11 +165,11 @@ def test_rows_of_a_group_are_drawn_together() -> None:
     rng = np.random.default_rng(4)
     single = rng.integers(0, 2, (2, 60))
     labels = rng.integers(0, 2, 60)
-    panel = Panel(labels, np.ones(60), single, 2)
+    panel = PairedPredictions(labels, np.ones(60), single, 2)
     # every row five times over, as one group: nothing is known that was not known before
     often = np.repeat(np.arange(60), 5)
-    grouped = Panel(labels[often], np.ones(300), single[:, often], 2, groups=often)
-    alone = Panel(labels[often], np.ones(300), single[:, often], 2)
+    grouped = PairedPredictions(labels[often], np.ones(300), single[:, often], 2, groups=often)
+    alone = PairedPredictions(labels[often], np.ones(300), single[:, often], 2)
     spread = {
         name: float(np.var(np.subtract(*found.bootstrap(["accuracy"], 4000)["accuracy"].T)))
         for name, found in {"rows": panel, "groups": grouped, "alone": alone}.items()
@@ -179,7 +185,7 @@ def test_rows_of_a_group_are_drawn_together() -> None:
 def test_few_groups_leave_more_doubt_than_many_rows() -> None:
     draws = np.random.default_rng(0).normal(0, 0.01, (20_000, 2))
     labels, points = np.zeros(1000, np.int64), np.array([0.4, 0.3])
-    rows = Panel(labels, np.ones(1000), np.zeros((2, 1000), np.int64), 2)
+    rows = PairedPredictions(labels, np.ones(1000), np.zeros((2, 1000), np.int64), 2)
     groups = replace(rows, groups=np.arange(1000) // 200)
     for panel, quantile in ((rows, 1.962), (groups, 2.776)):  # Student's t
         found = method_means(panel, "log_loss", points, draws, [[0], [1]]).difference(0, 1)
@@ -206,5 +212,5 @@ def test_groups_are_known_by_the_number_of_the_row() -> None:
     assert len({first, second, third}) == 3  # a row without a group is one of its own
     one_each = RunPredictions.from_table(table, ["a"], {2: "x", 4: "y", 7: "z", 9: ""})
     assert one_each.groups is None
-    taken = Panel.of([found.take(np.array([4, 7, 9]))], 1)
+    taken = PairedPredictions.of([found.take(np.array([4, 7, 9]))], 1)
     assert taken.clusters == 3

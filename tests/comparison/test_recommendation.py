@@ -257,9 +257,9 @@ def test_the_short_frame_says_how_each_stands_to_the_best(judged: Any) -> None:
     assert list(frame.columns) == [
         *("method", "accuracy", "accuracy_std", "accuracy_low", "accuracy_high", "macro_f1"),
         *("trainable_parameters", "train_seconds", "peak_memory_bytes", "storage_bytes"),
-        *("latency_seconds", "beside_best"),
+        *("latency_seconds", "compared_with_best"),
     ]
-    assert frame["beside_best"].to_dict() == {
+    assert frame["compared_with_best"].to_dict() == {
         "full": "best",
         "lora": "equivalent",
         "head": "worse",

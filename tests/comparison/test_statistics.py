@@ -19,16 +19,21 @@ from tuneoff.comparison.pairwise import compare_methods, pair_of, pairwise
 from tuneoff.comparison.resolution import Threshold, both_needed, needed, rows_needed, seeds_needed
 from tuneoff.comparison.seed_variance import SeedVariance
 from tuneoff.comparison.simultaneous import adjusted_different, holm, step_down, with_best
-from tuneoff.comparison.statistics import Difference, Side, answer
+from tuneoff.comparison.statistics import Difference, MethodVariance, answer
 
-FIXED = Side(1, 0.0, 0.0)
+FIXED = MethodVariance(1, 0.0, 0.0)
 """One model, or a method that is the same with every seed."""
 ALONE = Threshold(1.96, 1.645)
 """Of one pair."""
 
 
 def made(
-    difference: float, first: Side, second: Side, rows: int, shared: float, size: int = 100_000
+    difference: float,
+    first: MethodVariance,
+    second: MethodVariance,
+    rows: int,
+    shared: float,
+    size: int = 100_000,
 ) -> Difference:
     """A difference with a normal error."""
     errors = np.random.default_rng(0).normal(size=size)
@@ -84,9 +89,9 @@ def test_few_disagreements_are_judged_about_as_the_exact_test_does(lost: int) ->
 
 
 def test_p_and_interval_agree_on_zero() -> None:
-    side = Side(3, 2e-4, 1e-4)
+    side = MethodVariance(3, 2e-4, 1e-4)
     for size in (0.01, 0.02, 0.03, 0.04, 0.05):
-        found = made(size, side, Side(5, 1e-4, 0.0), 1000, 5e-5)
+        found = made(size, side, MethodVariance(5, 1e-4, 0.0), 1000, 5e-5)
         assert (found.p_different < 0.05) == (found.interval[0] > 0)
         assert found.interval == pytest.approx(
             (size - 1.96 * found.standard_error, size + 1.96 * found.standard_error), rel=0.05
@@ -381,7 +386,7 @@ def test_mcnemar_of_groups_by_enumeration() -> None:
 
 
 def test_the_named_seeds_suffice() -> None:
-    found = made(0.02, Side(3, 3e-4, 1e-4), Side(3, 3e-4, 1e-4), 5000, 2e-6)
+    found = made(0.02, MethodVariance(3, 3e-4, 1e-4), MethodVariance(3, 3e-4, 1e-4), 5000, 2e-6)
     seeds = seeds_needed(found, 0.01, ALONE)
     # by hand: (1.96 + 0.84)^2 (2e-6 + 6e-4 / n) = 0.02^2 at n = 12.2
     assert seeds == 13
@@ -389,15 +394,17 @@ def test_the_named_seeds_suffice() -> None:
 
 
 def test_no_number_is_named_where_none_would_suffice() -> None:
-    rows_alone = made(0.005, Side(3, 1e-6, 0.0), Side(3, 1e-6, 0.0), 200, 5e-4)
+    rows_alone = made(0.005, MethodVariance(3, 1e-6, 0.0), MethodVariance(3, 1e-6, 0.0), 200, 5e-4)
     assert seeds_needed(rows_alone, 0.01, ALONE) is None
     assert (rows_needed(rows_alone, 0.01, ALONE) or 0) > 200
-    seeds_alone = made(0.012, Side(3, 4e-4, 0.0), Side(3, 4e-4, 0.0), 50_000, 1e-8)
+    seeds_alone = made(
+        0.012, MethodVariance(3, 4e-4, 0.0), MethodVariance(3, 4e-4, 0.0), 50_000, 1e-8
+    )
     assert rows_needed(seeds_alone, 0.01, ALONE) is None
     assert (seeds_needed(seeds_alone, 0.01, ALONE) or 0) > 3
     unknown = made(0.01, FIXED, FIXED, 200, 5e-4)
     assert seeds_needed(unknown, 0.01, ALONE) is None
-    both = made(0.012, Side(3, 2e-4, 0.0), Side(3, 2e-4, 0.0), 300, 2e-4)
+    both = made(0.012, MethodVariance(3, 2e-4, 0.0), MethodVariance(3, 2e-4, 0.0), 300, 2e-4)
     assert seeds_needed(both, 0.01, ALONE) is rows_needed(both, 0.01, ALONE) is None
     together = both_needed(both, 0.01, ALONE)
     assert together
@@ -412,11 +419,11 @@ def test_the_named_rows_suffice() -> None:
 
 
 def test_more_seeds_of_the_method_that_needs_them() -> None:
-    found = made(0.03, Side(3, 1e-5, 1e-5), Side(3, 9e-4, 1e-4), 5000, 2e-6)
+    found = made(0.03, MethodVariance(3, 1e-5, 1e-5), MethodVariance(3, 9e-4, 1e-4), 5000, 2e-6)
     asked = needed(found, 0.01, ALONE)
     assert asked["of"] == "second"
     assert asked["seeds"] > 3
-    alike = made(0.03, Side(3, 9e-4, 1e-4), Side(3, 9e-4, 1e-4), 5000, 2e-6)
+    alike = made(0.03, MethodVariance(3, 9e-4, 1e-4), MethodVariance(3, 9e-4, 1e-4), 5000, 2e-6)
     assert needed(alike, 0.01, ALONE)["of"] == "both"
 
 

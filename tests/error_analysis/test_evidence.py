@@ -14,8 +14,8 @@ def test_tables_in_any_order_are_the_same_evidence(toy: Any) -> None:
     other = toy.evidence(rows.sample(frac=1, random_state=4), full=[table, one_of(toy, rows, 1)])
     both = toy.evidence(rows, full=[table], lora=[mixed])
     assert one.texts == other.texts
-    assert (one.answers["full"] == other.answers["full"]).all()
-    assert (both.answers["full"] == both.answers["lora"]).all()
+    assert (one.predictions["full"] == other.predictions["full"]).all()
+    assert (both.predictions["full"] == both.predictions["lora"]).all()
     first = rows[(rows["split"] == "test") & (rows["row"] == one.ids[7])].iloc[0]
     assert one.texts is not None
     assert one.texts[7] == first["text"]
@@ -29,14 +29,14 @@ def one_of(toy: Any, rows: Any, seed: int) -> Any:
 def test_a_rows_answer_is_what_most_seeds_say_and_a_tie_goes_to_the_more_probable(toy: Any) -> None:
     rows = toy.rows(test=60)
     tables = [toy.predictions(rows, accuracy=0.5, seed=seed) for seed in range(3)]
-    found = toy.evidence(rows, full=tables).answers["full"]
+    found = toy.evidence(rows, full=tables).predictions["full"]
     test = [t[t["split"] == "test"].reset_index(drop=True) for t in tables]
     for i in range(60):
         votes = [t["prediction"][i] for t in test]
         most = max(set(votes), key=votes.count)
         if votes.count(most) > 1:
             assert toy.labels[found[i]] == most
-    two = toy.evidence(rows, full=tables[:2]).answers["full"]
+    two = toy.evidence(rows, full=tables[:2]).predictions["full"]
     columns = [f"probability_{label}" for label in toy.labels]
     mean = (test[0][columns].to_numpy() + test[1][columns].to_numpy()) / 2
     split = [i for i in range(60) if test[0]["prediction"][i] != test[1]["prediction"][i]]

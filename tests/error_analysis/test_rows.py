@@ -29,8 +29,8 @@ def test_every_row_is_what_its_reasons_say(toy: Any) -> None:
     assert seen == {"confident", "disagreement", "all wrong", "label"}
     for row in found:
         place = evidence.ids.index(row.id)
-        right = [a.right for a in row.answers]
-        assert right == [not evidence.wrong[a.method][place] for a in row.answers]
+        right = [a.right for a in row.predictions]
+        assert right == [not evidence.wrong[a.method][place] for a in row.predictions]
         assert row.label == evidence.labels[evidence.true[place]]
         if "confident" in row.kinds:
             assert not all(right)
@@ -51,7 +51,7 @@ def test_the_surest_error_comes_first(toy: Any) -> None:
     first = listed_rows(toy.evidence(rows, full=[table]))[0]
     assert first.id == table.loc[i, "row"]
     assert first.kinds == ("confident",)
-    assert (first.answers[0].label, first.answers[0].probability) == ("entailment", 1.0)
+    assert (first.predictions[0].label, first.predictions[0].probability) == ("entailment", 1.0)
 
 
 def test_the_summary_is_json_and_holds_no_text(toy: Any) -> None:

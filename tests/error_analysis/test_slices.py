@@ -30,10 +30,10 @@ def test_a_slice_made_worse_comes_out_first(toy: Any, kind: str, name: str) -> N
     first = found.methods["lora"][0]
     assert first.kind == kind
     assert name in first.name
-    assert first.sure
+    assert first.significant
     assert first.rate > first.rest
     assert first.low <= first.rate <= first.high
-    assert not any(s.sure for s in found.methods["full"])
+    assert not any(s.significant for s in found.methods["full"])
 
 
 def test_rows_of_rare_words_can_be_found_worse(toy: Any) -> None:
@@ -47,7 +47,7 @@ def test_rows_of_rare_words_can_be_found_worse(toy: Any) -> None:
     assert not rows["text"][train].str.contains("odd").any()
     table = toy.worsened(toy.predictions(rows), rows["row"][strange].tolist(), 0.3)
     first = slices(toy.evidence(rows, full=[table])).methods["full"][0]
-    assert first.sure
+    assert first.significant
     assert first.kind == "rare words"
 
 
@@ -77,7 +77,7 @@ def test_shuffled_errors_are_not_certain(toy: Any) -> None:
     for seed in range(40):
         table = toy.predictions(rows, 0.75, seed)
         found = slices(toy.evidence(rows, full=[table])).methods["full"]
-        alarms += any(s.sure for s in found)
+        alarms += any(s.significant for s in found)
     assert alarms <= 5  # 2 expected at the most; more than 5 in one study of 70
 
 
@@ -107,7 +107,7 @@ def test_slices_of_rows_in_groups_are_judged_by_groups(toy: Any) -> None:
         found = slices(toy.evidence(rows, full=[table])).methods["full"]
         return [part for part in found if part.kind == "length"]
 
-    assert any(part.sure for part in lengths(named=False))
-    assert not any(part.sure for part in lengths(named=True))
+    assert any(part.significant for part in lengths(named=False))
+    assert not any(part.significant for part in lengths(named=True))
     width = {named: max(p.high - p.low for p in lengths(named)) for named in (True, False)}
     assert width[True] > 3 * width[False]

@@ -15,11 +15,11 @@ def test_a_word_made_guilty_comes_out_first(toy: Any) -> None:
     found = words(toy.evidence(rows, full=[plain], lora=[planted]))
     assert found
     first = found.methods["lora"].suspect[0]
-    assert (first.word, first.sure) == (toy.guilty, True)
-    assert found.methods["lora"].sure == 1
-    assert found.methods["full"].sure == 0
+    assert (first.word, first.significant) == (toy.guilty, True)
+    assert found.methods["lora"].significant == 1
+    assert found.methods["full"].significant == 0
     assert [w.word for w in found.across] == [toy.guilty]
-    assert found.across[0].sure == ["lora"]
+    assert found.across[0].significant == ["lora"]
 
 
 def test_a_guilty_words_numbers_can_be_counted_by_hand(toy: Any) -> None:
@@ -45,7 +45,7 @@ def test_common_words_head_the_plain_count_and_are_not_guilty(toy: Any) -> None:
     own = found.methods["full"]
     assert own.frequent[0].word == "w0"
     assert abs(own.frequent[0].share_of_errors - own.frequent[0].share_of_rows) < 0.05
-    assert own.sure == 0
+    assert own.significant == 0
 
 
 def test_shuffled_errors_are_not_certain(toy: Any) -> None:
@@ -60,7 +60,7 @@ def test_shuffled_errors_are_not_certain(toy: Any) -> None:
         )
         found = words(evidence)
         assert found
-        alarms += any(m.sure for m in found.methods.values())
+        alarms += any(m.significant for m in found.methods.values())
         texts = [words_of(text) for text in evidence.joined]
         for name, wrong in evidence.wrong.items():
             p = [
@@ -81,7 +81,7 @@ def test_the_texts_of_a_pair_are_looked_at_apart(toy: Any) -> None:
     found = words(toy.evidence(rows, full=[table]))
     assert found
     first = found.methods["full"].suspect[0]
-    assert (first.word, first.side, first.sure) == (guilty, "second", True)
+    assert (first.word, first.side, first.significant) == (guilty, "second", True)
 
 
 def test_words_are_folded_and_counted_once_a_row() -> None:

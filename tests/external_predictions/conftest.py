@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tuneoff.external_predictions import ForeignRun, Truth, read_runs
+from tuneoff.external_predictions import ExternalRun, TaskTruth, read_runs
 from tuneoff.results.record import DataInfo
 
 LABELS = ["neg", "pos"]
@@ -59,11 +59,13 @@ class Files:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
 
-    def truth(self, **columns: Any) -> Truth:
+    def truth(self, **columns: Any) -> TaskTruth:
         rows = pd.DataFrame(foreign_rows())[["row", "label"]].assign(split="test", **columns)
-        return Truth(LABELS, rows, DataInfo("f" * 64, 90, 10, 6, LABELS), "accuracy", "model")
+        return TaskTruth(LABELS, rows, DataInfo("f" * 64, 90, 10, 6, LABELS), "accuracy", "model")
 
-    def read(self, *paths: Path, truth: Truth | None = None) -> tuple[Truth, list[ForeignRun]]:
+    def read(
+        self, *paths: Path, truth: TaskTruth | None = None
+    ) -> tuple[TaskTruth, list[ExternalRun]]:
         return read_runs([(path.stem, path) for path in paths], truth)
 
 
@@ -77,7 +79,7 @@ def refused(files: Files) -> Callable[..., str]:
     """The message with which a file is refused."""
     from tuneoff.exceptions import BadInput
 
-    def call(*paths: Path, truth: Truth | None = None) -> str:
+    def call(*paths: Path, truth: TaskTruth | None = None) -> str:
         with pytest.raises(BadInput) as caught:
             files.read(*paths, truth=truth)
         return str(caught.value)

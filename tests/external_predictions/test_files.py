@@ -7,7 +7,7 @@ import pytest
 
 from tuneoff.exceptions import BadInput
 from tuneoff.external_predictions import parse_sources
-from tuneoff.external_predictions.answers import read_answers
+from tuneoff.external_predictions.file_predictions import read_predictions
 from tuneoff.external_predictions.files import read_columns
 
 
@@ -65,6 +65,6 @@ def test_labels_are_spelled_like_those_of_the_data(tmp_path: Path) -> None:
             (["false", "true"], ["true", "false"]),
             (["False", "True"], ["True", "False"]),  # of a study of an earlier version
         ):
-            answers = read_answers(read_columns(file), labels)
+            answers = read_predictions(read_columns(file), labels)
             assert answers.labels == expected
             assert sorted(answers.probable) == labels

@@ -25,7 +25,7 @@ def test_there_is_no_cost(files: Any) -> None:
     assert run.record.cost.train_seconds is None
     assert run.record.cost.peak_memory_bytes is None
     assert run.record.parameters is None
-    assert run.record.method.family == "elsewhere"
+    assert run.record.method.family == "external"
 
 
 def test_labels_alone_have_no_log_loss(files: Any) -> None:

@@ -97,7 +97,7 @@ def _of_study(study: Path, sources: list[tuple[str, Path]], shown: dict[str, Any
         return build_report(folder, **shown)
     taken = [m.name for m in folder.spec().methods]
     _, runs = read_runs(sources, truth_of(folder), taken=taken)
-    return build_report(folder, elsewhere=runs, **shown)
+    return build_report(folder, external=runs, **shown)
 
 
 def _of_predictions(

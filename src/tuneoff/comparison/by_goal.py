@@ -9,7 +9,7 @@ from tuneoff.comparison.candidates import Row, cost_of, rank, score_of
 from tuneoff.comparison.pairwise import pair_of
 from tuneoff.results.metrics import Metric
 
-USES = {
+GOALS = {
     "fastest training": "train_seconds",
     "lowest memory": "peak_memory_bytes",
     "smallest saved weights": "storage_bytes",
@@ -19,7 +19,7 @@ USES = {
 MOST_ACCURATE = "most accurate"
 
 
-def uses(
+def by_goal(
     best: Row,
     near: Sequence[Row],
     known: Sequence[Row],
@@ -38,23 +38,22 @@ def uses(
         metric: The study's metric.
 
     Returns:
-        One entry for each goal, except those whose cost is unknown for all methods: `use` (the
-        goal), `key` (the study's metric, or a cost), `name`, its `figure` (the value of `key`),
-        `evidence` (the pair of the method and the best; for the best, of it and the runner-up;
+        One entry for each goal, except those whose cost is unknown for all methods: `goal`, `key`
+        (the study's metric, or a cost), `name`, its `figure` (the value of `key`), `evidence` (the pair of the method and the best; for the best, of it and the runner-up;
         None if there is no other method), and `runner_up` with its own `figure`.
     """
     others = sorted((r for r in known if r is not best), key=lambda row: -rank(row, metric))
-    found = [_use(MOST_ACCURATE, metric.key, [best, *others], best, pairwise, metric)]
-    for use, key in USES.items():
+    found = [_goal(MOST_ACCURATE, metric.key, [best, *others], best, pairwise, metric)]
+    for goal, key in GOALS.items():
         with_cost = [row for row in near if cost_of(row, key) is not None]
         with_cost.sort(key=lambda row: (cost_of(row, key) or 0.0, -rank(row, metric)))
         if with_cost:
-            found.append(_use(use, key, with_cost, best, pairwise, metric))
+            found.append(_goal(goal, key, with_cost, best, pairwise, metric))
     return found
 
 
-def _use(
-    use: str,
+def _goal(
+    goal: str,
     key: str,
     ranked: Sequence[Row],
     best: Row,
@@ -67,7 +66,7 @@ def _use(
     row, second = ranked[0], ranked[1] if len(ranked) > 1 else None
     other = second if row is best else best
     return {
-        "use": use,
+        "goal": goal,
         "key": key,
         "name": row["name"],
         "figure": figure(row),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from tuneoff.comparison.bootstrap import Panel, RunPredictions
+from tuneoff.comparison.bootstrap import PairedPredictions, RunPredictions
 from tuneoff.comparison.looks import Looks
 from tuneoff.comparison.mcnemar import mcnemar
 from tuneoff.comparison.resolution import Threshold, chance, needed
@@ -61,7 +61,7 @@ class _Pair:
 class _Resampled:
     """Runs of several methods, scored and resampled once for all pairs."""
 
-    panel: Panel
+    panel: PairedPredictions
     means: dict[str, MethodMeans]
     """By metric."""
     columns: dict[str, list[int]]
@@ -265,7 +265,7 @@ def _resampled(
     for name in names:
         columns[name] = list(range(len(runs), len(runs) + len(methods[name])))
         runs += methods[name]
-    panel = Panel.of(runs, labels)
+    panel = PairedPredictions.of(runs, labels)
     if len(panel.labels) < LEAST_ROWS:
         raise ValueError(
             f"they have {len(panel.labels)} test rows in common; a comparison needs {LEAST_ROWS}"

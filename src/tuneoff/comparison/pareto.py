@@ -20,7 +20,7 @@ from tuneoff.results.scores import at_chance
 SURELY, POSSIBLY, OFF = "surely", "possibly", "off"
 
 
-def fronts(
+def pareto_fronts(
     rows: Sequence[Row], pairwise: Mapping[str, Any], records: Sequence[RunRecord]
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the methods by cost (`train_seconds`, …), in order of increasing cost.

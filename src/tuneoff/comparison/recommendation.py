@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuneoff.comparison.by_goal import uses
+from tuneoff.comparison.by_goal import by_goal
 from tuneoff.comparison.candidates import (
     CLOSE,
     COSTS,
@@ -89,7 +89,7 @@ def recommend(
         "open": [],
         "undecided": [],
         "action": None,
-        "uses": [],
+        "by_goal": [],
         "worse": [name for name, pair in compared.items() if pair["answer"] == "worse"],
         "limits": {**(limits or {}), **({"min_recall": dict(min_recall)} if min_recall else {})},
         "excluded": [{"name": name, "reason": reason} for name, reason in left_out.items()],
@@ -109,7 +109,7 @@ def recommend(
     ]
     pair = open_question(found)
     found["action"] = action(pair) if pair else None
-    for named in (found, *found["uses"]):
+    for named in (found, *found["by_goal"]):
         named["run_id"] = _run_to_use(named["name"], records, metric)
         named["command"] = _command(named["run_id"], folder)
     return {**found, "sentences": sentences(found, pairwise)}
@@ -157,7 +157,7 @@ def _picked(
     """Return the recommendation among `known`: the best, and all that are `compared` with it."""
     metric = QUALITY_METRICS[pairwise["metric"]]
     fit = [row for row in known if row["name"] not in ruled_out]
-    near = [row for row in fit if row is best or _keeps_up(compared[row["name"]], pairwise)]
+    near = [row for row in fit if row is best or _is_competitive(compared[row["name"]], pairwise)]
     winner = cheapest(near, metric)
     return {
         "name": winner["name"],
@@ -167,11 +167,11 @@ def _picked(
         "not_worse": [row["name"] for row in fit],
         "runner_up": _runner_up(winner, best, near, known, pairwise, metric),
         "cheaper": _cheaper(winner, [row for row in fit if row not in near], compared, metric),
-        "uses": uses(best, near, known, pairwise, metric),
+        "by_goal": by_goal(best, near, known, pairwise, metric),
     }
 
 
-def _keeps_up(pair: Mapping[str, Any], pairwise: Mapping[str, Any]) -> bool:
+def _is_competitive(pair: Mapping[str, Any], pairwise: Mapping[str, Any]) -> bool:
     """Return whether the first method of a pair is competitive with the second, the best.
 
     The first must not be ruled out.

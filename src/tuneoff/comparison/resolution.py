@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any, Literal
 
-from tuneoff.comparison.statistics import Difference, Side
+from tuneoff.comparison.statistics import Difference, MethodVariance
 
 POWER = 0.8
 """Probability that the stated seeds or rows resolve the comparison."""
@@ -93,7 +93,7 @@ def both_needed(found: Difference, margin: float, threshold: Threshold) -> tuple
     The number of seeds is doubled until some number of rows suffices.
     """
 
-    def more(side: Side) -> Side:
+    def more(side: MethodVariance) -> MethodVariance:
         return replace(side, seeds=seeds) if side.spread else side
 
     seeds = max(found.first.seeds, found.second.seeds, 2)
@@ -113,7 +113,7 @@ def chance(found: Difference, margin: float, threshold: Threshold, seeds: int) -
     uses one-sided thresholds, which suffice to rule out a method as the best.
     """
 
-    def more(side: Side) -> Side:
+    def more(side: MethodVariance) -> MethodVariance:
         return replace(side, seeds=max(side.seeds, seeds))
 
     then = replace(found, first=more(found.first), second=more(found.second))

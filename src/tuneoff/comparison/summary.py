@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tuneoff.comparison.looks import Looks
     from tuneoff.comparison.pairwise import Comparison
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of `summary.json`, increased if a field changes its meaning."""
 
 COSTS = (
@@ -80,7 +80,7 @@ def summarize(
         "audit": None,
         "recommendation": None,
         "command_to_use": None,
-        "front": None,
+        "pareto_fronts": None,
         "errors": None,
         "tuning": None,
         "environment": _distinct(record.environment for record in records if record.environment),
@@ -104,7 +104,7 @@ def _verdict(
     """Return the pairwise comparison, the recommendation and the Pareto fronts."""
     from tuneoff.comparison.candidates import scores_of
     from tuneoff.comparison.pairwise import compare_methods
-    from tuneoff.comparison.pareto import fronts
+    from tuneoff.comparison.pareto import pareto_fronts
     from tuneoff.comparison.recommendation import command_for, recommend
     from tuneoff.results.scores import at_chance
 
@@ -153,7 +153,7 @@ def _verdict(
             min_recall=study.min_recall,
             folder=folder,
         ),
-        "front": fronts(summary["methods"], compared.plain, done),
+        "pareto_fronts": pareto_fronts(summary["methods"], compared.plain, done),
     }
 
 

@@ -247,7 +247,7 @@ def to_frame(summary: dict[str, Any], *, full: bool = True) -> pd.DataFrame:
     Args:
         summary: Content of `summary.json`.
         full: Whether to return all columns. Otherwise they are the study's metric, accuracy,
-            macro-F1, the costs, and `beside_best`, the comparison with the best method.
+            macro-F1, the costs, and `compared_with_best`, the comparison with the best method.
     """
     import pandas as pd
 
@@ -272,7 +272,7 @@ def to_frame(summary: dict[str, Any], *, full: bool = True) -> pd.DataFrame:
             "trainable_percent": parameters.get("trainable_percent"),
         }
         line |= {key: mean_of(row, "cost", key) for key in row["cost"]}
-        line["beside_best"] = _beside_best(summary, row["name"])
+        line["compared_with_best"] = _compared_with_best(summary, row["name"])
         lines.append(line)
     frame = pd.DataFrame(lines).set_index("name") if lines else pd.DataFrame()
     return frame if full or frame.empty else frame[_short_columns(summary["metric"])]
@@ -282,10 +282,10 @@ def _short_columns(metric: str) -> list[str]:
     scores = [f"{metric}{part}" for part in ("", "_std", "_low", "_high")]
     scores += [key for key in ("accuracy", "macro_f1") if key != metric]
     costs = ["train_seconds", "peak_memory_bytes", "storage_bytes", "latency_seconds"]
-    return ["method", *scores, "trainable_parameters", *costs, "beside_best"]
+    return ["method", *scores, "trainable_parameters", *costs, "compared_with_best"]
 
 
-def _beside_best(summary: dict[str, Any], name: str) -> str | None:
+def _compared_with_best(summary: dict[str, Any], name: str) -> str | None:
     best = (summary["recommendation"] or {}).get("best")
     if best is None or name == best:
         return "best" if best else None

@@ -53,9 +53,9 @@ class ErrorAnalysis:
             "labels": {name: [asdict(x) for x in lines] for name, lines in self.labels.items()},
             "words": _compact_words(self.words) if self.words else None,
             "slices": {
-                "looked_at": self.slices.looked_at,
+                "tested": self.slices.tested,
                 "methods": {
-                    name: [asdict(s) | {"sure": s.sure} for s in found[:KEPT]]
+                    name: [asdict(s) | {"significant": s.significant} for s in found[:KEPT]]
                     for name, found in self.slices.methods.items()
                 },
             },
@@ -72,14 +72,14 @@ class ErrorAnalysis:
 
 def _compact_words(found: Words) -> dict[str, Any]:
     return {
-        "looked_at": found.looked_at,
+        "tested": found.tested,
         "methods": {
             name: {
                 "errors": m.errors,
                 "rate": m.rate,
-                "sure": m.sure,
+                "significant": m.significant,
                 "frequent": [asdict(w) for w in m.frequent[:KEPT]],
-                "suspect": [asdict(w) | {"sure": w.sure} for w in m.suspect[:KEPT]],
+                "suspect": [asdict(w) | {"significant": w.significant} for w in m.suspect[:KEPT]],
             }
             for name, m in found.methods.items()
         },

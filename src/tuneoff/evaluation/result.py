@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tuneoff.comparison.bootstrap import Panel, RunPredictions
+from tuneoff.comparison.bootstrap import PairedPredictions, RunPredictions
 from tuneoff.comparison.pairwise import pairwise
 from tuneoff.results.metrics import QUALITY_METRICS, Floats
 from tuneoff.results.record import Quantiles, Scores
@@ -106,14 +106,14 @@ def intervals(
         tests: Predictions of each run on the test rows of its study, as far as they are known.
         labels: Number of labels.
     """
-    panel = Panel.of(new, labels)
+    panel = PairedPredictions.of(new, labels)
     points, draws = _scored(panel)
     found = []
     for place, test in enumerate(tests):
         own = {key: _interval(points[key][place], draws[key][:, place]) for key in points}
         differences: dict[str, Interval] = {}
         if test is not None:
-            past = Panel.of([test], labels)
+            past = PairedPredictions.of([test], labels)
             old_points, old_draws = _scored(past)
             differences = {
                 key: _interval(
@@ -127,7 +127,7 @@ def intervals(
     return found
 
 
-def _scored(panel: Panel) -> tuple[dict[str, Floats], dict[str, Floats]]:
+def _scored(panel: PairedPredictions) -> tuple[dict[str, Floats], dict[str, Floats]]:
     metrics = panel.metrics(list(QUALITY_METRICS))
     return panel.scores(metrics), panel.bootstrap(metrics)
 

@@ -116,7 +116,7 @@ def _material(
         records=by_name,
         histories=dict(histories),
         task=task,
-        looks=palette.looks((row["name"], row["family"]) for row in summary["methods"]),
+        styles=palette.styles((row["name"], row["family"]) for row in summary["methods"]),
     )
 
 
@@ -162,9 +162,9 @@ def _content(material: Material) -> dict[str, Any]:
         "metric": metric.title if metric else summary["metric"],
         "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
         "version": __version__,
-        "looks": material.looks,
+        "styles": material.styles,
         "symbols": _SYMBOLS,
-        "methods": [(row["name"], material.looks[row["name"]]) for row in material.rows],
+        "methods": [(row["name"], material.styles[row["name"]]) for row in material.rows],
         "heads": tables.result_heads(material),
         "results": tables.result_rows(material),
         "seeds": _seeds(summary),

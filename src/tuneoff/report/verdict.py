@@ -16,7 +16,7 @@ Pair = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Meeting:
+class MatrixCell:
     """A cell of the matrix: the method of the row compared with that of the column."""
 
     kind: str
@@ -41,13 +41,13 @@ class Verdict:
     """Sentence about the runner-up."""
     excluded: list[tuple[str, str]]
     """Excluded methods with the reason."""
-    uses: Table | None
+    by_goal: Table | None
     """Recommendation by goal; None if it is the same for all goals."""
     commands: list[tuple[str, str]]
-    """Command to predict with each method of `uses`."""
+    """Command to predict with each method of `by_goal`."""
     names: list[str]
     """Methods of the matrix, best first."""
-    matrix: list[tuple[str, list[Meeting | None]]]
+    matrix: list[tuple[str, list[MatrixCell | None]]]
     """Pairwise comparison: each method with its row of cells."""
     legend: str
     """Note below the matrix."""
@@ -75,14 +75,14 @@ def content(material: Material) -> Verdict | None:
     ]
     runner_up = (recommended or {}).get("runner_up")
     # if one method is best for all goals, there is nothing to show by goal
-    differ = len({use["name"] for use in (recommended or {}).get("uses", ())}) > 1
+    differ = len({goal["name"] for goal in (recommended or {}).get("by_goal", ())}) > 1
     return Verdict(
         command=recommended["command"] if recommended else None,
         costs=_costs(recommended) if runner_up else None,
         runner_up=_runner_up(recommended, metric) if runner_up else "",
         excluded=[(e["name"], e["reason"]) for e in (recommended or {}).get("excluded", [])],
-        uses=_uses(recommended["uses"], metric) if differ else None,
-        commands=_commands(recommended["uses"]) if recommended and differ else [],
+        by_goal=_by_goal(recommended["by_goal"], metric) if differ else None,
+        commands=_commands(recommended["by_goal"]) if recommended and differ else [],
         names=names,
         matrix=[
             (first, [_meeting(found, first, second, metric) for second in names]) for first in names
@@ -99,12 +99,12 @@ def word(answer: str) -> str:
     return answer.replace("_", " ")
 
 
-def _meeting(found: Pair, first: str, second: str, metric: Metric) -> Meeting | None:
+def _meeting(found: Pair, first: str, second: str, metric: Metric) -> MatrixCell | None:
     pair = None if first == second else pair_of(found, first, second)
     if pair is None:
         return None
     about = "" if pair["scope"] == "methods" else "; for these models, one seed"
-    return Meeting(
+    return MatrixCell(
         pair["answer"],
         word(pair["answer"]),
         fmt.difference(pair["difference"], metric.unit).partition(" ")[0],
@@ -234,25 +234,25 @@ def _costs(recommended: Pair) -> Table:
     return Table(["", *(title for title, _ in shown.values())], rows)
 
 
-def _uses(found: list[Pair], metric: Metric) -> Table:
+def _by_goal(found: list[Pair], metric: Metric) -> Table:
     rows = []
-    for use in found:
-        show = COST_COLUMNS[use["key"]][1] if use["key"] in COST_COLUMNS else fmt.score
-        other = use["runner_up"]
+    for goal in found:
+        show = COST_COLUMNS[goal["key"]][1] if goal["key"] in COST_COLUMNS else fmt.score
+        other = goal["runner_up"]
         rows.append(
             [
-                Cell(use["use"]),
-                Cell(use["name"]),
-                Cell(show(use["figure"]), use["figure"]),
+                Cell(goal["goal"]),
+                Cell(goal["name"]),
+                Cell(show(goal["figure"]), goal["figure"]),
                 Cell(f"{other['name']} · {show(other['figure'])}" if other else fmt.MISSING),
-                Cell(_evidence(use, metric)),
+                Cell(_evidence(goal, metric)),
             ]
         )
     return Table(["goal", "method", "value", "second", "evidence"], rows, words=(1, 3, 4))
 
 
-def _evidence(use: Pair, metric: Metric) -> str:
-    pair = use["evidence"]
+def _evidence(goal: Pair, metric: Metric) -> str:
+    pair = goal["evidence"]
     if pair is None:
         return fmt.MISSING
     return f"{compared(pair)}: {interval(pair, metric)}"
@@ -270,7 +270,7 @@ def compared(pair: Pair) -> str:
 
 
 def _commands(found: list[Pair]) -> list[tuple[str, str]]:
-    return list({use["name"]: use["command"] for use in found if use["command"]}.items())
+    return list({goal["name"]: goal["command"] for goal in found if goal["command"]}.items())
 
 
 def _runner_up(recommended: Pair, metric: Metric) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tuneoff import formatting as fmt
 from tuneoff.error_analysis import ErrorAnalysis
-from tuneoff.report.palette import Look, colour
+from tuneoff.report.palette import Style, colour
 from tuneoff.results.record import RunRecord, Status, TaskRecord
 
 History = list[dict[str, Any]]
@@ -28,7 +28,7 @@ class Material:
     """Rows of `history.jsonl` by run id."""
     task: TaskRecord | None
     """The prepared task, if it is known."""
-    looks: dict[str, Look]
+    styles: dict[str, Style]
     """Colour and marker of each method."""
     errors: ErrorAnalysis | None = None
     """Error analysis; None without predictions."""

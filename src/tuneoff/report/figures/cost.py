@@ -52,7 +52,7 @@ def trainable(material: Material) -> Figure | None:
         "y": list(range(len(rows))),
         "base": 10**low,
         "width": 0.62,
-        "marker": {"color": [colour(material.looks[r["name"]].colour) for r in rows]},
+        "marker": {"color": [colour(material.styles[r["name"]].colour) for r in rows]},
         "customdata": [_parameters_hover(row) for row in rows],
         "hovertemplate": "%{customdata}<extra></extra>",
     }
@@ -115,7 +115,7 @@ _COSTS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
 def quality_against_cost(material: Material) -> Figure | None:
     """Return plots of the study's metric against each cost, with the Pareto fronts.
 
-    The fronts come from the pairwise tests (`front` of the summary), or from the means if nothing
+    The fronts come from the pairwise tests (`pareto_fronts` of the summary), or from the means if nothing
     was compared.
     """
     metric = QUALITY_METRICS.get(material.summary["metric"])
@@ -127,7 +127,7 @@ def quality_against_cost(material: Material) -> Figure | None:
         return None
     left_out = f" Not shown because of much worse scores: {', '.join(far)}." if far else ""
     best = "upper" if metric.higher_is_better else "lower"
-    front = _FRONT if material.summary.get("front") else _BY_MEANS
+    front = _FRONT if material.summary.get("pareto_fronts") else _BY_MEANS
     return Figure(
         "quality-cost",
         f"{capital(metric.title)} against cost",
@@ -218,15 +218,15 @@ def _point(
     side: str | None,
     place: str | None,
 ) -> dict[str, Any]:
-    look, stat = material.looks[row["name"]], row["quality"][metric.key]
+    style, stat = material.styles[row["name"]], row["quality"][metric.key]
     return {
         "type": "scatter",
         "mode": "markers+text" if side else "markers",
         "x": [cost],
         "y": [stat["mean"]],
-        "error_y": error_bars([stat]) | {"color": colour(look.colour, 0.6), "thickness": 1.2},
+        "error_y": error_bars([stat]) | {"color": colour(style.colour, 0.6), "thickness": 1.2},
         "opacity": 0.35 if place == OFF else 1,
-        "marker": {"color": colour(look.colour), "size": 10, "symbol": look.symbol},
+        "marker": {"color": colour(style.colour), "size": 10, "symbol": style.symbol},
         "text": [text(row["name"], 16)],
         "textposition": side or "top center",
         "textfont": {"size": 11, "color": colour("ink")},
@@ -259,12 +259,12 @@ def _step_line(frontier: list[tuple[float, float, Row]]) -> dict[str, Any]:
 
 def _rings(points: list[tuple[float, float, Row]], places: dict[str, str]) -> list[dict[str, Any]]:
     """Return a trace with rings around the methods that are surely on the front, if any."""
-    sure = [(c, q) for c, q, row in points if places.get(row["name"]) == SURELY]
+    certain = [(c, q) for c, q, row in points if places.get(row["name"]) == SURELY]
     ring = {
         "type": "scatter",
         "mode": "markers",
-        "x": [c for c, _ in sure],
-        "y": [q for _, q in sure],
+        "x": [c for c, _ in certain],
+        "y": [q for _, q in certain],
         "marker": {
             "color": colour("ink"),
             "size": 18,
@@ -274,12 +274,12 @@ def _rings(points: list[tuple[float, float, Row]], places: dict[str, str]) -> li
         "hoverinfo": "skip",
         "cliponaxis": False,
     }
-    return [ring] if sure else []
+    return [ring] if certain else []
 
 
 def _places(material: Material, key: str) -> dict[str, str]:
     """Return each method's place relative to the front; empty if nothing was compared."""
-    front = material.summary.get("front") or {}
+    front = material.summary.get("pareto_fronts") or {}
     return {entry["name"]: entry["place"] for entry in front.get(key, [])}
 
 

@@ -63,7 +63,7 @@ def _bars(material: Material, key: str, majority: float | None) -> Plot:
                 "x": means,
                 "y": list(range(len(rows))),
                 "width": 0.62,
-                "marker": {"color": [colour(material.looks[r["name"]].colour) for r in rows]},
+                "marker": {"color": [colour(material.styles[r["name"]].colour) for r in rows]},
                 "error_x": error_bars(stats) | {"color": colour("ink", 0.75)},
                 "customdata": [score_hover(row, metric) for row in rows],
                 "hovertemplate": "%{customdata}<extra></extra>",
@@ -102,7 +102,7 @@ def close_up(material: Material) -> Figure | None:
     left_out = f" Not shown because of much worse scores: {', '.join(far)}." if far else ""
     traces: list[dict[str, Any]] = []
     for place, row in enumerate(rows):
-        stat, look = row["quality"][metric.key], material.looks[row["name"]]
+        stat, style = row["quality"][metric.key], material.styles[row["name"]]
         seeds = _seed_values(material, row["name"], metric.key)
         traces += [
             {
@@ -110,8 +110,8 @@ def close_up(material: Material) -> Figure | None:
                 "mode": "markers",
                 "x": [stat["mean"]],
                 "y": [place],
-                "error_x": error_bars([stat]) | {"color": colour(look.colour), "thickness": 2},
-                "marker": {"color": colour(look.colour), "size": 11, "symbol": look.symbol},
+                "error_x": error_bars([stat]) | {"color": colour(style.colour), "thickness": 2},
+                "marker": {"color": colour(style.colour), "size": 11, "symbol": style.symbol},
                 "customdata": [score_hover(row, metric)],
                 "hovertemplate": "%{customdata}<extra></extra>",
             },
@@ -120,7 +120,7 @@ def close_up(material: Material) -> Figure | None:
                 "mode": "markers",
                 "x": list(seeds.values()),
                 "y": [place + 0.27] * len(seeds),
-                "marker": {"color": colour(look.colour, 0.55), "size": 5},
+                "marker": {"color": colour(style.colour, 0.55), "size": 5},
                 "customdata": [f"seed {seed}: {value:.4f}" for seed, value in seeds.items()],
                 "hovertemplate": "%{customdata}<extra></extra>",
             },

@@ -7,7 +7,7 @@ from typing import Any
 
 from tuneoff import formatting as fmt
 from tuneoff.report.figures.base import Figure, Material, Plot, axis, heading, layout, text
-from tuneoff.report.palette import Look, colour
+from tuneoff.report.palette import Style, colour
 from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.tuning.outcomes import settings_text
 
@@ -48,7 +48,7 @@ def _plot(
     for search in searches:
         trials = search["trials"]
         spent = _seconds(trials) if time else [float(t["number"]) for t in trials]
-        traces += _traces(search["name"], material.looks[search["name"]], trials, spent, tuning)
+        traces += _traces(search["name"], material.styles[search["name"]], trials, spent, tuning)
     last = max(len(s["trials"]) for s in searches)
     steps = {} if time else {"dtick": max(1, round(last / 8)), "tick0": 0}
     budget = "total time of all trials, in seconds" if time else "number of trials"
@@ -75,21 +75,21 @@ def _range(searches: Sequence[Mapping[str, Any]], tuning: Mapping[str, Any]) -> 
 
 def _traces(
     name: str,
-    look: Look,
+    style: Style,
     trials: Sequence[Trial],
     spent: Sequence[float],
     tuning: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     best = _reached(trials, tuning)
     single = [(x, t) for x, t in zip(spent, trials, strict=True) if _score(t, tuning) is not None]
-    paint = colour(look.colour)
+    paint = colour(style.colour)
     return [
         {
             "type": "scatter",
             "mode": "lines",
             "x": [x for x, y in zip(spent, best, strict=True) if y is not None],
             "y": [y for y in best if y is not None],
-            "line": {"color": paint, "width": 2, "dash": look.dash, "shape": "hv"},
+            "line": {"color": paint, "width": 2, "dash": style.dash, "shape": "hv"},
             "hoverinfo": "skip",
         },
         {
@@ -100,7 +100,7 @@ def _traces(
             "marker": {
                 "color": [colour("paper") if t["score"] is None else paint for _, t in single],
                 "size": 7,
-                "symbol": look.symbol,
+                "symbol": style.symbol,
                 "line": {"color": paint, "width": 1.4},
             },
             "customdata": [_tooltip(name, t) for _, t in single],
