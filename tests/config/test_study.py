@@ -253,9 +253,9 @@ def test_a_missing_study_file_names_its_neighbour(tmp_path: Path) -> None:
 
 def test_nearest_lists_a_few_words_at_the_most() -> None:
     assert nearest("Rnak", ["rank", "alpha"]) == "Did you mean 'rank'?"
-    assert nearest("zzz", ["b", "a"]) == "Known: a, b."
+    assert nearest("zzz", ["b", "a"]) == "Available: a, b."
     many = nearest("zzz", [f"label{i:03}" for i in range(150)])
-    assert many.endswith("label011, … (150 in all).")
+    assert many.endswith("label011, … (150 in total).")
 
 
 # -- a run's identity ----------------------------------------------------------------------------
