@@ -90,7 +90,7 @@ def test_training_rows_are_counted_in_a_note(runs: dict[str, Path], finished_stu
     [
         ([("rain", "weather"), ("milk", "fod")], "the runs have no label 'fod' (1 rows: lines 3)"),
         ([("rain", "")], "label"),
-        ([], "holds a header and no rows"),
+        ([], "the file has a header but no rows"),
     ],
 )
 def test_invalid_rows(
