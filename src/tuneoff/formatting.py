@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 MISSING = "–"
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
-def known(value: float | None) -> bool:
+def known(value: float | None) -> TypeGuard[float]:
     """Return whether `value` is a finite number."""
     return value is not None and math.isfinite(value)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
 
 from tuneoff.comparison.by_goal import by_goal
 from tuneoff.comparison.candidates import (
@@ -25,7 +24,6 @@ from tuneoff.results.metrics import QUALITY_METRICS, Metric
 from tuneoff.results.record import RunRecord, Status
 from tuneoff.results.summary import (
     CheaperMethod,
-    Goal,
     MethodSummary,
     Pair,
     Pairwise,
@@ -111,7 +109,7 @@ def recommend(
     found["bounds"] = {name: {"behind": b.behind, "ahead": b.ahead} for name, b in bounds.items()}
     found["ruled_out"] = not_the_best(compared, bounds)
     found["undecided"] = worth_another_seed(best["name"], compared, found["ruled_out"])
-    found |= _picked(best, known, compared, pairwise, found["ruled_out"])
+    _pick(found, best, known, compared, pairwise)
     found["open"] = [
         name
         for name, pair in compared.items()
@@ -128,22 +126,7 @@ def recommend(
     return found
 
 
-class _Choice(TypedDict):
-    """Part of the recommendation that depends on the recommended method."""
-
-    name: str
-    score: float | None
-    evidence: Pair | None
-    costs: dict[str, float | None]
-    not_worse: list[str]
-    runner_up: RunnerUp | None
-    cheaper: CheaperMethod | None
-    by_goal: list[Goal]
-
-
-def not_the_best(
-    compared: Mapping[str, Pair], bounds: Mapping[str, Bounds]
-) -> list[str]:
+def not_the_best(compared: Mapping[str, Pair], bounds: Mapping[str, Bounds]) -> list[str]:
     """Return the methods that are shown to be worse than the best or not to be the only best.
 
     Args:
@@ -174,19 +157,19 @@ def _with_best(
     return compared, apart
 
 
-def _picked(
+def _pick(
+    found: Recommendation,
     best: MethodSummary,
     known: Sequence[MethodSummary],
     compared: Mapping[str, Pair],
     pairwise: Pairwise,
-    ruled_out: Collection[str],
-) -> _Choice:
-    """Return the recommendation among `known`: the best, and all that are `compared` with it."""
+) -> None:
+    """Add the recommended one of `known`: the best, and all that are `compared` with it."""
     metric = QUALITY_METRICS[pairwise["metric"]]
-    fit = [row for row in known if row["name"] not in ruled_out]
+    fit = [row for row in known if row["name"] not in found["ruled_out"]]
     near = [row for row in fit if row is best or _is_competitive(compared[row["name"]], pairwise)]
     winner = cheapest(near, metric)
-    return {
+    found |= {
         "name": winner["name"],
         "score": score_of(winner, metric),
         "evidence": compared.get(winner["name"]),

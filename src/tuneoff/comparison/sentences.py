@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from tuneoff import formatting as fmt
 from tuneoff.comparison.candidates import CLOSE, GUESSING
 from tuneoff.results.metrics import QUALITY_METRICS, Metric
-from tuneoff.results.summary import Action, Pair, Pairwise, Recommendation
+from tuneoff.results.summary import Action, Needed, Pair, Pairwise, Recommendation
 
 LIKELY_SEEDS = 20
 """Largest realistic number of seeds per method."""
 LIKELY_ROWS = 20
 """Largest realistic number of test rows, as a multiple of the present number."""
+_UNKNOWN: Needed = {"seeds": None, "of": "both", "rows": None, "both": None}
 
 
 def sentences(found: Recommendation, pairwise: Pairwise) -> list[str]:
@@ -68,7 +69,7 @@ def _part_of_time(mine: Mapping[str, float | None], theirs: Mapping[str, float |
 
 
 def _how_sure(found: Recommendation, pairwise: Pairwise, metric: Metric) -> str:
-    bounds = found["bounds"].get(found["name"])
+    bounds = found["bounds"].get(found["name"] or "")
     if bounds is None or len(found["bounds"]) < 2:
         return ""
     sure = "With 95 % confidence"
@@ -112,7 +113,7 @@ def _price(found: Recommendation) -> str:
 def _ruled_out(found: Recommendation) -> str:
     guessing = [e["name"] for e in found["excluded"] if e["reason"] == GUESSING]
     open_still = [name for name in found["not_worse"] if name not in (found["name"], found["best"])]
-    cheaper = (found["cheaper"] or {}).get("name")
+    cheaper = found["cheaper"]["name"] if found["cheaper"] else None
     parts = [
         (f"Ruled out as the best: {_some(found['ruled_out'])}", found["ruled_out"]),
         (f"no better than guessing: {_some(guessing)}", guessing),
@@ -144,11 +145,11 @@ def action(pair: Pair) -> Action:
     More seeds only cost runs, while test rows have to be labelled, so seeds are preferred if they
     suffice. `kind` is `none` if no realistic number suffices.
     """
-    needed = pair["needed"] or {}
-    seeds, rows, both = (needed.get(key) for key in ("seeds", "rows", "both"))
+    needed = pair["needed"] or _UNKNOWN
+    seeds, rows, both = needed["seeds"], needed["rows"], needed["both"]
     most_rows = LIKELY_ROWS * pair["rows"]
     of = {"first": [pair["first"]], "second": [pair["second"]]}.get(
-        needed.get("of", "both"), [pair["first"], pair["second"]]
+        needed["of"], [pair["first"], pair["second"]]
     )
     if seeds and seeds <= LIKELY_SEEDS:
         return {"kind": "seeds", "seeds": seeds, "rows": None, "of": of}
@@ -201,13 +202,13 @@ def interval(pair: Pair, metric: Metric) -> str:
 
 def would_resolve(pair: Pair) -> str:
     """Describe the seeds or test rows that would resolve a pair; empty if no number is known."""
-    needed = pair["needed"] or {}
+    needed = pair["needed"] or _UNKNOWN
     whose = {"first": f" of {pair['first']}", "second": f" of {pair['second']}"}
-    each = whose.get(needed.get("of", "both"), " each")
-    parts = [f"{needed['seeds']} seeds{each}"] if needed.get("seeds") else []
-    if needed.get("rows"):
+    each = whose.get(needed["of"], " each")
+    parts = [f"{needed['seeds']} seeds{each}"] if needed["seeds"] else []
+    if needed["rows"]:
         parts.append(f"{rounded(needed['rows'])} test rows")
-    if needed.get("both"):
+    if needed["both"]:
         seeds, rows = needed["both"]
         parts.append(f"{seeds} seeds each and {rounded(rows)} test rows")
     return f"about {' or '.join(parts)}" if parts else ""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
 from tuneoff.comparison.next_seeds import seeds_used
 from tuneoff.config import StudySpec
@@ -17,10 +17,6 @@ from tuneoff.results.record import RunRecord, Scores, Status, TaskRecord
 from tuneoff.results.summary import (
     Majority,
     MethodSummary,
-    Pairwise,
-    ParameterCounts,
-    ParetoEntry,
-    Recommendation,
     RowCounts,
     Statistic,
     Summary,
@@ -99,29 +95,20 @@ def summarize(
     _moderate_by_scores([row["quality"] for row in summary["methods"]])
     _moderate_by_scores([row["validation"] for row in summary["methods"]])
     if predictions is not None:
-        summary |= _verdict(summary, study, records, predictions, folder)
+        _add_verdict(summary, study, records, predictions, folder)
     if study.more_seeds:
         summary["seeds"] = seeds_used(study, summary["methods"], summary["recommendation"])
     return summary
 
 
-class _Verdict(TypedDict, total=False):
-    """Parts of the summary that need the predictions."""
-
-    pairwise: Pairwise
-    recommendation: Recommendation | None
-    command_to_use: str | None
-    pareto_fronts: dict[str, list[ParetoEntry]]
-
-
-def _verdict(
+def _add_verdict(
     summary: Summary,
     study: StudySpec,
     records: Sequence[RunRecord],
     predictions: Mapping[str, RunPredictions],
     folder: Path | None,
-) -> _Verdict:
-    """Return the pairwise comparison, the recommendation and the Pareto fronts."""
+) -> None:
+    """Add the pairwise comparison, the recommendation and the Pareto fronts."""
     from tuneoff.comparison.candidates import scores_of
     from tuneoff.comparison.pairwise import compare_methods
     from tuneoff.comparison.pareto import pareto_fronts
@@ -132,9 +119,9 @@ def _verdict(
     measured = [row for row in summary["methods"] if row["quality"]["accuracy"]["n"]]
     if len(measured) == 1:
         metric = QUALITY_METRICS[study.metric]
-        return {"command_to_use": command_for(measured[0]["name"], done, metric, folder)}
-    if not measured:
-        return {}
+        summary["command_to_use"] = command_for(measured[0]["name"], done, metric, folder)
+    if len(measured) < 2:
+        return
     data = {
         row["name"]: " ".join(
             sorted({r.data.fingerprint for r in done if r.method.name == row["name"]})
@@ -160,21 +147,17 @@ def _verdict(
         looks=_looks(study),
     )
     _moderate_by_rows(measured, compared)
-    return {
-        "pairwise": {
-            **compared.plain,
-            "without_predictions": [r.run_id for r in done if r.run_id not in predictions],
-        },
-        "recommendation": recommend(
-            summary["methods"],
-            compared,
-            done,
-            limits=study.limits,
-            min_recall=study.min_recall,
-            folder=folder,
-        ),
-        "pareto_fronts": pareto_fronts(summary["methods"], compared.plain, done),
-    }
+    without = [r.run_id for r in done if r.run_id not in predictions]
+    summary["pairwise"] = {**compared.plain, "without_predictions": without}
+    summary["recommendation"] = recommend(
+        summary["methods"],
+        compared,
+        done,
+        limits=study.limits,
+        min_recall=study.min_recall,
+        folder=folder,
+    )
+    summary["pareto_fronts"] = pareto_fronts(summary["methods"], compared.plain, done)
 
 
 def _looks(study: StudySpec) -> Looks | None:
@@ -231,10 +214,10 @@ def _moderate_by_scores(scores: Sequence[dict[str, Statistic]]) -> None:
 
     for key in QUALITY_METRICS:
         stats = [of_method[key] for of_method in scores if of_method[key]["n"] > 1]
-        deviations = [stat["std"] for stat in stats if stat["std"] is not None]
         if len(stats) > 1:
+            variances = np.array([stat["std"] ** 2 for stat in stats if stat["std"] is not None])
             seeds = np.array([stat["n"] for stat in stats])
-            halves = SeedVariance(np.array(deviations) ** 2, seeds).half_widths()
+            halves = SeedVariance(variances, seeds).half_widths()
             for stat, half in zip(stats, halves, strict=True):
                 _set_interval(stat, float(half))
 
@@ -259,8 +242,7 @@ def _method_row(name: str, method: str | None, records: list[RunRecord]) -> Meth
     done = [r for r in records if r.status is Status.FINISHED]
     failed = [r for r in records if r.status is not Status.FINISHED]
     first = next(iter(done or failed), None)
-    counted = next((r.parameters for r in done if r.parameters), None)
-    parameters = None if counted is None else ParameterCounts(**asdict(counted))
+    parameters: Any = next((asdict(r.parameters) for r in done if r.parameters), None)
     return {
         "name": name,
         "method": first.method.method if first else method,
