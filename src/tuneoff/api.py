@@ -29,6 +29,7 @@ from tuneoff.report import build_report, run_and_report, summary_of, truth_of
 from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.record import RunRecord, Status
 from tuneoff.results.store import RunFolder, StudyFolder
+from tuneoff.results.summary import Summary, Tuning
 from tuneoff.scheduling import launcher as open_launcher
 from tuneoff.scheduling.plan import asked_study
 from tuneoff.scheduling.study import train_one
@@ -135,7 +136,7 @@ class Study:
         return [Run(run.path) for run in self.folder.runs()]
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """Content of `summary.json`. It is computed from the records if the file is missing."""
         found = self.folder.summary()
         return summary_of(self.folder) if found is None else found
@@ -261,7 +262,7 @@ def tune(
     fresh: bool = False,
     progress: bool = True,
     **options: Unpack[StudyOptions],
-) -> dict[str, Any]:
+) -> Tuning:
     """Search settings of each method with equally many trials, as `tuneoff tune` does.
 
     The trials are scored on the validation rows; the test rows are not read. `tuned.yaml` in the

@@ -16,6 +16,7 @@ from tuneoff.config import DataSpec, TrainSpec, TuneSpec
 from tuneoff.methods import methods
 from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.record import Cost, RunRecord
+from tuneoff.results.summary import Pair, Recommendation, Summary
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -48,6 +49,11 @@ def test_every_command_method_metric_and_finding_is_listed(pages: dict[str, str]
         "metrics": [f"| `{key}` |" for key in QUALITY_METRICS],
         "audit": [f"| `{kind.code}` |" for kind in KINDS],
         "record": [f"| `{f.name}` |" for f in (*fields(RunRecord), *fields(Cost))],
+        "summary": [
+            f"| `{key}` |"
+            for kind in (Summary, Recommendation, Pair)
+            for key in kind.__annotations__
+        ],
     }
     for page, texts in expected.items():
         assert [text for text in texts if text not in pages[page]] == []

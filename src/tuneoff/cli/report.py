@@ -71,7 +71,8 @@ def report(
         if out is not None or metric is not None:
             raise _misplaced("--out" if out is not None else "--metric")
         path = _of_study(study, sources, shown)
-    console, summary = Terminal(), StudyFolder(path.parent).summary() or {}
+    console, summary = Terminal(), StudyFolder(path.parent).summary()
+    assert summary is not None
     console.print(render_table(summary))
     show_paths(console, summary, path)
     if strict and errors_in(summary["audit"]):

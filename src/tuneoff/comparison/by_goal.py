@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from tuneoff.comparison.candidates import Row, cost_of, rank, score_of
+from tuneoff.comparison.candidates import cost_of, rank, score_of
 from tuneoff.comparison.pairwise import pair_of
 from tuneoff.results.metrics import Metric
+from tuneoff.results.summary import Goal, MethodSummary, Pairwise
 
 GOALS = {
     "fastest training": "train_seconds",
@@ -20,12 +20,12 @@ MOST_ACCURATE = "most accurate"
 
 
 def by_goal(
-    best: Row,
-    near: Sequence[Row],
-    known: Sequence[Row],
-    pairwise: Mapping[str, Any],
+    best: MethodSummary,
+    near: Sequence[MethodSummary],
+    known: Sequence[MethodSummary],
+    pairwise: Pairwise,
     metric: Metric,
-) -> list[dict[str, Any]]:
+) -> list[Goal]:
     """Recommend a method for each goal.
 
     The lowest cost wins, by whatever distance; ties go to the better score.
@@ -56,12 +56,12 @@ def by_goal(
 def _goal(
     goal: str,
     key: str,
-    ranked: Sequence[Row],
-    best: Row,
-    pairwise: Mapping[str, Any],
+    ranked: Sequence[MethodSummary],
+    best: MethodSummary,
+    pairwise: Pairwise,
     metric: Metric,
-) -> dict[str, Any]:
-    def figure(row: Row) -> float | None:
+) -> Goal:
+    def figure(row: MethodSummary) -> float | None:
         return score_of(row, metric) if key == metric.key else cost_of(row, key)
 
     row, second = ranked[0], ranked[1] if len(ranked) > 1 else None
@@ -73,4 +73,6 @@ def _goal(
         "figure": figure(row),
         "evidence": pair_of(pairwise, row["name"], other["name"]) if other else None,
         "runner_up": {"name": second["name"], "figure": figure(second)} if second else None,
+        "run_id": None,
+        "command": None,
     }

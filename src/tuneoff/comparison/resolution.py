@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Any, Literal
 
 from tuneoff.comparison.statistics import Difference, MethodVariance
+from tuneoff.results.summary import Needed, Whose
 
 POWER = 0.8
 """Probability that the stated seeds or rows resolve the comparison."""
@@ -18,8 +18,6 @@ MOST_ROWS = 10_000_000
 UNEVEN = 4.0
 """Ratio of two methods' variances above which more seeds of only one of them are suggested."""
 
-Whose = Literal["both", "first", "second"]
-
 
 @dataclass(frozen=True)
 class Threshold:
@@ -29,7 +27,7 @@ class Threshold:
     equivalent: float
 
 
-def needed(found: Difference, margin: float, threshold: Threshold) -> dict[str, Any]:
+def needed(found: Difference, margin: float, threshold: Threshold) -> Needed:
     """Estimate the seeds or test rows that would resolve a difference with a power of 80 %.
 
     The estimate assumes that the true difference and variances equal the estimated ones.

@@ -23,7 +23,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +31,7 @@ from tuneoff.comparison.bootstrap import PairedPredictions
 from tuneoff.comparison.looks import Looks, widening
 from tuneoff.comparison.seed_variance import SeedVariance
 from tuneoff.results.metrics import QUALITY_METRICS, Floats
-
-Answer = Literal["better", "worse", "equivalent", "not_resolved"]
+from tuneoff.results.summary import Answer
 
 LEVEL = 0.05
 """Probability of at least one false claim over all pairs of a study without any difference."""

@@ -17,6 +17,7 @@ from tuneoff.comparison.bootstrap import PairedPredictions, RunPredictions
 from tuneoff.comparison.pairwise import pairwise
 from tuneoff.results.metrics import QUALITY_METRICS, Floats
 from tuneoff.results.record import Quantiles, Scores
+from tuneoff.results.summary import Pairwise
 
 SCHEMA = 1
 """Version of the JSON form, raised when the meaning of a field changes."""
@@ -85,7 +86,7 @@ class Evaluation:
     label_shift: LabelShift | None
     texts: TextStatistics | None
     test_texts: TextStatistics | None
-    pairwise: dict[str, Any] | None
+    pairwise: Pairwise | None
     """The runs compared with each other, as in `summary.json`; None for a single run."""
 
     def to_plain(self) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def label_shift(new: Mapping[str, int], test: Mapping[str, int]) -> LabelShift |
 
 def compared(
     runs: Mapping[str, Sequence[RunPredictions]], metric: str, labels: int, margin: float
-) -> dict[str, Any] | None:
+) -> Pairwise | None:
     """Compare the methods on the new rows, as a study does on its test rows.
 
     Args:

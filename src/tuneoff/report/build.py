@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tuneoff import audit as checks
 from tuneoff.comparison.bootstrap import RunPredictions
@@ -20,6 +20,7 @@ from tuneoff.forecasting.actual import beside_actual
 from tuneoff.report.html import write_report
 from tuneoff.results.record import DataInfo, RunRecord, Status, TaskRecord
 from tuneoff.results.store import StudyFolder
+from tuneoff.results.summary import Summary
 from tuneoff.scheduling import LocalLauncher
 from tuneoff.scheduling.study import Watcher
 from tuneoff.tuning import run_tuned
@@ -104,7 +105,8 @@ def build_report(
     records = _records(folder, run_ids)
     task = folder.task(records[0].data.fingerprint) if records else folder.task()
     if command is None:
-        command = (folder.summary() or {}).get("command")
+        last = folder.summary()
+        command = last.get("command") if last else None
     found = checks.audit(checks.collect(folder, study, task, records))
     findings = [finding.to_plain() for finding in found]
     histories = {r.run_id: folder.run(r.run_id).history() for r in records}
@@ -167,7 +169,7 @@ def report_predictions(
     return write_report(folder, summary, records, {}, None, command, errors=errors)
 
 
-def summary_of(folder: StudyFolder, run_ids: Collection[str] | None = None) -> dict[str, Any]:
+def summary_of(folder: StudyFolder, run_ids: Collection[str] | None = None) -> Summary:
     """Return the summary of a study without audit and error analysis, and write no file.
 
     Args:
@@ -285,7 +287,7 @@ def _summary(
     records: Sequence[RunRecord],
     by_run: _Predictions,
     errors: ErrorAnalysis | None,
-) -> dict[str, Any]:
+) -> Summary:
     """Return the summary with comparison and errors, and list runs with unusable predictions."""
     given = by_run.usable if by_run.usable or by_run.unusable else None
     summary = summarize(study, task, records, given, folder.path)
