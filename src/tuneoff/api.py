@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from tuneoff.exceptions import BadInput, Issue, nearest
 from tuneoff.external_predictions import read_runs
 from tuneoff.forecasting.estimate import forecast_study
 from tuneoff.report import build_report, run_and_report, summary_of, truth_of
+from tuneoff.results.exports import is_export
 from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.record import RunRecord, Status
 from tuneoff.results.store import RunFolder, StudyFolder
@@ -40,7 +42,7 @@ from tuneoff.tuning import tune_study
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tuneoff.engine.inference import Predictor
+    from tuneoff.engine.inference import ExportedModel, Predictor
 
 
 class Run:
@@ -103,12 +105,42 @@ class Run:
         found = self._predictor.predict(given, seconds)
         if note := blank_note(given, seconds):
             warnings.warn(note, stacklevel=2)
-        index = getattr(texts, "index", None)
-        return found if index is None or callable(index) else found.set_axis(index)
+        return _with_index(found, texts)
 
     def evaluate(self, data: Any, **columns: Any) -> Evaluation:
         """Score the run on labelled rows, as `tuneoff.evaluate` does."""
         return evaluate([self], data, **columns)
+
+    def export(self, out: str | Path, **options: Any) -> Exported:
+        """Write the model for other programs, as `tuneoff.export` does."""
+        return export(self, out, **options)
+
+
+class Exported:
+    """An exported model on disk, which ONNX Runtime, OpenVINO or Transformers runs."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._model: ExportedModel | None = None
+
+    def __repr__(self) -> str:
+        return f"Exported({str(self.path)!r})"
+
+    @property
+    def parity(self) -> dict[str, Any]:
+        """Comparison with the run's model, the content of `parity.json`."""
+        found: dict[str, Any] = json.loads((self.path / "parity.json").read_text(encoding="utf-8"))
+        return found
+
+    def predict(
+        self, texts: str | Iterable[str], pairs: str | Iterable[str] | None = None
+    ) -> pd.DataFrame:
+        """Predict the labels of new texts, with the arguments and the result of `Run.predict`."""
+        from tuneoff.engine.inference import ExportedModel
+
+        if self._model is None:
+            self._model = ExportedModel(self.path)
+        return _with_index(self._model.predict(texts, pairs), texts)
 
 
 class Study:
@@ -416,12 +448,61 @@ def evaluate(
     return replace(found, source="data") if found.source == str(file) else found
 
 
-def load(path: str | Path) -> Study | Run:
-    """Return the study or the run in the folder `path`.
+def export(
+    run: Run | str | Path,
+    out: str | Path,
+    *,
+    format: str = "onnx",
+    accept_loss: float | None = None,
+    data: Any = None,
+    license: str | None = None,
+) -> Exported:
+    """Write the model of a run for other programs, as `tuneoff export` does.
+
+    The export is compared with the run's model, and not written if they disagree.
+
+    Args:
+        run: A finished run, or its folder.
+        out: Folder to write.
+        format: "transformers", "transformers-bf16", "transformers-fp16", "onnx", "onnx-int8" or
+            "openvino".
+        accept_loss: Accepted proportion of changed labels; by default 0.01 for the formats with
+            rounded weights, and a limit of the logits for the others.
+        data: Rows to compare on, as a file or a data frame; by default the validation rows.
+        license: License for the model card, such as "apache-2.0".
 
     Raises:
-        BadInput: The folder contains neither.
+        BadInput: The run has no model, or its method cannot be exported.
+        ExportRefused: The export predicts something else.
+
+    Warns:
+        UserWarning: Notes on the rows in `data`.
     """
+    from tuneoff.exporting import export_run
+
+    folder = run.folder if isinstance(run, Run) else RunFolder.open(run)
+    with tempfile.TemporaryDirectory(prefix="tuneoff-") as scratch:
+        source = None if data is None else str(as_source(data, Path(scratch) / "data.parquet"))
+        export_run(
+            folder,
+            Path(out),
+            format=format,
+            accept_loss=accept_loss,
+            data=source,
+            licence=license,
+            note=lambda text: warnings.warn(text, stacklevel=3),
+        )
+    return Exported(out)
+
+
+def load(path: str | Path) -> Study | Run | Exported:
+    """Return the study, the run or the export in the folder `path`.
+
+    Raises:
+        BadInput: The folder contains none of them.
+    """
+    if is_export(path):
+        return Exported(path)
     if RunFolder(path).spec_file.is_file():
         return Run(path)
     return Study(path)
@@ -479,6 +560,12 @@ def _arguments_named(folder: str | Path) -> Iterator[None]:
         if issues == list(error.issues):
             raise
         raise BadInput(issues) from None
+
+
+def _with_index(found: pd.DataFrame, texts: Any) -> pd.DataFrame:
+    """Return a table with the index of `texts`, if they are a `pandas.Series`."""
+    index = getattr(texts, "index", None)
+    return found if index is None or callable(index) else found.set_axis(index)
 
 
 def _watcher(progress: bool) -> Any:
