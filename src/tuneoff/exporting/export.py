@@ -49,7 +49,7 @@ def export_run(
         out: Folder to write, which must be new or empty or an earlier export.
         format: A key of `engine.export.FORMATS`.
         accept_loss: Largest accepted proportion of changed labels; by default 0.01 for formats with
-            rounded weights, and for others a limit of the logits instead.
+            rounded weights and runs with a 4-bit base, and for others a limit of the logits.
         data: File of rows to compare on; by default the validation rows of the study.
         licence: Licence of the model for its card, such as "apache-2.0".
         note: Called with notes on the data.
@@ -74,15 +74,15 @@ def export_run(
     building.mkdir(parents=True)
     try:
         _write(chosen, merged, folder, record, building)
-        lossy = chosen.lossy or accept_loss is not None
+        rounded = chosen.lossy or merged.quantized
         parity = compare(
             original(folder, record),
             ExportedModel(building),
             rows,
             split=split,
             metric=record.metric,
-            bound=accept_loss if accept_loss is not None else LOSS if chosen.lossy else EXACT,
-            lossy=lossy,
+            bound=accept_loss if accept_loss is not None else LOSS if rounded else EXACT,
+            lossy=rounded or accept_loss is not None,
             recorded=_recorded(folder, split),
             progress=progress,
         )
