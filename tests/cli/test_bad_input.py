@@ -177,7 +177,9 @@ def test_predict(refused: Any, finished_study: Any, toy_csv: Any, tmp_path: Path
     assert "'toy.csv'" in refused("predict", run, "toi.csv")
     assert "no column 'words'" in refused("predict", run, "toy.csv", "--text", "words")
     assert "is a folder" in refused("predict", run, "toy.csv", "--out", tmp_path)
-    assert "the device 'gpu' is not available" in refused("predict", run, "toy.csv", "--device", "gpu")
+    assert "the device 'gpu' is not available" in refused(
+        "predict", run, "toy.csv", "--device", "gpu"
+    )
 
 
 def test_report_and_check(refused: Any, finished_study: Any, toy_csv: Any) -> None:
