@@ -76,7 +76,7 @@ def test_half_a_character_in_a_study_file(tuneoff: Any, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text('model: m\ndata: {train: t.csv, text: "a\\ud800"}\n')
     ended = tuneoff("compare", tmp_path / "study.yaml")
     assert ended.code == 2
-    assert "half of a character" in ended.err
+    assert "unpaired surrogate" in ended.err
 
 
 def test_predictions_are_no_formulas(tmp_path: Path) -> None:
