@@ -1,15 +1,16 @@
-"""Do studies that add seeds until their question is answered keep the verdict's promises?
+"""Measure the error rates of studies with an adaptive number of seeds, by simulation.
 
     python benchmarks/adaptive_seeds.py [--studies 1000] [--out adaptive_seeds.json]
 
-The studies are those of `false_alarms.py`: six methods answer 1,000 rows, and the truth is known.
-Each is run with `--seeds 2:8` (two seeds of each method, then one more of those that may still be
-recommended, up to eight), and with five seeds of each method. Both see the same answers.
+The simulated studies are those of `false_alarms.py`: six methods predict 1,000 rows, and the truth
+is known. Each study is run with `--seeds 2:8` (two seeds of each method, then one more of those
+that may still be recommended, up to eight) and with five seeds of each method. Both use the same
+predictions.
 
-`false` is any claim, at the end of the study, about any pair that is not true, or the only best
-method ruled out at any look. `resolved`: every other method is ruled out as the best, or equivalent
-to the best. Prints a line per setting and stores all figures as JSON. Takes about half an hour on
-one core.
+A study is `false` if it makes any false claim about a pair at its end, or if the only best method
+is ruled out at any look. It is `resolved` if every other method is ruled out as the best, or
+equivalent to the best. The script prints a line per setting and writes all figures as JSON. It
+takes about half an hour on one core.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ METRIC = "accuracy"
 ROWS = 1000
 
 
-class Answered:
-    """What a study says at one look."""
+class Look:
+    """Result of a study at one look (interim analysis)."""
 
     def __init__(self, found: Mapping[str, Sequence[RunPredictions]], looks: Looks | None) -> None:
         self.comparison: Comparison = compare_methods(
@@ -66,22 +67,22 @@ def _accuracy(runs: Sequence[RunPredictions]) -> float:
 def adaptive(
     runs: Mapping[str, Sequence[RunPredictions]], losses: Sequence[float], *, widened: bool = True
 ) -> dict[str, float]:
-    """One study with `LOOKS`; `widened`: with intervals that hold at all looks."""
+    """Simulate one study with `LOOKS`; `widened`: use intervals that hold at all looks."""
     count = dict.fromkeys(runs, LOOKS.first)
     ever_out: set[str] = set()
     looks = LOOKS if widened else Looks(LOOKS.last, LOOKS.last)
     while True:
-        said = Answered({name: runs[name][:n] for name, n in count.items()}, looks)
-        ever_out |= {name for name, bound in said.bounds.items() if bound.ruled_out}
-        more = worth_another_seed(said.best, said.pairs, said.ruled_out)
+        look = Look({name: runs[name][:n] for name, n in count.items()}, looks)
+        ever_out |= {name for name, bound in look.bounds.items() if bound.ruled_out}
+        more = worth_another_seed(look.best, look.pairs, look.ruled_out)
         more = [name for name in more if count[name] < LOOKS.last]
         if not more:
             break
         for name in more:
             count[name] += 1
     return {
-        **_judged(said, losses, ever_out),
-        "resolved": float(said.resolved),
+        **_judged(look, losses, ever_out),
+        "resolved": float(look.resolved),
         "runs": sum(count.values()),
     }
 
@@ -89,18 +90,18 @@ def adaptive(
 def fixed(
     runs: Mapping[str, Sequence[RunPredictions]], losses: Sequence[float]
 ) -> dict[str, float]:
-    """One study with `FIXED` seeds of each method."""
-    said = Answered({name: of[:FIXED] for name, of in runs.items()}, None)
-    out = {name for name, bound in said.bounds.items() if bound.ruled_out}
+    """Simulate one study with `FIXED` seeds of each method."""
+    look = Look({name: of[:FIXED] for name, of in runs.items()}, None)
+    out = {name for name, bound in look.bounds.items() if bound.ruled_out}
     return {
-        **_judged(said, losses, out),
-        "resolved": float(said.resolved),
+        **_judged(look, losses, out),
+        "resolved": float(look.resolved),
         "runs": FIXED * len(runs),
     }
 
 
-def _judged(said: Answered, losses: Sequence[float], out: set[str]) -> dict[str, float]:
-    pairs = said.comparison.plain["pairs"]
+def _judged(look: Look, losses: Sequence[float], out: set[str]) -> dict[str, float]:
+    pairs = look.comparison.plain["pairs"]
     claims = {(p["first"], p["second"]): p["answer"] for p in pairs}
     false = claimed(claims, losses)["false"]
     best = [f"m{place}" for place, loss in enumerate(losses) if loss == min(losses)]
@@ -119,15 +120,15 @@ SETTINGS: dict[str, tuple[dict[str, float], float]] = {
     "e^±1": ({}, 1.0),
     "hard rows of their own": ({"method": 0.1}, 0.0),
 }
-"""By title: changes of the world, spread of the methods' standard deviations."""
+"""By title: changes of the `World`, and the spread of the methods' standard deviations."""
 
 
 def study_of(
     title: str, losses: Sequence[float], studies: int, *, narrow: bool = False
 ) -> dict[str, dict[str, float]]:
-    """Means over some studies of one setting, by the way in which the seeds were chosen.
+    """Return means over studies of one setting, by the rule for the number of seeds.
 
-    `narrow`: also with intervals that hold at a single look.
+    `narrow`: also use intervals that hold at a single look only.
     """
     changes, spread = SETTINGS[title]
     world = World([[float(x) for x in row] for row in SNLI], **changes)
@@ -147,10 +148,10 @@ def study_of(
 
 
 def main() -> None:
-    """Run the settings that were asked for."""
+    """Run the requested settings."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--studies", type=int, default=1000, help="per setting [1000]")
-    parser.add_argument("--settings", help="numbers of settings, as 0-2 or 1 [all]")
+    parser.add_argument("--settings", help="indices of settings, e.g. 0-2 or 1 [all]")
     parser.add_argument("--narrow", action="store_true", help="also without the wider intervals")
     parser.add_argument("--out", type=Path, default=Path("adaptive_seeds.json"))
     given = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Attention on this CPU: PyTorch's flash kernel against ours.
+"""Compare the time of attention on this CPU between PyTorch's flash kernel and tuneoff's.
 
     python benchmarks/attention.py
 
-Prints, for some numbers of texts and lengths (12 heads of 32, bf16), the median
-milliseconds of the flash kernel's forward and backward pass and of ours, taken in turn.
+For several numbers of texts and lengths (12 heads of size 32, bf16), the script prints the median
+time of the forward and backward pass of both kernels in milliseconds, measured alternately.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 
 def times_of(texts: int, length: int) -> list[float]:
-    """Median milliseconds: the flash kernel forward and backward, ours forward and backward."""
+    """Return median milliseconds: flash forward and backward, tuneoff forward and backward."""
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
     scale = SIZE**-0.5
@@ -51,14 +51,14 @@ def times_of(texts: int, length: int) -> list[float]:
         lambda: _group_forward(q, k, v, group, scale, rooms[0]),
         lambda: _group_backward(q, k, v, d, *rows, group, scale, rooms),
     ]
-    for call in work:  # kernels are built at their first call
+    for call in work:  # the first call builds the kernels
         call()
     rounds = [[milliseconds(call) for call in work] for _ in range(ROUNDS)]
     return [statistics.median(column) for column in zip(*rounds, strict=True)]
 
 
 def times_of_pairs() -> list[float]:
-    """Median milliseconds of ours, forward and backward, over 16 texts as long as SNLI's pairs."""
+    """Return median milliseconds of tuneoff's kernel for 16 texts as long as SNLI's pairs."""
     draw, found = np.random.default_rng(0), []
     for _ in range(2 * ROUNDS):
         lengths = sorted(draw.lognormal(3.2, 0.3, 16).astype(int).tolist())
@@ -76,7 +76,7 @@ def times_of_pairs() -> list[float]:
 def main() -> None:
     print(f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     print("                forward                  backward")
-    print("texts  tokens   flash    ours   ratio    flash    ours   ratio")
+    print("texts  tokens   flash tuneoff   ratio    flash tuneoff   ratio")
     for texts, length in SHAPES:
         flash, flash_back, ours, back = times_of(texts, length)
         forward = f"{flash:7.2f} {ours:7.2f} {flash / ours:6.1f}x"

@@ -1,31 +1,32 @@
-"""Does the verdict keep its promises? Simulated studies in which the truth is known.
+"""Measure the error rates of the verdict by simulated studies in which the truth is known.
 
     python benchmarks/false_alarms.py [STUDY] [--studies 1000] [--out false_alarms.json]
 
-Two or six methods with some seeds each answer the same test rows. Each answer is drawn from that
-row of one real run's confusion matrix that belongs to the true label. Two runs' answers to one row
-depend on each other through
+Two or six methods with some seeds each predict the same test rows. Each prediction is drawn from
+the confusion matrix of a real run, from its row for the true label. The predictions of two runs for
+one row are correlated by
 
-- the row: some rows are hard for everybody;
-- the row and the method: each method finds rows of its own hard (where the methods are the same,
-  there is no such part);
-- the group that the row belongs to, where rows come in groups: part of the two above is then the
-  same for all rows of a group;
-- the row and the seed, and a shift of the run as a whole: another seed is another model. The
-  methods' shifts have the same standard deviation, or one of their own: e to the power of a normal
-  variable times `spread`.
+- the row: some rows are hard for all methods;
+- the row and the method: each method has its own hard rows (not if the methods are equal);
+- the group of the row, if rows belong to groups: a part of the two effects above is then the same
+  for all rows of a group;
+- the row and the seed, and a shift of the whole run: another seed gives another model. The shifts
+  of all methods have the same standard deviation, or each method's is multiplied by e to the power
+  of a normal variable times `spread`.
 
-So every run errs in the long run as often as the real one did, and in the same way. In the first
-part of the studies all methods are the same, and `better` or `worse` is a false claim. In the
-second part some methods have had hits turned into errors: of two methods one by 3 points; of six
-methods three by 3 points and two by 10, so that some pairs differ and some do not.
+On average, every run therefore has the errors of the real one. In the first part of the studies all
+methods are equal, and `better` or `worse` is a false claim. In the second part, correct predictions
+of some methods are turned into errors, so that some pairs differ and some do not: with two methods,
+one by 3 points; with six methods, three by 3 points and two by 10 points.
 
-With STUDY, the folder of a finished study, the confusion matrix is that of its best method, and its
-runs agree as that method's seeds do, or as the two best methods do where there is one seed. Without
-it they are those of all-MiniLM-L6-v2 fully fine-tuned on 6,000 rows of SNLI (accuracy 0.759; two
-methods differ on 17 % of the rows in being right). Beside the verdict stands what the procedure of
-version 0.1 would have claimed (`former_verdict.py`). Prints a line per setting, and stores all
-figures as JSON. 1,000 studies of six methods take 2 to 5 minutes on one core.
+With STUDY, the folder of a finished study, the confusion matrix is that of its best method, and the
+runs agree as often as that method's seeds do, or as the two best methods do if there is one seed.
+Without STUDY, the matrix is that of all-MiniLM-L6-v2 fully fine-tuned on 6,000 rows of SNLI
+(accuracy 0.759; on 17 % of the rows, one of two methods is right and the other is not).
+
+The figures in brackets are those of the procedure of version 0.1 (`former_verdict.py`). The script
+prints a line per setting and writes all figures as JSON. 1,000 studies of six methods take 2 to 5
+minutes on one core.
 """
 
 from __future__ import annotations
@@ -53,26 +54,26 @@ SNLI = [[2406, 199, 632], [144, 2736, 488], [516, 392, 2311]]
 TWO, SIX = (0.0, 0.03), (0.0, 0.03, 0.03, 0.03, 0.1, 0.1)
 """Accuracy that each method loses in the second part of the studies."""
 MIXED = 0.4
-"""Studies with differences, as a ratio to those without."""
+"""Number of studies with differences, as a ratio to those without."""
 
 
 @dataclass(frozen=True)
 class World:
-    """What makes two answers to one row alike; `row`, `method` and `shift` are shares of 1."""
+    """Sources of correlation between predictions; `row`, `method`, `shift` are fractions of 1."""
 
     confusion: list[list[float]]
-    """Rows are true labels, columns answers; counts or shares."""
+    """Rows are true labels, columns predicted labels; counts or fractions."""
     row: float = 0.75
-    """Of the row itself, for all runs alike."""
+    """Fraction of the variance due to the row, equal for all runs."""
     method: float = 0.0
-    """Of the row and the method."""
+    """Fraction due to the row and the method."""
     shift: float = 0.0004
-    """Of the run as a whole; 0.0004 moves an accuracy of 0.76 by 0.6 points (one deviation)."""
+    """Fraction due to the run; 0.0004 shifts an accuracy of 0.76 by 0.6 points (one deviation)."""
     group: float = 0.0
-    """Share of `row` and of `method` that all rows of a group have in common."""
+    """Fraction of `row` and of `method` that is the same for all rows of a group."""
 
     def with_loss(self, points: float) -> World:
-        """Accuracy lower by `points` (0.03), every label losing the same share of its hits."""
+        """Lower the accuracy by `points` (0.03); each label loses the same fraction of its hits."""
         confusion = np.array(self.confusion) / np.sum(self.confusion)
         hits = np.diag(confusion)
         lost = hits * points / hits.sum()
@@ -88,7 +89,7 @@ def worlds_of(
     spread: float = 0.0,
     outlier: float = 1.0,
 ) -> list[World]:
-    """One study's methods; `spread` and `outlier` as in `simulate`."""
+    """Return the world of each method of a study; `spread` and `outlier` as in `simulate`."""
     factors = np.exp(2 * spread * random.normal(size=len(losses)))
     factors[-1] *= outlier**2
     return [
@@ -105,15 +106,18 @@ def answers(
     group_rows: int = 1,
     named: bool = True,
 ) -> dict[str, list[RunPredictions]]:
-    """One study: the answers of all methods.
+    """Draw the predictions of all methods of a study.
 
     Args:
-        random: Source of the draws.
-        worlds: Of each method.
-        rows: Test rows.
-        seeds: Runs of each method.
-        group_rows: Rows that form a group.
+        random: Random generator.
+        worlds: World of each method.
+        rows: Number of test rows.
+        seeds: Number of runs of each method.
+        group_rows: Number of rows per group.
         named: Whether the study names the groups.
+
+    Returns:
+        The runs of each method `m0`, `m1`, ….
     """
     from scipy.special import ndtr
 
@@ -149,7 +153,7 @@ def answers(
 
 
 def _order(count: int) -> npt.NDArray[np.int64]:
-    """For each true label all labels, itself first."""
+    """Return for each true label all labels, the true one first."""
     return np.array([[label, *(x for x in range(count) if x != label)] for label in range(count)])
 
 
@@ -174,22 +178,25 @@ def simulate(
     named: bool = True,
     former: bool = True,
 ) -> dict[str, Any]:
-    """Shares of simulated studies, see `_judged`, over methods with these `losses` of accuracy.
+    """Simulate studies of methods with these `losses` of accuracy.
 
     Args:
-        world: Of all methods, but for what they lose.
-        losses: Accuracy that each method lacks.
+        world: World of all methods, before the losses.
+        losses: Loss of accuracy of each method.
         studies: Number of studies.
-        seeds: Runs of each method.
-        rows: Test rows.
-        metric: The study's.
+        seeds: Number of runs of each method.
+        rows: Number of test rows.
+        metric: Metric of the study.
         draws: Bootstrap draws of the rows.
-        seed: Of the random numbers.
+        seed: Random seed.
         spread: Standard deviation of the logarithm of the methods' standard deviations over seeds.
         outlier: Factor of the last method's standard deviation over seeds.
-        group_rows: Rows that form a group.
+        group_rows: Number of rows per group.
         named: Whether the study names the groups.
-        former: Whether the former procedure is asked, too.
+        former: Whether to apply the procedure of version 0.1, too.
+
+    Returns:
+        Means over the studies of the results of `_judged`, and the settings.
     """
     random = np.random.default_rng(seed)
     also = [] if metric == "accuracy" else ["accuracy"]
@@ -227,13 +234,15 @@ def simulate(
 
 
 def _judged(compared: Comparison, losses: Sequence[float]) -> dict[str, float]:
-    """What a study's verdict got right and wrong.
+    """Compare a study's verdict with the truth.
 
-    `false`: any claim about a pair that is not true, or the only best method ruled out. `covered`:
-    share of the pairs' 95 % intervals of the accuracy that hold the truth. `bounds`: whether the
-    bounds of all methods against the best hold. `found_3`, `found_10`: share of the pairs with the
-    best that differ by so many points and are resolved; `ruled_out_3`: share of the methods that
-    are 3 points behind and are ruled out as the best.
+    Returns:
+        `false`: 1 if any claim about a pair is false, or if the only best method is ruled out.
+        `covered`: Fraction of the pairs' 95 % intervals of the accuracy that contain the truth.
+        `bounds`: 1 if the bounds of all methods against the best hold.
+        `found_3`, `found_10`: Fraction of the pairs with the best that differ by this number of
+        points and are resolved.
+        `ruled_out_3`: Fraction of the methods 3 points below the best that are ruled out as best.
     """
     names = [f"m{place}" for place in range(len(losses))]
     pairs = compared.plain["pairs"]
@@ -262,7 +271,7 @@ def _judged(compared: Comparison, losses: Sequence[float]) -> dict[str, float]:
 
 
 def claimed(claims: Mapping[tuple[str, str], str], losses: Sequence[float]) -> dict[str, float]:
-    """`false`, `found_3` and `found_10` of claims about pairs."""
+    """Return `false`, `found_3` and `found_10` for claims about pairs."""
     false, found = False, {0.03: [], 0.1: []}
     for (first, second), claim in claims.items():
         difference = losses[int(second[1:])] - losses[int(first[1:])]
@@ -287,7 +296,7 @@ def _agreement(correct: npt.NDArray[np.bool_]) -> float:
 def _naive_claims(
     found: dict[str, list[RunPredictions]], draws: int, random: np.random.Generator
 ) -> bool:
-    """Whether the percentile interval of the accuracy, seeds and rows drawn alike, leaves out 0."""
+    """Return whether a percentile bootstrap interval over seeds and rows excludes 0."""
     rows = len(next(iter(found.values()))[0].rows)
     weights = random.multinomial(rows, np.full(rows, 1 / rows), draws) / rows
     means = []
@@ -299,9 +308,8 @@ def _naive_claims(
     return bool(low > 0 or high < 0)
 
 
-# -- one real study ------------------------------------------------------------------------------
 def world_of(folder: Path) -> World:
-    """Confusion matrix and agreement of a finished study's best method."""
+    """Return the confusion matrix and the agreement of a finished study's best method."""
     from tuneoff.comparison.summary import display_order, summarize
     from tuneoff.results.record import Status
     from tuneoff.results.store import StudyFolder
@@ -332,7 +340,7 @@ def world_of(folder: Path) -> World:
 
 
 def _row_share(confusion: Floats, agreement: float) -> float:
-    """The share with which two runs are both right or both wrong on this share of the rows."""
+    """Return the value of `World.row` for which two runs agree on this fraction of the rows."""
     from scipy.optimize import brentq
     from scipy.stats import multivariate_normal, norm
 
@@ -372,15 +380,15 @@ SETTINGS: tuple[tuple[str, dict[str, float], dict[str, Any]], ...] = (
     ("rows in groups of 10", _IN_GROUPS, {"group_rows": 10}),
     ("… which the study does not name", _IN_GROUPS, {"group_rows": 10, "named": False}),
 )
-"""Title, changes of the world, arguments of `simulate`."""
+"""Title (as in the stored results), changes of the `World`, arguments of `simulate`."""
 
 
 def main() -> None:
-    """Run the settings that were asked for."""
+    """Run the requested settings."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("study", nargs="?", type=Path, help="folder of a finished study")
     parser.add_argument("--studies", type=int, default=1000, help="per setting [1000]")
-    parser.add_argument("--settings", help="numbers of settings, as 0-8 or 3 [all]")
+    parser.add_argument("--settings", help="indices of settings, e.g. 0-8 or 3 [all]")
     parser.add_argument("--out", type=Path, default=Path("false_alarms.json"))
     given = parser.parse_args()
     world = world_of(given.study) if given.study else World([[float(x) for x in r] for r in SNLI])
@@ -389,7 +397,7 @@ def main() -> None:
     print(
         f"{given.studies} studies per setting, {differ} with differences; row share {world.row:.2f}"
     )
-    print("In brackets: the procedure of version 0.1.")
+    print("In brackets: procedure of version 0.1.")
     print(f"{'':44} false, same   false, mixed  covered bounds  3 points   ruled  10 points")
     found = []
     for place, (title, changes, arguments) in list(enumerate(SETTINGS))[

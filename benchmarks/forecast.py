@@ -1,10 +1,10 @@
-"""How well a forecast holds: forecasts small studies, runs them, and sets the two side by side.
+"""Measure the accuracy of forecasts: forecast small studies, run them, and compare the costs.
 
 python benchmarks/forecast.py [--data FOLDER] [--studies snli,imdb] [--methods full,lora] …
 
-FOLDER holds `snli/` and `imdb/`; without it, words are drawn at random in texts as long as those
-are. With `--processor-seconds` all times are those of the processor, for machines that others use
-at the same time: what the disk takes is left out then.
+FOLDER contains `snli/` and `imdb/`. Without it, texts of the same lengths are made of random words.
+With `--processor-seconds` all times are processor times, without the time of disk accesses. Use
+it on machines that are shared with other programs.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from tuneoff.scheduling.plan import complete
 from tuneoff.scheduling.study import run_study
 
 ROWS = {"snli": (800, 200), "imdb": (160, 64)}
-"""Training and test rows of each study."""
+"""Number of training and test rows of each study."""
 
 METHODS = "full,partial,lora,ia3,head,tfidf"
-BARS = {"peak_memory_bytes": 0.15, "train_seconds": 0.20, "total_seconds": 0.20}
+TOLERANCES = {"peak_memory_bytes": 0.15, "train_seconds": 0.20, "total_seconds": 0.20}
 
 CLOCK = "import time\ntime.perf_counter = time.process_time\n"
-"""As `sitecustomize` of the workers; times are differences within a process."""
+"""Used as `sitecustomize` of the workers; all times are differences within a process."""
 
 
 def main() -> None:
@@ -71,7 +71,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--studies", default="snli,imdb")
     parser.add_argument("--methods", default=METHODS)
-    parser.add_argument("--shape", default="minilm", help="and the most tokens: minilm:256")
+    parser.add_argument(
+        "--shape",
+        default="minilm",
+        help="shape of the model, optionally with the maximum length: minilm:256",
+    )
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rows", type=int, nargs=2, metavar=("TRAIN", "TEST"))
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
@@ -83,7 +87,7 @@ def arguments() -> argparse.Namespace:
 def one_study(
     texts: str, at: Path, model: str, asked: argparse.Namespace, length: int
 ) -> list[dict[str, Any]]:
-    """A line for each run: forecast and actual of each cost."""
+    """Return the forecast and the actual value of each cost, for each run."""
     files = {split: str(at / f"{split}.csv") for split in ("train", "validation", "test")}
     pair = {"text_pair": "text_pair"} if texts == "snli" else {}
     train = {"epochs": asked.epochs, "max_length": length, "precision": asked.precision}
@@ -119,7 +123,7 @@ def one_study(
 
 
 def show(lines: list[dict[str, Any]]) -> None:
-    """Forecast over actual, and the share of runs within the bars."""
+    """Print forecast / actual, and the number of runs within the tolerances."""
     keys = (*COMPARED, "disk_bytes")
     heads = ("training", "in all", "memory", "storage", "on disk")
     print(f"\n{'forecast / actual':<20}" + "".join(f"{head:>10}" for head in heads))
@@ -127,10 +131,10 @@ def show(lines: list[dict[str, Any]]) -> None:
         ratios = [ratio(line[key]) for key in keys]
         cells = "".join(f"{'–' if r is None else f'{r:.2f}':>10}" for r in ratios)
         print(f"{line['study']:<8}{line['method']:<12}{cells}")
-    for key, bar in BARS.items():
+    for key, tolerance in TOLERANCES.items():
         known = [r for line in lines if (r := ratio(line[key])) is not None]
-        within = sum(abs(r - 1) <= bar for r in known)
-        print(f"{key}: {within} of {len(known)} runs within {bar:.0%}")
+        within = sum(abs(r - 1) <= tolerance for r in known)
+        print(f"{key}: {within} of {len(known)} runs within {tolerance:.0%}")
 
 
 def ratio(cost: dict[str, float | None]) -> float | None:

@@ -1,8 +1,8 @@
-"""The procedure that tuneoff's verdict used before variances were moderated, for comparison.
+"""Statistical procedure of tuneoff 0.1, before variances were moderated, for comparison.
 
 Each method has its own variance between seeds, with Welch's and Satterthwaite's degrees of
-freedom; the rows' part has its own interval, and the two are added as their squares (Howe 1974).
-P values are adjusted by Holm's procedure over all pairs.
+freedom. The error due to the rows has a separate interval, and the squares of the two are added
+(Howe 1974). P values are adjusted over all pairs by Holm's procedure.
 """
 
 from __future__ import annotations

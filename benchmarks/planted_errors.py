@@ -1,18 +1,18 @@
-"""Does the error analysis find what is there, and nothing where nothing is?
+"""Measure the false and missed findings of the error analysis.
 
     python benchmarks/planted_errors.py STUDY [--shuffles 100]
 
-On a finished study's own test rows and predictions:
+On the test rows and predictions of a finished study:
 
-1. shuffled: the errors of every method are moved to other rows at random, so that no word and no
-   slice has anything to do with them. Counted: shuffles in which anything is called sure, beside
-   those in which a word or slice has p < 0.05 uncorrected.
-2. planted word: in a copy, further rows that hold one word are made wrong. Counted: how often
-   that word comes out first and sure, by how many points its error rate was raised.
-3. planted slice: the same with the longest quarter of the rows; counted is the first place of a
-   part by length. The view cuts into fifths, so the quarter is none of its own parts.
+1. shuffled: The errors of every method are moved to random rows, so they are not related to any
+   word or slice. Counted are the repetitions in which any word or slice is called sure.
+2. planted word: In a copy, additional rows that contain one word are made wrong. Counted is how
+   often this word is listed first and sure, by the increase of its error rate in points.
+3. planted slice: The same for the longest quarter of the rows. Counted is how often a slice by
+   length is listed first and sure. The error analysis uses quintiles, so the quarter is not one of
+   its slices.
 
-Prints aggregates only.
+The script prints aggregates only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from tuneoff.error_analysis import Evidence, collect
-from tuneoff.error_analysis.evidence import Bools, MethodAnswers, RunAnswers
+from tuneoff.error_analysis.evidence import Bools, MethodPredictions, RunAnswers
 from tuneoff.error_analysis.slices import slices
 from tuneoff.error_analysis.words import words, words_of
 from tuneoff.results.record import Status
@@ -32,7 +32,7 @@ from tuneoff.results.store import StudyFolder
 
 
 def evidence_of(study: Path) -> Evidence:
-    """The finished runs of a study, its first seed."""
+    """Return the predictions of a study's finished runs, one seed per method."""
     folder = StudyFolder.open(study)
     tables, references, labels = {}, [], None
     for run in folder.runs():
@@ -49,21 +49,21 @@ def evidence_of(study: Path) -> Evidence:
 
 
 def with_errors(evidence: Evidence, wrong: dict[str, Bools], rng: np.random.Generator) -> Evidence:
-    """The same rows, with methods that err exactly where `wrong` says."""
+    """Return the same rows, with methods whose errors are exactly the rows `wrong`."""
     size = len(evidence.labels)
     methods = []
     for name, rows in wrong.items():
         other = (evidence.true + rng.integers(1, size, len(evidence))) % size
         answer = np.where(rows, other, evidence.true)
-        methods.append(MethodAnswers(name, (RunAnswers(answer),)))
+        methods.append(MethodPredictions(name, (RunAnswers(answer),)))
     return replace(evidence, methods=tuple(methods))
 
 
 def shuffled(evidence: Evidence, times: int, rng: np.random.Generator) -> None:
-    """Alarms where there is nothing to find."""
+    """Count and print the false findings without any effect."""
     alarms = {"words": 0, "slices": 0}
     for _ in range(times):
-        # one order for all methods, so that they go on erring together
+        # one order for all methods, so that their errors remain correlated
         order = rng.permutation(len(evidence))
         moved = with_errors(evidence, {n: w[order] for n, w in evidence.wrong.items()}, rng)
         found = words(moved)
@@ -74,7 +74,7 @@ def shuffled(evidence: Evidence, times: int, rng: np.random.Generator) -> None:
 
 
 def planted(evidence: Evidence, name: str, times: int, rng: np.random.Generator) -> None:
-    """How often what was made worse comes out first and sure."""
+    """Count and print how often a planted effect is listed first and sure."""
     held = [words_of(text) for text in (evidence.pairs or evidence.texts or [])]
     vocabulary = sorted({word for own in held for word in own})
     lengths = np.array([len(text) for text in evidence.joined])
@@ -101,7 +101,7 @@ def planted(evidence: Evidence, name: str, times: int, rng: np.random.Generator)
 
 
 def worse(wrong: Bools, inside: Bools, points: float, rng: np.random.Generator) -> Bools:
-    """`wrong` with so many more percentage points of the rows `inside`."""
+    """Raise the error rate of the rows `inside` by `points` percentage points."""
     right = inside & ~wrong
     share = points / 100 * inside.sum() / max(int(right.sum()), 1)
     more: Bools = wrong | (right & (rng.random(len(wrong)) < share))
@@ -109,7 +109,7 @@ def worse(wrong: Bools, inside: Bools, points: float, rng: np.random.Generator) 
 
 
 def main() -> None:
-    """Read the study and print."""
+    """Read the study and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", type=Path)
     parser.add_argument("--shuffles", type=int, default=100)

@@ -2,10 +2,10 @@
 
     python benchmarks/same_predictions.py BASE [--seeds 2] [--methods lora full]
 
-For a change that must not change numbers, such as a move or a new name. Both commits run the same
-study on this machine with the installed versions of the libraries: docstrings of the installed
-packages, the embedded MiniLM, one epoch. The working tree is compared with BASE. Exit code 1 if a
-probability differs or a run is missing. Takes about four minutes per seed on two cores.
+Use it for changes that must not change numbers, such as moved or renamed code. The working tree is
+compared with BASE. Both run the same study on this machine with the installed versions of the
+libraries: docstrings of the installed packages, the embedded MiniLM, one epoch. The exit code is 1
+if a probability differs or a run is missing. It takes about four minutes per seed on two cores.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def study_file(folder: Path, methods: list[str], seeds: int) -> Path:
 
 
 def predictions(source: Path, study: Path, out: Path) -> dict[str, Path]:
-    """Run the study with the package in `source`; the file of each run, by method and seed."""
+    """Run the study with the package in `source`; return each run's file by method and seed."""
     command = [sys.executable, "-P", "-m", "tuneoff", "compare", str(study), "--out", str(out)]
     environment = {**os.environ, "PYTHONPATH": str(source), "HF_HUB_OFFLINE": "1"}
     subprocess.run(command, env=environment, check=False, stdout=subprocess.DEVNULL)
@@ -57,16 +57,16 @@ def main() -> int:
     parser.add_argument("base", help="commit to compare the working tree with")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--methods", nargs="+", default=list(methods()))
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         base = folder / "base"
         subprocess.run(
-            ["git", "-C", str(ROOT), "worktree", "add", "--quiet", "--detach", base, asked.base],
+            ["git", "-C", str(ROOT), "worktree", "add", "--quiet", "--detach", base, options.base],
             check=True,
         )
         try:
-            study = study_file(folder, asked.methods, asked.seeds)
+            study = study_file(folder, options.methods, options.seeds)
             before = predictions(base / "src", study, folder / "before")
             after = predictions(ROOT / "src", study, folder / "after")
         finally:
@@ -80,11 +80,11 @@ def main() -> int:
             or run not in after
             or not pq.read_table(before[run]).equals(pq.read_table(after[run]))
         ]
-    expected = len(asked.methods) * asked.seeds
+    expected = len(options.methods) * options.seeds
     print(f"{len(before)} runs before, {len(after)} after; predictions differ in {len(different)}")
     for run in different:
         print(f"  {run}")
-    return int(bool(different) or len(before) < expected - asked.seeds + 1)
+    return int(bool(different) or len(before) < expected - options.seeds + 1)
 
 
 if __name__ == "__main__":

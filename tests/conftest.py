@@ -1,4 +1,4 @@
-"""What tests of several packages share: tiny encoders that load in milliseconds, and toy data."""
+"""Shared fixtures: tiny encoders that load in milliseconds, toy data, commands and runs."""
 
 from __future__ import annotations
 
@@ -27,26 +27,25 @@ if TYPE_CHECKING:
     from tuneoff.results.store import RunFolder
     from tuneoff.scheduling import Prepared
 
-# Before anything imports torch or a library of Hugging Face, and for the processes that tests
-# start. Tiny products gain nothing from a second thread, and lose much where cores are shared.
+# Set before torch and Hugging Face libraries are imported, and inherited by child processes. Tiny
+# products gain nothing from a second thread, and are much slower if cores are shared.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Tests that run side by side keep to a core each, with every process that they start: threads of
-# two processes that share their cores wait for each other, ten times as long as they compute.
+# Each pytest worker and its child processes use one core only: threads of two processes that share
+# cores wait for each other ten times as long as they compute.
 if (_worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
     _cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {_cores[int(_worker.removeprefix("gw")) % len(_cores)]})
 
-# No example fails because the machine is slow or busy.
+# Examples do not fail on slow or busy machines.
 settings.register_profile("tuneoff", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tuneoff")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Import the tests without garbage collection, whose passes over the growing heap would take a
-    fifth of the time and free little."""
+    """Import the tests without garbage collection, which would take 20 % of the time for little."""
     gc.disable()
     try:
         return (yield)
@@ -61,11 +60,11 @@ TOPICS = {
     "food": ["bread", "milk", "soup", "cheese"],
     "weather": ["rain", "snow", "wind", "storm"],
 }
-"""The label of a toy text is the topic whose words it holds."""
+"""The label of a toy text is the topic of its words."""
 
 FILLERS = ["the", "a", "on", "under", "in", "it", "was", "red", "fast", "slow", "here", "there"]
 
-# Sizes small enough to load and train in milliseconds, wide enough to learn the toy data.
+# Small enough to load and train in milliseconds, wide enough to learn the toy data.
 _SIZES: dict[str, Any] = {
     "hidden_size": 64,  # bitsandbytes quantises in blocks of 64
     "num_hidden_layers": 3,
@@ -91,8 +90,8 @@ _ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "electra": ("bert", {**_SIZES, "embedding_size": 128}),
     "roberta": ("roberta", _ROBERTA_SIZES),
     "xlm-roberta": ("roberta", _ROBERTA_SIZES),
-    "albert": ("bert", {**_SIZES, "embedding_size": 64}),  # its layers share their weights
-    # Those below cannot be packed: relative positions, windows, or attention of their own.
+    "albert": ("bert", {**_SIZES, "embedding_size": 64}),  # all layers share their weights
+    # The following cannot be packed: relative positions, windows, or their own attention.
     "mpnet": ("roberta", {k: v for k, v in _ROBERTA_SIZES.items() if k != "type_vocab_size"}),
     "deberta-v2": (
         "bert",
@@ -135,9 +134,15 @@ _ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "llama": ("roberta", {**_SIZES, "num_key_value_heads": 2}),  # a decoder
-    # Outside of the conformance suite, and each with a peculiarity of its own.
-    "xlnet": ("bert", {"d_model": 64, "n_layer": 3, "n_head": 4, "d_inner": 128}),  # reads its end
-    "flaubert": ("roberta", {"emb_dim": 64, "n_layers": 3, "n_heads": 4}),  # layers in four lists
+    # Not in the conformance suite; each has a special property.
+    "xlnet": (
+        "bert",
+        {"d_model": 64, "n_layer": 3, "n_head": 4, "d_inner": 128},
+    ),  # its head reads the last token
+    "flaubert": (
+        "roberta",
+        {"emb_dim": 64, "n_layers": 3, "n_heads": 4},
+    ),  # its layers are in four lists
     "xlm": ("roberta", {"emb_dim": 64, "n_layers": 3, "n_heads": 4}),
     "bart": (
         "roberta",
@@ -150,14 +155,14 @@ _ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "roformer": ("bert", {**_SIZES, "embedding_size": 64}),
-    "convbert": ("bert", {**_SIZES, "embedding_size": 64}),  # padding enters its convolutions
+    "convbert": ("bert", {**_SIZES, "embedding_size": 64}),  # its convolutions read padding
     "squeezebert": ("bert", {**_SIZES, "embedding_size": 64}),  # convolutions of width 1
     "longformer": ("roberta", {**_ROBERTA_SIZES, "attention_window": [16, 16, 16]}),
     "fnet": ("bert", {k: v for k, v in _SIZES.items() if k != "num_attention_heads"}),  # no mask
-    # Needs texts of multiples of eight tokens, which is refused.
+    # Needs lengths that are multiples of eight, so it is rejected.
     "nystromformer": ("bert", {**_SIZES, "segment_means_seq_len": 64, "num_landmarks": 8}),
 }
-"""Per model type: whose special tokens it has, and its sizes."""
+"""By model type: the model whose special tokens it uses, and its sizes."""
 
 TinyModel = Callable[..., Path]
 LoadTiny = Callable[..., "PreparedModel"]
@@ -167,7 +172,7 @@ ToyTask = Callable[..., "Task"]
 
 @dataclass(frozen=True)
 class ToyRun:
-    """A run that `run_toy` made."""
+    """A run of `run_toy`."""
 
     record: RunRecord
     folder: RunFolder
@@ -180,7 +185,7 @@ RunToy = Callable[..., ToyRun]
 
 
 def _tokenizer(kind: str) -> Any:
-    """Whole words, as BERT or RoBERTa frames them: token types there, a pad id of 1 here."""
+    """Return a word tokenizer like BERT's (token types) or RoBERTa's (pad id 1)."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -216,8 +221,10 @@ def _tokenizer(kind: str) -> Any:
 
 
 def _build_model(architecture: str, folder: Path) -> None:
-    """A random encoder without a head, as pretrained ones come; its weights large enough that
-    every position, type and neighbour shows in the logits."""
+    """Return a random encoder without a head, like a pretrained one.
+
+    Its weights are so large that every position, type and neighbour affects the logits.
+    """
     import torch
     from transformers import AutoConfig, AutoModel
 
@@ -232,13 +239,13 @@ def _build_model(architecture: str, folder: Path) -> None:
         **sizes,
     )
     spread = next(key for key in ("initializer_range", "init_std") if hasattr(config, key))
-    setattr(config, spread, 0.25)  # of the head, which is drawn when the folder is loaded
+    setattr(config, spread, 0.25)  # for the head, which is initialised on loading
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = AutoModel.from_config(config)
         with torch.no_grad():
             for name, weight in model.named_parameters():
-                # Tables of embeddings wide apart, as pretrained ones are: a tiny encoder learns
+                # Embeddings differ as much as pretrained ones: a tiny encoder learns
                 # from 60 rows only if words differ from the start.
                 weight.normal_(0, 1.0 if name.endswith("embeddings.weight") else 0.08)
                 if "norm" in name.lower() and name.endswith("weight"):
@@ -249,10 +256,10 @@ def _build_model(architecture: str, folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    """`tiny_model("bert")`: the folder of a random encoder of 3 layers, 64 wide, and its tokenizer.
+    """`tiny_model("bert")`: the folder of a random encoder (3 layers, width 64) and its tokenizer.
 
-    Also the other keys of `_ARCHITECTURES`, "mpnet" and those after it not to be packed.
-    Made once per session: copy a folder before changing it.
+    The argument is a key of `_ARCHITECTURES`; "mpnet" and the following cannot be packed. Each
+    model is created once per session, so copy a folder before you change it.
     """
     made: dict[str, Path] = {}
 
@@ -268,8 +275,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 
 @pytest.fixture(scope="session")
 def load_tiny(tiny_model: TinyModel) -> LoadTiny:
-    """`load_tiny("lora", "bert", dtype=torch.bfloat16, rank=4)`: a tiny model that a method made
-    ready for the labels of the toy data, on the CPU; other keywords are settings of the method."""
+    """`load_tiny("lora", "bert", dtype=torch.bfloat16, rank=4)`: a model prepared by a method.
+
+    It is a tiny model on the CPU with the labels of the toy data. Other keywords are settings of
+    the method.
+    """
     import torch
 
     from tuneoff.engine.model.load import load_classifier
@@ -327,21 +337,21 @@ def _csv_maker(folder: Path) -> ToyCsv:
 def toy_csv(tmp_path: Path) -> ToyCsv:
     """`toy_csv(rows=60, pairs=False, seed=0, name="toy.csv")`: a CSV that a tiny encoder can learn.
 
-    Columns `text`, `label`, with `pairs` also `text_pair`. The label is the topic whose words the
-    text (with `pairs`: the second one) holds. Texts have 4 to 14 words, some up to 50.
+    The columns are `text` and `label`, with `pairs` also `text_pair`. The label is the topic of the
+    words in the text (with `pairs`, in the second text). Texts have 4 to 14 words, some up to 50.
     """
     return _csv_maker(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def shared_csv(tmp_path_factory: pytest.TempPathFactory) -> ToyCsv:
-    """As `toy_csv`, into one folder for the session: give each file a name of its own."""
+    """Like `toy_csv`, in one folder for the session; each file needs a different name."""
     return _csv_maker(tmp_path_factory.mktemp("csv"))
 
 
 @pytest.fixture(scope="session")
 def hostile_strings() -> list[str]:
-    """100 strings that would run, steer, hide or break something where they are taken for code."""
+    """100 strings that are harmful if they are interpreted as code, markup or control sequences."""
     file = Path(__file__).with_name("hostile_strings.json")
     strings: list[str] = json.loads(file.read_text(encoding="utf-8"))
     return strings
@@ -349,7 +359,7 @@ def hostile_strings() -> list[str]:
 
 @pytest.fixture(scope="session")
 def task_record() -> TaskRecord:
-    """A task of 1,200 rows and two labels in every split, as it would be recorded."""
+    """Record of a task with 1,200 rows and two labels in every split."""
     from tuneoff.results.record import Quantiles, SplitRecord, TaskRecord
 
     lengths = Quantiles(3, 4, 5, 6, 7, 8, 9, 5.0)
@@ -371,7 +381,7 @@ def task_record() -> TaskRecord:
 
 @pytest.fixture(scope="session")
 def prepared(task_record: TaskRecord) -> Prepared:
-    """That task as a launcher would hand it to a study: nothing of it is on disk."""
+    """Result of preparing this task, without files on disk."""
     from tuneoff.scheduling import Prepared
 
     return Prepared(task_record, Path("k"), Path("m"), device="cpu", precision="bf16")
@@ -379,7 +389,7 @@ def prepared(task_record: TaskRecord) -> Prepared:
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm_workers() -> Iterator[WarmWorkers]:
-    """Keep the idle worker of a study for the studies of later tests."""
+    """Reuse the idle workers of a study in later tests."""
     warm = WarmWorkers()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tuneoff.scheduling.local.Worker", warm.take)
@@ -389,29 +399,29 @@ def _warm_workers() -> Iterator[WarmWorkers]:
 
 @pytest.fixture
 def fresh_workers(_warm_workers: WarmWorkers) -> Iterator[None]:
-    """Start and end workers as the product does, for tests of the processes themselves."""
+    """Start and end workers without reuse, for tests of the processes themselves."""
     with _warm_workers.off():
         yield
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a command ended, and what it said."""
+class CommandResult:
+    """Exit code and output of a command."""
 
     code: int
     out: str
     err: str
 
 
-Command = Callable[..., Ended]
+Command = Callable[..., CommandResult]
 
 
 @pytest.fixture(scope="session")
 def tuneoff() -> Command:
-    """`tuneoff("compare", "study.yaml", …)`: the command in this process, 80 columns wide."""
+    """`tuneoff("compare", "study.yaml", …)`: run a command in this process, 80 columns wide."""
     from tuneoff.cli import main
 
-    def call(*arguments: Any) -> Ended:
+    def call(*arguments: Any) -> CommandResult:
         out, err = io.StringIO(), io.StringIO()
         with (
             pytest.MonkeyPatch.context() as patch,
@@ -426,18 +436,18 @@ def tuneoff() -> Command:
                 main()
             except SystemExit as end:
                 code = end.code
-        return Ended(int(code or 0), out.getvalue(), err.getvalue())
+        return CommandResult(int(code or 0), out.getvalue(), err.getvalue())
 
     return call
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished study, and what made it."""
+    """A finished study, its command and its files."""
 
     path: Path
     arguments: tuple[Any, ...]
-    ended: Ended
+    ended: CommandResult
     train: Path
     test: Path
     model: Path
@@ -450,7 +460,7 @@ def finished_study(
     shared_csv: ToyCsv,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Finished:
-    """A study of tfidf, full and lora with one seed, made by the command: read it, no more."""
+    """A study of tfidf, full and lora with one seed, run by the command; do not change it."""
     folder = tmp_path_factory.mktemp("studies")
     train = shared_csv(90, seed=1, name="study-train.csv")
     test = shared_csv(30, seed=2, name="study-test.csv")
@@ -471,7 +481,7 @@ def finished_study(
 def toy_task(tiny_model: TinyModel, toy_csv: ToyCsv, tmp_path: Path) -> ToyTask:
     """`toy_task("bert", rows=60, pairs=False, …)`: toy data, split and tokenised for a tiny model.
 
-    `data` holds settings of `DataSpec`; other keywords go to `toy_csv`.
+    X
     """
     from tuneoff.config import DataSpec
     from tuneoff.engine.data.task import open_task, prepare
@@ -504,7 +514,7 @@ def toy_task(tiny_model: TinyModel, toy_csv: ToyCsv, tmp_path: Path) -> ToyTask:
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """A run sets the number of threads that it asks for, in the whole process."""
+    """Reset the number of threads, which a run changes for the whole process."""
     yield
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
@@ -525,17 +535,20 @@ def _engine() -> None:
 
 @pytest.fixture(scope="module")
 def _settled(_engine: None) -> None:
-    """Exclude the objects that exist before a module's tests from garbage collection: a run
-    collects nine times, each time over the million objects of the libraries."""
+    """Exclude existing objects from garbage collection before the tests of a module.
+
+    A run collects nine times, each time over the million objects of the libraries.
+    """
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture
 def run_toy(tiny_model: TinyModel, toy_task: ToyTask, tmp_path: Path, _settled: None) -> RunToy:
-    """`run_toy("lora", "bert", config={"rank": 4}, epochs=2, …)`: a run of the engine in this
-    process, on the CPU in fp32 unless `precision` says otherwise; other keywords are training
-    settings."""
+    """`run_toy("lora", "bert", config={"rank": 4}, epochs=2, …)`: run the engine in this process.
+
+    It runs on the CPU in fp32 unless `precision` is given. Other keywords are training settings.
+    """
     from tuneoff.config import RunSpec, TrainSpec
     from tuneoff.engine.execute import run
     from tuneoff.results.store import RunFolder

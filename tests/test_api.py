@@ -1,4 +1,4 @@
-"""The Python interface: data frames in, studies and runs out."""
+"""The Python interface: data frames, studies and runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tuneoff.exceptions import BadInput
 
 @pytest.fixture(scope="module")
 def frame(shared_csv: Any) -> pd.DataFrame:
-    """Rows under an index that does not count them."""
+    """Return rows with an index that is not 0, 1, …."""
     frame = pd.read_csv(shared_csv(60, seed=3, name="api.csv"))
     return frame.set_index(pd.Index([f"id{i % 7}" for i in range(len(frame))]))
 
@@ -41,7 +41,7 @@ def test_compare_takes_data_frames(
     table = study.table()
     assert set(table.index) == {"tfidf", "head"}
     assert len(table.columns) < 16 < len(study.table(full=True).columns)
-    assert list(table["beside_best"]).count("best") == 1
+    assert list(table["compared_with_best"]).count("best") == 1
     assert (table["latency_seconds"] > 0).all()
     assert table["accuracy"].between(0, 1).all()
     assert [run.record.seed for run in study.runs] == [3, 3]
@@ -52,9 +52,9 @@ def test_compare_takes_data_frames(
     assert score is not None
     assert score.macro_f1 == max(r.record.quality.validation.macro_f1 for r in study.runs)
     assert len(frame) == 60
-    assert list(frame.columns) == ["text", "label"]  # nothing was done to what is the caller's
+    assert list(frame.columns) == ["text", "label"]  # the caller's frame is unchanged
 
-    older = study.path / "runs" / "older-s0-00000000"  # of a question that was asked before
+    older = study.path / "runs" / "older-s0-00000000"  # a run of earlier settings
     shutil.copytree(best.path, older, symlinks=True)
     record = json.loads((older / "record.json").read_text())
     record["quality"]["validation"]["macro_f1"] = 1.5
@@ -62,14 +62,14 @@ def test_compare_takes_data_frames(
     assert study.best().path == best.path
 
 
-def test_names_of_methods_in_one_string(frame: pd.DataFrame, tmp_path: Path) -> None:
+def test_methods_as_one_string(frame: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"unknown method 'loraa'(.|\n)*unknown method 'ful'") as no:
         package.compare(model="m", train=frame, methods="loraa, ful", out=tmp_path / "study")
     assert str(no.value).count("unknown method") == 2
     assert {"compare", "load", "Study"} <= set(dir(package))
 
 
-def test_seeds_in_a_range(
+def test_range_of_seeds(
     tiny_model: Any, frame: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def compare() -> Any:
@@ -97,7 +97,7 @@ def test_seeds_in_a_range(
     assert study.spec.more_seeds == (2,)
 
     made = {run.path: run.folder.record_file.stat().st_mtime for run in study.runs}
-    again = compare()  # goes the same way, and finds it done
+    again = compare()  # selects the same seeds, which are finished
     assert {run.path: run.folder.record_file.stat().st_mtime for run in again.runs} == made
     assert again.summary["seeds"] == used
 
@@ -135,9 +135,7 @@ def test_load(finished_study: Any, tmp_path: Path) -> None:
         package.load(tmp_path)
 
 
-def test_the_table_comes_from_the_records_where_there_is_no_summary(
-    finished_study: Any, tmp_path: Path
-) -> None:
+def test_table_without_summary_uses_the_records(finished_study: Any, tmp_path: Path) -> None:
     shutil.copytree(finished_study.path, tmp_path / "copy")
     (tmp_path / "copy" / "summary.json").unlink()
     (tmp_path / "copy" / "report.html").unlink()
@@ -167,26 +165,26 @@ def test_bad_options(
     assert not list(tmp_path.glob("s/study.yaml"))
 
 
-def test_a_data_frame_that_cannot_be_written(tmp_path: Path) -> None:
+def test_data_frame_that_cannot_be_written(tmp_path: Path) -> None:
     mixed = pd.DataFrame({"text": ["a", 1], "label": ["x", "y"]})
     with pytest.raises(BadInput, match=r"the pandas.DataFrame for 'train' cannot be written"):
         package.compare(model="m", train=mixed, out=tmp_path)
 
 
-def test_the_functions_keep_their_names_beside_the_subpackages() -> None:
+def test_functions_are_not_hidden_by_subpackages() -> None:
 
     assert package.compare is api.compare
     assert package.train is api.train
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
+def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nothing_such"):
         package.nothing_such  # noqa: B018
     assert set(package.__all__) <= {*dir(package), *package._HOME}
 
 
 @pytest.mark.parametrize("call", [package.compare, package.tune])
-def test_what_a_search_may_be_asked(call: Any, tmp_path: Path) -> None:
+def test_options_of_a_search(call: Any, tmp_path: Path) -> None:
     given = {"model": "m", "train": "t.csv", "methods": ["full"], "out": tmp_path / "s"}
     with pytest.raises(BadInput, match=r"unknown key 'tune.trial'\n  Hint: Did you mean"):
         call(**given, tune={"trial": 2})
@@ -196,7 +194,7 @@ def test_what_a_search_may_be_asked(call: Any, tmp_path: Path) -> None:
         call(**given, tunes=3)
 
 
-def test_a_report_takes_predictions_from_elsewhere(finished_study: Any, tmp_path: Path) -> None:
+def test_report_with_predictions_of_other_tools(finished_study: Any, tmp_path: Path) -> None:
     study = package.Study(shutil.copytree(finished_study.path, tmp_path / "study"))
     table = study.runs[0].predictions()
     table = table[table["split"] == "test"][["row", "label"]].assign(prediction=table["label"])
@@ -212,20 +210,20 @@ def test_a_report_takes_predictions_from_elsewhere(finished_study: Any, tmp_path
         study.report(predictions={"tfidf": wrong})
     with pytest.raises(BadInput, match="test rows have no prediction"):
         study.report(predictions={"half": wrong.iloc[:5]})
-    assert "oracle" in {row["name"] for row in study.summary["methods"]}  # as it was
+    assert "oracle" in {row["name"] for row in study.summary["methods"]}  # unchanged
     study.report()
     assert "oracle" not in {row["name"] for row in study.summary["methods"]}
 
 
-def test_options_are_the_settings_of_a_study() -> None:
-    """Editors complete these names, which must be those of the specifications."""
+def test_keyword_options_are_the_study_settings() -> None:
+    """Editors complete these names, which must match the specifications."""
     own = {"data", "methods", "train", "seeds", "more_seeds", "min_recall"}
     study = {f.name for f in fields(StudySpec)} - own
     expected = study | {f.name for f in fields(DataSpec)} | {f.name for f in fields(TrainSpec)}
     assert set(TunedStudyOptions.__annotations__) == expected
 
 
-def test_an_issue_of_a_data_frame_names_the_argument(tmp_path: Path) -> None:
+def test_issue_of_a_data_frame_names_the_argument(tmp_path: Path) -> None:
     rows = pd.DataFrame({"text": ["rain", "snow"] * 9, "label": ["a", "b"] * 8 + ["a", None]})
     with pytest.raises(BadInput, match=r"(?m)^train, row 17, column 'label': "):
         package.compare(model="m", train=rows, methods=["tfidf"], out=tmp_path / "s")

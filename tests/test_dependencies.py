@@ -1,4 +1,4 @@
-"""The ranges in pyproject.toml are closed, and constraints.txt pins everything inside of them."""
+"""Ranges in pyproject.toml have upper bounds, and constraints.txt pins versions inside them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def requirements() -> list[Requirement]:
 
 
 def pins() -> dict[str, str]:
-    """Versions in constraints.txt for this Python and platform, by name."""
+    """Return the versions in constraints.txt for this Python and platform, by name."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     found = [Requirement(line) for line in lines if line and not line.startswith("#")]
     return {
@@ -42,20 +42,20 @@ def installed(name: str) -> str | None:
 
 
 @pytest.mark.parametrize("asked", requirements(), ids=str)
-def test_a_range_has_both_ends_and_the_lock_is_inside(asked: Requirement) -> None:
+def test_ranges_have_bounds_and_include_the_pinned_version(asked: Requirement) -> None:
     operators = {part.operator for part in asked.specifier}
     assert operators in ({"=="}, {">=", "<"})
     assert asked.specifier.contains(pins()[canonicalize_name(asked.name)]), "run `make lock`"
 
 
-def test_make_installs_every_extra() -> None:
+def test_makefile_installs_every_extra() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (extras,) = re.findall(r"^EXTRAS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     expected = project["optional-dependencies"].keys() - {"docs"}  # installed by `make docs`
     assert set(extras.split(",")) == expected
 
 
-def test_the_lock_pins_everything_that_is_installed() -> None:
+def test_constraints_pin_all_installed_packages() -> None:
     locked = pins()
     for asked in requirements():
         name = canonicalize_name(asked.name)
@@ -75,6 +75,6 @@ def test_the_lock_pins_everything_that_is_installed() -> None:
     assert {name: installed(name) for name in seen} == {name: locked.get(name) for name in seen}
 
 
-def test_the_citation_names_the_present_version() -> None:
+def test_citation_has_the_current_version() -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {tuneoff.__version__}\n" in citation

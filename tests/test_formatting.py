@@ -21,7 +21,7 @@ def test_sizes_are_decimal(value: float | None, text: str) -> None:
     [(0.42, "0.42 s"), (8.12, "8.1 s"), (42.4, "42 s"), (59.6, "1m 00s"), (102.3, "1m 42s"),
      (3599.8, "1h 00m"), (4020, "1h 07m"), (200_000, "2d 07h"), (None, "–")],
 )  # fmt: skip
-def test_seconds_read_as_durations(value: float | None, text: str) -> None:
+def test_seconds_are_shown_as_durations(value: float | None, text: str) -> None:
     assert fmt.seconds(value) == text
 
 
@@ -43,11 +43,11 @@ def test_counts_have_separators() -> None:
     [(100, "100 %"), (99.97, "100 %"), (16.4, "16.4 %"), (4.67, "4.67 %"), (0.0123, "0.012 %"),
      (0, "0 %"), (None, "–")],
 )  # fmt: skip
-def test_percent_keeps_two_digits(value: float | None, text: str) -> None:
+def test_percentages_have_two_digits(value: float | None, text: str) -> None:
     assert fmt.percent(value) == text
 
 
-def test_settings_read_as_in_a_study_file() -> None:
+def test_settings_are_shown_as_in_a_study_file() -> None:
     assert fmt.setting(2e-5) == "2e-5"
     assert fmt.setting(0.0005) == "5e-4"
     assert fmt.setting(0.1) == "0.1"
@@ -56,7 +56,7 @@ def test_settings_read_as_in_a_study_file() -> None:
     assert fmt.setting(None) == "–"
 
 
-def test_shortening_keeps_both_ends_on_one_line() -> None:
+def test_shortened_text_keeps_its_start_and_end() -> None:
     assert fmt.shorten("a label\nof two lines", 40) == "a label of two lines"
     assert fmt.shorten("abcdefghijklmnopqrstuvwxyz", 10) == "abcdef…xyz"
     assert "\x1b" not in fmt.one_line("\x1b[31mred")

@@ -1,4 +1,4 @@
-"""The engine's attention on packed rows against plain softmax attention in float64."""
+"""Compare the engine's attention on packed rows with softmax attention in float64."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ LENGTHS = [1, 2, 3, 7, 8, 9, 15, 16, 31, 33, 64, 65, 100, 127, 129, 200, 256, 30
 UNIFORM = {"all 512": [512] * 4, "all 1": [1] * 8, "all 26": [26] * 8}
 SIZES = (16, 26, 32, 64)
 SPARE = 37
-"""Places at the end of a row that hold no text, where the engine rounds its size up."""
+"""Unused positions at the end of a row, as the engine adds them to round its size up."""
 
 HEADS = 4
 MOST = {torch.bfloat16: 0.012, torch.float16: 0.0015, torch.float32: 2e-3}
-"""Largest relative error: some three roundings of the type, or of TF32."""
+"""Largest relative error: about three roundings of the type, or of TF32."""
 
 
 def varlen(check: Check) -> None:
-    """Forward and backward for each head size, type and form; then the raw kernel's limits."""
+    """Check the forward and backward pass for all cases; then measure the kernel's limits."""
     lengths = LENGTHS if check.on_gpu else [x for x in LENGTHS if x < 70]
     forms = [(name, first) for name in ("mixed", "mixed, spare places") for first in (False, True)]
     cases = [(size, torch.bfloat16, first, name) for size in SIZES for name, first in forms]
@@ -41,13 +41,13 @@ def varlen(check: Check) -> None:
             check.note("relative_errors", errors)
             for tensor, error in errors[title].items():
                 most = MOST[dtype]
-                check.expect(error <= most, f"{title}: {tensor} is off by {error:.2g}, not {most}")
+                check.expect(error <= most, f"{title}: {tensor} has error {error:.2g} > {most}")
     if check.on_gpu:
         check.note("raw_kernel", _raw_limits())
         check.note("seconds", _times(check))
     worst = max((error for found in errors.values() for error in found.values()), default=None)
     worst_text = "none measured" if worst is None else f"{worst:.2g}"
-    check.summary = f"{len(errors)} of {len(cases)} forms computed, worst error {worst_text}"
+    check.summary = f"{len(errors)} of {len(cases)} cases computed, largest error {worst_text}"
 
 
 def _errors(
@@ -58,9 +58,10 @@ def _errors(
     first: bool,
     spare: int | None,
 ) -> dict[str, float]:
-    """||found - expected|| / ||expected|| of the output and of each gradient.
+    """Return ||found - expected|| / ||expected|| of the output and of each gradient.
 
-    Where the expected gradient is zero (texts of one token), over that of the output's gradient.
+    If the expected gradient is zero (texts of one token), the norm of the output's gradient is the
+    denominator.
     """
     module = nn.Identity()
     last = frozenset({module}) if first else frozenset()
@@ -107,7 +108,7 @@ def _errors(
 
 
 def _reference(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], scale: float) -> Tensor:
-    """(1, real tokens, heads, size) attention within each text, by its definition."""
+    """Return the attention within each text by its definition, (1, real tokens, heads, size)."""
     start, outputs = 0, []
     for length in lengths:
         qs, ks, vs = (x[0, :, start : start + length] for x in (q, k, v))
@@ -118,7 +119,7 @@ def _reference(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], scale: float
 
 
 def _raw_limits() -> dict[str, str]:
-    """For each head size, what `varlen_attn` itself says: the gradient's sum, or its refusal."""
+    """Return for each head size whether `varlen_attn` works, or its error message."""
     from torch.nn.attention.varlen import varlen_attn
 
     found = {}
@@ -138,7 +139,7 @@ def _raw_limits() -> dict[str, str]:
 
 
 def _times(check: Check) -> dict[str, dict[str, float]]:
-    """Seconds of attention forward and backward as BERT-base has it, per layer."""
+    """Return seconds of attention of one layer of BERT-base, forward and backward."""
     from rates import seconds_per_call
 
     found = {}

@@ -1,4 +1,4 @@
-"""The blocks of the check in order of importance, with their time limits."""
+"""Blocks of the check in order of importance, with their time limits."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Block:
     timeout: float
     """Seconds after which its process is killed."""
     alone: bool = False
-    """Whether it measures speed, so that nothing else may run at the same time."""
+    """Whether it measures speed, so that no other block may run at the same time."""
     options: dict[str, Any] = field(default_factory=dict)
 
     def run(self, check: Check) -> None:
-        """Do the block's work in this process."""
+        """Run the block in this process."""
         module, function = self.where.split(":")
         getattr(import_module(module), function)(check, **self.options)
 
@@ -36,7 +36,7 @@ def _trainer(texts: str, method: str, batch_size: int, steps: int, eager: bool =
 
 
 METHOD_SHARES = 4
-"""Processes that divide the methods among themselves."""
+"""Number of processes over which the methods are distributed."""
 
 BLOCKS = (
     Block("versions", "machine_facts:versions", 60),
@@ -64,9 +64,9 @@ BLOCKS = (
 
 
 def chosen(names: str | None) -> list[Block]:
-    """The blocks that `names` lists, separated by commas, in that order; None: all.
+    """Return the blocks that `names` lists, separated by commas, in this order; None: all.
 
-    A name may also be a prefix: "trainer" stands for all blocks whose names begin with it.
+    A name may also be a prefix: "trainer" selects all blocks whose names begin with it.
     """
     if names is None:
         return list(BLOCKS)

@@ -1,4 +1,4 @@
-"""What a block of the check is given, and where its findings go."""
+"""State of a block of the check: its inputs and its findings."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class NeedsGpu(Exception):
-    """The block has nothing to do without a CUDA device."""
+    """The block needs a CUDA device."""
 
 
 @dataclass
 class Check:
-    """One block at work: its device, its sizes, and its findings.
+    """Inputs and findings of a running block.
 
-    The findings are written to `file` whenever one is added, so that a block which is killed for
-    its time leaves what it has found so far.
+    The findings are written to `file` whenever one is added, so that they are kept if the block is
+    killed after its time limit.
     """
 
     device_type: str
@@ -37,7 +37,7 @@ class Check:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether sizes are real; on a CPU the check is a dry run with tiny ones."""
+        """Whether to use realistic sizes; on a CPU the check is a dry run with tiny ones."""
         return self.device_type == "cuda"
 
     @property
@@ -52,19 +52,19 @@ class Check:
             raise NeedsGpu
 
     def note(self, key: str, value: Any) -> None:
-        """Keep a finding."""
+        """Add a finding."""
         self.findings[key] = value
         self.write("running")
 
     def expect(self, holds: bool, problem: str) -> None:
-        """Keep `problem` unless the expectation holds; the block goes on either way."""
+        """Add `problem` unless the expectation holds; the block continues in both cases."""
         if not holds:
             self.problems.append(problem)
             self.write("running")
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """A part whose exception is kept as a problem, so that the other parts still run."""
+        """Run a part whose exception is added as a problem, so that other parts still run."""
         try:
             yield
         except Exception as error:
@@ -73,7 +73,7 @@ class Check:
             self.write("running")
 
     def write(self, status: str, **more: Any) -> None:
-        """Write what is known; the file appears whole or not at all."""
+        """Write all findings; the file is replaced atomically."""
         content = {
             "status": status,
             "summary": self.summary,
@@ -85,7 +85,7 @@ class Check:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write `content` so that a reader sees the old file or the new one, never half of it."""
+    """Write `content` atomically: a reader sees either the old file or the new one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")

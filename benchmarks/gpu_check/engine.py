@@ -1,4 +1,4 @@
-"""Runs of tuneoff's engine in this process, as a study would ask for them."""
+"""Runs of tuneoff's engine in this process, specified as by a study."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Material:
     model: Path
     task: Task
     folder: Path
-    """Of the prepared task."""
+    """Folder of the prepared task."""
 
 
 def prepared(folder: Path, model: Path, max_length: int, **data: Any) -> Material:
-    """Tokenise the rows that `data` names, settings of `DataSpec`, for the model in `model`."""
+    """Prepare a task for the model in the folder `model`; `data`: settings of `DataSpec`."""
     found = find_model(str(model))
     task = prepare(
         DataSpec(**data),
@@ -51,7 +51,7 @@ def run_method(
     own_process: bool = False,
     **train: Any,
 ) -> tuple[RunRecord, RunFolder]:
-    """One run in `folder`, which may hold a checkpoint of it; `train`: settings of `TrainSpec`."""
+    """Run a method in `folder`, from its checkpoint if any; `train`: settings of `TrainSpec`."""
     found = find_model(str(material.model))
     spec = RunSpec(
         name=method,
@@ -80,7 +80,7 @@ def run_method(
 
 @contextlib.contextmanager
 def after_each_step(call: Callable[[int], None]) -> Iterator[None]:
-    """Let `call(step)` happen whenever a training of this process has done a step, from 1 on."""
+    """Call `call(step)` after each training step of this process, counted from 1."""
     own, done = TrainMeter.step, 0
 
     def step(self: TrainMeter, samples: int, tokens: int) -> None:

@@ -1,4 +1,4 @@
-"""A function in a process of its own, forked from one that has imported what it needs."""
+"""Run a function in a forked process, whose parent has imported the required packages."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ POLL_SECONDS = 0.05
 
 
 class Forked:
-    """Runs `call` in a fork, in a process group of its own; what it prints goes to `log`.
+    """Process that runs `call` in its own process group, with its output in the file `log`.
 
-    The parent must not have computed anything with PyTorch before: its threads are missing in the
+    The parent must not have computed anything with PyTorch before: its threads do not exist in the
     child, and a CUDA context cannot be inherited.
     """
 
@@ -35,14 +35,14 @@ class Forked:
         atexit.register(self._kill)
 
     def wait(self, seconds: float) -> str:
-        """How it ended, in words; it is killed with all that it has started after `seconds`."""
-        end, ended = time.monotonic() + seconds, ""
-        while not ended:
+        """Wait, kill the process group after `seconds`, and describe how the process ended."""
+        end, outcome = time.monotonic() + seconds, ""
+        while not outcome:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
             if pid:
-                ended = f"its process ended with code {os.waitstatus_to_exitcode(status)}"
+                outcome = f"its process ended with code {os.waitstatus_to_exitcode(status)}"
             elif time.monotonic() >= end:
-                ended = f"stopped after {time.monotonic() - self._start:.0f} s"
+                outcome = f"stopped after {time.monotonic() - self._start:.0f} s"
             else:
                 time.sleep(POLL_SECONDS)
         self._kill()
@@ -50,7 +50,7 @@ class Forked:
             os.waitpid(self._pid, 0)
         atexit.unregister(self._kill)
         self.seconds = time.monotonic() - self._start
-        return ended
+        return outcome
 
     def _kill(self) -> None:
         if os.getpid() == self._parent:

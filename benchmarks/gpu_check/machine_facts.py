@@ -1,4 +1,4 @@
-"""What the check runs on: card, driver, versions, and the signature of the attention kernel."""
+"""Description of the machine: card, driver, versions, signature of the attention kernel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUERY = (
 
 
 def versions(check: Check) -> None:
-    """Versions, `nvidia-smi`, the device's properties and `signature(varlen_attn)`."""
+    """Record versions, `nvidia-smi`, the device's properties and `signature(varlen_attn)`."""
     import torch
 
     found = {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}}
@@ -55,8 +55,8 @@ def _card(check: Check) -> None:
     check.note("cudnn", torch.backends.cudnn.version())
     with check.part("nvidia-smi"):
         command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader"]
-        ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-        values = [value.strip() for value in ended.stdout.splitlines()[0].split(",")]
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        values = [value.strip() for value in result.stdout.splitlines()[0].split(",")]
         facts = dict(zip(QUERY.split(","), values, strict=False))
         check.note("nvidia_smi", facts)
         check.note("driver", facts["driver_version"])

@@ -1,4 +1,4 @@
-"""Running out of GPU memory: a step in smaller pieces, or a record that says so."""
+"""Check runs with too little GPU memory: smaller micro-batches, or a record that says so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SETTINGS: dict[str, Any] = {"epochs": 1, "batch_size": 64, "precision": "bf16", 
 
 
 def memory(check: Check) -> None:
-    """One run without a limit; then with limits for training, for evaluation, and for nothing."""
+    """Run without a limit, then with limits for training, for evaluation, and for the weights."""
     check.need_gpu()
     model = middle_model(check.work)
     long, few = (500, 510), {"train": 256, "test": 24}
@@ -28,7 +28,7 @@ def memory(check: Check) -> None:
     free = _limited(check, one, "no limit", None)
     peak, weights = free["train_peak"], free["weights"]
     check.expect(free["status"] == "finished", f"no limit: {free['status']}: {free['error']}")
-    # Beside tensors the allocator holds the workspaces of cuBLAS and what does not fit together.
+    # In addition to tensors, the allocator needs workspaces of cuBLAS and fragmented memory.
     spare = 96 << 20
     limits = {
         "half of the activations": (one, weights + spare + (peak - weights) // 2),
@@ -44,25 +44,25 @@ def memory(check: Check) -> None:
             known = found["status"] in ("finished", "out_of_memory")
             check.expect(known, f"{name}: {found['status']}: {found['error']}")
             if name == "less than the weights":
-                ended = found["status"] == "out_of_memory"
-                check.expect(ended, f"{name}: {found['status']}, not out_of_memory")
+                detected = found["status"] == "out_of_memory"
+                check.expect(detected, f"{name}: {found['status']}, not out_of_memory")
             elif name.endswith("activations"):
-                smaller = any("memory ran out" in warning for warning in found["warnings"])
+                smaller = any("memory" in warning for warning in found["warnings"])
                 fits = found["status"] == "finished"
                 check.expect(fits, f"{name}: {found['status']}: {found['error']}")
-                check.expect(smaller or not fits, f"{name}: finished without smaller pieces")
+                check.expect(smaller or not fits, f"{name}: finished without smaller micro-batches")
             else:
                 fits = found["status"] == "finished"
                 check.expect(fits, f"{name}: the evaluation did not fit: {found['error']}")
         good += len(check.problems) == before
-    check.summary = f"{good} of {len(limits)} limits of memory handled"
+    check.summary = f"{good} of {len(limits)} memory limits handled"
 
 
 def _limited(check: Check, material: Material, name: str, limit: int | None) -> dict[str, Any]:
-    """Run `full` with at most `limit` bytes of GPU memory, and what its record says."""
-    whole = torch.cuda.get_device_properties(0).total_memory
+    """Run `full` with at most `limit` bytes of GPU memory, and return its figures."""
+    total = torch.cuda.get_device_properties(0).total_memory
     release_memory()
-    torch.cuda.set_per_process_memory_fraction(1.0 if limit is None else limit / whole)
+    torch.cuda.set_per_process_memory_fraction(1.0 if limit is None else limit / total)
     try:
         folder = check.work / "memory" / name.replace(" ", "-")
         record, _ = run_method(material, folder, "full", **SETTINGS)

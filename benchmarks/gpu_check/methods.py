@@ -1,4 +1,4 @@
-"""Every method on a tiny BERT: status, checks, and logits against the same weights on the CPU."""
+"""Run every method on a tiny BERT, and compare its logits with those on the CPU."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tuneoff.scheduling import bitsandbytes
 
 RESUMED = ("full", "lora", "adalora")
 INTERRUPTED_AT = 5
-"""Step after which the signal comes: in the first of the epochs."""
+"""Step after which the run is interrupted, in the first epoch."""
 
 CPU = torch.device("cpu")
 
 
 def _settings(check: Check) -> dict[str, Any]:
-    """Training settings but for the precision."""
+    """Return the training settings except for the precision."""
     return {"epochs": 4 if check.on_gpu else 2, "batch_size": 8, "device": check.device_type}
 
 
@@ -44,7 +44,7 @@ def _material(check: Check, name: str) -> Material:
 
 
 def methods(check: Check, share: int) -> None:
-    """Each `METHOD_SHARES`-th of the methods, in bf16."""
+    """Run every `METHOD_SHARES`-th method in bf16."""
     names = list(all_methods())[share::METHOD_SHARES]
     material = _material(check, f"methods-{share}")
     finished = sum(_one(check, material, name, "bf16") for name in names)
@@ -52,7 +52,7 @@ def methods(check: Check, share: int) -> None:
 
 
 def precisions(check: Check) -> None:
-    """fp16 with three methods, and float32 with `full`."""
+    """Run three methods in fp16, and `full` in float32."""
     material = _material(check, "precisions")
     cases = [(name, "fp16") for name in RESUMED] + [("full", "fp32")]
     finished = sum(_one(check, material, name, precision) for name, precision in cases)
@@ -60,7 +60,7 @@ def precisions(check: Check) -> None:
 
 
 def _one(check: Check, material: Material, name: str, precision: str) -> bool:
-    """Run a method, hold it to everything, keep what came out; whether nothing was wrong."""
+    """Run a method with all checks, and return whether there was no problem."""
     title = f"{name} {precision}"
     if name == "qlora":
         bitsandbytes.reveal()
@@ -83,7 +83,7 @@ def _one(check: Check, material: Material, name: str, precision: str) -> bool:
 
 
 def _compared(check: Check, material: Material, at: RunFolder, title: str) -> dict[str, Any]:
-    """Checks of the run and of its saved model; its logits beside those of a CPU in float32."""
+    """Check the run and its saved model, and compare its logits with those of a CPU in float32."""
     first = at.record()
     assert first is not None
     found: dict[str, Any] = {"warnings": first.warnings}
@@ -108,14 +108,14 @@ def _compared(check: Check, material: Material, at: RunFolder, title: str) -> di
     }
     check.expect(
         error <= TOLERANCE[precision],
-        f"{title}: logits differ from the CPU's by {error:.3g} of their spread",
+        f"{title}: logits differ from the CPU's by {error:.3g} standard deviations",
     )
     check_saved(at, material.folder)
     record = at.record()
     assert record is not None
     assert record.checks is not None
-    for fault in record.checks.faults:
-        check.expect(False, f"{title}: {fault}")
+    for problem in record.checks.problems:
+        check.expect(False, f"{title}: {problem}")
     if record.checks.reopened is not None:
         found["reopened"] = record.checks.reopened.logits
     if record.checks.merged is not None:
@@ -127,7 +127,7 @@ GRAPHED = ("full", "lora", "partial", "head", "qlora")
 
 
 def graphs(check: Check) -> None:
-    """Steps that were replayed as CUDA graphs against the same steps taken kernel by kernel."""
+    """Compare steps replayed as CUDA graphs with the same steps launched kernel by kernel."""
     check.need_gpu()
     material, good = _material(check, "graphs"), 0
     for name in GRAPHED:
@@ -139,18 +139,18 @@ def graphs(check: Check) -> None:
         with check.part(name):
             check.note(name, _replayed(check, material, name))
         good += len(check.problems) == before
-    check.summary = f"{good} of {len(GRAPHED)} methods end at the same answers with CUDA graphs"
+    check.summary = f"{good} of {len(GRAPHED)} methods have equal predictions with CUDA graphs"
 
 
 def _replayed(check: Check, material: Material, name: str) -> dict[str, Any]:
     settings = {**_settings(check), "epochs": 20, "precision": "bf16"}
     found: dict[str, Any] = {}
-    answers, losses = [], []
+    probabilities, losses = [], []
     for part, on in (("replayed", True), ("eager", False), ("eager again", False)):
         folder = check.work / "graphs" / name / part.replace(" ", "-")
         record, at = run_method(material, folder, name, cuda_graphs=on, **settings)
         check.expect(record.status == "finished", f"{name}, {part}: {record.error}")
-        answers.append(_answers(at))
+        probabilities.append(_probabilities(at))
         losses.append([row["loss"] for row in at.history() if row["kind"] == "train"])
         graphed = record.cost.parts.get("graph", 0.0)
         found[part] = {
@@ -159,7 +159,9 @@ def _replayed(check: Check, material: Material, name: str) -> dict[str, Any]:
             "last_loss": losses[-1][-1],
         }
         check.expect((graphed > 0) == on, f"{name}, {part}: {graphed} s in CUDA graphs")
-    difference, noise = (float(abs(x - answers[1]).max()) for x in (answers[0], answers[2]))
+    difference, noise = (
+        float(abs(x - probabilities[1]).max()) for x in (probabilities[0], probabilities[2])
+    )
     found |= {"difference": difference, "repeated_difference": noise}
     check.expect(
         difference <= max(2 * noise, 0.05),
@@ -169,7 +171,7 @@ def _replayed(check: Check, material: Material, name: str) -> dict[str, Any]:
 
 
 def resume(check: Check) -> None:
-    """A run that SIGTERM interrupted, and that is resumed, against one that was left alone."""
+    """Compare a run that was interrupted by SIGTERM and resumed with an uninterrupted one."""
     material, good = _material(check, "resume"), 0
     for name in RESUMED:
         before = len(check.problems)
@@ -183,8 +185,8 @@ def _resumed(check: Check, material: Material, name: str) -> dict[str, Any]:
     settings = {**_settings(check), "precision": "bf16"}
     config = {"warmup": 0.1, "settle": 0.2, "interval": 1} if name == "adalora" else {}
     folder = check.work / "resume" / name
-    whole, repeated = (
-        _answers(run_method(material, folder / part, name, config=config, **settings)[1])
+    uninterrupted, repeated = (
+        _probabilities(run_method(material, folder / part, name, config=config, **settings)[1])
         for part in ("whole", "repeated")
     )
 
@@ -195,19 +197,21 @@ def _resumed(check: Check, material: Material, name: str) -> dict[str, Any]:
     own = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with after_each_step(interrupt):
-            broken, at = run_method(
+            interrupted, at = run_method(
                 material, folder / "broken", name, config=config, own_process=True, **settings
             )
     finally:
-        stop._asked.clear()  # a study's run ends its process here
+        stop._asked.clear()  # in a study, the process would end here
         for number, handler in own.items():
             signal.signal(number, handler)
-    check.expect(broken.status == "interrupted", f"{name}: {broken.status}, not interrupted")
+    check.expect(
+        interrupted.status == "interrupted", f"{name}: {interrupted.status}, not interrupted"
+    )
     check.expect(at.checkpoint.is_dir(), f"{name}: the interrupted run left no checkpoint")
     again, at = run_method(material, folder / "broken", name, config=config, **settings)
     check.expect(again.status == "finished", f"{name}: {again.status}: {again.error}")
-    resumed = _answers(at)
-    noise, difference = (float(abs(x - whole).max()) for x in (repeated, resumed))
+    resumed = _probabilities(at)
+    noise, difference = (float(abs(x - uninterrupted).max()) for x in (repeated, resumed))
     check.expect(
         difference <= max(2 * noise, 1e-6),
         f"{name}: resumed, probabilities differ by {difference:.2g}; repeated, by {noise:.2g}",
@@ -216,7 +220,7 @@ def _resumed(check: Check, material: Material, name: str) -> dict[str, Any]:
     return {"resumed_difference": difference, "repeated_difference": noise}
 
 
-def _answers(at: RunFolder) -> Any:
-    """(rows, labels) probabilities as the run has written them."""
+def _probabilities(at: RunFolder) -> Any:
+    """Return the probabilities that the run has written, (rows, labels)."""
     table = at.predictions()
     return table[[c for c in table if c.startswith("probability_")]].to_numpy()

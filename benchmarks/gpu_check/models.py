@@ -1,6 +1,6 @@
-"""Models with random weights, their tokenizers, and drawn rows: nothing is downloaded.
+"""Models with random weights, their tokenizers, and random texts, without downloads.
 
-Each is made once per check, by the first block that asks for it.
+Each is created once per check, by the first block that needs it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TOPICS = {
     "food": ["bread", "milk", "soup", "cheese"],
     "weather": ["rain", "snow", "wind", "storm"],
 }
-"""The label of a toy text is the topic whose words it holds."""
+"""The label of a toy text is the topic of its words."""
 
 FILLERS = ["the", "a", "on", "under", "in", "it", "was", "red", "fast", "slow", "here", "there"]
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -43,22 +43,22 @@ MIDDLE = {
 }
 BASE_VOCABULARY = 30_522
 
-# Tokens of real texts with BERT's tokenizer: the median, and the spread of their logarithm.
+# Median number of tokens, and standard deviation of its logarithm, as in the real texts.
 DRAWN_LENGTHS = {"imdb": ((226, 0.62),), "snli": ((14, 0.42), (8, 0.4))}
 
 
 def tiny_model(work: Path) -> Path:
-    """BERT, 3 layers of 64, over the words of the toy data."""
+    """Return a BERT with 3 layers of width 64 and the words of the toy data."""
     return _once(work / "tiny-bert", lambda folder: _bert(folder, toy_words(), TINY, wide=True))
 
 
 def middle_model(work: Path) -> Path:
-    """BERT, 4 layers of 256 that take 512 tokens, over the words of the toy data."""
+    """Return a BERT with 4 layers of width 256 for 512 tokens and the words of the toy data."""
     return _once(work / "middle-bert", lambda folder: _bert(folder, toy_words(), MIDDLE))
 
 
 def base_model(work: Path, *, small: bool) -> Path:
-    """BERT-base's shape and size of vocabulary; `small`: 2 layers of 64, for a dry run."""
+    """Return a model of BERT-base's shape; `small`: 2 layers of width 64, for a dry run."""
     sizes: dict[str, Any] = {}
     if small:
         sizes = {**TINY, "num_hidden_layers": 2, "max_position_embeddings": 512}
@@ -71,7 +71,7 @@ def toy_words() -> list[str]:
 
 
 def base_words() -> list[str]:
-    """Generated words, as many as BERT's vocabulary has beside its special tokens."""
+    """Return as many generated words as BERT's vocabulary has without its special tokens."""
     letters = "abcdefghijklmnopqrst"
     count = BASE_VOCABULARY - len(SPECIALS)
     return ["".join(letters[i // 20**p % 20] for p in range(4)) for i in range(count)]
@@ -80,7 +80,7 @@ def base_words() -> list[str]:
 def toy_file(
     work: Path, name: str, rows: int, *, seed: int = 0, words: tuple[int, int] = (3, 14)
 ) -> Path:
-    """A CSV with `text` and `label` that a tiny encoder can learn."""
+    """Return a CSV file with `text` and `label` that a tiny encoder can learn."""
 
     def make(folder: Path) -> None:
         draw = random.Random(seed)
@@ -99,8 +99,10 @@ def toy_file(
 
 
 def drawn_rows(work: Path, texts: str, *, small: bool) -> Path:
-    """A folder with `train.csv`, `validation.csv` and `test.csv`: rows as long as those of "imdb"
-    or "snli", of words that are as unevenly frequent as real ones."""
+    """Return a folder with `train.csv`, `validation.csv` and `test.csv` of random words.
+
+    The lengths are those of "imdb" or "snli", and the frequencies of the words resemble real ones.
+    """
 
     def make(folder: Path) -> None:
         draw = np.random.default_rng(0)
@@ -123,7 +125,7 @@ def drawn_rows(work: Path, texts: str, *, small: bool) -> Path:
 
 
 def _once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder` as `make` fills it, unless another block has made it already."""
+    """Create `folder` by `make`, unless another block has created it already."""
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
             temporary = Path(tempfile.mkdtemp(dir=folder.parent))
@@ -136,10 +138,10 @@ def _once(folder: Path, make: Callable[[Path], None]) -> Path:
 
 
 def _bert(folder: Path, words: list[str], sizes: dict[str, Any], *, wide: bool = False) -> None:
-    """A BERT with random weights and a WordPiece tokenizer over `words`.
+    """Write a BERT with random weights and a WordPiece tokenizer for `words`.
 
-    `wide`: weights so large that every word and neighbour shows in the logits, from which a tiny
-    encoder learns with 60 rows.
+    `wide`: use weights so large that every word and its neighbours affect the logits, so that a
+    tiny encoder learns from 60 rows.
     """
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -166,7 +168,7 @@ def _bert(folder: Path, words: list[str], sizes: dict[str, Any], *, wide: bool =
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
     if wide:
-        config.initializer_range = 0.25  # of the head, which is drawn when the folder is loaded
+        config.initializer_range = 0.25  # for the head, which is initialised on loading
     torch.manual_seed(7)
     model = BertModel(config)
     if wide:

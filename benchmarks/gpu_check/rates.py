@@ -1,4 +1,4 @@
-"""What the card reaches in plain operations: the measure for everything else."""
+"""Rates of plain operations on this GPU, as a reference for all other figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TOKENS = {"snli 8": 208, "snli 32": 832, "reviews 32": 8192, "evaluation": 65536
 
 
 def rates(check: Check) -> None:
-    """Products in bf16, copies, what one small operation costs to launch, and AdamW."""
+    """Measure products in bf16, copies, the launch of a small operation, and AdamW."""
     import torch
 
     size = 8192 if check.on_gpu else 256
@@ -38,12 +38,12 @@ def rates(check: Check) -> None:
         copy = check.findings["copies"]["on the device"] / 1e12
         check.summary += (
             f", {copy:.2f} TB/s copied,"
-            f" {check.findings['small_operation_seconds'] * 1e6:.1f} us a small operation"
+            f" {check.findings['small_operation_seconds'] * 1e6:.1f} us per small operation"
         )
 
 
 def seconds_per_call(check: Check, call: Callable[[], object], repeats: int) -> float:
-    """Seconds of one of `repeats` calls in a row, after some to warm up."""
+    """Return the mean seconds of `repeats` consecutive calls, after a warm-up."""
     for _ in range(max(3, repeats // 10)):
         call()
     _wait(check)
@@ -62,7 +62,7 @@ def _wait(check: Check) -> None:
 
 
 def _product(check: Check, m: int, k: int, n: int) -> dict[str, float]:
-    """(m, k) x (k, n) in bf16: about 0.2 s of it, but for the first few."""
+    """Measure (m, k) x (k, n) in bf16 for about 0.2 s, after a warm-up."""
     import torch
 
     a = torch.randn(m, k, device=check.device, dtype=torch.bfloat16)
@@ -75,7 +75,7 @@ def _product(check: Check, m: int, k: int, n: int) -> dict[str, float]:
 
 
 def _copies(check: Check) -> dict[str, float]:
-    """Bytes per second; a copy on the device reads and writes each byte, which counts twice."""
+    """Return bytes per second. A copy on the device reads and writes, so each byte counts twice."""
     import torch
 
     count = (1 << 30) if check.on_gpu else 1 << 20
@@ -96,7 +96,7 @@ def _copies(check: Check) -> dict[str, float]:
 
 
 def _adamw(check: Check) -> dict[str, float]:
-    """One fused AdamW step over as many float32 weights as BERT-base has, in as many tensors."""
+    """Measure a fused AdamW step for float32 tensors of BERT-base's number and sizes."""
     import torch
 
     sizes = [[WIDTH, INNER], [INNER, WIDTH], *([[WIDTH, WIDTH]] * 4), *([[WIDTH]] * 10)]

@@ -1,4 +1,4 @@
-"""Ten steady steps of a training in BERT-base's shape: what waits, and what runs on the GPU."""
+"""Synchronisations and kernels of ten steps of a training in BERT-base's shape."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ import tuneoff
 from engine import Material, after_each_step, prepared, run_method
 
 WINDOW = 10
-"""Steps that are looked at."""
+"""Number of observed steps."""
 
 TOP = 12
-"""Kernels of the summary."""
+"""Number of kernels in the summary."""
 
 PACKAGE = Path(tuneoff.__file__).parent
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a training the steady steps lie: no logging, validation or checkpoint in them.
+    """Position of the observed steps in a training, without logging, validation or checkpoint.
 
     A training logs its loss a hundred times, and validates after each epoch.
     """
@@ -39,17 +39,17 @@ class Place:
     batch_size: int
     epochs: int
     first: int
-    """The step after which the window begins."""
+    """Step after which the observed steps begin."""
 
 
-# With 7,680 pairs an epoch has 960 steps of 8, and each 96th one logs; with 3,840 reviews 120 steps
-# of 32, and each 48th.
+# With 7,680 pairs, an epoch has 960 steps of 8, and every 96th one logs. With 3,840 reviews, an
+# epoch has 120 steps of 32, and every 48th one logs.
 PLACES = {"snli": Place("snli", 8, 10, 485), "imdb": Place("imdb", 32, 40, 98)}
 SMALL = {"snli": Place("snli", 8, 100, 4), "imdb": Place("imdb", 32, 400, 1)}
 
 
 class _Enough(Exception):
-    """Ends a run whose steady steps were seen; it leaves no checkpoint to resume from."""
+    """Ends a run after the observed steps, without a checkpoint to resume from."""
 
 
 def _material(check: Check, texts: str) -> Material:
@@ -63,7 +63,7 @@ def _material(check: Check, texts: str) -> Material:
 def _watched(
     check: Check, place: Place, method: str, begin: Callable[[], None], end: Callable[[], None]
 ) -> None:
-    """Train to the end of the window; `begin` and `end` are called before and after its steps."""
+    """Train to the end of the observed steps; call `begin` before and `end` after them."""
     material = _material(check, place.texts)
 
     def at(step: int) -> None:
@@ -86,12 +86,14 @@ def _watched(
             device=check.device_type,
             checkpoint_seconds=3600.0,
         )
-    seen = (record.error or "").startswith(_Enough.__name__)
-    check.expect(seen, f"{method}: {record.status} before the window's end: {record.error}")
+    completed = (record.error or "").startswith(_Enough.__name__)
+    check.expect(
+        completed, f"{method}: {record.status} before the end of the observed steps: {record.error}"
+    )
 
 
 def synchronisations(check: Check) -> None:
-    """Host-device synchronisations of ten steps, by the line of tuneoff that causes them."""
+    """Count the host-device synchronisations of ten steps by the causing line of tuneoff."""
     check.need_gpu()
     counts = {}
     for method in ("full", "lora"):
@@ -129,7 +131,7 @@ def _lines_that_wait(check: Check, method: str) -> Counter[str]:
 
 
 def _line() -> str:
-    """The innermost line of the engine on the stack, and what it has called."""
+    """Return the innermost line of the engine on the stack, and the file that it called."""
     stack = [f for f in traceback.extract_stack() if Path(f.filename) != Path(__file__)]
     called = [f for f in stack if "warnings" not in f.filename]
     for at in reversed(range(len(called))):
@@ -142,12 +144,12 @@ def _line() -> str:
 
 
 def profile(check: Check, texts: str) -> None:
-    """Kernels and launches per step of `full`, how busy the GPU is, and what takes its time."""
+    """Record kernels and launches per step of `full`, and the GPU's utilisation."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 
     place = (PLACES if check.on_gpu else SMALL)[texts]
-    # Without the profiler first, which makes the host slower: from the same steps of another run.
+    # The profiler slows the host down, so the time is measured in another run without it.
     clock: list[float] = []
 
     def read() -> None:
@@ -178,14 +180,14 @@ def profile(check: Check, texts: str) -> None:
     else:
         calls = Counter(event.name for event in profiler.events())
         check.note("operations_per_step", sum(calls.values()) / window)
-        check.summary = f"{sum(calls.values()) / window:.0f} operations a step on the CPU"
+        check.summary = f"{sum(calls.values()) / window:.0f} operations per step on the CPU"
 
 
 def _on_gpu(check: Check, events: Any, step: float) -> None:
-    """What the events of the window say, per step."""
+    """Record the events of the observed steps, per step."""
     from torch.autograd import DeviceType
 
-    # Ranges that PyTorch marks, an optimizer's step for one, lie over the kernels inside them.
+    # Ranges that PyTorch marks, such as an optimizer's step, overlap the kernels inside them.
     on_device = [e for e in events if e.device_type == DeviceType.CUDA]
     kernels = [e for e in on_device if not getattr(e, "is_user_annotation", False)]
     spans = sorted((e.time_range.start, e.time_range.end) for e in kernels)
@@ -219,6 +221,6 @@ def _on_gpu(check: Check, events: Any, step: float) -> None:
     for key, value in found.items():
         check.note(key, value)
     check.summary = (
-        f"{step * 1e3:.2f} ms a step, {found['kernels_per_step']:.0f} kernels by"
+        f"{step * 1e3:.2f} ms per step, {found['kernels_per_step']:.0f} kernels by"
         f" {sum(launches.values()) / WINDOW:.0f} launches, busy {found['busy_share']:.0%}"
     )

@@ -1,4 +1,4 @@
-"""`tuneoff compare` and `tuneoff doctor` from the command line, through the fork server."""
+"""Check `tuneoff compare` and `tuneoff doctor` on the command line, with the fork server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMMAND = [sys.executable, "-c", "from tuneoff.cli import main; main()"]
 
 
 def compare(check: Check) -> None:
-    """Three methods with two seeds; then the same command again, which has nothing left to run."""
+    """Run three methods with two seeds; then repeat the command, which has nothing left to run."""
     with check.part("tuneoff doctor"):
         check.note("doctor", _called(["doctor"])["output"][-3000:])
     model = tiny_model(check.work)
@@ -38,7 +38,7 @@ def compare(check: Check) -> None:
         check.expect(record["status"] == "finished", f"{folder}: {record['error']}")
         check.expect(kind == check.device_type, f"{folder} ran on {kind}")
         reopened = (record["checks"] or {}).get("reopened")
-        check.expect(reopened is not None, f"{folder}: its saved model was not opened again")
+        check.expect(reopened is not None, f"{folder}: its saved model was not reopened")
     if records:
         check.note("environment", records[0]["environment"])
         check.note("warnings", sorted({w for record in records for w in record["warnings"]}))
@@ -54,7 +54,7 @@ def compare(check: Check) -> None:
 
 def _called(arguments: list[str]) -> dict[str, Any]:
     start = time.perf_counter()
-    ended = subprocess.run(
+    result = subprocess.run(
         [*COMMAND, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -63,10 +63,10 @@ def _called(arguments: list[str]) -> dict[str, Any]:
         check=False,
     )
     seconds = time.perf_counter() - start
-    return {"code": ended.returncode, "seconds": seconds, "output": ended.stdout[-6000:]}
+    return {"code": result.returncode, "seconds": seconds, "output": result.stdout[-6000:]}
 
 
 def _records(out: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Each run's name and record, as they lie on disk."""
+    """Return the name and the record of each run, as stored on disk."""
     runs = sorted((StudyFolder(out).path / "runs").glob("*/record.json"))
     return [(file.parent.name, json.loads(file.read_text(encoding="utf-8"))) for file in runs]

@@ -1,4 +1,4 @@
-"""tuneoff beside Transformers' Trainer in BERT-base's shape, each side in its own process."""
+"""Compare tuneoff with Transformers' Trainer in BERT-base's shape, in separate processes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SIDES = {"tuneoff": "ours.py", "expert": "peer.py"}
 def side_by_side(
     check: Check, texts: str, method: str, batch_size: int, steps: int, eager: bool = False
 ) -> None:
-    """Step time, throughput and peak memory of both; the first tenth of the steps is warm-up.
+    """Measure step time, throughput and peak memory of both, after a warm-up of 10 % of the steps.
 
-    `eager`: measure tuneoff without CUDA graphs, too.
+    `eager`: also measure tuneoff without CUDA graphs.
     """
     if method == "qlora":
         bitsandbytes.reveal()
@@ -43,12 +43,12 @@ def side_by_side(
     folder = check.work / check.file.stem
     folder.mkdir(parents=True)
     small, log = not check.on_gpu, folder / "model.log"
-    # In a process of its own: a process that has computed cannot be forked for the two sides.
-    made = Forked(lambda: print(base_model(check.work, small=small)), log)
-    ended = made.wait(120)
+    # In a separate process, because a process that has computed cannot be forked for the two sides.
+    process = Forked(lambda: print(base_model(check.work, small=small)), log)
+    outcome = process.wait(120)
     model = Path(log.read_text(encoding="utf-8").strip().splitlines()[-1])
     if not model.is_dir():
-        raise RuntimeError(f"no model: {ended}")
+        raise RuntimeError(f"no model: {outcome}")
     _write_rows(check, texts, folder, case.train_rows)
     sides: dict[str, dict[str, Any]] = {}
     scripts = SIDES | ({"tuneoff without CUDA graphs": "ours.py"} if eager else {})
@@ -81,15 +81,15 @@ def _write_rows(check: Check, texts: str, folder: Path, rows: int) -> None:
 
 
 def _measured(script: Path, file: Path, seconds: float) -> dict[str, Any]:
-    """What `script` prints as its last line for the case in `file`."""
+    """Run `script` for the case in `file`, and return the JSON of its last line."""
     process = Forked(lambda: _script(script, file), file.with_suffix(".log"))
-    ended = process.wait(seconds)
+    outcome = process.wait(seconds)
     lines = process.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     sys.stderr.write("\n".join(lines) + "\n")
     try:
         result: dict[str, Any] = json.loads(lines[-1])
     except (IndexError, ValueError):
-        raise RuntimeError("\n".join([ended, *lines[-15:]])[-1500:]) from None
+        raise RuntimeError("\n".join([outcome, *lines[-15:]])[-1500:]) from None
     return result
 
 

@@ -1,12 +1,12 @@
-"""tuneoff against Transformers' Trainer, side by side: `make bench`, on a GPU `make bench-gpu`.
+"""Compare tuneoff with Transformers' Trainer: `make bench`, on a GPU `make bench-gpu`.
 
     python benchmarks/trainer [--data DIR] [--cases GLOB] [--quality] [--rounds N] [--out FILE]
 
-Each side runs in a process of its own, in turn, on the same rows, model, method, batch size,
-epochs, learning rate and precision. Printed are the medians and the ratio with its spread over the
-rounds: seconds of training from the first step to the last, peak memory by the same rule, and each
-side's share of what the machine reaches in plain matrix products. FILE keeps the cases that it
-holds and this run does not measure, if they are of the same day, machine and versions.
+Each side runs in a separate process, alternating, with the same rows, model, method, batch size,
+epochs, learning rate and precision. The script prints the medians, and the ratio with its range
+over the rounds: seconds of training from the first step to the last, peak memory by the same
+definition, and the fraction of the machine's rate in plain matrix products. Other cases in FILE are
+kept if they are from the same day, machine and versions.
 """
 
 from __future__ import annotations
@@ -43,33 +43,34 @@ SCORED = (
     Case("banking77", "full", train_rows=4000, epochs=3, test_rows=3000),
     Case("banking77", "lora", train_rows=4000, epochs=3, test_rows=3000),
 )
-"""With `--quality`: whether speed was bought with it. Seeds are the rounds'. Reviews have a rate of
-their own: at 2e-4 one seed in three of the Trainer ends with one answer for all rows."""
+"""Cases of `--quality`, which compares the scores. The seeds are the numbers of the rounds. Reviews
+have a lower learning rate, because at 2e-4 one of three seeds of the Trainer predicts one label for
+all rows."""
 
 
 def measure(case: Case, side: str, work: Path, data: Path | None, compiled: bool) -> dict[str, Any]:
-    """One run of one side, in a process of its own."""
+    """Run one side once, in a separate process, and return its figures."""
     with tempfile.TemporaryDirectory(dir=work) as folder:
         write_rows(case, Path(folder), data)
         model = model_folder(case.shape, work)
         file = Path(folder) / "case.json"
         case.write(file, side=side, folder=folder, model=str(model), compile=compiled)
         script = "ours.py" if side == "tuneoff" else "peer.py"
-        ended = subprocess.run(
+        result = subprocess.run(
             [sys.executable, str(HERE / script), str(file)],
             capture_output=True,
             text=True,
             check=False,
             env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"},
         )
-    if ended.returncode:
-        raise SystemExit(f"{case.name}, {side} failed:\n{ended.stderr[-3000:]}")
-    result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    return result
+    if result.returncode:
+        raise SystemExit(f"{case.name}, {side} failed:\n{result.stderr[-3000:]}")
+    figures: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return figures
 
 
 def compare(case: Case, rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    """Medians by side, and the peers' figures over ours, with their least and most."""
+    """Return medians by side, and the ratios to tuneoff's figures with minimum and maximum."""
     sides = {side: _medians([r[side] for r in rounds if side in r]) for side in rounds[0]}
     ratios = {
         side: {
@@ -101,7 +102,7 @@ def show(found: dict[str, Any]) -> None:
             f"  {side:<8} {figures['seconds']:8.2f} s {figures['samples_per_second']:8.1f} rows/s"
         )
         line += f" {figures['peak_memory_bytes'] / 1e6:8.0f} MB"
-        if share:  # the same arithmetic, in another time
+        if share:  # the number of operations is the same for all sides
             line += f"  {share * ours['seconds'] / figures['seconds']:4.0%} of products"
         if figures["macro_f1"] is not None:
             scores = [r[side]["macro_f1"] for r in found["rounds"] if side in r]
@@ -116,59 +117,63 @@ def show(found: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--data", type=Path, help="folder with imdb/, snli/ and banking77/; default: drawn"
+        "--data", type=Path, help="folder with imdb/, snli/ and banking77/; default: random words"
     )
     parser.add_argument("--cases", default="*", help="glob over case names")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
-    parser.add_argument("--sides", default="expert,default", help="peers, separated by commas")
     parser.add_argument(
-        "--default-rounds", type=int, help="fewer for the default peer, the slowest"
+        "--sides", default="expert,default", help="recipes of the Trainer, separated by commas"
     )
-    parser.add_argument("--train-rows", type=int, help="instead of the case's own")
-    parser.add_argument("--test-rows", type=int, help="also measure macro-F1")
-    parser.add_argument("--quality", action="store_true", help="macro-F1 on more rows instead")
+    parser.add_argument(
+        "--default-rounds", type=int, help="fewer rounds for the default recipe, the slowest"
+    )
+    parser.add_argument("--train-rows", type=int, help="instead of the number of the case")
+    parser.add_argument("--test-rows", type=int, help="number of test rows; also measure macro-F1")
+    parser.add_argument(
+        "--quality", action="store_true", help="compare macro-F1 on more rows instead of speed"
+    )
     parser.add_argument("--compile", action="store_true", help="torch_compile for the expert")
-    parser.add_argument("--out", type=Path, help="where the figures go, as JSON")
-    asked = parser.parse_args()
-    known = SCORED if asked.quality else TIMED
-    cases = [replace(case, precision=asked.precision) for case in known]
-    cases = [case for case in cases if fnmatch.fnmatch(case.name, asked.cases)]
-    rounds_of = dict.fromkeys(["tuneoff", *asked.sides.split(",")], asked.rounds)
-    if "default" in rounds_of and asked.default_rounds is not None:
-        rounds_of["default"] = asked.default_rounds
-    about = machine(asked.precision)
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    options = parser.parse_args()
+    known = SCORED if options.quality else TIMED
+    cases = [replace(case, precision=options.precision) for case in known]
+    cases = [case for case in cases if fnmatch.fnmatch(case.name, options.cases)]
+    rounds_of = dict.fromkeys(["tuneoff", *options.sides.split(",")], options.rounds)
+    if "default" in rounds_of and options.default_rounds is not None:
+        rounds_of["default"] = options.default_rounds
+    about = machine(options.precision)
     print(f"{about['processor']}, {about['threads']} threads,", end=" ")
-    print(f"{about['product_rate'] / 1e12:.2f} T operations/s in {asked.precision} products")
+    print(f"{about['product_rate'] / 1e12:.2f} T operations/s in {options.precision} products")
     with tempfile.TemporaryDirectory() as work:
         for plain in cases:
-            case = replace(plain, test_rows=asked.test_rows or plain.test_rows)
-            case = replace(case, train_rows=asked.train_rows or case.train_rows)
+            case = replace(plain, test_rows=options.test_rows or plain.test_rows)
+            case = replace(case, train_rows=options.train_rows or case.train_rows)
             rounds = [
                 {
                     side: measure(
-                        replace(case, seed=seed), side, Path(work), asked.data, asked.compile
+                        replace(case, seed=seed), side, Path(work), options.data, options.compile
                     )
                     for side, wanted in rounds_of.items()
                     if seed < wanted
                 }
-                for seed in range(asked.rounds)
+                for seed in range(options.rounds)
             ]
             found = compare(case, rounds)
             show(found)
-            if asked.out:
-                keep(asked.out, about, found)
+            if options.out:
+                keep(options.out, about, found)
 
 
 def keep(file: Path, about: dict[str, Any], found: dict[str, Any]) -> None:
-    """The case among those of the same machine that the file holds, in place of its former self."""
-    held = json.loads(file.read_text()) if file.is_file() else {"machine": {}, "cases": []}
-    steady = about.keys() - {"product_rate"}  # it is measured anew each time
-    if any(held["machine"].get(key) != about[key] for key in steady):
-        held = {"machine": about, "cases": []}
-    others = [one for one in held["cases"] if one["case"] != found["case"]]
+    """Write the case to the file, replacing its former result and those of other machines."""
+    stored = json.loads(file.read_text()) if file.is_file() else {"machine": {}, "cases": []}
+    steady = about.keys() - {"product_rate"}  # measured again each time
+    if any(stored["machine"].get(key) != about[key] for key in steady):
+        stored = {"machine": about, "cases": []}
+    others = [one for one in stored["cases"] if one["case"] != found["case"]]
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(held | {"cases": [*others, found]}, indent=1) + "\n")
+    file.write_text(json.dumps(stored | {"cases": [*others, found]}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

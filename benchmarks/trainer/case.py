@@ -1,4 +1,4 @@
-"""What both sides are given: rows, model, method and settings, the same to the letter."""
+"""Inputs of both sides: the same rows, model, method and settings."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ LEARNING_RATES = {
     "lora": 2e-3,
     "qlora": 2e-3,
 }
-"""For a hidden size of 384; the width of the benchmark's other models changes no speed."""
+"""Rates for a hidden size of 384. They are not adapted to other models, as speed is unaffected."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: `texts` are those of "imdb", "snli" or "banking77", `shape` the encoder's."""
+    """One comparison; `texts` is "imdb", "snli" or "banking77", `shape` names the encoder."""
 
     texts: str
     method: str
@@ -38,7 +38,7 @@ class Case:
     seed: int = 0
     precision: str = "bf16"
     rate: float | None = None
-    """The learning rate; None: the method's in `LEARNING_RATES`."""
+    """Learning rate; None: the method's rate in `LEARNING_RATES`."""
 
     @property
     def name(self) -> str:
@@ -53,30 +53,30 @@ class Case:
 
 
 def read_case(path: Path) -> tuple[Case, dict[str, Any]]:
-    """A case and what stands beside it."""
+    """Read a case, and the other content of its file."""
     content = json.loads(path.read_text(encoding="utf-8"))
     own = {key: content.pop(key) for key in Case.__dataclass_fields__}
     return Case(**own), content
 
 
 def write_rows(case: Case, folder: Path, data: Path | None) -> None:
-    """`train.csv`, `validation.csv`, `test.csv` with text, text_pair (SNLI) and label.
+    """Write `train.csv`, `validation.csv`, `test.csv` with text, text_pair (SNLI) and label.
 
-    Real rows from `data` (a folder with `imdb/`, `snli/`, `banking77/`); without it, words drawn at
-    random in texts as long as those are: speed is the same, quality means nothing.
+    The rows are real ones from `data` (a folder with `imdb/`, `snli/`, `banking77/`). Without it,
+    they are random words in texts of the same lengths: speed is the same, scores are meaningless.
     """
-    # The best epoch is chosen on the validation rows: few will do where nothing is scored.
+    # The validation rows only select the best epoch, so few are sufficient without scores.
     scored = max(case.test_rows // 2, 32)
     wanted = {"train": case.train_rows, "validation": scored, "test": max(case.test_rows, 32)}
     for i, (split, rows) in enumerate(wanted.items()):
-        frame = _real(case, split, rows, data) if data else _drawn(case.texts, rows, i)
+        frame = _real(case, split, rows, data) if data else _random_rows(case.texts, rows, i)
         frame.to_csv(folder / f"{split}.csv", index=False)
 
 
 def _real(case: Case, split: str, rows: int, data: Path) -> pd.DataFrame:
     source = "test" if split == "test" else "train"
     frame = pd.read_csv(data / case.texts / f"{source}.csv", keep_default_na=False)
-    frame = frame.sample(frac=1, random_state=0)  # the same rows for every seed of a case
+    frame = frame.sample(frac=1, random_state=0)  # the same rows for all seeds of a case
     start = case.train_rows if split == "validation" else 0
     frame = frame.iloc[start : start + rows]
     if case.texts == "snli":
@@ -85,7 +85,7 @@ def _real(case: Case, split: str, rows: int, data: Path) -> pd.DataFrame:
     return frame.rename(columns={"category": "label"})[["text", "label"]]
 
 
-# Median words and the spread of their logarithm, as the real texts have them.
+# Median number of words, and standard deviation of its logarithm, as in the real texts.
 _LENGTHS = {
     "imdb": ((174, 0.62),),
     "snli": ((13, 0.42), (7, 0.4)),
@@ -93,7 +93,7 @@ _LENGTHS = {
 }
 
 
-def _drawn(texts: str, rows: int, seed: int) -> pd.DataFrame:
+def _random_rows(texts: str, rows: int, seed: int) -> pd.DataFrame:
     draw = np.random.default_rng(seed)
     words = np.array(["the", "film", "was", "good", "bad", "a", "man", "with", "story", "of"])
 
@@ -116,7 +116,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def model_folder(shape: str, folder: Path) -> Path:
-    """MiniLM as it was published; other shapes with random weights and its tokenizer."""
+    """Return the folder of MiniLM, or of a random model of another shape with its tokenizer."""
     from tuneoff.engine.model.embedded import EMBEDDED_ID
     from tuneoff.engine.model.source import find_model
 

@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""Description of the machine for the results of a benchmark."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def machine(precision: str) -> dict[str, Any]:
-    """What ran, and how fast it multiplies in `precision`."""
+    """Return hardware, versions, and the rate of matrix products in `precision`."""
     import torch
 
     from tuneoff.engine.measure.compute import product_rate

@@ -1,4 +1,4 @@
-"""One measured training by tuneoff's engine; prints its figures as JSON.
+"""Measure one training with tuneoff's engine, and print its figures as JSON.
 
 python benchmarks/trainer/ours.py CASE.json
 """
@@ -21,7 +21,7 @@ from tuneoff.scheduling.worker import load_engine
 
 
 def main() -> None:
-    load_engine()  # as a study does before its runs: libraries are no part of a run's memory
+    load_engine()  # as in a study: the memory of a run does not include libraries
     case, more = read_case(Path(sys.argv[1]))
     folder = Path(more["folder"])
     model = find_model(more["model"])

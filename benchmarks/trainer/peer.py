@@ -1,10 +1,10 @@
-"""One measured training by Transformers' Trainer with PEFT; prints its figures as JSON.
+"""Measure one training with Transformers' Trainer and PEFT, and print its figures as JSON.
 
     python benchmarks/trainer/peer.py CASE.json
 
-"default" is what the guides show: dynamic padding and bf16. "expert" adds what someone who knows
-sets: batches grouped by length, no attention dropout (which opens the fast attention kernel), the
-fused optimizer; on a GPU also `torch_compile`, where it is asked for.
+The "default" recipe is that of the guides: dynamic padding and bf16. The "expert" recipe adds
+settings that experienced users choose: batches grouped by length, no attention dropout (which
+permits the fast attention kernel), the fused optimizer, and `torch_compile` on a GPU if requested.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from transformers import (
     set_seed,
 )
 
-from tuneoff.engine.measure.memory import PeakMemory  # both sides by the same rule
+from tuneoff.engine.measure.memory import PeakMemory  # the same definition for both sides
 from tuneoff.engine.model.architecture import describe
 
 
 class Stopwatch(TrainerCallback):
-    """Times from the first step to the last, and from the end of the warm-up.
+    """Measure the time from the first step to the last, and from the end of the warm-up.
 
-    The warm-up is the first tenth of the steps, as on tuneoff's side. A GPU is waited for when the
-    clock is read, and in no other step.
+    The warm-up is the first tenth of the steps, as for tuneoff. The GPU is synchronised only when
+    the clock is read.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Stopwatch(TrainerCallback):
 
     @property
     def step_seconds(self) -> float:
-        """Of one step after the warm-up; over all steps where there are too few for one."""
+        """Seconds per step after the warm-up; over all steps if there are too few."""
         if self.steps == self.warm_steps:
             return self.seconds / self.steps
         return (self.end - self.warm) / (self.steps - self.warm_steps)
@@ -92,8 +92,8 @@ def load(case: Case, path: str, labels: list[str], expert: bool) -> Any:
     model = AutoModelForSequenceClassification.from_pretrained(path, **options)
     architecture = describe(model)
     for module in model.modules():
-        # bitsandbytes repacks 4-bit weights at the first evaluation on a CPU with bf16 products,
-        # and cannot train from then on; tuneoff switches it off, so the scripts may, too.
+        # On a CPU with bf16 products, bitsandbytes repacks 4-bit weights in the first evaluation
+        # and cannot train afterwards. tuneoff switches this off, so the scripts do, too.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     if case.method in ("head", "partial", "bitfit"):
@@ -131,7 +131,7 @@ def load(case: Case, path: str, labels: list[str], expert: bool) -> Any:
 
 
 class WeightedTrainer(Trainer):
-    """The way to class weights that the Trainer's guide shows."""
+    """Trainer with class weights, as in the Trainer's guide."""
 
     weights: torch.Tensor
 
@@ -216,9 +216,9 @@ def main() -> None:
         "macro_f1": None,
     }
     if case.test_rows:
-        answers = trainer.predict(test)  # in an order of its own where it groups by length
-        found = answers.predictions.argmax(-1)
-        result["macro_f1"] = float(f1_score(answers.label_ids, found, average="macro"))
+        predictions = trainer.predict(test)  # in another order if grouped by length
+        found = predictions.predictions.argmax(-1)
+        result["macro_f1"] = float(f1_score(predictions.label_ids, found, average="macro"))
     print(json.dumps(result))
 
 

@@ -1,12 +1,13 @@
-"""A whole study against the same runs one after another in Transformers' Trainer.
+"""Compare the time of a study with that of the same runs in Transformers' Trainer.
 
     python benchmarks/trainer/study.py [--data DIR] [--train-rows N] [--workers N] [--out FILE]
 
-Eight methods, two seeds, three epochs, on pairs as long as SNLI's: `tuneoff compare`, from the
-command to its report, with a run at work on each core (`--workers`), beside sixteen scripts with
-the expert's flags and all cores for each, from its start to the scores on the test rows. Both
-validate after each epoch. tuneoff saves sixteen models, opens each again to compare its logits, and
-writes the report, too; the scripts save nothing.
+The study has eight methods, two seeds and three epochs, on pairs with the lengths of SNLI.
+`tuneoff compare` is measured from the command to its report, with one run on each core
+(`--workers`). The sixteen scripts run one after another with the expert recipe and all cores, each
+measured from its start to the scores on the test rows. Both validate after each epoch. tuneoff also
+saves sixteen models, opens them again to compare their logits, and writes the report; the scripts
+save nothing.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
 
 def seconds_of(command: list[str]) -> float:
     start = time.perf_counter()
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
-    if ended.returncode:
-        raise SystemExit(f"{command} failed:\n{ended.stdout[-2000:]}\n{ended.stderr[-3000:]}")
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    if result.returncode:
+        raise SystemExit(f"{command} failed:\n{result.stdout[-2000:]}\n{result.stderr[-3000:]}")
     return time.perf_counter() - start
 
 
 def by_tuneoff(case: Case, folder: Path, model: Path, workers: int) -> float:
-    """Seconds of `tuneoff compare` over all methods and seeds."""
+    """Return the seconds of `tuneoff compare` with all methods and seeds."""
     ours = {"lora": {"rank": RANK, "alpha": ALPHA}, "qlora": {"rank": RANK, "alpha": ALPHA}}
     methods = [
         {"method": name, "learning_rate": LEARNING_RATES[name]} | ours.get(name, {})
@@ -65,7 +66,7 @@ def by_tuneoff(case: Case, folder: Path, model: Path, workers: int) -> float:
 
 
 def by_trainer(case: Case, folder: Path, model: Path) -> dict[str, float]:
-    """Seconds of each script by method and seed."""
+    """Return the seconds of each script by method and seed."""
     found = {}
     for name in METHODS:
         for seed in SEEDS:
@@ -77,35 +78,39 @@ def by_trainer(case: Case, folder: Path, model: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, help="folder with snli/; default: drawn rows")
+    parser.add_argument("--data", type=Path, help="folder with snli/; default: random words")
     parser.add_argument("--train-rows", type=int, default=800)
     parser.add_argument("--test-rows", type=int, default=800)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument(
-        "--workers", type=int, help="runs of tuneoff at once; default: one, on a CPU one per core"
+        "--workers",
+        type=int,
+        help="concurrent runs of tuneoff; default: one on a GPU, one per core on a CPU",
     )
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
-    case = Case("snli", "full", train_rows=asked.train_rows, epochs=3, test_rows=asked.test_rows)
-    case = replace(case, precision=asked.precision)
-    about, rounds = machine(asked.precision), []
-    workers = asked.workers or (1 if torch.cuda.is_available() else available_cores())
+    options = parser.parse_args()
+    case = Case(
+        "snli", "full", train_rows=options.train_rows, epochs=3, test_rows=options.test_rows
+    )
+    case = replace(case, precision=options.precision)
+    about, rounds = machine(options.precision), []
+    workers = options.workers or (1 if torch.cuda.is_available() else available_cores())
     print(
         f"{about['processor']}, {about['threads']} threads; {case.train_rows} rows x {case.epochs}"
     )
-    for _ in range(asked.rounds):
+    for _ in range(options.rounds):
         with tempfile.TemporaryDirectory() as work:
             folder, model = Path(work), model_folder(case.shape, Path(work))
-            write_rows(case, folder, asked.data)
+            write_rows(case, folder, options.data)
             ours = by_tuneoff(case, folder, model, workers)
             scripts = by_trainer(case, folder, model)
         theirs = sum(scripts.values())
         print(f"tuneoff {ours:.0f} s, {len(scripts)} scripts {theirs:.0f} s: {theirs / ours:.2f}x")
         rounds.append({"tuneoff": ours, "scripts": scripts, "ratio": theirs / ours})
-        if asked.out:
+        if options.out:
             found = {"machine": about, "workers": workers, "rounds": rounds}
-            asked.out.write_text(json.dumps(found, indent=1) + "\n")
+            options.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, is_typeddict
 
 import typer
 
@@ -19,7 +19,7 @@ from tuneoff.config.search import TuneSpec
 from tuneoff.config.setting import settings
 from tuneoff.config.study import DataSpec, LimitSpec, StudySpec, TrainSpec
 from tuneoff.methods import method, methods
-from tuneoff.results import record
+from tuneoff.results import error_summary, record, summary
 from tuneoff.results.metrics import QUALITY_METRICS
 
 SECTIONS = {
@@ -60,6 +60,7 @@ def pages() -> dict[str, list[str]]:
         "metrics": list(_metrics()),
         "audit": list(_audit()),
         "record": list(_record()),
+        "summary": list(_summary()),
     }
 
 
@@ -204,6 +205,54 @@ def _record() -> Iterator[str]:
             ("field", "type", "description"),
             ((f"`{f.name}`", _type(f.type), described.get(f.name, "")) for f in fields(cls)),
         )
+
+
+def _summary() -> Iterator[str]:
+    yield "# summary.json\n"
+    yield f"{inspect.getdoc(summary) or ''}\n"
+    yield from _typed_dicts(summary, first="Summary")
+    yield "## Error analysis\n"
+    yield f"{inspect.getdoc(error_summary) or ''}\n"
+    yield from _typed_dicts(error_summary, first="ErrorSummary")
+
+
+def _typed_dicts(module: Any, first: str) -> Iterator[str]:
+    """Describe the types of a module from the whole to the parts: they are defined in reverse."""
+    kinds = [cls for cls in vars(module).values() if is_typeddict(cls)]
+    own = [cls for cls in kinds if cls.__module__ == module.__name__]
+    assert own[-1].__name__ == first
+    for cls in reversed(own):
+        yield f"## {cls.__name__}\n"
+        yield f"{inspect.getdoc(cls) or ''}\n"
+        bases = [base for base in own if base in getattr(cls, "__orig_bases__", ())]
+        yield from _table(
+            ("field", "type", "description"),
+            (
+                (f"`{name}`", _json_type(kind, module), text)
+                for part in (cls, *bases)
+                for name, kind, text in _described_fields(part)
+            ),
+        )
+
+
+def _json_type(kind: str, module: Any) -> str:
+    """Return a type with the values of its literals, such as `better or worse`."""
+    optional = re.fullmatch(r"NotRequired\[(.*)\]", kind)
+    kind = optional[1] if optional else kind
+    for name, alias in vars(module).items():
+        if get_origin(alias) is Literal:
+            kind = re.sub(rf"\b{name}\b", " or ".join(get_args(alias)), kind)
+    return _type(kind.replace(" | None", " or None")) + (", may be missing" if optional else "")
+
+
+def _described_fields(cls: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield name, type and description of the fields that a class itself defines."""
+    (node,) = ast.parse(inspect.getsource(cls)).body
+    described = _attribute_docstrings(cls)
+    for field in node.body:  # type: ignore[attr-defined]
+        if isinstance(field, ast.AnnAssign):
+            name = ast.unparse(field.target)
+            yield name, ast.unparse(field.annotation), described[name]
 
 
 def _attribute_docstrings(cls: Any) -> dict[str, str]:

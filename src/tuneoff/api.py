@@ -29,6 +29,7 @@ from tuneoff.report import build_report, run_and_report, summary_of, truth_of
 from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.record import RunRecord, Status
 from tuneoff.results.store import RunFolder, StudyFolder
+from tuneoff.results.summary import Summary, Tuning
 from tuneoff.scheduling import launcher as open_launcher
 from tuneoff.scheduling.plan import asked_study
 from tuneoff.scheduling.study import train_one
@@ -135,7 +136,7 @@ class Study:
         return [Run(run.path) for run in self.folder.runs()]
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """Content of `summary.json`. It is computed from the records if the file is missing."""
         found = self.folder.summary()
         return summary_of(self.folder) if found is None else found
@@ -148,9 +149,9 @@ class Study:
 
         Returns:
             One row per method, the best one first. The study's metric has the additional columns
-            `_std`, `_low` and `_high` (95 % interval over the seeds). `beside_best` compares a
-            method with the best one: `best`, `worse`, `equivalent`, `not_resolved`, or None if the
-            two were not compared.
+            `_std`, `_low` and `_high` (95 % interval over the seeds). `compared_with_best` compares
+            a method with the best one: `best`, `worse`, `equivalent`, `not_resolved`, or None if
+            the two were not compared.
         """
         return to_frame(self.summary, full=full)
 
@@ -161,7 +162,7 @@ class Study:
             predictions: Predictions of other tools to include as further methods: by name, a file,
                 a data frame, or a list of them with one per seed. Their columns are those of
                 `tuneoff report --predictions NAME=FILE`. Data frames are saved in the folder
-                `elsewhere` of the study.
+                `external` of the study.
 
         Raises:
             BadInput: The predictions do not fit the study; no report is written.
@@ -172,11 +173,11 @@ class Study:
         for name, given in predictions.items():
             for one in given if isinstance(given, list | tuple) else [given]:
                 place = f"{len(sources)}-{file_name(str(name))}.parquet"
-                kept = as_source(one, self.path / "elsewhere" / place)
+                kept = as_source(one, self.path / "external" / place)
                 sources.append((str(name), Path(kept)))
         taken = [m.name for m in self.spec.methods]
         _, runs = read_runs(sources, truth_of(self.folder), taken=taken)
-        return build_report(self.folder, elsewhere=runs)
+        return build_report(self.folder, external=runs)
 
     def best(self) -> Run:
         """Return the finished run with the best validation score, by the study's metric.
@@ -261,7 +262,7 @@ def tune(
     fresh: bool = False,
     progress: bool = True,
     **options: Unpack[StudyOptions],
-) -> dict[str, Any]:
+) -> Tuning:
     """Search settings of each method with equally many trials, as `tuneoff tune` does.
 
     The trials are scored on the validation rows; the test rows are not read. `tuned.yaml` in the

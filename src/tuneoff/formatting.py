@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 MISSING = "–"
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
-def known(value: float | None) -> bool:
+def known(value: float | None) -> TypeGuard[float]:
     """Return whether `value` is a finite number."""
     return value is not None and math.isfinite(value)
 
@@ -19,17 +19,9 @@ def score(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if value is not None and known(value) else MISSING
 
 
-def spread(stat: dict[str, Any] | None, digits: int = 3) -> str:
-    """Format half the width of an interval as `±0.006`; empty if one seed gives no interval."""
-    half = half_width(stat)
-    return "" if half is None else f"±{half:.{digits}f}"
-
-
-def half_width(stat: dict[str, Any] | None) -> float | None:
-    """Return half the width of the 95 % confidence interval of a statistic of `summarize`."""
-    if not stat or stat.get("low") is None or stat.get("high") is None:
-        return None
-    return float(stat["high"] - stat["low"]) / 2
+def spread(half_width: float | None, digits: int = 3) -> str:
+    """Format half the width of an interval as `±0.006`; empty if there is no interval."""
+    return "" if half_width is None else f"±{half_width:.{digits}f}"
 
 
 def count(value: float | None) -> str:

@@ -1,5 +1,7 @@
-"""Whole studies for the audit: real rows, prepared and split by the engine, with answers dealt out
-at a set accuracy in place of a training. As they come, nothing is wrong with them."""
+"""Studies for the audit: rows prepared and split by the engine, with generated predictions.
+
+The predictions have a given accuracy and replace the training. By default, the audit finds nothing.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ WORDS = ("cat", "dog", "bird", "horse", "bread", "milk", "soup", "rain", "snow",
 ACCURACY = {"full": 0.95, "lora": 0.93, "head": 0.80, "tfidf": 0.70, "baseline": 1 / 3}
 BODY, HEAD, ADDED = 20_000, 770, 1_000
 HISTORY = ((1, 0.80), (2, 0.90), (3, 0.905))
-"""Macro-F1 on validation after each epoch: it has levelled off."""
+"""Macro-F1 on validation after each epoch, which has converged."""
 MACHINE = {
     "processor": "one",
     "cores": 2,
@@ -52,7 +54,7 @@ MACHINE = {
 
 
 def rows(count: int, start: int = 0) -> list[Row]:
-    """Single texts, each once: the digits of a number, a word for each."""
+    """Return distinct texts: the digits of a number, each as a word."""
     return [
         {
             "text": " ".join(WORDS[int(digit)] for digit in f"{start + i:05d}"),
@@ -63,8 +65,8 @@ def rows(count: int, start: int = 0) -> list[Row]:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A study on disk, and what its audit found."""
+class AuditedStudy:
+    """A study on disk, and the findings of its audit."""
 
     folder: StudyFolder
     study: StudySpec
@@ -78,15 +80,16 @@ class Made:
         return {finding.code: finding for finding in self.audit()}
 
 
-Make = Callable[..., Made]
+Make = Callable[..., AuditedStudy]
 
 
 @pytest.fixture
-def made(tmp_path: Path, tiny_model: Callable[..., Path]) -> Make:
-    """`made(train=…, test=…, validation=…, methods=…, accuracy=…, edit=…, history=…)`: a study.
+def make_study(tmp_path: Path, tiny_model: Callable[..., Path]) -> Make:
+    """`make_study(train=…, test=…, validation=…, methods=…, accuracy=…, edit=…)`: write a study.
 
-    `train`, `test` and `validation` are rows or, the latter two, fractions; `data` and `settings`
-    are keys of the study file's `data` and `train`; `edit` changes each record before it is kept.
+    `train` is a list of rows; `test` and `validation` are lists of rows or fractions. `data` and
+    `settings` are the keys of the study file's `data` and `train`. `edit` changes each record
+    before it is written.
     """
     count = 0
 
@@ -103,7 +106,7 @@ def made(tmp_path: Path, tiny_model: Callable[..., Path]) -> Make:
         max_length: int = 64,
         edit: Edit = lambda record: record,
         history: Sequence[dict[str, Any]] | None = None,
-    ) -> Made:
+    ) -> AuditedStudy:
         nonlocal count
         count += 1
         home = tmp_path / f"study{count}"
@@ -150,7 +153,7 @@ def made(tmp_path: Path, tiny_model: Callable[..., Path]) -> Make:
         ]
         for kept in records:
             folder.run(kept.run_id).write_record(kept)
-        return Made(folder, study, record, records)
+        return AuditedStudy(folder, study, record, records)
 
     return make
 
@@ -173,7 +176,7 @@ def run(
     accuracy: dict[str, float],
     history: Sequence[dict[str, Any]] | None,
 ) -> RunRecord:
-    """A run's folder as the engine leaves it, its answers right in `accuracy` of the rows."""
+    """Write the folder of a run whose predictions are correct for `accuracy` of the rows."""
     entry = study.methods[place]
     chosen = methods()[entry.method]
     train = replace_train(study.train, {**entry.train, "max_length": task.record.max_length})
@@ -241,7 +244,7 @@ def run(
 def answered(
     labels: np.ndarray[Any, Any], kinds: int, accuracy: float, method: int
 ) -> np.ndarray[Any, Any]:
-    """(rows, labels) probabilities whose largest is right in `accuracy` of the rows."""
+    """Return (rows, labels) probabilities whose argmax is correct for `accuracy` of the rows."""
     draw = np.random.default_rng(method)
     wrong = draw.permutation(len(labels))[: round((1 - accuracy) * len(labels))]
     answer = labels.copy()
@@ -252,7 +255,7 @@ def answered(
 
 
 def parameters(method: str) -> Parameters:
-    """Of a body of `BODY` weights and a head of `HEAD`, to which LoRA adds `ADDED`."""
+    """Return counts for a body of `BODY` weights, a head of `HEAD`, and LoRA's `ADDED`."""
     total = BODY + HEAD + (ADDED if method == "lora" else 0)
     body = {"full": BODY, "lora": ADDED}.get(method, 0)
     head = 0 if method == "baseline" else HEAD

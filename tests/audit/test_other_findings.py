@@ -1,4 +1,4 @@
-"""What the audit finds beside the ten, and how findings are shown."""
+"""Findings of the audit that are not published mistakes, and the display of findings."""
 
 from __future__ import annotations
 
@@ -45,16 +45,18 @@ def history(*scores: float) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("scores", "told"),
     [
-        ((0.70, 0.80, 0.87), True),  # beyond the standard error of 100 rows, 3.4 points
-        ((0.70, 0.80, 0.83), False),  # within it
+        ((0.70, 0.80, 0.87), True),  # more than the standard error for 100 rows, 3.4 points
+        ((0.70, 0.80, 0.83), False),  # less than the standard error
         ((0.70, 0.80, 0.805), False),
         ((0.88, 0.80, 0.87), False),  # an earlier epoch was better
         ((0.60,), False),
     ],
 )
-def test_under_trained(made: Any, scores: tuple[float, ...], told: bool) -> None:
+def test_under_trained(make_study: Any, scores: tuple[float, ...], told: bool) -> None:
     best = max(range(len(scores)), key=lambda i: scores[i]) + 1
-    study = made(history=history(*scores), edit=lambda record: replace(record, best_epoch=best))
+    study = make_study(
+        history=history(*scores), edit=lambda record: replace(record, best_epoch=best)
+    )
     found = study.found()
     assert list(found) == (["under-trained"] if told else [])
     if told:
@@ -64,9 +66,9 @@ def test_under_trained(made: Any, scores: tuple[float, ...], told: bool) -> None
 
 
 @pytest.mark.parametrize(("max_length", "told"), [(8, True), (14, False)])
-def test_truncation(made: Any, max_length: int, told: bool) -> None:
-    # 10 words and 2 special tokens: cutting at 8 loses a third
-    study = made(singles(300, words=10), singles(200, 1000, words=10), singles(100, 2000),
+def test_truncation(make_study: Any, max_length: int, told: bool) -> None:
+    # 10 words and 2 special tokens: truncation at 8 loses a third
+    study = make_study(singles(300, words=10), singles(200, 1000, words=10), singles(100, 2000),
                  max_length=max_length)  # fmt: skip
     found = study.found()
     assert list(found) == (["truncation"] if told else [])
@@ -77,19 +79,19 @@ def test_truncation(made: Any, max_length: int, told: bool) -> None:
         assert found["truncation"].concerned == ["train split", "test split"]
 
 
-def test_untested_labels(made: Any) -> None:
+def test_untested_labels(make_study: Any) -> None:
     rare = [{"text": "cat bird cat bird", "label": "rare"}, {"text": "snow cat", "label": "rare"}]
-    study = made([*singles(300), *rare], singles(200, 1000), singles(100, 2000))
+    study = make_study([*singles(300), *rare], singles(200, 1000), singles(100, 2000))
     found = study.found()
     assert found["untested-labels"].severity == "warning"
     assert (
         found["untested-labels"].what == "No test row has the label 'rare' (2 rows in all splits)."
     )
-    assert "untested-labels" not in made().found()
+    assert "untested-labels" not in make_study().found()
 
 
 def on(key: str, value: Any, method: str) -> Callable[[RunRecord], RunRecord]:
-    """An edit that changes what one method's environment says under `key`."""
+    """Return an edit that changes `key` in one method's environment."""
 
     def edit(record: RunRecord) -> RunRecord:
         if record.method.name != method:
@@ -108,15 +110,15 @@ def on(key: str, value: Any, method: str) -> Callable[[RunRecord], RunRecord]:
         ("torch", "2.10", "warning"),
     ],
 )
-def test_different_machines(made: Any, key: str, value: Any, severity: str) -> None:
-    (finding,) = made(edit=on(key, value, "lora")).audit()
+def test_different_machines(make_study: Any, key: str, value: Any, severity: str) -> None:
+    (finding,) = make_study(edit=on(key, value, "lora")).audit()
     assert (finding.code, finding.severity) == ("different-machines", severity)
     assert value in finding.what
     assert {run.partition("-")[0] for run in finding.concerned} == {"lora"}
 
 
 GPU = {"device": "NVIDIA A100", "gpu_memory_bytes": 42 * 10**9, "driver": "570.1", "cuda": "13.0"}
-"""What an environment says of a GPU."""
+"""Environment of a run on a GPU."""
 
 
 @pytest.mark.parametrize(
@@ -128,12 +130,12 @@ GPU = {"device": "NVIDIA A100", "gpu_memory_bytes": 42 * 10**9, "driver": "570.1
         ({"cuda": "12.8"}, "warning", "cuda 13.0 or 12.8"),
     ],
 )
-def test_mixed_cards(made: Any, other: dict[str, Any], severity: str, said: str) -> None:
+def test_mixed_cards(make_study: Any, other: dict[str, Any], severity: str, said: str) -> None:
     def edit(record: RunRecord) -> RunRecord:
         gpu = GPU | (other if record.method.name == "lora" else {})
         return replace(record, environment={**record.environment, **gpu})
 
-    (finding,) = made(edit=edit).audit()
+    (finding,) = make_study(edit=edit).audit()
     assert (finding.code, finding.severity) == ("different-machines", severity)
     assert said in finding.what
     assert ("CUDA_VISIBLE_DEVICES" in finding.hint) == (severity == "error")
@@ -152,67 +154,69 @@ def test_mixed_cards(made: Any, other: dict[str, Any], severity: str, said: str)
         ),
     ],
 )
-def test_runs_that_shared_a_device(made: Any, about: dict[str, Any], what: str | None) -> None:
-    """`made` says that the machine has two cores; other methods had their device to themselves."""
+def test_runs_that_shared_a_device(
+    make_study: Any, about: dict[str, Any], what: str | None
+) -> None:
+    """The machine has two cores; the other methods used their device alone."""
 
     def edit(record: RunRecord) -> RunRecord:
         more = about if record.method.name == "lora" else GPU if "device" in about else {}
         return replace(record, environment={**record.environment, **more})
 
-    found = made(edit=edit).found()
+    found = make_study(edit=edit).found()
     assert (found["shared-device"].what if found else None) == what
     assert list(found) == (["shared-device"] if what else [])
 
 
-def test_a_run_on_each_core_shares_nothing(made: Any) -> None:
+def test_one_run_per_core_is_not_a_shared_device(make_study: Any) -> None:
     def edit(record: RunRecord) -> RunRecord:
         one = {"threads": 1, "concurrent_runs": 2}
         return replace(record, environment={**record.environment, **one})
 
-    assert made(edit=edit).audit() == []
+    assert make_study(edit=edit).audit() == []
 
 
-def test_tfidf_stays_on_the_processor_beside_a_gpu(made: Any) -> None:
+def test_tfidf_on_cpu_does_not_share_the_gpu(make_study: Any) -> None:
     def gpu(record: RunRecord) -> RunRecord:
         device = "cpu" if record.method.name == "tfidf" else "H200"
         return replace(record, environment={**record.environment, "device": device})
 
-    assert made(methods=["full", "head", "tfidf"], edit=gpu).audit() == []
+    assert make_study(methods=["full", "head", "tfidf"], edit=gpu).audit() == []
 
 
-def test_small_test_set(made: Any) -> None:
+def test_small_test_set(make_study: Any) -> None:
     close = {"full": 0.90, "lora": 0.90, "head": 0.88}
-    (finding,) = made(accuracy=close).audit()
+    (finding,) = make_study(accuracy=close).audit()
     assert finding.code == "small-test-set"
     # the accuracies are 0.905 and 0.885 over the seeds: sqrt(0.905 x 0.095 / 200) = 0.0207
     assert "With 200 test rows, the standard error of an accuracy is 2.1 points" in finding.what
     assert "differ by at most 2.0 points" in finding.what
     # 4 x 0.905 x 0.095 / 0.02^2 = 860
     assert "about 860 for" in finding.hint
-    apart = made(accuracy={**close, "head": 0.84}).audit()
+    apart = make_study(accuracy={**close, "head": 0.84}).audit()
     assert apart == []
 
 
 def disguised(text: str) -> str:
-    """The same to the eye: full-width capitals, a no-break space."""
+    """Replace characters by equivalent ones: full-width capitals, a no-break space."""
     wide = "".join(chr(ord(c) + 0xFEE0) if c.isalpha() else c for c in text.upper())
     return f" {wide.replace(' ', chr(0xA0))}  "
 
 
-def test_overlap_after_folding_and_the_scores_without(made: Any) -> None:
+def test_overlap_after_normalisation_and_scores_without_it(make_study: Any) -> None:
     train, test = singles(300), singles(200, 1000)
     # every 3rd of the first 60 test rows is a training row
     copies = list(range(0, 60, 3))
     for row in copies:
         test[row]["text"] = disguised(train[row]["text"])
-    study = made(train, test)
-    assert study.task.shared_rows["train/test"] == 0  # to the byte, they are different
+    study = make_study(train, test)
+    assert study.task.shared_rows["train/test"] == 0  # the bytes are different
     (finding,) = study.audit()
     assert (finding.code, finding.severity) == ("train-test-overlap", "error")
     assert finding.concerned == [f"test row {row}" for row in copies]
     assert "20 of 200 test rows (10.0 %)" in finding.what
     for scores in finding.scores:
-        accuracy, left = _by_hand(study, scores["name"], set(copies))
+        accuracy, left = _expected_scores(study, scores["name"], set(copies))
         assert scores["accuracy"] == pytest.approx(accuracy)
         assert scores["accuracy_left"] == pytest.approx(left)
         assert (scores["rows"], scores["rows_left"]) == (200, 180)
@@ -220,8 +224,8 @@ def test_overlap_after_folding_and_the_scores_without(made: Any) -> None:
     assert f"the accuracy of {most['name']} is {most['accuracy_left']:.3f}" in finding.what
 
 
-def _by_hand(study: Any, name: str, without: set[int]) -> tuple[float, float]:
-    """Accuracy over the seeds on all test rows, and on those that are left."""
+def _expected_scores(study: Any, name: str, without: set[int]) -> tuple[float, float]:
+    """Return the mean accuracy on all test rows, and on those that do not overlap."""
     whole, left = [], []
     for record in study.records:
         if record.method.name == name:
@@ -233,12 +237,12 @@ def _by_hand(study: Any, name: str, without: set[int]) -> tuple[float, float]:
     return sum(whole) / len(whole), sum(left) / len(left)
 
 
-def test_macro_f1_without_the_rows_is_that_of_the_rest(made: Any) -> None:
+def test_macro_f1_without_overlapping_rows(make_study: Any) -> None:
     from sklearn.metrics import f1_score
 
     train, test = singles(300), singles(200, 1000)
     test[:40] = [dict(row) for row in train[:40]]
-    study = made(train, test, methods=["full"], seeds=1)
+    study = make_study(train, test, methods=["full"], seeds=1)
     (finding,) = study.audit()
     table = study.folder.run(study.records[0].run_id).predictions().query("split == 'test'")
     rest = table[table["row"] >= 40]
@@ -246,8 +250,8 @@ def test_macro_f1_without_the_rows_is_that_of_the_rest(made: Any) -> None:
     assert finding.scores[0]["macro_f1_left"] == pytest.approx(expected)
 
 
-def test_a_test_set_that_was_trained_on_throughout_leaves_nothing_to_score(made: Any) -> None:
-    (finding,) = made(test=singles(200), methods=["full"], seeds=2).audit()
+def test_no_score_if_all_test_rows_overlap(make_study: Any) -> None:
+    (finding,) = make_study(test=singles(200), methods=["full"], seeds=2).audit()
     (scores,) = finding.scores
     assert (scores["rows_left"], scores["accuracy_left"], scores["macro_f1_left"]) == (
         0,
@@ -257,22 +261,22 @@ def test_a_test_set_that_was_trained_on_throughout_leaves_nothing_to_score(made:
     assert "without them" not in finding.what
 
 
-def test_one_row_in_a_hundred_is_a_fault_and_fewer_a_warning(made: Any) -> None:
+def test_overlap_is_an_error_from_one_percent(make_study: Any) -> None:
     for copies, severity in ((1, "warning"), (2, "error")):
         test = [*singles(200 - copies, 1000), *singles(copies)]
-        (finding,) = made(test=test).audit()
+        (finding,) = make_study(test=test).audit()
         assert (finding.code, finding.severity) == ("train-test-overlap", severity)
 
 
-def test_overlap_is_known_from_the_task_alone(made: Any) -> None:
-    study = made(test=[*singles(190, 1000), *singles(10)])
+def test_overlap_is_found_from_the_task_alone(make_study: Any) -> None:
+    study = make_study(test=[*singles(190, 1000), *singles(10)])
     (study.folder.data / study.task.key / "rows.parquet").unlink()
     (finding,) = study.audit()
     assert finding.code == "train-test-overlap"
     assert (finding.concerned, finding.scores) == ([], [])
 
 
-def test_pairs_overlap_only_as_pairs(made: Any) -> None:
+def test_pairs_overlap_if_both_texts_are_equal(make_study: Any) -> None:
     def pairs(count: int, start: int, second: int) -> list[dict[str, str]]:
         return [
             {"text": row["text"], "text_pair": other["text"], "label": row["label"]}
@@ -280,30 +284,30 @@ def test_pairs_overlap_only_as_pairs(made: Any) -> None:
         ]
 
     validation = pairs(100, 20_000, 30_000)
-    same = made(pairs(300, 0, 5000), pairs(200, 0, 5000), validation).found()
+    same = make_study(pairs(300, 0, 5000), pairs(200, 0, 5000), validation).found()
     assert list(same) == ["train-test-overlap"]
-    crossed = made(pairs(300, 0, 5000), pairs(200, 0, 7000), validation).found()
+    crossed = make_study(pairs(300, 0, 5000), pairs(200, 0, 7000), validation).found()
     assert list(crossed) == ["premise-on-both-sides"]
 
 
-def test_a_group_on_both_sides_of_given_files(made: Any) -> None:
+def test_group_in_training_and_test_file(make_study: Any) -> None:
     def grouped(count: int, start: int, group: Callable[[int], str]) -> list[dict[str, str]]:
         return [{**row, "film": group(i)} for i, row in enumerate(singles(count, start))]
 
     train = grouped(300, 0, lambda i: f"film {i // 10}")
     validation = grouped(100, 2000, lambda i: f"other {i // 10}")
-    test = grouped(200, 1000, lambda i: f"film {25 + i // 10}")  # films 25 to 29 are trained on
-    (finding,) = made(train, test, validation, data={"group": "film"}).audit()
+    test = grouped(200, 1000, lambda i: f"film {25 + i // 10}")  # films 25 to 29 are training rows
+    (finding,) = make_study(train, test, validation, data={"group": "film"}).audit()
     assert (finding.code, finding.severity) == ("group-on-both-sides", "error")
     assert "50 test rows and 0 validation rows" in finding.what
     assert finding.concerned_count == 50
     assert finding.concerned[0] == "test row 0"
     assert len(finding.concerned) == 20
     clean = grouped(200, 1000, lambda i: f"new {i // 10}")
-    assert made(train, clean, validation, data={"group": "film"}).audit() == []
+    assert make_study(train, clean, validation, data={"group": "film"}).audit() == []
 
 
-def test_rows_that_no_score_counts(made: Any) -> None:
+def test_rows_without_weight_are_not_scored(make_study: Any) -> None:
     def short(record: RunRecord) -> RunRecord:
         test = record.quality.test
         if record.method.name != "head" or test is None:
@@ -313,14 +317,14 @@ def test_rows_that_no_score_counts(made: Any) -> None:
         test = replace(test, confusion_matrix=matrix)
         return replace(record, quality=replace(record.quality, test=test))
 
-    (finding,) = made(edit=short).audit()
+    (finding,) = make_study(edit=short).audit()
     assert finding.code == "rows-missing"
     assert "head scored only 192 of 200 test rows" in finding.what
     assert len(finding.concerned) == 3
 
 
-def test_rows_outside_the_label_set(made: Any) -> None:
-    study = made()
+def test_rows_outside_the_label_set(make_study: Any) -> None:
+    study = make_study()
     test = study.task.splits["test"]
     lost = replace(test, label_counts={**test.label_counts, "no": test.label_counts["no"] - 5})
     task: TaskRecord = replace(study.task, splits={**study.task.splits, "test": lost})
@@ -329,23 +333,20 @@ def test_rows_outside_the_label_set(made: Any) -> None:
     assert "5 test rows have a label outside the label set" in finding.what
 
 
-def test_runs_of_different_data(made: Any) -> None:
+def test_runs_with_different_data(make_study: Any) -> None:
     def edit(record: RunRecord) -> RunRecord:
         older = record.method.name == "lora" and record.seed == 0
         data = replace(record.data, fingerprint="0" * 64) if older else record.data
         return replace(record, data=data)
 
-    (finding,) = made(edit=edit).audit()
+    (finding,) = make_study(edit=edit).audit()
     assert finding.code == "different-data"
     assert "1 of 9 runs" in finding.what
     assert [run.rpartition("-")[0] for run in finding.concerned] == ["lora-s0"]
 
 
-# -- how findings are shown -----------------------------------------------------------------------
-
-
 def everything(record: RunRecord) -> RunRecord:
-    """Wrong in many ways at once."""
+    """A study with many problems."""
     p = record.parameters
     assert p
     other = record.method.name == "lora"
@@ -358,14 +359,14 @@ def everything(record: RunRecord) -> RunRecord:
 
 
 @pytest.fixture
-def miscounted(made: Any) -> Any:
+def miscounted(make_study: Any) -> Any:
     test = singles(200, 1000)
-    return made(test=test, validation=test, seeds=1, settings={"learning_rate": 2e-5},
+    return make_study(test=test, validation=test, seeds=1, settings={"learning_rate": 2e-5},
                 accuracy={"head": 1 / 3, "lora": 0.94}, edit=everything,
                 history=history(0.5, 0.6, 0.9))  # fmt: skip
 
 
-def test_faults_come_first_each_code_once(miscounted: Any) -> None:
+def test_errors_come_first_and_each_code_once(miscounted: Any) -> None:
     found = miscounted.audit()
     severities = [finding.severity for finding in found]
     assert severities == sorted(severities)  # "error" before "warning"
@@ -382,7 +383,7 @@ def rendered(summary: dict[str, Any], width: int = 80) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def test_the_terminal_names_six_and_counts_the_rest(miscounted: Any) -> None:
+def test_terminal_lists_six_findings_and_counts_the_others(miscounted: Any) -> None:
     found = miscounted.audit()
     summary = summarize(miscounted.study, miscounted.task, miscounted.records)
     assert not any("Audit" in line for line in rendered(summary))
@@ -399,8 +400,8 @@ def test_the_terminal_names_six_and_counts_the_rest(miscounted: Any) -> None:
     assert found[6].code not in text
 
 
-def test_a_clean_study_says_so_in_one_line(made: Any) -> None:
-    study = made(seeds=2)
+def test_study_without_findings_is_one_line(make_study: Any) -> None:
+    study = make_study(seeds=2)
     build_report(study.folder)
     summary = study.folder.summary()
     assert summary["audit"] == []
@@ -410,7 +411,7 @@ def test_a_clean_study_says_so_in_one_line(made: Any) -> None:
 
 
 def failing(*names: str) -> Callable[[RunRecord], RunRecord]:
-    """An edit after which the runs of these methods have no result."""
+    """Return an edit after which the runs of these methods have failed."""
 
     def edit(record: RunRecord) -> RunRecord:
         if record.method.name not in names:
@@ -420,8 +421,8 @@ def failing(*names: str) -> Callable[[RunRecord], RunRecord]:
     return edit
 
 
-def test_an_audit_of_nothing_says_so(made: Any) -> None:
-    study = made(methods=["full", "lora"], edit=failing("full", "lora"))
+def test_audit_without_results(make_study: Any) -> None:
+    study = make_study(methods=["full", "lora"], edit=failing("full", "lora"))
     (finding,) = study.audit()
     assert (finding.code, finding.severity) == ("unfinished-runs", "error")
     assert finding.what.startswith("None of the 6 runs finished (full and lora)")
@@ -433,20 +434,20 @@ def test_an_audit_of_nothing_says_so(made: Any) -> None:
     assert "Audit: 1 error" in lines
 
 
-def test_runs_that_the_audit_could_not_see_are_a_warning(made: Any) -> None:
-    (finding,) = made(edit=failing("lora")).audit()
+def test_runs_without_predictions_are_a_warning(make_study: Any) -> None:
+    (finding,) = make_study(edit=failing("lora")).audit()
     assert (finding.code, finding.severity) == ("unfinished-runs", "warning")
     assert finding.what == "3 of 9 runs did not finish (lora). The audit covers only the others."
     assert all(run_id.startswith("lora-s") for run_id in finding.concerned)
 
 
-def test_a_study_without_any_record_is_no_clean_study(made: Any) -> None:
-    study = made()
+def test_study_without_records_is_not_clean(make_study: Any) -> None:
+    study = make_study()
     (finding,) = replace(study, records=[]).audit()
     assert finding.what.startswith("No run has a record")
 
 
-def test_the_summary_and_the_report_hold_every_finding(miscounted: Any) -> None:
+def test_summary_and_report_have_every_finding(miscounted: Any) -> None:
     page = build_report(miscounted.folder).read_text(encoding="utf-8")
     plain = json.loads(miscounted.folder.summary_file.read_text())["audit"]
     assert plain == [finding.to_plain() for finding in miscounted.audit()]
@@ -459,8 +460,8 @@ def test_the_summary_and_the_report_hold_every_finding(miscounted: Any) -> None:
     assert miscounted.records[0].run_id in section
 
 
-def test_the_report_shows_scores_with_and_without_the_overlap(made: Any) -> None:
-    study = made(test=[*singles(150, 1000), *singles(50)], methods=["full", "head"])
+def test_report_shows_scores_with_and_without_overlap(make_study: Any) -> None:
+    study = make_study(test=[*singles(150, 1000), *singles(50)], methods=["full", "head"])
     page = build_report(study.folder).read_text(encoding="utf-8")
     (finding,) = study.audit()
     section = page[page.index('<section id="audit">') : page.index('<section id="settings">')]
@@ -470,39 +471,39 @@ def test_the_report_shows_scores_with_and_without_the_overlap(made: Any) -> None
     assert "and 30 more" in section
 
 
-def test_a_broken_contract_is_a_fault(made: Any) -> None:
+def test_failed_check_is_an_error(make_study: Any) -> None:
     def broken(record: RunRecord) -> RunRecord:
         held = Checks(unchanged=[], changed=[], reopened=LogitDifference(64, 0.01, 0.25))
         differs = replace(held, reopened=LogitDifference(64, 0.27, 0.25))
         odd = record.method.name == "lora" and record.seed == 1
         return replace(record, checks=differs if odd else held)
 
-    (finding,) = made(edit=broken).audit()
+    (finding,) = make_study(edit=broken).audit()
     assert (finding.code, finding.severity) == ("broken-contract", "error")
     assert finding.what.startswith("1 of 9 runs failed a check of their model (lora). lora-s1-")
     assert "the reopened model gives different logits: by 0.27" in finding.what
     assert len(finding.concerned) == 1
 
 
-def test_no_text_of_the_data_is_quoted(made: Any) -> None:
+def test_findings_do_not_quote_texts(make_study: Any) -> None:
     secret = [{"text": f"{row['text']} marzipan", "label": row["label"]} for row in singles(300)]
-    study = made(secret, secret[:200], secret[:100])
+    study = make_study(secret, secret[:200], secret[:100])
     build_report(study.folder)
     assert {"test-picks-checkpoint", "train-test-overlap"} <= study.found().keys()
-    # The error analysis shows words, and on demand rows; the audit shows neither.
+    # The error analysis shows words and optionally rows; the audit shows neither.
     assert "marzipan" not in json.dumps(study.folder.summary()["audit"])
     page = study.folder.report_file.read_text(encoding="utf-8")
     audited = page[page.index('<section id="audit">') : page.index('<section id="settings">')]
     assert "marzipan" not in audited
 
 
-def test_labels_are_text_in_the_report_and_on_the_terminal(made: Any) -> None:
+def test_labels_are_escaped_in_report_and_terminal(make_study: Any) -> None:
     def marked(table: list[dict[str, str]]) -> list[dict[str, str]]:
         for i, row in enumerate(table):
             row["label"] = ("<b>[red]x", "<B>[red]x", "no")[i % 3]
         return table
 
-    study = made(marked(singles(300)), marked(singles(200, 1000)), marked(singles(100, 2000)))
+    study = make_study(marked(singles(300)), marked(singles(200, 1000)), marked(singles(100, 2000)))
     page = build_report(study.folder).read_text(encoding="utf-8")
     section = page[page.index('<section id="audit">') : page.index('<section id="settings">')]
     assert "&lt;b&gt;[red]x" in section
@@ -510,7 +511,7 @@ def test_labels_are_text_in_the_report_and_on_the_terminal(made: Any) -> None:
     assert "'<b>[red]x' (" in "".join(rendered(study.folder.summary()))
 
 
-def test_every_code_is_explained_in_the_docs() -> None:
+def test_every_code_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
     explained = [line[4:].strip("`") for line in text.splitlines() if line.startswith("### `")]
     assert explained == [kind.code for kind in KINDS]

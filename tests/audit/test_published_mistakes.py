@@ -1,5 +1,8 @@
-"""The ten faults of published comparisons: a study that commits each is told so by its code, and
-its mended twin is not."""
+"""The ten mistakes of published comparisons.
+
+For each of them, the audit finds its code in a study with the mistake, and not in the same study
+without it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ LABELS = ("maybe", "no", "yes")
 
 Row = dict[str, str]
 Case = tuple[dict[str, Any], dict[str, Any]]
-"""What a study is made with that commits a fault, and what its mended twin is made with."""
+"""Arguments of a study with a mistake, and of the same study without it."""
 
 
 def sentence(number: int) -> str:
@@ -26,7 +29,7 @@ def sentence(number: int) -> str:
 
 
 def singles(count: int, start: int, **odd: str) -> list[Row]:
-    """Texts of their own; every tenth label is the one that `odd` gives for it."""
+    """Return distinct texts; every tenth label is replaced by `odd`."""
     table = [{"text": sentence(start + i), "label": LABELS[i % 3]} for i in range(count)]
     for row in table[::10]:
         row["label"] = odd.get(row["label"], row["label"])
@@ -34,7 +37,7 @@ def singles(count: int, start: int, **odd: str) -> list[Row]:
 
 
 def pairs(count: int, start: int, *, per_premise: int = 1) -> list[Row]:
-    """Pairs with a hypothesis of their own, and so many rows to a premise."""
+    """Return pairs with distinct hypotheses, and several rows per premise."""
     return [
         {
             "text": sentence(start + i // per_premise),
@@ -57,7 +60,7 @@ def splits(make: Callable[[int, int], list[Row]]) -> dict[str, list[Row]]:
 
 
 def head_counted_twice(record: RunRecord) -> RunRecord:
-    """As PEFT's own count has it: the original head and the copy that trains."""
+    """Count the original head and the trained copy, as PEFT does."""
     p = record.parameters
     assert p
     if record.method.method != "lora":
@@ -68,7 +71,7 @@ def head_counted_twice(record: RunRecord) -> RunRecord:
 
 
 def padded(record: RunRecord) -> RunRecord:
-    """Every text counts as many tokens as the longest may have."""
+    """Count every text as if it had the maximum length."""
     samples = record.cost.samples_per_second
     assert samples
     tokens = samples * record.train["max_length"]
@@ -82,7 +85,7 @@ BY_FRACTION = {"train": PREMISES, "test": 0.3, "validation": 0.1}
 CASES: dict[str, Case] = {
     "shared-learning-rate": ({"settings": {"learning_rate": 2e-5}}, {}),
     "test-picks-checkpoint": (
-        {"test": TEST, "validation": TEST},  # a copy: one file for both is refused
+        {"test": TEST, "validation": TEST},  # a copy, because the same file for both is an error
         {"test": TEST},
     ),
     "premise-on-both-sides": (BY_FRACTION, {**BY_FRACTION, "data": {"group": "text"}}),
@@ -99,21 +102,21 @@ CASES: dict[str, Case] = {
 }
 
 
-def test_there_are_ten() -> None:
+def test_each_published_mistake_has_a_case() -> None:
     assert list(CASES) == [kind.code for kind in KINDS[:10]]
 
 
 @pytest.mark.parametrize("code", CASES)
-def test_the_fault_is_told_by_its_code_and_its_mended_twin_is_clean(made: Any, code: str) -> None:
-    miscounted, mended = CASES[code]
-    found = made(**miscounted).audit()
+def test_mistake_is_found_and_corrected_study_is_clean(make_study: Any, code: str) -> None:
+    miscounted, corrected = CASES[code]
+    found = make_study(**miscounted).audit()
     assert [finding.code for finding in found] == [code]
     assert found[0].severity == "error"
     assert found[0].concerned_count >= len(found[0].concerned) > 0
-    assert made(**mended).audit() == []
+    assert make_study(**corrected).audit() == []
 
 
-# -- the same faults by other evidence, as it comes from elsewhere --------------------------------
+# The same mistakes, found by other evidence.
 
 
 def only(found: Mapping[str, Any], code: str) -> str:
@@ -121,50 +124,50 @@ def only(found: Mapping[str, Any], code: str) -> str:
     return str(found[code].what)
 
 
-def test_each_rate_named_for_itself_is_one_rate_all_the_same(made: Any) -> None:
+def test_equal_rates_set_for_each_method_are_one_rate(make_study: Any) -> None:
     entries = [{"method": m, "learning_rate": 2e-5} for m in ("full", "lora", "head")]
-    what = only(made(methods=entries).found(), "shared-learning-rate")
+    what = only(make_study(methods=entries).found(), "shared-learning-rate")
     assert "full, lora and head" in what
     assert "2e-5" in what
     assert "differ by a factor of 20" in what
 
 
-def test_rates_that_were_swept_or_lie_near_each_other_are_no_fault(made: Any) -> None:
+def test_searched_or_similar_rates_are_not_an_error(make_study: Any) -> None:
     sweep = [
         {"method": method, "name": f"{method}{rate}", "learning_rate": rate}
         for method in ("full", "lora")
         for rate in (2e-5, 2e-4)
     ]
     accuracy = {entry["name"]: 0.9 - 0.05 * i for i, entry in enumerate(sweep)}
-    assert made(methods=sweep, accuracy=accuracy).audit() == []
+    assert make_study(methods=sweep, accuracy=accuracy).audit() == []
     near = {"methods": ["full", "partial"], "accuracy": {"partial": 0.8}}
-    assert made(settings={"learning_rate": 5e-5}, **near).audit() == []
+    assert make_study(settings={"learning_rate": 5e-5}, **near).audit() == []
 
 
 def without_rows(study: Any) -> Any:
-    """The study as it is when the prepared rows are gone."""
+    """Return the study without its prepared rows."""
     shutil.rmtree(study.folder.data)
     return study
 
 
-def test_the_task_alone_shows_that_validation_is_the_test(made: Any) -> None:
-    study = without_rows(made(test=TEST, validation=TEST))
+def test_validation_equal_to_test_is_found_from_the_task(make_study: Any) -> None:
+    study = without_rows(make_study(test=TEST, validation=TEST))
     what = only(study.found(), "test-picks-checkpoint")
     assert "200 of 200 test rows" in what
 
 
-def from_elsewhere(study: Any) -> Any:
-    """Records with neither rows nor a task."""
+def without_task(study: Any) -> Any:
+    """Return records without rows and task."""
     return replace(without_rows(study), task=None)
 
 
 @pytest.mark.parametrize(("copies", "told"), [(90, False), (110, True)])
-def test_a_part_of_the_test_rows_in_validation(made: Any, copies: int, told: bool) -> None:
-    study = made(test=TEST, validation=[*TEST[:copies], *singles(50, 2000)])
+def test_some_test_rows_in_validation(make_study: Any, copies: int, told: bool) -> None:
+    study = make_study(test=TEST, validation=[*TEST[:copies], *singles(50, 2000)])
     assert ("test-picks-checkpoint" in study.found()) == told
 
 
-def test_equal_scores_on_validation_and_test_are_no_chance(made: Any) -> None:
+def test_equal_validation_and_test_scores_are_found(make_study: Any) -> None:
     def copied(record: RunRecord) -> RunRecord:
         test, data = record.quality.test, record.data
         return replace(
@@ -173,86 +176,88 @@ def test_equal_scores_on_validation_and_test_are_no_chance(made: Any) -> None:
             data=replace(data, validation_rows=data.test_rows),
         )
 
-    what = only(from_elsewhere(made(edit=copied)).found(), "test-picks-checkpoint")
+    what = only(without_task(make_study(edit=copied)).found(), "test-picks-checkpoint")
     assert "9 runs of full, lora and head have identical scores" in what
-    assert from_elsewhere(made()).audit() == []
+    assert without_task(make_study()).audit() == []
 
 
-def test_one_file_for_both_in_the_study_file(made: Any) -> None:
-    study = from_elsewhere(made())
+def test_same_file_for_validation_and_test(make_study: Any) -> None:
+    study = without_task(make_study())
     data = replace(study.study.data, validation=study.study.data.test)
     what = only(replace(study, study=replace(study.study, data=data)).found(),
                 "test-picks-checkpoint")  # fmt: skip
     assert "test.csv" in what
 
 
-def test_a_history_of_test_scores_shows_that_the_test_was_watched(made: Any) -> None:
-    study = from_elsewhere(made())
+def test_test_scores_in_the_history_are_found(make_study: Any) -> None:
+    study = without_task(make_study())
     file = study.folder.run(study.records[0].run_id).history_file
     file.write_text(file.read_text() + '{"kind": "test", "epoch": 1, "accuracy": 0.9}\n')
     assert "during training" in only(study.found(), "test-picks-checkpoint")
 
 
 @pytest.mark.parametrize(("kept", "told"), [(2, True), (3, False)])
-def test_another_epoch_than_validations_best(made: Any, kept: int, told: bool) -> None:
-    study = made(edit=lambda record: replace(record, best_epoch=kept))
+def test_checkpoint_other_than_the_best_on_validation(
+    make_study: Any, kept: int, told: bool
+) -> None:
+    study = make_study(edit=lambda record: replace(record, best_epoch=kept))
     assert ("test-picks-checkpoint" in study.found()) == told
 
 
-def test_a_checkpoint_picked_without_validation_rows(made: Any) -> None:
+def test_checkpoint_chosen_without_validation_rows(make_study: Any) -> None:
     def none(record: RunRecord) -> RunRecord:
         return replace(record, data=replace(record.data, validation_rows=0))
 
-    what = only(from_elsewhere(made(edit=none)).found(), "test-picks-checkpoint")
+    what = only(without_task(make_study(edit=none)).found(), "test-picks-checkpoint")
     assert "without any validation rows" in what
 
 
-def test_a_glued_premise_is_seen_through(made: Any) -> None:
-    found = made(**{**BY_FRACTION, "train": glued(PREMISES, "</s>")}).found()
+def test_premise_concatenated_with_hypothesis_is_found(make_study: Any) -> None:
+    found = make_study(**{**BY_FRACTION, "train": glued(PREMISES, "</s>")}).found()
     assert list(found) == ["premise-on-both-sides", "glued-pair"]
 
 
-def test_the_premise_may_stand_in_the_second_column(made: Any) -> None:
+def test_premise_in_second_column_is_found(make_study: Any) -> None:
     swapped = [{"text": r["text_pair"], "text_pair": r["text"], "label": r["label"]}
                for r in PREMISES]  # fmt: skip
-    leaking = made(**{**BY_FRACTION, "train": swapped}).found()
+    leaking = make_study(**{**BY_FRACTION, "train": swapped}).found()
     assert "The second text of" in only(leaking, "premise-on-both-sides")
-    mended = {**BY_FRACTION, "train": swapped, "data": {"group": "text_pair"}}
-    assert made(**mended).audit() == []
+    corrected = {**BY_FRACTION, "train": swapped, "data": {"group": "text_pair"}}
+    assert make_study(**corrected).audit() == []
 
 
-def test_a_second_text_that_comes_up_twice_now_and_then_is_no_premise(made: Any) -> None:
+def test_occasionally_repeated_text_is_not_a_premise(make_study: Any) -> None:
     kinds = splits(pairs)
     for row in [*kinds["train"][:10], *kinds["test"][:10]]:
         row["text_pair"] = "a man sleeps"
-    assert made(**kinds).audit() == []
+    assert make_study(**kinds).audit() == []
 
 
-def test_a_category_as_the_first_text_is_no_premise(made: Any) -> None:
+def test_category_as_first_text_is_not_a_premise(make_study: Any) -> None:
     kinds = splits(pairs)
     for table in kinds.values():
         for i, row in enumerate(table):
             row["text"] = f"of the {WORDS[i % 10]}"
-    assert made(**kinds).audit() == []
+    assert make_study(**kinds).audit() == []
 
 
-def test_a_premise_shared_with_validation_alone_is_a_warning(made: Any) -> None:
+def test_premise_shared_with_validation_only_is_a_warning(make_study: Any) -> None:
     leaking = {**BY_FRACTION, "test": pairs(200, 1000)}
-    found = made(**leaking).found()
+    found = make_study(**leaking).found()
     assert found["premise-on-both-sides"].severity == "warning"
     assert all(row.startswith("validation row") for row in
                found["premise-on-both-sides"].concerned)  # fmt: skip
 
 
-def test_a_baseline_may_guess_and_a_run_without_others_has_no_comparison(made: Any) -> None:
-    assert made(methods=["full", "head", "baseline"]).audit() == []
-    alone = made(methods=["full"], accuracy={"full": 1 / 3}).found()
-    assert "accuracy" not in only(alone, "learned-nothing")  # nothing is compared with it
+def test_chance_level_is_no_error_for_baseline_or_single_run(make_study: Any) -> None:
+    assert make_study(methods=["full", "head", "baseline"]).audit() == []
+    alone = make_study(methods=["full"], accuracy={"full": 1 / 3}).found()
+    assert "accuracy" not in only(alone, "learned-nothing")  # there is no comparison
     assert alone["learned-nothing"].severity == "warning"
-    assert made(methods=["baseline"], accuracy={"baseline": 1 / 3}).audit() == []
+    assert make_study(methods=["baseline"], accuracy={"baseline": 1 / 3}).audit() == []
 
 
-def test_one_answer_throughout_is_chance_however_uneven_the_labels(made: Any) -> None:
+def test_constant_prediction_is_chance_level(make_study: Any) -> None:
     table = splits(singles)
     for rows in table.values():
         for i, row in enumerate(rows):
@@ -269,24 +274,24 @@ def test_one_answer_throughout_is_chance_however_uneven_the_labels(made: Any) ->
         return replace(record, quality=replace(record.quality, test=test))
 
     assert "head (accuracy 90.0 %)" in only(
-        made(**table, edit=collapsed).found(), "chance-level-in-cost"
+        make_study(**table, edit=collapsed).found(), "chance-level-in-cost"
     )
-    assert made(**table).audit() == []
+    assert make_study(**table).audit() == []
 
 
-def test_each_setting_that_differs_is_told(made: Any) -> None:
+def test_each_different_setting_is_reported(make_study: Any) -> None:
     entries = ["full", {"method": "lora", "epochs": 5, "precision": "fp32"}, "head"]
-    what = only(made(methods=entries).found(), "unequal-budget")
+    what = only(make_study(methods=entries).found(), "unequal-budget")
     assert "epochs 3 (full and head) and 5 (lora)" in what
     assert "precision auto (full and head) and fp32 (lora)" in what
 
 
-def test_tfidf_has_no_budget_to_differ_in(made: Any) -> None:
-    assert made(methods=["full", "head", "tfidf"]).audit() == []
+def test_tfidf_has_no_training_budget(make_study: Any) -> None:
+    assert make_study(methods=["full", "head", "tfidf"]).audit() == []
 
 
-def test_the_rarer_spelling_is_what_is_concerned(made: Any) -> None:
-    finding = made(**CASES["labels-differ-in-case"][0]).found()["labels-differ-in-case"]
+def test_rarer_spelling_is_reported(make_study: Any) -> None:
+    finding = make_study(**CASES["labels-differ-in-case"][0]).found()["labels-differ-in-case"]
     assert "'yes' (" in finding.what
     assert "'Yes' (" in finding.what
     rows = {role: [f"{role} row {i}" for i in range(0, len(table), 10) if i % 3 == 2]
@@ -296,22 +301,22 @@ def test_the_rarer_spelling_is_what_is_concerned(made: Any) -> None:
     assert finding.concerned_count == len(everything)
 
 
-def test_a_few_texts_may_write_about_a_separator(made: Any) -> None:
+def test_few_texts_with_separator_are_not_reported(make_study: Any) -> None:
     table = splits(singles)
     for row in table["train"][:50]:
         row["text"] += " the [SEP] token"
-    assert made(**table).audit() == []
+    assert make_study(**table).audit() == []
 
 
-def test_a_single_seed_is_a_warning_where_methods_lie_far_apart(made: Any) -> None:
+def test_single_seed_is_a_warning_for_large_differences(make_study: Any) -> None:
     clear = {"methods": ["full", "head"], "seeds": 1}
-    found = made(**clear).found()
+    found = make_study(**clear).found()
     assert found["single-seed"].severity == "warning"
-    assert made(methods=["full"], seeds=1).audit() == []
+    assert make_study(methods=["full"], seeds=1).audit() == []
 
 
-def test_one_method_whose_other_seeds_failed(made: Any) -> None:
-    study = made()
+def test_method_with_failed_seeds(make_study: Any) -> None:
+    study = make_study()
     left = [r for r in study.records if r.method.name != "lora" or r.seed == 0]
     what = only(replace(study, records=left).found(), "single-seed")
     assert "lora was run with one seed" in what
@@ -331,16 +336,16 @@ def test_one_method_whose_other_seeds_failed(made: Any) -> None:
         ),
     ],
 )
-def test_counts_that_do_not_add_up(made: Any, change: dict[str, Any], said: str) -> None:
+def test_inconsistent_parameter_counts(make_study: Any, change: dict[str, Any], said: str) -> None:
     def edit(record: RunRecord) -> RunRecord:
         p = record.parameters
         assert p
         return replace(record, parameters=replace(p, **change) if p.total == 21_770 else p)
 
-    assert said in only(from_elsewhere(made(edit=edit)).found(), "head-counted-twice")
+    assert said in only(without_task(make_study(edit=edit)).found(), "head-counted-twice")
 
 
-def test_full_fine_tuning_is_its_own_measure(made: Any) -> None:
+def test_parameters_of_full_fine_tuning_alone(make_study: Any) -> None:
     def edit(record: RunRecord) -> RunRecord:
         p = record.parameters
         assert p
@@ -348,26 +353,26 @@ def test_full_fine_tuning_is_its_own_measure(made: Any) -> None:
         counts = replace(p, total=total, trainable_percent=100 * p.trainable / total)
         return replace(record, parameters=counts)
 
-    study = made(methods=["full"], edit=edit)
+    study = make_study(methods=["full"], edit=edit)
     assert "exactly the size of the head" in only(study.found(), "head-counted-twice")
 
 
 @pytest.mark.parametrize("setting", [{"padding": "max_length"}, {"pad_to_max_length": True}])
-def test_declared_padding(made: Any, setting: dict[str, Any]) -> None:
+def test_declared_padding(make_study: Any, setting: dict[str, Any]) -> None:
     def edit(record: RunRecord) -> RunRecord:
         return replace(record, train={**record.train, **setting})
 
-    assert "every text was padded" in only(from_elsewhere(made(edit=edit)).found(),
+    assert "every text was padded" in only(without_task(make_study(edit=edit)).found(),
                                        "padded-throughput")  # fmt: skip
 
 
-def test_padding_shows_in_the_tokens_of_the_whole_training(made: Any) -> None:
+def test_padding_is_found_in_total_tokens(make_study: Any) -> None:
     def whole(record: RunRecord, per_text: float) -> RunRecord:
         tokens = per_text * record.data.train_rows * record.train["epochs"]
         cost = replace(record.cost, samples_per_second=None, tokens_per_second=tokens / 10.0)
         return replace(record, cost=cost)
 
-    real = made().task.splits["train"].lengths.mean
-    assert made(edit=lambda r: whole(r, real)).audit() == []
-    what = only(made(edit=lambda r: whole(r, 64)).found(), "padded-throughput")
+    real = make_study().task.splits["train"].lengths.mean
+    assert make_study(edit=lambda r: whole(r, real)).audit() == []
+    what = only(make_study(edit=lambda r: whole(r, 64)).found(), "padded-throughput")
     assert "count 64 tokens per text" in what

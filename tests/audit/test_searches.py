@@ -1,4 +1,4 @@
-"""What the audit says of searches for settings: shared rates, unequal budgets, edges of ranges."""
+"""Audit of searches for settings: shared rates, unequal budgets, edges of ranges."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def rates(name: str, *values: float, best: int = 1) -> dict[str, Any]:
 
 
 def found(study: Any, *searches: dict[str, Any]) -> dict[str, Finding]:
-    """What the audit finds if these searches had led to the study's settings."""
+    """Return the findings for a study whose settings come from these searches."""
     content = {"metric": "macro_f1", "trials": 3, "rows": None, "methods": list(searches)}
     tuned = replace(study.study, tune=TuneSpec(trials=3))
     study.folder.write_tuned(tuned, content)
@@ -53,18 +53,18 @@ def found(study: Any, *searches: dict[str, Any]) -> dict[str, Finding]:
 INSIDE = (1e-4, 3e-5, 3e-4)
 
 
-def test_a_study_without_a_search_is_not_asked_for_one(made: Any) -> None:
-    study = made()
+def test_study_without_search_has_no_finding(make_study: Any) -> None:
+    study = make_study()
     assert study.found() == {}
-    study.folder.write_tuned(study.study, {"methods": []})  # of an earlier question
+    study.folder.write_tuned(study.study, {"methods": []})  # of an earlier study
     assert study.found() == {}
 
 
-def test_a_rate_that_was_searched_is_shared_with_nobody(made: Any) -> None:
+def test_searched_rates_are_not_shared(make_study: Any) -> None:
     def at_one_rate(record: Any) -> Any:
         return replace(record, train={**record.train, "learning_rate": 2e-5})
 
-    study = made(edit=at_one_rate)
+    study = make_study(edit=at_one_rate)
     assert "shared-learning-rate" in study.found()
     names = ("full", "lora", "head")
     assert found(study, *(rates(name, *INSIDE) for name in names)) == {}
@@ -72,11 +72,11 @@ def test_a_rate_that_was_searched_is_shared_with_nobody(made: Any) -> None:
     assert set(left) == {"shared-learning-rate", "unequal-tuning"}
     assert left["shared-learning-rate"].what.startswith("full and lora were trained at the same")
     fixed = found(study, *(rates(name, 2e-5, 2e-5, 2e-5) for name in names))
-    assert "shared-learning-rate" in fixed  # trials that all took one rate are no search for it
+    assert "shared-learning-rate" in fixed  # trials with the same rate are no search
 
 
-def test_unequal_budgets(made: Any) -> None:
-    study = made()
+def test_unequal_budgets(make_study: Any) -> None:
+    study = make_study()
     finding = found(study, rates("full", *INSIDE), rates("lora", *INSIDE[:2]))["unequal-tuning"]
     assert finding.severity == "error"
     assert finding.what == (
@@ -88,7 +88,7 @@ def test_unequal_budgets(made: Any) -> None:
 
     spent = [rates("full", *INSIDE), rates("lora", *INSIDE), rates("head", *INSIDE)]
     spent[1]["trials"][2] |= {"score": None, "status": "diverged"}
-    assert found(study, *spent) == {}  # a trial that diverged was a trial
+    assert found(study, *spent) == {}  # a diverged trial counts
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,15 @@ def test_unequal_budgets(made: Any) -> None:
     [
         ((1e-4, 9e-4, 3e-5), 1, "9e-4 (upper end)"),
         ((1e-4, 1.1e-5, 3e-5), 1, "1.1e-5 (lower end)"),
-        ((1e-4, 3e-4, 9e-4), 1, ""),  # further out was tried
-        ((1e-4, 4e-4, 3e-5), 1, ""),  # outermost, and far from the edge
+        ((1e-4, 3e-4, 9e-4), 1, ""),  # a more extreme value was tried
+        ((1e-4, 4e-4, 3e-5), 1, ""),  # the most extreme value, but far from the edge
         ((9e-4, 9e-4, 9e-4), 1, ""),  # nothing to compare it with
     ],
 )
-def test_the_edge_of_a_range(made: Any, values: tuple[float, ...], best: int, told: str) -> None:
-    study = made()
+def test_best_value_at_edge_of_range(
+    make_study: Any, values: tuple[float, ...], best: int, told: str
+) -> None:
+    study = make_study()
     others = [rates(name, *INSIDE) for name in ("full", "head")]
     findings = found(study, *others, rates("lora", *values, best=best))
     assert list(findings) == (["edge-of-range"] if told else [])
@@ -114,8 +116,8 @@ def test_the_edge_of_a_range(made: Any, values: tuple[float, ...], best: int, to
         assert {r.partition("-")[0] for r in finding.concerned} == {"lora"}
 
 
-def test_edges_where_a_setting_ends_by_itself(made: Any) -> None:
-    study = made()
+def test_edges_at_natural_limits_are_not_reported(make_study: Any) -> None:
+    study = make_study()
     space = {
         "rank": RANK,
         "dropout": {"low": 0.0, "high": 0.3, "log": False, "whole": False},

@@ -1,4 +1,4 @@
-"""The other commands: train, predict, report, check, methods, doctor, and their help."""
+"""The commands train, predict, report, check, methods and doctor, and their help."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ COMMANDS = [
 def trained(
     tuneoff: Any, finished_study: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Any, Path]:
-    """One LoRA run made by `tuneoff train`, in a folder of its own."""
+    """A LoRA run of `tuneoff train` in its own folder."""
     out = tmp_path_factory.mktemp("runs") / "lora"
-    ended = tuneoff(
+    result = tuneoff(
         *("train", "--method", "lora", "--set", "rank=3", "--set", "targets=[query, value]"),
         *("--model", finished_study.model, "--train", finished_study.train, "--epochs", 1),
         *("--learning-rate", "1e-3", "--seed", 4, "--threads", 1, "--out", out),
     )
-    return ended, out
+    return result, out
 
 
-def test_train_keeps_one_run_in_the_folder_itself(trained: tuple[Any, Path]) -> None:
-    ended, out = trained
-    assert ended.code == 0, ended.err
-    assert f"Model: {out / 'model'}" in ended.out
-    assert ended.out.splitlines()[2].split()[0] == "lora"
+def test_train_writes_one_run_into_the_folder(trained: tuple[Any, Path]) -> None:
+    result, out = trained
+    assert result.code == 0, result.err
+    assert f"Model: {out / 'model'}" in result.out
+    assert result.out.splitlines()[2].split()[0] == "lora"
     names = {"spec.json", "record.json", "history.jsonl", "predictions.parquet", "study.yaml"}
     assert names | {"model"} <= {p.name for p in out.iterdir()}
     record = json.loads((out / "record.json").read_text())
@@ -59,14 +59,14 @@ def test_train_does_not_train_twice(trained: tuple[Any, Path], tuneoff: Any) -> 
     _, out = trained
     written = (out / "record.json").stat().st_mtime_ns
     study = json.loads((out / "spec.json").read_text())
-    ended = tuneoff(
+    result = tuneoff(
         *("train", "--method", "lora", "--set", "rank=3", "--set", "targets=[query, value]"),
         *("--model", study["model"], "--train", _train_file(out), "--epochs", 1),
         *("--learning-rate", "1e-3", "--seed", 4, "--out", out, "--json"),
     )
-    assert ended.code == 0
-    assert ended.err == ""
-    assert json.loads(ended.out)["run_id"] == study_run_id(out)
+    assert result.code == 0
+    assert result.err == ""
+    assert json.loads(result.out)["run_id"] == study_run_id(out)
     assert (out / "record.json").stat().st_mtime_ns == written
 
 
@@ -82,19 +82,19 @@ def study_run_id(out: Path) -> str:
 
 def test_the_report_of_a_single_run(trained: tuple[Any, Path], tuneoff: Any) -> None:
     _, out = trained
-    ended = tuneoff("report", out)
-    assert ended.code == 0
-    assert "not run" not in ended.out
+    result = tuneoff("report", out)
+    assert result.code == 0
+    assert "not run" not in result.out
     assert (out / "report.html").is_file()
 
 
 def test_predict_writes_labels_by_name(tuneoff: Any, finished_study: Any, tmp_path: Path) -> None:
     run = next((finished_study.path / "runs").glob("lora-*"))
     out = tmp_path / "deep" / "new.csv"
-    ended = tuneoff("predict", run, finished_study.test, "--out", out)
-    assert ended.code == 0, ended.err
-    assert ended.out == f"30 rows: {out}\n"
-    assert ended.err == ""
+    result = tuneoff("predict", run, finished_study.test, "--out", out)
+    assert result.code == 0, result.err
+    assert result.out == f"30 rows: {out}\n"
+    assert result.err == ""
     table = pd.read_csv(out)
     kept = pd.read_parquet(run / "predictions.parquet").query("split == 'test'")
     columns = [f"probability_{x}" for x in ("animals", "food", "weather")]
@@ -108,8 +108,8 @@ def test_predict_reads_jsonl(tuneoff: Any, finished_study: Any, tmp_path: Path) 
     run = next((finished_study.path / "runs").glob("tfidf-*"))
     file = tmp_path / "new.jsonl"
     file.write_text('{"body": "rain and snow"}\n{"body": "bread"}\n')
-    ended = tuneoff("predict", run, file, "--text", "body", "--out", tmp_path / "p.csv")
-    assert ended.code == 0, ended.err
+    result = tuneoff("predict", run, file, "--text", "body", "--out", tmp_path / "p.csv")
+    assert result.code == 0, result.err
     assert pd.read_csv(tmp_path / "p.csv")["prediction"].tolist() == ["weather", "food"]
 
 
@@ -130,11 +130,11 @@ def test_check_shows_the_data(tuneoff: Any, finished_study: Any) -> None:
 
 
 def test_methods_are_listed(tuneoff: Any) -> None:
-    ended = tuneoff("methods")
-    assert ended.code == 0
-    names = [x[2:].split()[0] for x in ended.out.splitlines() if x[:2] == "  " and x[2:3].strip()]
+    result = tuneoff("methods")
+    assert result.code == 0
+    names = [x[2:].split()[0] for x in result.out.splitlines() if x[:2] == "  " and x[2:3].strip()]
     assert names == [m.name for m in BUILT_IN]
-    assert max(map(len, ended.out.splitlines())) <= 80
+    assert max(map(len, result.out.splitlines())) <= 80
     rows = json.loads(tuneoff("methods", "--json").out)
     lora = next(row for row in rows if row["name"] == "lora")
     assert lora["settings"]["rank"] == 8
@@ -142,23 +142,23 @@ def test_methods_are_listed(tuneoff: Any) -> None:
 
 
 def test_one_method_is_described(tuneoff: Any) -> None:
-    ended = tuneoff("methods", "adapter")
-    assert ended.code == 0
+    result = tuneoff("methods", "adapter")
+    assert result.code == 0
     for word in ("placement: houlsby", "size: 48", "Pfeiffer et al. 2020", "tuneoff.load"):
-        assert word in " ".join(ended.out.split())
-    assert max(map(len, ended.out.splitlines())) <= 80
+        assert word in " ".join(result.out.split())
+    assert max(map(len, result.out.splitlines())) <= 80
     assert json.loads(tuneoff("methods", "adapter", "--json").out)["family"] == "adapters"
     unknown = tuneoff("methods", "adaptor")
     assert unknown.code == 2
     assert "Did you mean 'adapter'?" in unknown.err
 
 
-def test_doctor_says_what_a_run_would_use(tuneoff: Any) -> None:
-    ended = tuneoff("doctor")
-    assert ended.code == 0, ended.err
+def test_doctor_shows_what_a_run_would_use(tuneoff: Any) -> None:
+    result = tuneoff("doctor")
+    assert result.code == 0, result.err
     for word in ("python", "torch", "device", "precision", "TFLOP/s"):
-        assert word in ended.out
-    assert max(map(len, ended.out.splitlines())) <= 80
+        assert word in result.out
+    assert max(map(len, result.out.splitlines())) <= 80
 
 
 def test_version(tuneoff: Any) -> None:
@@ -167,12 +167,12 @@ def test_version(tuneoff: Any) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_fits_80_columns_and_explains_each_option(tuneoff: Any, command: str) -> None:
-    ended = tuneoff(command, "--help")
-    assert ended.code == 0
-    lines = ended.out.splitlines()
+    result = tuneoff(command, "--help")
+    assert result.code == 0
+    lines = result.out.splitlines()
     assert max(map(len, lines)) <= 80
     assert command in tuneoff("--help").out
-    # an option alone on its line goes on in the next, its explanation: none stands bare
+    # an option alone on a line is followed by its explanation
     for line, after in zip(lines, [*lines[1:], ""], strict=True):
         if line.startswith("  --") and len(line.split("  ", 2)) < 3:
             assert after.startswith("      "), line

@@ -1,4 +1,4 @@
-"""`tuneoff compare` from end to end: a tiny encoder, toy data, real worker processes."""
+"""`tuneoff compare` end to end: a tiny encoder, toy data, real worker processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FIELDS = {
     " latency_seconds"
     " peak_memory_bytes memory storage_bytes flops_utilization",
 }
-"""What every record.json holds at least, by section."""
+"""Fields that every record.json must have, by section."""
 
 
 def records(folder: Path) -> dict[str, dict[str, Any]]:
@@ -43,26 +43,26 @@ def written(folder: Path) -> dict[str, int]:
 
 
 def copied(finished_study: Any, tmp_path: Path) -> tuple[Path, list[Any]]:
-    """A study of one's own, and the command that made it."""
+    """A copy of the finished study, and the command that created it."""
     folder = tmp_path / "toy"
     shutil.copytree(finished_study.path, folder)
     return folder, [*finished_study.arguments[:-1], folder]
 
 
-def test_it_ends_well_and_prints_the_table(finished_study: Any) -> None:
-    ended = finished_study.ended
-    assert ended.code == 0, ended.err
-    lines = ended.out.splitlines()
+def test_compare_succeeds_and_prints_the_table(finished_study: Any) -> None:
+    result = finished_study.result
+    assert result.code == 0, result.err
+    lines = result.out.splitlines()
     head = next(i for i, line in enumerate(lines) if line.startswith("method"))
     assert lines[head].split()[:3] == ["method", "acc.", "macro-F1"]
     assert {line.split()[0] for line in lines[head + 2 : head + 5]} == {"tfidf", "full", "lora/r"}
     assert all(len(line) <= 80 for line in lines if not line.startswith(("Report", "To use it")))
-    assert f"Report: {finished_study.path / 'report.html'}" in ended.out
-    assert "3 runs on 72 / 18 / 30 rows" in ended.err
-    assert "[3/3] lora/r 2, seed 0: accuracy" in ended.err
+    assert f"Report: {finished_study.path / 'report.html'}" in result.out
+    assert "3 runs on 72 / 18 / 30 rows" in result.err
+    assert "[3/3] lora/r 2, seed 0: accuracy" in result.err
 
 
-def test_the_verdict_comes_first_and_the_command_that_uses_it_last(
+def test_verdict_is_first_and_predict_command_last(
     finished_study: Any,
 ) -> None:
     summary = json.loads((finished_study.path / "summary.json").read_text())
@@ -70,14 +70,16 @@ def test_the_verdict_comes_first_and_the_command_that_uses_it_last(
     assert {pair["rows"] for pair in summary["pairwise"]["pairs"]} == {30}
     found = summary["recommendation"]
     assert (finished_study.path / "runs" / found["run_id"] / "model").is_dir()
-    assert " ".join(finished_study.ended.out.split()).startswith(found["sentences"][0])
-    assert f"To use it: {found['command']}" in finished_study.ended.out
+    assert " ".join(finished_study.result.out.split()).startswith(found["sentences"][0])
+    assert f"To use it: {found['command']}" in finished_study.result.out
 
 
-def test_the_study_file_holds_every_setting_and_reads_back(finished_study: Any) -> None:
+def test_written_study_file_has_every_setting(finished_study: Any) -> None:
     plain = yaml.safe_load((finished_study.path / "study.yaml").read_text())
-    assert plain["data"]["train"] == str(finished_study.train)  # the option went over the file
-    assert plain["data"]["validation"] == 0.2  # and left the rest of its section
+    assert plain["data"]["train"] == str(
+        finished_study.train
+    )  # the option replaces the value of the file
+    assert plain["data"]["validation"] == 0.2  # but not the rest of its section
     assert plain["train"]["epochs"] == 6
     assert plain["train"]["learning_rate"] == 0.003
     assert plain["train"]["weight_decay"] == 0.01
@@ -86,7 +88,7 @@ def test_the_study_file_holds_every_setting_and_reads_back(finished_study: Any) 
     assert parse_study(plain) == StudyFolder(finished_study.path).spec()
 
 
-def test_each_run_has_its_files(finished_study: Any) -> None:
+def test_each_run_has_all_files(finished_study: Any) -> None:
     folders = sorted((finished_study.path / "runs").iterdir())
     assert [f.name.rpartition("-")[0] for f in folders] == ["full-s0", "lora-r-2-s0", "tfidf-s0"]
     for folder in folders:
@@ -117,7 +119,7 @@ def test_each_record_has_every_field(finished_study: Any, name: str) -> None:
     assert record["data"]["labels"] == ["animals", "food", "weather"]
     assert record["data"]["train_rows"] == 72
     if name == "tfidf":
-        assert record["cost"]["tokens_per_second"] is None  # it sees no tokens
+        assert record["cost"]["tokens_per_second"] is None  # it has no tokens
     else:
         assert record["cost"]["tokens_per_second"] > 0
     assert record["cost"]["storage_bytes"] > 0
@@ -125,7 +127,7 @@ def test_each_record_has_every_field(finished_study: Any, name: str) -> None:
     assert record["warnings"] == []
 
 
-def test_each_saved_model_was_held_against_the_measured_one(finished_study: Any) -> None:
+def test_each_saved_model_was_compared_with_the_measured_one(finished_study: Any) -> None:
     found = records(finished_study.path)
     assert found["tfidf"]["checks"] is None
     for name in ("full", "lora/r 2"):
@@ -136,7 +138,7 @@ def test_each_saved_model_was_held_against_the_measured_one(finished_study: Any)
     assert not list(finished_study.path.glob("runs/*/.sample*"))
 
 
-def test_the_summary_and_the_report_are_there(finished_study: Any) -> None:
+def test_summary_and_report_exist(finished_study: Any) -> None:
     summary = json.loads((finished_study.path / "summary.json").read_text())
     assert [row["name"] for row in summary["methods"]] == ["tfidf", "full", "lora/r 2"]
     assert summary["methods"][0]["quality"]["macro_f1"]["n"] == 1
@@ -145,7 +147,7 @@ def test_the_summary_and_the_report_are_there(finished_study: Any) -> None:
     assert "tuneoff compare" in page
 
 
-def test_going_on(finished_study: Any, tuneoff: Any, tmp_path: Path) -> None:
+def test_resume_and_changed_settings(finished_study: Any, tuneoff: Any, tmp_path: Path) -> None:
     folder, command = copied(finished_study, tmp_path)
     before = written(folder)
 
@@ -153,9 +155,9 @@ def test_going_on(finished_study: Any, tuneoff: Any, tmp_path: Path) -> None:
     assert again.code == 0
     assert again.err == ""
     assert json.loads(again.out)["methods"][1]["name"] == "full"
-    assert written(folder) == before  # a second call runs nothing
+    assert written(folder) == before  # a second call starts no run
 
-    # The same rows elsewhere are the same data, and the same content the same model.
+    # The same rows or the same model in another folder are not a change.
     elsewhere = shutil.copy(finished_study.train, tmp_path / "copy.csv")
     model = shutil.copytree(finished_study.model, tmp_path / "model")
     same = tuneoff(*command, "--train", elsewhere, "--model", model)
@@ -165,17 +167,17 @@ def test_going_on(finished_study: Any, tuneoff: Any, tmp_path: Path) -> None:
 
     changed = tuneoff(*command, "--methods", "tfidf", "--class-weights", "balanced")
     assert changed.code == 0
-    assert len(written(folder)) == 4  # another run, beside the old ones
+    assert len(written(folder)) == 4  # a new run in addition to the old ones
     assert before.items() <= written(folder).items()
     table, _, rest = changed.out.partition("\nnote: ")
-    assert "full" not in table  # it is of the study as it stands
+    assert "full" not in table  # it shows the current study
     assert rest.startswith("runs of methods that are not in this study are kept: ")
     assert "full" in rest.partition("\n")[0]
     assert "To use it: tuneoff predict" in rest
     assert yaml.safe_load((folder / "study.yaml").read_text())["train"]["class_weights"]
 
 
-def test_a_method_that_does_not_fit_the_model_ends_before_anything_runs(
+def test_unsupported_method_is_an_error_before_any_run(
     finished_study: Any, tuneoff: Any, tmp_path: Path
 ) -> None:
     file = tmp_path / "study.yaml"
@@ -184,14 +186,14 @@ def test_a_method_that_does_not_fit_the_model_ends_before_anything_runs(
         f"data: {{train: {finished_study.train}, test: {finished_study.test}}}\n"
         "methods: [{method: partial, k: 9}, tfidf, {method: lora, name: mine, layers: last 5}]\n"
     )
-    ended = tuneoff("compare", file, "--out", tmp_path / "study")
-    assert ended.code == 2
-    assert "method 'partial': k is 9, but the bert encoder has 3 layers" in ended.err
-    assert "method 'mine': layers is 'last 5', but the bert encoder has 3 layers" in ended.err
+    result = tuneoff("compare", file, "--out", tmp_path / "study")
+    assert result.code == 2
+    assert "method 'partial': k is 9, but the bert encoder has 3 layers" in result.err
+    assert "method 'mine': layers is 'last 5', but the bert encoder has 3 layers" in result.err
     assert not list((tmp_path / "study").glob("runs/*"))
 
 
-def test_a_run_that_fails_is_a_record_and_the_rest_is_kept(
+def test_failed_run_is_recorded_and_others_are_kept(
     finished_study: Any, tuneoff: Any, tmp_path: Path
 ) -> None:
     file = tmp_path / "study.yaml"
@@ -202,15 +204,15 @@ def test_a_run_that_fails_is_a_record_and_the_rest_is_kept(
         "seeds: [5]\n"
         "train: {threads: 1}\n"
     )
-    ended = tuneoff("compare", file, "--out", tmp_path / "study")
-    assert ended.code == 1
-    assert "wild, seed 5: diverged: the" in ended.err
-    assert "wild: 1 of 1 runs diverged" in ended.out
+    result = tuneoff("compare", file, "--out", tmp_path / "study")
+    assert result.code == 1
+    assert "wild, seed 5: diverged: the" in result.err
+    assert "wild: 1 of 1 runs diverged" in result.out
     found = records(tmp_path / "study")
     assert found["tfidf"]["status"] == "finished"
     failed = found["wild"]
     assert failed["status"] == "diverged"
-    assert "became" in failed["error"] or "no longer finite" in failed["error"]
+    assert "became" in failed["error"] or "not finite" in failed["error"]
     assert failed["quality"] == {"validation": None, "test": None}
     assert failed["cost"]["train_seconds"] is None
     for section in ("", "method", "data", "cost"):
@@ -222,15 +224,13 @@ def test_a_run_that_fails_is_a_record_and_the_rest_is_kept(
     assert rebuilt.code == 0
     assert "wild: 1 of 1 runs diverged" in rebuilt.out
     summary = json.loads((tmp_path / "study" / "summary.json").read_text())
-    assert summary["command"].startswith("tuneoff compare ")  # and not: tuneoff report
+    assert summary["command"].startswith("tuneoff compare ")  # not: tuneoff report
     page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
     assert summary["command"] in page
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
-def test_fresh_on_a_terminal_shows_bars_and_leaves_it_clean(
-    finished_study: Any, tmp_path: Path
-) -> None:
+def test_fresh_on_a_terminal_shows_progress_bars(finished_study: Any, tmp_path: Path) -> None:
     import fcntl
     import struct
     import termios
@@ -254,7 +254,7 @@ def test_fresh_on_a_terminal_shows_bars_and_leaves_it_clean(
     try:
         while piece := os.read(ours, 1 << 16):
             shown += piece
-    except OSError:  # how Linux says that the other end is closed
+    except OSError:  # error on Linux when the other end is closed
         pass
     finally:
         os.close(ours)
@@ -267,4 +267,4 @@ def test_fresh_on_a_terminal_shows_bars_and_leaves_it_clean(
     assert "━" in text
     assert "0/1 runs" in text
     assert "tfidf, seed 0: accuracy" in text
-    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is back
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is visible again

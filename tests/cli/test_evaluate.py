@@ -1,4 +1,4 @@
-"""`tuneoff evaluate`: a finished study on its own test rows, on others, and on unusable ones."""
+"""`tuneoff evaluate` with the test rows of a study, other rows, and invalid rows."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def runs(finished_study: Any) -> dict[str, Path]:
     return {path.name.partition("-")[0]: path for path in found if path.is_dir()}
 
 
-def test_on_the_test_rows_of_its_study_a_run_scores_as_it_did(
+def test_scores_on_the_study_test_rows_are_reproduced(
     tuneoff: Any, runs: dict[str, Path], finished_study: Any, tmp_path: Path
 ) -> None:
     out = tmp_path / "evaluation.json"
-    ended = tuneoff("evaluate", *runs.values(), finished_study.test, "--out", out)
-    assert ended.code == 0, ended.err
-    assert "30 of 30 rows have a text on which the study was tested" in ended.err
-    assert max(map(len, ended.out.splitlines())) <= 80
+    result = tuneoff("evaluate", *runs.values(), finished_study.test, "--out", out)
+    assert result.code == 0, result.err
+    assert "30 of 30 rows have a text on which the study was tested" in result.err
+    assert max(map(len, result.out.splitlines())) <= 80
     found = json.loads(out.read_text())
     assert found["rows"] == 30
     assert found["labels"] == found["test_labels"]
@@ -50,7 +50,7 @@ def test_on_the_test_rows_of_its_study_a_run_scores_as_it_did(
     assert len(pairs) == 3
 
 
-def test_rows_of_another_kind_are_told_apart(
+def test_different_rows_are_detected(
     tuneoff: Any, runs: dict[str, Path], finished_study: Any, tmp_path: Path
 ) -> None:
     test = pd.read_csv(finished_study.test)
@@ -58,9 +58,9 @@ def test_rows_of_another_kind_are_told_apart(
     shifted = test[test["label"] == label].assign(text=lambda t: t["text"] + " zzqqx zzqqy")
     file = tmp_path / "new.csv"
     pd.concat([shifted] * 4).rename(columns={"text": "body", "label": "topic"}).to_csv(file)
-    ended = tuneoff("evaluate", runs["full"], file, "--text", "body", "--label", "topic", "--json")
-    assert ended.code == 0, ended.err
-    found = json.loads(ended.out)
+    result = tuneoff("evaluate", runs["full"], file, "--text", "body", "--label", "topic", "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
     assert found["label_shift"]["p"] < 0.01
     assert found["label_shift"]["distance"] > 0.3
     assert found["texts"]["unknown_share"] > found["test_texts"]["unknown_share"] + 0.1
@@ -69,7 +69,7 @@ def test_rows_of_another_kind_are_told_apart(
     assert "the proportions differ from those of the test rows" in " ".join(shown.out.split())
 
 
-def test_rows_that_were_trained_on_are_noted(runs: dict[str, Path], finished_study: Any) -> None:
+def test_training_rows_are_counted_in_a_note(runs: dict[str, Path], finished_study: Any) -> None:
     frame = pd.read_csv(finished_study.train)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -78,7 +78,7 @@ def test_rows_that_were_trained_on_are_noted(runs: dict[str, Path], finished_stu
     notes = [str(warning.message) for warning in caught]
     assert "data: 72 of 90 rows have a text on which the study trained" in notes
     assert all(note.startswith("data: ") for note in notes)
-    assert found.texts is None  # there is no tokenizer
+    assert found.texts is None  # tfidf has no tokenizer
     bad = pd.DataFrame({"text": ["rain"] * 2, "label": ["food", None]})
     with pytest.raises(BadInput, match=r"^data, row 1, column 'label': "):
         package.evaluate(runs["tfidf"], bad)
@@ -90,20 +90,20 @@ def test_rows_that_were_trained_on_are_noted(runs: dict[str, Path], finished_stu
     [
         ([("rain", "weather"), ("milk", "fod")], "the runs have no label 'fod' (1 rows: lines 3)"),
         ([("rain", "")], "label"),
-        ([], "holds a header and no rows"),
+        ([], "the file has a header but no rows"),
     ],
 )
-def test_unusable_rows(
+def test_invalid_rows(
     tuneoff: Any, runs: dict[str, Path], tmp_path: Path, rows: list[Any], said: str
 ) -> None:
     file = tmp_path / "new.csv"
     pd.DataFrame(rows, columns=["text", "label"]).to_csv(file, index=False)
-    ended = tuneoff("evaluate", runs["full"], file)
-    assert ended.code == 2
-    assert said in " ".join(ended.err.split())
+    result = tuneoff("evaluate", runs["full"], file)
+    assert result.code == 2
+    assert said in " ".join(result.err.split())
 
 
-def test_a_folder_that_is_no_run(tuneoff: Any, finished_study: Any, tmp_path: Path) -> None:
-    ended = tuneoff("evaluate", tmp_path, finished_study.test)
-    assert ended.code == 2
-    assert "is not the folder of a run" in ended.err
+def test_folder_without_a_run(tuneoff: Any, finished_study: Any, tmp_path: Path) -> None:
+    result = tuneoff("evaluate", tmp_path, finished_study.test)
+    assert result.code == 2
+    assert "is not the folder of a run" in result.err

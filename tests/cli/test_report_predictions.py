@@ -1,4 +1,4 @@
-"""`tuneoff report --predictions`: what other tools predicted, in the same table and report."""
+"""`tuneoff report --predictions`: predictions of other tools in the same table and report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tuneoff.results.store import StudyFolder
 
 @pytest.fixture
 def written(finished_study: Any, tmp_path: Path) -> Path:
-    """A copy of a finished study: its report is written anew here."""
+    """A copy of the finished study, whose report is rewritten."""
     return Path(shutil.copytree(finished_study.path, tmp_path / "study"))
 
 
@@ -25,7 +25,7 @@ def predictions_of(study: Path) -> pd.DataFrame:
     return table[table["split"] == "test"].drop(columns=["split", "weight"])
 
 
-def test_predictions_stand_beside_a_studys_methods(
+def test_predictions_are_shown_with_the_study_methods(
     tuneoff: Any, written: Path, tmp_path: Path
 ) -> None:
     table = predictions_of(written)
@@ -33,9 +33,9 @@ def test_predictions_stand_beside_a_studys_methods(
     file = tmp_path / "qqoracle.csv"
     table[["row", "label", "prediction"]].to_csv(file, index=False)
     before = [row["name"] for row in json.loads((written / "summary.json").read_text())["methods"]]
-    ended = tuneoff("report", written, "--predictions", f"qqoracle={file}")
-    assert ended.code == 0, ended.err
-    assert ["qqoracle", "1.000"] in [line.split()[:2] for line in ended.out.splitlines()]
+    result = tuneoff("report", written, "--predictions", f"qqoracle={file}")
+    assert result.code == 0, result.err
+    assert ["qqoracle", "1.000"] in [line.split()[:2] for line in result.out.splitlines()]
     summary = json.loads((written / "summary.json").read_text())
     assert [row["name"] for row in summary["methods"]] == [*before, "qqoracle"]
     row = summary["methods"][-1]
@@ -47,7 +47,7 @@ def test_predictions_stand_beside_a_studys_methods(
     assert "qqoracle" in (written / "report.html").read_text()
 
 
-def test_the_next_report_is_the_studys_own_again(
+def test_next_report_is_without_the_predictions(
     tuneoff: Any, written: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "x.parquet"
@@ -57,7 +57,7 @@ def test_the_next_report_is_the_studys_own_again(
     assert "qqmine" not in (written / "report.html").read_text()
 
 
-def test_predictions_alone_make_a_report(tuneoff: Any, tmp_path: Path) -> None:
+def test_report_of_predictions_without_a_study(tuneoff: Any, tmp_path: Path) -> None:
     labels = ["no", "yes"] * 60
     files = []
     for name, every in (("good", 10), ("poor", 3)):
@@ -67,8 +67,8 @@ def test_predictions_alone_make_a_report(tuneoff: Any, tmp_path: Path) -> None:
         path = tmp_path / f"{name}.csv"
         frame.assign(text=texts).to_csv(path, index=False)
         files += ["--predictions", f"{name}={path}"]
-    ended = tuneoff("report", *files, "--out", tmp_path / "out")
-    assert ended.code == 0, ended.err
+    result = tuneoff("report", *files, "--out", tmp_path / "out")
+    assert result.code == 0, result.err
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["rows"] == {"train": None, "validation": None, "test": 120}
     scores = {r["name"]: r["quality"]["accuracy"]["mean"] for r in summary["methods"]}
@@ -82,43 +82,39 @@ def test_predictions_alone_make_a_report(tuneoff: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", [str, "{}.jpg#2r1e".format, "row {:>7}".format, lambda i: str(10**19 + i)]
 )
-def test_the_verdict_does_not_depend_on_how_rows_are_named(
-    tuneoff: Any, tmp_path: Path, name: Any
-) -> None:
+def test_verdict_does_not_depend_on_row_names(tuneoff: Any, tmp_path: Path, name: Any) -> None:
     labels, options = ["no", "yes"] * 60, []
     for method, every in (("good", 10), ("poor", 3)):
         said = [("no", "yes")[(i + (i % every == 0)) % 2] for i in range(120)]
         rows = [name(i) for i in range(120)]
         frame = pd.DataFrame({"row": rows, "label": labels, "prediction": said})
-        if method == "poor":  # another order of the same rows
+        if method == "poor":  # the same rows in another order
             frame = frame.iloc[::-1]
         frame.to_csv(tmp_path / f"{method}.csv", index=False)
         options += ["--predictions", f"{method}={tmp_path / method}.csv"]
-    ended = tuneoff("report", *options, "--out", tmp_path / "out")
-    assert ended.code == 0, ended.err
+    result = tuneoff("report", *options, "--out", tmp_path / "out")
+    assert result.code == 0, result.err
     (pair,) = json.loads((tmp_path / "out" / "summary.json").read_text())["pairwise"]["pairs"]
     assert pair["rows"] == 120
     assert pair["answer"] == "better"
     assert (pair["mcnemar"]["only_first"], pair["mcnemar"]["only_second"]) == (36, 8)
 
 
-def test_predictions_that_cannot_be_used_are_named_with_the_reason(
-    tuneoff: Any, written: Path
-) -> None:
+def test_unusable_predictions_are_reported_with_the_reason(tuneoff: Any, written: Path) -> None:
     for run in StudyFolder(written).runs():
         table = run.predictions()
         run.write_predictions(pd.concat([table, table[table["split"] == "test"].head(1)]))
-    ended = tuneoff("report", written)
-    assert ended.code == 0, ended.err
+    result = tuneoff("report", written)
+    assert result.code == 0, result.err
     page = (written / "report.html").read_text()
     assert "its predictions cannot be used: a test row occurs twice" in page
 
 
-def test_rows_can_be_left_out(tuneoff: Any, tmp_path: Path) -> None:
+def test_rows_can_be_omitted(tuneoff: Any, tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
     file.write_text("row,label,prediction,text\n0,a,b,qqprivate words\n1,b,b,others\n")
-    ended = tuneoff("report", "--predictions", f"x={file}", "--no-rows", "--out", tmp_path / "out")
-    assert ended.code == 0, ended.err
+    result = tuneoff("report", "--predictions", f"x={file}", "--no-rows", "--out", tmp_path / "out")
+    assert result.code == 0, result.err
     assert "qqprivate" not in (tmp_path / "out" / "report.html").read_text()
     assert "qqprivate" not in (tmp_path / "out" / "summary.json").read_text()
 
@@ -134,43 +130,43 @@ def test_rows_can_be_left_out(tuneoff: Any, tmp_path: Path) -> None:
         (["study", "--predictions", "x=good.csv"], "study: is not the folder of a study"),
     ],
 )
-def test_bad_input_ends_with_code_2(
+def test_invalid_input_has_exit_code_2(
     tuneoff: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Any, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bad.csv").write_text("label,prediction\na,b\n")
     Path("good.csv").write_text("row,label,prediction\n0,a,b\n1,b,b\n")
-    ended = tuneoff("report", *arguments)
-    assert ended.code == 2
-    assert said in ended.err
-    assert "Traceback" not in ended.err
+    result = tuneoff("report", *arguments)
+    assert result.code == 2
+    assert said in result.err
+    assert "Traceback" not in result.err
     assert not list(tmp_path.glob("**/report.html"))
 
 
-def test_a_name_of_the_study_is_refused(tuneoff: Any, written: Path, tmp_path: Path) -> None:
+def test_name_of_a_study_method_is_an_error(tuneoff: Any, written: Path, tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
     predictions_of(written).to_csv(file, index=False)
     name = StudyFolder(written).spec().methods[0].name
-    ended = tuneoff("report", written, "--predictions", f"{name}={file}")
-    assert ended.code == 2
-    assert "a method of the study has this name" in ended.err
+    result = tuneoff("report", written, "--predictions", f"{name}={file}")
+    assert result.code == 2
+    assert "a method of the study has this name" in result.err
 
 
-def test_rows_of_another_file_are_refused(tuneoff: Any, written: Path, tmp_path: Path) -> None:
+def test_rows_of_another_file_are_an_error(tuneoff: Any, written: Path, tmp_path: Path) -> None:
     table = predictions_of(written)
     table["row"] += 1_000_000
     file = tmp_path / "x.csv"
     table.to_csv(file, index=False)
     before = (written / "report.html").read_bytes()
-    ended = tuneoff("report", written, "--predictions", f"x={file}")
-    assert ended.code == 2
-    assert "is not a test row of the task" in ended.err
-    assert "line 2, column 'row'" in ended.err
+    result = tuneoff("report", written, "--predictions", f"x={file}")
+    assert result.code == 2
+    assert "is not a test row of the task" in result.err
+    assert "line 2, column 'row'" in result.err
     assert (written / "report.html").read_bytes() == before
 
 
 def test_annotators_are_compared_with_errors(tuneoff: Any, tmp_path: Path) -> None:
-    """Ten rows on which annotators disagree, all wrong; forty on which they agree, all right."""
+    """Annotators disagree on ten wrong rows, and agree on forty correct ones."""
     rows = [(i, "no", "yes" if i < 10 else "no") for i in range(50)] + [(50, "yes", "yes")]
     file, several = tmp_path / "x.csv", tmp_path / "annotators.jsonl"
     pd.DataFrame(rows, columns=["row", "label", "prediction"]).to_csv(file, index=False)
@@ -181,20 +177,20 @@ def test_annotators_are_compared_with_errors(tuneoff: Any, tmp_path: Path) -> No
         )
     )
     arguments = ["report", "--predictions", f"x={file}", "--out", tmp_path / "out"]
-    ended = tuneoff(*arguments, "--annotations", several)
-    assert ended.code == 0, ended.err
+    result = tuneoff(*arguments, "--annotations", several)
+    assert result.code == 0, result.err
     found = json.loads((tmp_path / "out" / "summary.json").read_text())["errors"]["ambiguity"]["x"]
     assert [(x["rows"], x["rate"]) for x in found["levels"]] == [(10, 1.0), (40, 0.0)]
     assert found["correlation"] == pytest.approx(1)
     assert "Errors and disagreement of annotators" in (tmp_path / "out" / "report.html").read_text()
 
     several.write_text('{"row": 900, "annotations": ["no", "yes"]}\n')
-    ended = tuneoff(*arguments, "--annotations", several)
-    assert ended.code == 2
-    assert "no test row has annotations of two annotators" in ended.err
+    result = tuneoff(*arguments, "--annotations", several)
+    assert result.code == 2
+    assert "no test row has annotations of two annotators" in result.err
 
     several.write_text('{"row": 1, "annotations": ["no"]}\n{"row": 1, "annotations": "no"}\n')
-    ended = tuneoff(*arguments, "--annotations", several)
-    assert ended.code == 2
-    assert "line 2, column 'annotations': not a list of labels" in ended.err
-    assert "line 2, column 'row': the row 1 occurs twice" in ended.err
+    result = tuneoff(*arguments, "--annotations", several)
+    assert result.code == 2
+    assert "line 2, column 'annotations': not a list of labels" in result.err
+    assert "line 2, column 'row': the row 1 occurs twice" in result.err

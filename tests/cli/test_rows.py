@@ -1,4 +1,4 @@
-"""Rows from a file to a file: columns that nobody named, no header, and what is carried along."""
+"""Rows of input and output files: detected columns, missing headers, and copied columns."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_predict_carries_columns_along(tuneoff: Any, run: Path, here: Path) -> None:
+def test_predict_copies_columns(tuneoff: Any, run: Path, here: Path) -> None:
     Path("new.csv").write_text(
         'id,note,n\nx-07,"two\nlines of rain",1.50\n,the cat ran,NA\n"a,b",@bread and milk,\n'
     )
     ended = tuneoff("predict", run, "new.csv", "--keep", "id,note,n", "--out", "p.csv")
     assert ended.code == 0, ended.err
-    assert "took column 'note' as the text" in ended.err.replace("\n", " ")
+    assert "uses column 'note' as the text" in ended.err.replace("\n", " ")
     table = pd.read_csv("p.csv", keep_default_na=False, dtype=str)
     assert list(table.columns)[:6] == ["row", "line", "id", "note", "n", "prediction"]
     assert table["row"].tolist() == ["0", "1", "2"]
@@ -41,7 +41,7 @@ def test_predict_carries_columns_along(tuneoff: Any, run: Path, here: Path) -> N
     assert table["n"].tolist() == ["1.50", "NA", ""]
 
 
-def test_predict_carries_typed_columns_along(tuneoff: Any, run: Path, here: Path) -> None:
+def test_predict_copies_typed_columns(tuneoff: Any, run: Path, here: Path) -> None:
     ids = [1234567890123456789, 1234567890123456790]
     pd.DataFrame({"text": ["rain", "bread"], "id": ids}).to_parquet("new.parquet")
     assert tuneoff("predict", run, "new.parquet", "--keep", "id", "--out", "p.csv").code == 0
@@ -51,20 +51,20 @@ def test_predict_carries_typed_columns_along(tuneoff: Any, run: Path, here: Path
 
 
 @pytest.mark.parametrize(
-    ("keep", "said"),
+    ("keep", "message"),
     [
-        ("idd", "no column 'idd' Hint: Columns there: 'id', 'text'. Did you mean 'id'?"),
+        ("idd", "no column 'idd' Hint: Columns of the source: 'id', 'text'. Did you mean 'id'?"),
         ("prediction", "--keep 'prediction': is the name of a column of the result"),
         ("probability_food", "--keep 'probability_food'"),
     ],
 )
-def test_columns_that_cannot_be_carried(
-    tuneoff: Any, run: Path, here: Path, keep: str, said: str
+def test_columns_that_cannot_be_copied(
+    tuneoff: Any, run: Path, here: Path, keep: str, message: str
 ) -> None:
     Path("new.csv").write_text("id,text\n1,rain\n")
     ended = tuneoff("predict", run, "new.csv", "--keep", keep)
     assert ended.code == 2
-    assert said in " ".join(ended.err.split())
+    assert message in " ".join(ended.err.split())
     assert not Path("predictions.csv").exists()
 
 
@@ -100,9 +100,9 @@ def test_columns_and_header_of_a_study_are_found_and_kept(
     asked = ("--model", model, "--methods", "tfidf", "--seeds", 1, "--out", "study")
     ended = tuneoff("compare", "--train", "train.tsv", *asked)
     assert ended.code == 0, ended.err
-    said = " ".join(ended.err.split())
-    assert "train.tsv: the first row is data and not a header" in said
-    assert "took column '1' as the text and column '2' as the label" in said
+    notes = " ".join(ended.err.split())
+    assert "train.tsv: the first row is read as data, not as a header" in notes
+    assert "uses column '1' as the text and column '2' as the label" in notes
     study = StudyFolder("study")
     spec = study.spec()
     assert (spec.data.text, spec.data.label) == ("1", "2")
@@ -121,7 +121,9 @@ def test_columns_and_header_of_a_study_are_found_and_kept(
 
 
 @pytest.mark.parametrize("command", ["check", "compare", "train", "tune", "forecast"])
-def test_doubt_ends_every_command(tuneoff: Any, tiny_model: Any, here: Path, command: str) -> None:
+def test_every_command_refuses_ambiguous_columns(
+    tuneoff: Any, tiny_model: Any, here: Path, command: str
+) -> None:
     rows = [f"{text} {i} here,the {text} {i},{label}" for i in range(8) for text, label in ROWS]
     Path("a.csv").write_text("\n".join(["title,body,topic", *rows]) + "\n")
     model = ("--model", tiny_model("bert"))
@@ -131,9 +133,11 @@ def test_doubt_ends_every_command(tuneoff: Any, tiny_model: Any, here: Path, com
     }.get(command, ("--train", "a.csv", *model, "--out", "out"))
     ended = tuneoff(command, *given)
     assert (ended.code, ended.out) == (2, "")
-    said = " ".join(ended.err.split())
-    assert "a.csv: there is no column 'text', and more than one can be the text: 'title'" in said
-    assert "--text" in said
+    message = " ".join(ended.err.split())
+    assert (
+        "a.csv: there is no column 'text', and several columns can be the text: 'title'" in message
+    )
+    assert "--text" in message
 
 
 def test_check_counts_groups(tuneoff: Any, tiny_model: Any, here: Path) -> None:
@@ -141,8 +145,8 @@ def test_check_counts_groups(tuneoff: Any, tiny_model: Any, here: Path) -> None:
     Path("a.csv").write_text("\n".join(["text,label,thread", *lines]) + "\n")
     ended = tuneoff("check", "a.csv", "--group", "thread", "--model", tiny_model("bert"))
     assert ended.code == 0, ended.err
-    said = " ".join(ended.out.split())
-    assert "groups: 4 distinct groups, 12 rows in the largest one, 12 rows without a group" in said
+    shown = " ".join(ended.out.split())
+    assert "groups: 4 distinct groups, 12 rows in the largest one, 12 rows without a group" in shown
     plain = tuneoff("check", "a.csv", "--model", tiny_model("bert"))
     assert "groups:" not in plain.out
 

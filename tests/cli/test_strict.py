@@ -1,4 +1,4 @@
-"""`--strict`: an error that the audit finds ends with exit code 2, whatever else succeeds."""
+"""`--strict`: an error of the audit gives exit code 2 even if all runs succeed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOPICS = {"animals": "cat dog bird horse", "food": "bread milk soup cheese"}
 
 
 def write(path: Path, start: int, rows: int) -> Path:
-    """Texts that stand in no other file."""
+    """Write a file with texts that are in no other file."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
@@ -27,7 +27,7 @@ def write(path: Path, start: int, rows: int) -> Path:
 
 @pytest.fixture
 def clean(finished_study: Any, tmp_path: Path) -> list[Any]:
-    """Options of a study whose audit has nothing to find."""
+    """Options of a study without findings of the audit."""
     train, test = write(tmp_path / "train.csv", 0, 60), write(tmp_path / "test.csv", 100, 40)
     validation = ["--validation", write(tmp_path / "validation.csv", 200, 20)]
     return ["--model", finished_study.model, "--train", train, "--test", test, *validation]
@@ -38,13 +38,13 @@ def test_compare(clean: list[Any], tuneoff: Any, tmp_path: Path) -> None:
     well = tuneoff(*command)
     assert well.code == 0, well.err
     assert "Audit: no problem found" in well.out
-    # the same with a training file that holds the test rows
+    # the same with a training file that contains the test rows
     train, test = clean[3], clean[5]
     train.write_text(train.read_text() + "".join(test.read_text().splitlines(True)[1:]))
     miscounted = tuneoff(*command)
     assert miscounted.code == 2
     assert "train-test-overlap: 40 of 40 test rows (100 %)" in miscounted.out
-    assert "Report:" in miscounted.out  # it ran, and all is written
+    assert "Report:" in miscounted.out  # it ran, and everything is written
     lenient = tuneoff(*command[:-1])
     assert lenient.code == 0
     assert "train-test-overlap" in lenient.out
@@ -60,7 +60,7 @@ def test_report(finished_study: Any, tuneoff: Any, tmp_path: Path) -> None:
     assert strict.code == 2
     assert "shared-learning-rate" in strict.out  # 3e-3 for full and lora
     assert "single-seed" in strict.out
-    paths = ("Report", "To use it")  # uncut, so that they can be copied
+    paths = ("Report", "To use it")  # not truncated, so that they can be copied
     assert max(len(x) for x in strict.out.splitlines() if not x.startswith(paths)) <= 80
     assert tuneoff("report", folder).code == 0
 

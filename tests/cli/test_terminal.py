@@ -1,4 +1,4 @@
-"""No string of a user's files steers the terminal: no label, column, file name or method."""
+"""Strings of a user (labels, columns, file names, methods) cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def test_labels_and_columns(
     column = "label \x1b[2J \u202e"
     rows = [[f"a cat {i}", label] for i, label in enumerate(hostile_strings * 2)]
     file = write(tmp_path / "train.csv", ["text", column], rows)
-    ended = tuneoff("check", file, "--label", column, "--model", tiny_model("bert"))
-    assert ended.code == 2  # no argument steers, either
-    assert not STEERING.search(ended.out + ended.err)
+    result = tuneoff("check", file, "--label", column, "--model", tiny_model("bert"))
+    assert result.code == 2  # arguments are checked, too
+    assert not STEERING.search(result.out + result.err)
     file = write(tmp_path / "train.csv", ["text", "label"], rows)
-    ended = tuneoff("check", file, "--model", tiny_model("bert"))
-    assert ended.code == 0, ended.err
-    assert "window.fired" in ended.out
-    assert not STEERING.search(ended.out)
+    result = tuneoff("check", file, "--model", tiny_model("bert"))
+    assert result.code == 0, result.err
+    assert "window.fired" in result.out
+    assert not STEERING.search(result.out)
     file = write(tmp_path / "train.csv", ["text", column], rows)
-    ended = tuneoff("check", file, "--model", tiny_model("bert"))
-    assert ended.code == 0, ended.err  # the column is chosen by its values, and named
-    assert "[2J" in ended.out
-    assert not STEERING.search(ended.out + ended.err)
+    result = tuneoff("check", file, "--model", tiny_model("bert"))
+    assert result.code == 0, result.err  # the column is detected by its values, and shown
+    assert "[2J" in result.out
+    assert not STEERING.search(result.out + result.err)
 
 
-def test_faults_quote_values_escaped(
+def test_issues_escape_values(
     tuneoff: Any, tiny_model: Any, tmp_path: Path, hostile_strings: list[str]
 ) -> None:
     known = [[f"a cat {i}", "ab"[i % 2]] for i in range(40)]
@@ -51,35 +51,35 @@ def test_faults_quote_values_escaped(
         if not strange.strip():
             continue
         test = write(tmp_path / "test.csv", ["text", "label"], [["x", "a"], ["y", strange]])
-        ended = tuneoff("check", train, "--test", test, "--model", tiny_model("bert"))
-        assert ended.code == 2
-        assert not STEERING.search(ended.err)
+        result = tuneoff("check", train, "--test", test, "--model", tiny_model("bert"))
+        assert result.code == 2
+        assert not STEERING.search(result.err)
 
 
 def test_names_of_files_in_a_folder(tuneoff: Any, tiny_model: Any, tmp_path: Path) -> None:
     write(tmp_path / NAME, ["text", "label"], [["x", "a"]])
     for asked in (tmp_path, tmp_path / "a-owned-fdp.csv"):
-        ended = tuneoff("check", asked, "--model", tiny_model("bert"))
-        assert ended.code == 2
-        assert "owned" in ended.err
-        assert not STEERING.search(ended.err)
+        result = tuneoff("check", asked, "--model", tiny_model("bert"))
+        assert result.code == 2
+        assert "owned" in result.err
+        assert not STEERING.search(result.err)
 
 
 @pytest.mark.parametrize("name", ["\udcff.csv", "\x1b[31m.csv", "x\u202ey.csv"])
 def test_arguments(tuneoff: Any, name: str) -> None:
-    ended = tuneoff("compare", "--model", "m", "--train", name)
-    assert ended.code == 2
-    assert not STEERING.search(ended.err)
+    result = tuneoff("compare", "--model", "m", "--train", name)
+    assert result.code == 2
+    assert not STEERING.search(result.err)
 
 
-def test_half_a_character_in_a_study_file(tuneoff: Any, tmp_path: Path) -> None:
+def test_unpaired_surrogate_in_a_study_file(tuneoff: Any, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text('model: m\ndata: {train: t.csv, text: "a\\ud800"}\n')
-    ended = tuneoff("compare", tmp_path / "study.yaml")
-    assert ended.code == 2
-    assert "unpaired surrogate" in ended.err
+    result = tuneoff("compare", tmp_path / "study.yaml")
+    assert result.code == 2
+    assert "unpaired surrogate" in result.err
 
 
-def test_predictions_are_no_formulas(tmp_path: Path) -> None:
+def test_predictions_are_not_spreadsheet_formulas(tmp_path: Path) -> None:
     from tuneoff.cli.predict import _no_formula
 
     for label in ("=1+1", "+cmd|' /C calc'!A0", "-1+1", "@SUM(1)", "\t=1"):
@@ -88,7 +88,7 @@ def test_predictions_are_no_formulas(tmp_path: Path) -> None:
         assert _no_formula(label) == label
 
 
-def test_json_escapes_what_it_can(hostile_strings: list[str]) -> None:
+def test_json_output_is_escaped(hostile_strings: list[str]) -> None:
     from tuneoff.exceptions import printable
 
     text = printable(json.dumps(hostile_strings, ensure_ascii=False))

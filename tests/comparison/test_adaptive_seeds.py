@@ -1,4 +1,4 @@
-"""Studies that look at their result after each seed: wider intervals, and who gets the next one."""
+"""Adaptive number of seeds: wider intervals, and selection of methods for further seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tuneoff.comparison.looks import Looks, widening
 from tuneoff.comparison.next_seeds import seeds_line, seeds_used, worth_another_seed
 from tuneoff.comparison.pairwise import compare_methods
 from tuneoff.comparison.resolution import Threshold, chance
-from tuneoff.comparison.statistics import Difference, Side
+from tuneoff.comparison.statistics import Difference, MethodVariance
 from tuneoff.config import parse_study
 from tuneoff.external_predictions import FAMILY
 
@@ -26,29 +26,27 @@ NO_ROWS = np.zeros((2, 2))
 
 
 def factor(first: int, last: int, rows: Any = NO_ROWS, spread: float = 1.0) -> float:
-    sides = [Side(first, spread, 0.0) for _ in range(len(rows))]
+    sides = [MethodVariance(first, spread, 0.0) for _ in range(len(rows))]
     return widening(Looks(first, last), sides, rows, [1], 0.05)
 
 
 @pytest.mark.parametrize(("looks", "bound"), [(2, 2.178), (3, 2.289), (5, 2.413), (8, 2.512)])
-def test_intervals_of_equally_spaced_looks_are_as_wide_as_pocock_s(
-    looks: int, bound: float
-) -> None:
+def test_factor_of_equally_spaced_looks_is_pococks(looks: int, bound: float) -> None:
     """Jennison and Turnbull 2000, Group Sequential Methods, table 2.1: 5 %, two-sided."""
     assert factor(1, looks) == pytest.approx(bound / 1.960, rel=0.025)
 
 
-def test_what_looks_have_in_common_does_not_widen_them() -> None:
+def test_shared_variance_reduces_the_factor() -> None:
     rows = np.eye(2)
     assert factor(2, 8, rows, spread=0.0) == 1
     assert factor(2, 2) == 1
-    alone = widening(Looks(2, 8), [Side(2, 1.0, 0.0)], np.zeros((1, 1)), [1], 0.05)
+    alone = widening(Looks(2, 8), [MethodVariance(2, 1.0, 0.0)], np.zeros((1, 1)), [1], 0.05)
     assert alone == 1
     assert 1 < factor(2, 8, rows) < factor(2, 8, rows / 10) < factor(2, 8)
     assert factor(2, 8, rows) == factor(2, 8, rows)
 
 
-def test_many_looks_are_thinned() -> None:
+def test_many_looks_are_subsampled() -> None:
     assert Looks(2, 8).seeds == [2, 3, 4, 5, 6, 7, 8]
     many = Looks(2, 64).seeds
     assert many[0] == 2
@@ -56,7 +54,7 @@ def test_many_looks_are_thinned() -> None:
     assert len(many) == 8
 
 
-def test_all_intervals_of_a_study_with_looks_are_wider_by_one_factor() -> None:
+def test_all_intervals_are_wider_by_one_factor() -> None:
     random = np.random.default_rng(3)
     truth = np.arange(400) % 2
 
@@ -80,11 +78,11 @@ def test_all_intervals_of_a_study_with_looks_are_wider_by_one_factor() -> None:
 
 
 def difference(size: float, seeds: int, spread: float, shared: float) -> Difference:
-    side = Side(seeds, spread, 0.0)
+    side = MethodVariance(seeds, spread, 0.0)
     return Difference(size, np.zeros(1), side, side, 1000, shared)
 
 
-def test_the_chance_of_an_answer_depends_on_what_seeds_can_change() -> None:
+def test_predictive_power_depends_on_the_variance_of_seeds() -> None:
     threshold = Threshold(different=2.5, equivalent=2.2)
 
     def found(size: float, **changes: float) -> float:
@@ -94,11 +92,11 @@ def test_the_chance_of_an_answer_depends_on_what_seeds_can_change() -> None:
     assert found(0.05) > 0.9
     assert found(0.0) < 0.3
     assert found(0.0) < found(0.02) < found(0.03) < found(0.05)
-    assert found(0.02, spread=1e-9, shared=4e-4) < 0.01  # the rows leave it open
-    assert found(0.0, spread=4e-6) > 0.9  # they will be equivalent
+    assert found(0.02, spread=1e-9, shared=4e-4) < 0.01  # limited by the rows
+    assert found(0.0, spread=4e-6) > 0.9  # will be equivalent
 
 
-def test_seeds_go_to_the_best_and_to_what_may_still_beat_it() -> None:
+def test_further_seeds_of_the_best_and_open_methods() -> None:
     def pair(answer: str, probability: float = 0.5, scope: str = "methods") -> dict[str, Any]:
         return {"answer": answer, "chance": probability, "scope": scope}
 
@@ -126,7 +124,7 @@ def test_seeds_go_to_the_best_and_to_what_may_still_beat_it() -> None:
         ([], [], (2, 2, 2), "Seeds: 2 for each method. 7 of at most 25 runs; stopped because"),
     ],
 )
-def test_a_study_says_what_it_saved_and_why_it_stopped(
+def test_study_reports_saved_runs_and_stop_reason(
     undecided: list[str], open_still: list[str], counts: tuple[int, ...], said: str
 ) -> None:
     study = parse_study({"model": "m", "data": {"train": "t.csv"}, "seeds": "2:8"})
@@ -162,7 +160,7 @@ def simulation() -> ModuleType:
     return module
 
 
-def test_adaptive_studies_answer_with_fewer_runs(simulation: ModuleType) -> None:
+def test_adaptive_studies_need_fewer_runs(simulation: ModuleType) -> None:
     """A small version of benchmarks/adaptive_seeds.py, whose figures are in docs/verdict.md."""
     mixed = simulation.study_of("alike", simulation.SIX, studies=12)
     adaptive, fixed = mixed["2:8"], mixed["5"]

@@ -1,4 +1,4 @@
-"""Scores from predictions, whole and resampled, against scikit-learn."""
+"""Scores of all and of resampled rows, compared with scikit-learn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tuneoff.comparison.bootstrap import Panel, RunPredictions
+from tuneoff.comparison.bootstrap import PairedPredictions, RunPredictions
 from tuneoff.comparison.pairwise import pairwise
 from tuneoff.comparison.statistics import method_means
 from tuneoff.results.metrics import QUALITY_METRICS
@@ -18,7 +18,7 @@ LABELS = ["a", "b", "c", "never"]
 
 
 def table(seed: int, rows: int = 60, *, split: str = "test") -> pd.DataFrame:
-    """Right in about two of three rows; label `never` is predicted at times, and never true."""
+    """About two of three rows are correct; label `never` is sometimes predicted, never true."""
     random = np.random.default_rng(seed)
     truth = np.random.default_rng(0).integers(0, 3, rows)
     scores = random.dirichlet(np.ones(4), rows)
@@ -38,12 +38,12 @@ def table(seed: int, rows: int = 60, *, split: str = "test") -> pd.DataFrame:
 
 
 def sklearn_scores(frame: pd.DataFrame, times: np.ndarray) -> dict[str, float]:
-    """Each metric on rows repeated `times`, by scikit-learn or by its definition."""
+    """Return each metric on rows repeated `times`, by scikit-learn or by its definition."""
     from sklearn import metrics
 
     frame = frame.loc[frame.index.repeat(times)]
     truth, answer, weights = frame["label"], frame["prediction"], frame["weight"].to_numpy(float)
-    there = sorted(truth.unique())  # of a label without rows nothing is known
+    there = sorted(truth.unique())  # labels without rows are excluded
     macro = metrics.precision_recall_fscore_support(
         truth, answer, labels=there, sample_weight=weights, average="macro", zero_division=0
     )
@@ -51,7 +51,7 @@ def sklearn_scores(frame: pd.DataFrame, times: np.ndarray) -> dict[str, float]:
         truth, answer, labels=LABELS, sample_weight=weights, average="weighted", zero_division=0
     )
     probabilities = frame[[f"probability_{x}" for x in LABELS]].to_numpy(float)
-    exact = probabilities / probabilities.sum(1, keepdims=True)  # 32 bits add up to nearly 1
+    exact = probabilities / probabilities.sum(1, keepdims=True)  # float32 sums are only close to 1
     confidence, right = probabilities.max(1), (truth == answer).to_numpy(float)
     bins = np.digitize(confidence, np.arange(1, 15) / 15)
     gaps = [weights[bins == b] @ (right - confidence)[bins == b] for b in range(15)]
@@ -67,9 +67,11 @@ def sklearn_scores(frame: pd.DataFrame, times: np.ndarray) -> dict[str, float]:
     }
 
 
-def test_every_metric_is_scikit_learns() -> None:
+def test_every_metric_equals_scikit_learn() -> None:
     frames = [table(1), table(2)]
-    panel = Panel.of([RunPredictions.from_table(f, LABELS) for f in frames], len(LABELS))
+    panel = PairedPredictions.of(
+        [RunPredictions.from_table(f, LABELS) for f in frames], len(LABELS)
+    )
     found = panel.scores(list(QUALITY_METRICS))
     assert set(found) == set(QUALITY_METRICS)
     for place, frame in enumerate(frames):
@@ -78,9 +80,11 @@ def test_every_metric_is_scikit_learns() -> None:
             assert found[key][place] == pytest.approx(value, abs=1e-6), key
 
 
-def test_a_draw_is_the_score_of_its_rows_and_the_same_rows_for_all_runs() -> None:
+def test_draw_is_the_score_of_rows_common_to_all_runs() -> None:
     frames = [table(1), table(2)]
-    panel = Panel.of([RunPredictions.from_table(f, LABELS) for f in frames], len(LABELS))
+    panel = PairedPredictions.of(
+        [RunPredictions.from_table(f, LABELS) for f in frames], len(LABELS)
+    )
     draws = panel.bootstrap(list(QUALITY_METRICS), 7)
     times = np.concatenate(list(panel._draws(7)), axis=1).astype(int)
     assert times.shape == (60, 7)
@@ -91,33 +95,35 @@ def test_a_draw_is_the_score_of_its_rows_and_the_same_rows_for_all_runs() -> Non
                 assert draws[key][draw, place] == pytest.approx(value, abs=1e-6), key
 
 
-def test_draws_depend_on_the_test_set_alone() -> None:
+def test_draws_depend_on_the_test_set_only() -> None:
     runs = [RunPredictions.from_table(table(seed), LABELS) for seed in (1, 2, 3)]
-    alone = Panel.of(runs[:1], 4).bootstrap(["accuracy"], 50)["accuracy"]
-    among = Panel.of(runs, 4).bootstrap(["accuracy"], 50)["accuracy"]
+    alone = PairedPredictions.of(runs[:1], 4).bootstrap(["accuracy"], 50)["accuracy"]
+    among = PairedPredictions.of(runs, 4).bootstrap(["accuracy"], 50)["accuracy"]
     np.testing.assert_array_equal(alone[:, 0], among[:, 0])
 
 
-def test_draws_that_come_in_blocks_are_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    panel = Panel.of([RunPredictions.from_table(table(1), LABELS)], 4)
-    monkeypatch.setattr(sys.modules[Panel.__module__], "BLOCK", 60 * 8)
+def test_draws_in_blocks_are_equivalent(monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = PairedPredictions.of([RunPredictions.from_table(table(1), LABELS)], 4)
+    monkeypatch.setattr(sys.modules[PairedPredictions.__module__], "BLOCK", 60 * 8)
     drawn = np.concatenate(list(panel._draws(20)), axis=1)
     assert drawn.shape == (60, 20)
     assert (drawn.sum(0) == 60).all()
-    assert drawn.std(1).min() > 0.3  # no row that stands out
+    assert drawn.std(1).min() > 0.3  # no row is special
 
 
-def test_the_bootstraps_variance_is_that_of_a_share() -> None:
-    panel = Panel.of([RunPredictions.from_table(table(1, 400).assign(weight=1), LABELS)], 4)
+def test_bootstrap_variance_is_that_of_a_proportion() -> None:
+    panel = PairedPredictions.of(
+        [RunPredictions.from_table(table(1, 400).assign(weight=1), LABELS)], 4
+    )
     accuracy = panel.scores(["accuracy"])["accuracy"][0]
     draws = panel.bootstrap(["accuracy"], 4000)["accuracy"]
     assert draws.std() == pytest.approx(np.sqrt(accuracy * (1 - accuracy) / 400), rel=0.05)
 
 
-def test_runs_meet_on_the_rows_that_both_have() -> None:
+def test_runs_are_compared_on_common_rows() -> None:
     first = RunPredictions.from_table(table(1), LABELS)
     second = RunPredictions.from_table(table(2).iloc[20:].sample(frac=1, random_state=0), LABELS)
-    panel = Panel.of([first, second], 4)
+    panel = PairedPredictions.of([first, second], 4)
     assert panel.predictions.shape == (2, 40)
     expected = (table(1)["label"] == table(1)["prediction"]).to_numpy()[20:]
     np.testing.assert_array_equal(panel.correct[0], expected)
@@ -131,14 +137,14 @@ def test_runs_meet_on_the_rows_that_both_have() -> None:
         (lambda f: f.assign(weight=1.0), "different weights"),
     ],
 )
-def test_runs_of_different_tests_do_not_meet(change: object, said: str) -> None:
+def test_runs_with_different_test_rows_are_not_compared(change: object, said: str) -> None:
     assert callable(change)
     runs = [RunPredictions.from_table(f, LABELS) for f in (table(1), change(table(2)))]
     with pytest.raises(ValueError, match=said):
-        Panel.of(runs, 4)
+        PairedPredictions.of(runs, 4)
 
 
-def test_tables_that_say_nonsense_are_refused() -> None:
+def test_invalid_tables_are_rejected() -> None:
     twice = pd.concat([table(1), table(1).head(1)])
     with pytest.raises(ValueError, match="twice"):
         RunPredictions.from_table(twice, LABELS)
@@ -146,12 +152,12 @@ def test_tables_that_say_nonsense_are_refused() -> None:
         RunPredictions.from_table(table(1), ["a", "b", "never"])
 
 
-def test_only_the_test_split_counts_and_probabilities_may_be_missing() -> None:
+def test_only_test_rows_are_used_and_probabilities_are_optional() -> None:
     both = pd.concat([table(1, split="validation"), table(2)])
     run = RunPredictions.from_table(both[["split", "row", "label", "prediction"]], LABELS)
     assert len(run.rows) == 60
     assert run.weights.tolist() == [1.0] * 60
-    panel = Panel.of([run], 4)
+    panel = PairedPredictions.of([run], 4)
     assert panel.metrics(["log_loss", "accuracy", "ece"]) == ["accuracy"]
 
 
@@ -159,11 +165,11 @@ def test_rows_of_a_group_are_drawn_together() -> None:
     rng = np.random.default_rng(4)
     single = rng.integers(0, 2, (2, 60))
     labels = rng.integers(0, 2, 60)
-    panel = Panel(labels, np.ones(60), single, 2)
-    # every row five times over, as one group: nothing is known that was not known before
+    panel = PairedPredictions(labels, np.ones(60), single, 2)
+    # every row five times as one group: the copies add no information
     often = np.repeat(np.arange(60), 5)
-    grouped = Panel(labels[often], np.ones(300), single[:, often], 2, groups=often)
-    alone = Panel(labels[often], np.ones(300), single[:, often], 2)
+    grouped = PairedPredictions(labels[often], np.ones(300), single[:, often], 2, groups=often)
+    alone = PairedPredictions(labels[often], np.ones(300), single[:, often], 2)
     spread = {
         name: float(np.var(np.subtract(*found.bootstrap(["accuracy"], 4000)["accuracy"].T)))
         for name, found in {"rows": panel, "groups": grouped, "alone": alone}.items()
@@ -176,10 +182,10 @@ def test_rows_of_a_group_are_drawn_together() -> None:
         assert (weights[::5].sum(0) == 60).all()
 
 
-def test_few_groups_leave_more_doubt_than_many_rows() -> None:
+def test_few_groups_give_wider_intervals() -> None:
     draws = np.random.default_rng(0).normal(0, 0.01, (20_000, 2))
     labels, points = np.zeros(1000, np.int64), np.array([0.4, 0.3])
-    rows = Panel(labels, np.ones(1000), np.zeros((2, 1000), np.int64), 2)
+    rows = PairedPredictions(labels, np.ones(1000), np.zeros((2, 1000), np.int64), 2)
     groups = replace(rows, groups=np.arange(1000) // 200)
     for panel, quantile in ((rows, 1.962), (groups, 2.776)):  # Student's t
         found = method_means(panel, "log_loss", points, draws, [[0], [1]]).difference(0, 1)
@@ -194,7 +200,7 @@ def test_too_few_groups_are_not_compared() -> None:
     assert found["skipped"][0]["reason"] == "their test rows are in 7 groups; a comparison needs 10"
 
 
-def test_groups_are_known_by_the_number_of_the_row() -> None:
+def test_groups_are_assigned_by_row_number() -> None:
     table = pd.DataFrame(
         {"split": "test", "row": [4, 2, 9, 7], "label": "a", "prediction": "a", "weight": 1.0}
     )
@@ -203,8 +209,8 @@ def test_groups_are_known_by_the_number_of_the_row() -> None:
     assert found.groups is not None
     first, second, third, fourth = found.groups.tolist()
     assert first == fourth
-    assert len({first, second, third}) == 3  # a row without a group is one of its own
+    assert len({first, second, third}) == 3  # a row without a group is its own group
     one_each = RunPredictions.from_table(table, ["a"], {2: "x", 4: "y", 7: "z", 9: ""})
     assert one_each.groups is None
-    taken = Panel.of([found.take(np.array([4, 7, 9]))], 1)
+    taken = PairedPredictions.of([found.take(np.array([4, 7, 9]))], 1)
     assert taken.clusters == 3

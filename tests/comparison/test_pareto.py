@@ -1,4 +1,4 @@
-"""Quality against cost: who is surely, possibly and not on the front; and what to take for what."""
+"""Pareto front of quality against cost, and recommendations by goal."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from tuneoff.comparison.pareto import fronts
+from tuneoff.comparison.pareto import pareto_fronts
 
 Judged = Callable[..., dict[str, Any]]
 
 
 def places(summary: dict[str, Any], key: str = "train_seconds") -> dict[str, str]:
-    return {entry["name"]: entry["place"] for entry in summary["front"][key]}
+    return {entry["name"]: entry["place"] for entry in summary["pareto_fronts"][key]}
 
 
 METHODS: dict[str, tuple[float, dict[str, Any]]] = {
@@ -24,38 +24,38 @@ METHODS: dict[str, tuple[float, dict[str, Any]]] = {
 }
 
 
-def test_dominated_is_who_is_dearer_and_shown_to_be_no_better(judged: Judged) -> None:
+def test_dominated_if_more_expensive_and_not_better(judged: Judged) -> None:
     found = judged(METHODS, rows=5000)
-    # 0.1 points ahead of lora, and shown to be within a point of it: nobody need pay for full
+    # full is 0.1 points better than lora and shown to be equivalent, so it is dominated
     assert places(found) == {"head": "surely", "lora": "surely", "ia3": "off", "full": "off"}
-    by = {e["name"]: e["dominated_by"] for e in found["front"]["train_seconds"]}
+    by = {e["name"]: e["dominated_by"] for e in found["pareto_fronts"]["train_seconds"]}
     assert by == {"head": [], "lora": [], "ia3": ["head", "lora"], "full": ["lora"]}
-    assert [e["cost"] for e in found["front"]["train_seconds"]] == [9, 90, 120, 240]
+    assert [e["cost"] for e in found["pareto_fronts"]["train_seconds"]] == [9, 90, 120, 240]
 
 
-def test_what_is_not_resolved_is_possibly_on_the_front(judged: Judged) -> None:
-    # by the means full would be on the front, as surely as anybody
+def test_unresolved_methods_are_possibly_on_the_front(judged: Judged) -> None:
+    # by the means alone, full would be on the front
     found = places(judged(METHODS, rows=200))
     assert found["full"] == "possibly"
     assert found["head"] == "surely"
 
 
-def test_costs_a_tenth_apart_dominate_nobody_by_equivalence(judged: Judged) -> None:
+def test_equivalent_methods_with_similar_costs_are_not_dominated(judged: Judged) -> None:
     alike = {"full": (0.9, {"train_seconds": 100.0}), "lora": (0.9, {"train_seconds": 95.0})}
     assert places(judged(alike, rows=5000)) == {"lora": "possibly", "full": "possibly"}
     better = {"full": (0.8, {"train_seconds": 100.0}), "lora": (0.9, {"train_seconds": 95.0})}
     assert places(judged(better, rows=5000)) == {"lora": "surely", "full": "off"}
 
 
-def test_a_cost_that_nobody_has_draws_no_front(judged: Judged) -> None:
+def test_unknown_cost_has_no_front(judged: Judged) -> None:
     found = judged(METHODS, rows=5000)
-    assert set(found["front"]) == {"train_seconds", "peak_memory_bytes", "storage_bytes"}
+    assert set(found["pareto_fronts"]) == {"train_seconds", "peak_memory_bytes", "storage_bytes"}
     timed = {name: (s, {**c, "latency_seconds": 0.01}) for name, (s, c) in METHODS.items()}
-    assert len(judged(timed, rows=5000)["front"]["latency_seconds"]) == 4
+    assert len(judged(timed, rows=5000)["pareto_fronts"]["latency_seconds"]) == 4
 
 
-def test_somebody_is_always_left_on_the_front() -> None:
-    # answers that contradict each other, as intransitive tests may
+def test_front_is_never_empty() -> None:
+    # contradictory answers, which are possible because tests are not transitive
     rows = [
         {"name": n, "family": "", "quality": {"accuracy": {"mean": 0.9}},
          "cost": {"train_seconds": {"mean": c}}}
@@ -67,7 +67,7 @@ def test_somebody_is_always_left_on_the_front() -> None:
          "runs": [1, 1], "mcnemar": {"only_first": 0, "only_second": 0}, "also": {}}
         for (f, s), answer in said.items()
     ]  # fmt: skip
-    found = fronts(rows, {"metric": "accuracy", "pairs": pairs}, [])
+    found = pareto_fronts(rows, {"metric": "accuracy", "pairs": pairs}, [])
     assert {e["name"]: e["place"] for e in found["train_seconds"]} == {
         "a": "possibly",
         "c": "possibly",
@@ -75,7 +75,7 @@ def test_somebody_is_always_left_on_the_front() -> None:
     }
 
 
-def test_each_use_has_its_own_method(judged: Judged) -> None:
+def test_recommendation_by_goal(judged: Judged) -> None:
     def of(s: float, seconds: float, memory: float, disk: float, one: float) -> Any:
         names = ("train_seconds", "peak_memory_bytes", "storage_bytes", "latency_seconds")
         return s, dict(zip(names, (seconds, memory, disk, one), strict=True))
@@ -85,10 +85,10 @@ def test_each_use_has_its_own_method(judged: Judged) -> None:
         "partial": of(0.9, 50, 7e8, 1.5e7, 0.004),
         "lora": of(0.9, 90, 6e8, 2e6, 0.006),
         "qlora": of(0.9, 180, 4e8, 2.1e6, 0.009),
-        "head": of(0.7, 9, 1e8, 1e5, 0.001),  # cheapest of all, and far behind
+        "head": of(0.7, 9, 1e8, 1e5, 0.001),  # cheapest, but much lower score
     }
     summary = judged(methods, rows=5000)
-    found = {use["use"]: use for use in summary["recommendation"]["uses"]}
+    found = {goal["goal"]: goal for goal in summary["recommendation"]["by_goal"]}
     assert {use: entry["name"] for use, entry in found.items()} == {
         "most accurate": "full",
         "fastest training": "partial",
@@ -102,5 +102,5 @@ def test_each_use_has_its_own_method(judged: Judged) -> None:
     assert (memory["evidence"]["second"], memory["evidence"]["answer"]) == ("full", "equivalent")
     assert memory["command"].startswith("tuneoff predict 'studies/my study/runs/qlora-s")
     assert found["most accurate"]["figure"] == pytest.approx(0.9015)
-    without = judged(METHODS, rows=5000)["recommendation"]["uses"]
-    assert "lowest latency" not in {use["use"] for use in without}
+    without = judged(METHODS, rows=5000)["recommendation"]["by_goal"]
+    assert "lowest latency" not in {goal["goal"] for goal in without}

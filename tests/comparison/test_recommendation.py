@@ -1,4 +1,4 @@
-"""Which method to take: the cheapest that keeps up with the best, and why."""
+"""Recommendation of the cheapest competitive method, and its reasons."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Answers = Callable[..., RunPredictions]
 FULL = (0.9, {"train_seconds": 240.0})
 
 
-def test_the_cheapest_of_equals_is_taken(judged: Any) -> None:
+def test_cheapest_of_equivalent_methods_is_recommended(judged: Any) -> None:
     found = judged({"full": FULL, "lora": (0.899, {"train_seconds": 90.0})})["recommendation"]
     assert (found["name"], found["best"]) == ("lora", "full")
     assert found["evidence"]["answer"] == "equivalent"
@@ -47,14 +47,14 @@ def test_the_cheapest_of_equals_is_taken(judged: Any) -> None:
     assert found["runner_up"]["name"] == "full"
     assert found["runner_up"]["costs"]["train_seconds"] == 240
     assert found["costs"]["train_seconds"] == 90
-    # the seed is picked by validation
+    # the seed is chosen by the validation score
     assert found["run_id"] == "lora-s2-00000000"
     assert found["command"] == (
         "tuneoff predict 'studies/my study/runs/lora-s2-00000000' new.csv --out predictions.csv"
     )
 
 
-def test_a_method_without_a_pair_is_left_out_with_the_reason(
+def test_method_without_comparison_is_excluded_with_reason(
     judged: Any, record: Record, answers: Answers
 ) -> None:
     summary = judged({"full": FULL, "lora": (0.9, {"train_seconds": 90.0}), "head": (0.5, {})})
@@ -71,7 +71,7 @@ def test_a_method_without_a_pair_is_left_out_with_the_reason(
     assert "lora" not in (found["name"], *found["not_worse"])
 
 
-def test_a_cheaper_one_that_is_shown_to_be_worse_is_not(judged: Any) -> None:
+def test_cheaper_but_worse_method_is_not_recommended(judged: Any) -> None:
     found = judged({"full": FULL, "head": (0.8, {"train_seconds": 9.0})})["recommendation"]
     assert (found["name"], found["worse"]) == ("full", ["head"])
     assert found["sentences"][:2] == [
@@ -84,7 +84,7 @@ def test_a_cheaper_one_that_is_shown_to_be_worse_is_not(judged: Any) -> None:
     assert found["runner_up"]["evidence"]["answer"] == "better"
 
 
-def test_what_is_not_shown_is_said_with_what_would_show_it(judged: Any) -> None:
+def test_open_question_is_stated_with_an_action(judged: Any) -> None:
     methods = {"full": FULL, "head": (0.895, {"train_seconds": 9.0})}
     found = judged(methods, rows=200)["recommendation"]
     assert found["name"] == "head"
@@ -97,7 +97,7 @@ def test_what_is_not_shown_is_said_with_what_would_show_it(judged: Any) -> None:
     assert "seeds each and" in last
 
 
-def test_too_few_rows_speak_for_no_method_that_scored_lower(judged: Any) -> None:
+def test_lower_score_is_not_competitive_with_few_rows(judged: Any) -> None:
     methods = {
         "full": FULL,
         "lora": (0.87, {"train_seconds": 90.0}),
@@ -121,13 +121,13 @@ def test_too_few_rows_speak_for_no_method_that_scored_lower(judged: Any) -> None
     rows = found["action"]["rows"]
     assert f"about {float(f'{rows:.2g}'):,.0f} test rows (now 200)" in action
     assert action.endswith("more seeds alone would not help.")
-    # a reader whom 4 points do not matter may save the time
+    # with a margin of 4 points the cheaper method is competitive
     assert judged(methods, rows=200, margin=0.04)["recommendation"]["name"] == "lora"
-    # with enough rows nothing is left to settle
+    # with enough rows there is no open question
     assert judged(methods, rows=20_000)["recommendation"]["cheaper"] is None
 
 
-def test_limits_leave_out_what_exceeds_them(judged: Any) -> None:
+def test_limits_exclude_methods(judged: Any) -> None:
     methods = {
         "full": (0.95, {"peak_memory_bytes": 3_000_000_000}),
         "lora": (0.9, {"peak_memory_bytes": 900_000_000, "storage_bytes": 2_000_000}),
@@ -148,7 +148,7 @@ def test_limits_leave_out_what_exceeds_them(judged: Any) -> None:
     assert said.startswith("No method can be recommended: full has a training time of 1m 42s")
 
 
-def test_a_limit_on_latency_leaves_out_what_is_slower_or_unknown(judged: Any) -> None:
+def test_latency_limit_excludes_slower_and_unknown(judged: Any) -> None:
     methods = {
         "full": (0.9, {"latency_seconds": 0.031}),
         "lora": (0.9, {"latency_seconds": 0.012}),
@@ -164,7 +164,7 @@ def test_a_limit_on_latency_leaves_out_what_is_slower_or_unknown(judged: Any) ->
     assert "Excluded: full has a latency per text of 31.0 ms" in " ".join(rendered(summary).split())
 
 
-def test_predictions_that_depend_on_other_rows_leave_out(
+def test_batch_dependent_predictions_exclude_a_method(
     judged: Any, record: Record, answers: Answers
 ) -> None:
     summary = judged({"full": FULL, "lora": (0.9, {"train_seconds": 90.0})})
@@ -181,7 +181,7 @@ def test_predictions_that_depend_on_other_rows_leave_out(
     assert found["excluded"] == [{"name": "lora", "reason": reason}]
 
 
-def test_a_least_recall_leaves_out_what_misses_a_label(judged: Any) -> None:
+def test_min_recall_excludes_a_method(judged: Any) -> None:
     methods = {"full": FULL, "head": (0.8, {"train_seconds": 9.0})}
     found = judged(methods, min_recall={"yes": 0.85})["recommendation"]
     # the recall of a made record is its score: 0.8, 0.8005 and 0.801 of head
@@ -196,7 +196,7 @@ def test_a_least_recall_leaves_out_what_misses_a_label(judged: Any) -> None:
     assert "full has no measured recall for 'maybe'" in unknown["sentences"][0]
 
 
-def test_time_decides_then_memory_then_storage(judged: Any) -> None:
+def test_cost_order_is_time_memory_storage(judged: Any) -> None:
     def of(**costs: tuple[float, float, float]) -> str:
         methods = {
             name: (0.9, {"train_seconds": s, "peak_memory_bytes": m, "storage_bytes": d})
@@ -205,26 +205,26 @@ def test_time_decides_then_memory_then_storage(judged: Any) -> None:
         return str(judged(methods, rows=5000)["recommendation"]["name"])
 
     assert of(full=(100, 9e8, 9e7), lora=(50, 9e9, 9e8)) == "lora"
-    assert of(full=(100, 9e8, 9e7), lora=(95, 9e9, 9e6)) == "full"  # as fast, less memory
-    assert of(full=(100, 9e8, 9e7), lora=(105, 9.1e8, 2e6)) == "lora"  # all but storage alike
+    assert of(full=(100, 9e8, 9e7), lora=(95, 9e9, 9e6)) == "full"  # as fast, with less memory
+    assert of(full=(100, 9e8, 9e7), lora=(105, 9.1e8, 2e6)) == "lora"  # equal except for storage
 
 
-def test_who_guesses_is_never_recommended(judged: Any) -> None:
+def test_method_at_chance_is_not_recommended(judged: Any) -> None:
     methods = {"baseline": (0.51, {"train_seconds": None}), "full": (0.52, {}), "head": (0.6, {})}
     found = judged(methods, rows=50)["recommendation"]
     assert found["name"] == "head"
     assert [e["name"] for e in found["excluded"]] == ["baseline", "full"]
-    # a model that comes with a head of its own, and knows the labels
+    # a pretrained model with a head that already knows the labels
     good = {"baseline": (0.9, {"train_seconds": None}), "full": (0.901, {})}
     assert judged(good)["recommendation"]["name"] == "baseline"
 
 
-def test_a_single_method_is_no_choice(judged: Any) -> None:
+def test_single_method_has_no_recommendation(judged: Any) -> None:
     summary = judged({"full": FULL})
     assert summary["pairwise"] is summary["recommendation"] is None
 
 
-def test_one_seed_speaks_of_models(judged: Any) -> None:
+def test_one_seed_has_the_scope_models(judged: Any) -> None:
     found = judged({"full": FULL, "lora": (0.899, {"train_seconds": 90.0})}, seeds=1)
     assert {pair["scope"] for pair in found["pairwise"]["pairs"]} == {"models"}
     sure = found["recommendation"]["sentences"][1]
@@ -239,7 +239,7 @@ def rendered(summary: dict[str, Any]) -> str:
     return stream.getvalue()
 
 
-def test_the_terminal_says_first_what_to_take(judged: Any) -> None:
+def test_terminal_begins_with_the_recommendation(judged: Any) -> None:
     long = "lora-with-rank-16-on-query-key-value-and-the-feed-forward-layers"
     methods = {"full": FULL, long: (0.9, {"train_seconds": 90.0}), "head": (0.7, {})}
     summary = judged(methods)
@@ -251,15 +251,15 @@ def test_the_terminal_says_first_what_to_take(judged: Any) -> None:
     assert to_markdown(summary).startswith("Take lora")
 
 
-def test_the_short_frame_says_how_each_stands_to_the_best(judged: Any) -> None:
+def test_short_frame_compares_each_method_with_the_best(judged: Any) -> None:
     methods = {"full": FULL, "lora": (0.899, {"latency_seconds": 0.01}), "head": (0.8, {})}
     frame = to_frame(judged(methods), full=False)
     assert list(frame.columns) == [
         *("method", "accuracy", "accuracy_std", "accuracy_low", "accuracy_high", "macro_f1"),
         *("trainable_parameters", "train_seconds", "peak_memory_bytes", "storage_bytes"),
-        *("latency_seconds", "beside_best"),
+        *("latency_seconds", "compared_with_best"),
     ]
-    assert frame["beside_best"].to_dict() == {
+    assert frame["compared_with_best"].to_dict() == {
         "full": "best",
         "lora": "equivalent",
         "head": "worse",
@@ -268,12 +268,12 @@ def test_the_short_frame_says_how_each_stands_to_the_best(judged: Any) -> None:
     assert frame["latency_seconds"].isna().sum() == 2
 
 
-def test_the_summary_is_json(judged: Any) -> None:
+def test_summary_is_json(judged: Any) -> None:
     summary = judged({"full": FULL, "lora": (0.899, {}), "head": (0.8, {})}, seeds=2)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
-def test_a_run_without_predictions_is_named(study: Study, record: Record, answers: Answers) -> None:
+def test_run_without_predictions_is_named(study: Study, record: Record, answers: Answers) -> None:
     records = [record(name, seed, 0.9) for name in ("full", "lora") for seed in range(2)]
     kept = {r.run_id: answers(0.9, place) for place, r in enumerate(records[:3])}
     found = summarize(study("full", "lora", seeds=2), None, records, kept)["pairwise"]

@@ -1,4 +1,4 @@
-"""The four answers: against hand-made numbers, known tests, and studies whose truth is known."""
+"""Pairwise comparison: hand-computed examples, known tests, and simulated studies."""
 
 from __future__ import annotations
 
@@ -19,18 +19,23 @@ from tuneoff.comparison.pairwise import compare_methods, pair_of, pairwise
 from tuneoff.comparison.resolution import Threshold, both_needed, needed, rows_needed, seeds_needed
 from tuneoff.comparison.seed_variance import SeedVariance
 from tuneoff.comparison.simultaneous import adjusted_different, holm, step_down, with_best
-from tuneoff.comparison.statistics import Difference, Side, answer
+from tuneoff.comparison.statistics import Difference, MethodVariance, answer
 
-FIXED = Side(1, 0.0, 0.0)
-"""One model, or a method that is the same with every seed."""
+FIXED = MethodVariance(1, 0.0, 0.0)
+"""MethodVariance with one model, or a method that is the same with every seed."""
 ALONE = Threshold(1.96, 1.645)
-"""Of one pair."""
+"""Threshold for a single pair."""
 
 
-def made(
-    difference: float, first: Side, second: Side, rows: int, shared: float, size: int = 100_000
+def difference_of(
+    difference: float,
+    first: MethodVariance,
+    second: MethodVariance,
+    rows: int,
+    shared: float,
+    size: int = 100_000,
 ) -> Difference:
-    """A difference with a normal error."""
+    """Return a difference with a normal error."""
     errors = np.random.default_rng(0).normal(size=size)
     found = Difference(difference, errors, first, second, rows, shared)
     errors *= found.standard_error
@@ -38,7 +43,7 @@ def made(
 
 
 def run(correct: Sequence[bool] | np.ndarray, truth: np.ndarray | None = None) -> RunPredictions:
-    """Two labels; wrong rows have the other one."""
+    """Return a run with two labels; wrong rows have the other one."""
     right = np.asarray(correct, bool)
     labels = np.arange(len(right)) % 2 if truth is None else truth
     predictions = np.where(right, labels, 1 - labels)
@@ -46,7 +51,7 @@ def run(correct: Sequence[bool] | np.ndarray, truth: np.ndarray | None = None) -
 
 
 def rows(both: int, only_first: int, only_second: int, neither: int) -> list[RunPredictions]:
-    """Two models that agree on so many rows."""
+    """Return two models that agree on this number of rows."""
     counts = (both, only_first, only_second, neither)
     first = np.repeat([True, True, False, False], counts)
     second = np.repeat([True, False, True, False], counts)
@@ -59,11 +64,8 @@ def compared(first: list[RunPredictions], second: list[RunPredictions], **kw: An
     return pair
 
 
-# -- a difference --------------------------------------------------------------------------------
-
-
-def test_without_seeds_it_is_the_test_of_paired_shares() -> None:
-    """30 of 1,000 rows against 60: Wald's variance of paired shares, and 2 rows more."""
+def test_single_seed_is_the_test_of_paired_proportions() -> None:
+    """30 of 1,000 rows against 60: Wald's variance of paired proportions, plus 2 rows."""
     one, two = rows(800, 60, 30, 110)
     pair = compared([one], [two], draws=20_000)
     variance = ((60 + 30) / 1000 - 0.03**2) / 1000 + 2 / 1000**2
@@ -77,16 +79,16 @@ def test_without_seeds_it_is_the_test_of_paired_shares() -> None:
 
 
 @pytest.mark.parametrize("lost", [4, 5, 6])
-def test_few_disagreements_are_judged_about_as_the_exact_test_does(lost: int) -> None:
+def test_few_disagreements_agree_with_the_exact_test(lost: int) -> None:
     pair = compared(*[[r] for r in rows(150, lost, 0, 50)], draws=20_000)
     assert pair["p"] == pytest.approx(pair["mcnemar"]["p"], rel=0.25)
     assert (pair["answer"] == "better") == (pair["mcnemar"]["p"] < 0.05)
 
 
 def test_p_and_interval_agree_on_zero() -> None:
-    side = Side(3, 2e-4, 1e-4)
+    side = MethodVariance(3, 2e-4, 1e-4)
     for size in (0.01, 0.02, 0.03, 0.04, 0.05):
-        found = made(size, side, Side(5, 1e-4, 0.0), 1000, 5e-5)
+        found = difference_of(size, side, MethodVariance(5, 1e-4, 0.0), 1000, 5e-5)
         assert (found.p_different < 0.05) == (found.interval[0] > 0)
         assert found.interval == pytest.approx(
             (size - 1.96 * found.standard_error, size + 1.96 * found.standard_error), rel=0.05
@@ -94,16 +96,16 @@ def test_p_and_interval_agree_on_zero() -> None:
 
 
 def test_equivalence_is_two_one_sided_tests() -> None:
-    """By hand: standard error 0.002, difference 0.004, margin 0.01: 3 standard errors."""
-    found = made(0.004, FIXED, FIXED, 10_000, 4e-6)
+    """Standard error 0.002, difference 0.004, margin 0.01: 3 standard errors."""
+    found = difference_of(0.004, FIXED, FIXED, 10_000, 4e-6)
     assert found.p_equivalent(0.01) == pytest.approx(0.00135, rel=0.2)
     assert found.p_equivalent(0.004) == pytest.approx(0.5, abs=0.01)
     assert found.p_equivalent(0.0) > 0.9
-    turned = made(-0.004, FIXED, FIXED, 10_000, 4e-6)
+    turned = difference_of(-0.004, FIXED, FIXED, 10_000, 4e-6)
     assert turned.p_equivalent(0.01) == pytest.approx(0.00135, rel=0.2)
 
 
-# -- variance between seeds ----------------------------------------------------------------------
+# Variance between seeds.
 
 
 def drawn(sample: Sequence[float], seeds: int, noise: float = 1.0) -> np.ndarray:
@@ -114,58 +116,58 @@ def drawn(sample: Sequence[float], seeds: int, noise: float = 1.0) -> np.ndarray
     return found.draw_added(20_000, random)
 
 
-def test_methods_that_are_alike_lend_each_other_their_variance() -> None:
-    """One method's scores happen to be equal; the others say that this was luck."""
+def test_similar_methods_share_their_variance() -> None:
+    """The scores of one method are equal by chance, as the other methods show."""
     alone = np.median(drawn([0.0], 2))
     among = np.median(drawn([0.0, 9.0, 10.0, 8.0, 12.0, 11.0], 2), 0)
     assert among[0] > 3 * alone
     assert among[1:] == pytest.approx(np.full(5, 9.0), rel=0.5)
 
 
-def test_with_many_seeds_each_method_keeps_its_own_variance() -> None:
+def test_many_seeds_use_each_methods_own_variance() -> None:
     found = np.median(drawn([2.0, 5.0, 17.0, 101.0], 200), 0)
     assert found == pytest.approx([1.0, 4.0, 16.0, 100.0], rel=0.25)
 
 
-def test_a_method_with_seeds_far_apart_does_not_raise_the_others_variance() -> None:
+def test_outlier_does_not_raise_the_variance_of_others() -> None:
     alike = [9.0, 10.0, 8.0, 12.0, 11.0]
     before = np.median(drawn(alike, 3), 0)
     after = np.median(drawn([*alike, 2000.0], 3), 0)
-    assert after[:5] == pytest.approx(before, rel=0.4)  # pooled it would be 340
+    assert after[:5] == pytest.approx(before, rel=0.4)  # a pooled variance would be 340
     assert after[5] > 700
 
 
-def test_what_single_rows_explain_is_known_and_outside_of_the_prior() -> None:
+def test_variance_of_single_rows_is_not_moderated() -> None:
     random = np.random.default_rng(0)
     sample, noise = np.array([4.0, 4.0, 0.0, 9.0]), np.array([1.0, 1.0, 0.0, 1.0])
     seeds = np.array([3, 3, 3, 1])
     known = SeedVariance(sample, seeds, noise)
     found = known.draw_added(5000, random)
-    assert not found[:, 2].any()  # the same answers with every seed
-    assert not found[:, 3].any()  # one run says nothing about seeds
+    assert not found[:, 2].any()  # the same predictions with every seed
+    assert not found[:, 3].any()  # one run has no variance between seeds
     random = np.random.default_rng(0)
     pair = SeedVariance(sample[:2], seeds[:2], noise[:2]).draw_added(5000, random)
     np.testing.assert_array_equal(found[:, :2], pair)
-    # the exact interval of the mean is that of the draws
+    # the exact interval of the mean equals that of the draws
     error = np.sqrt((1 + pair[:, 0]) / 3) * random.normal(size=5000)
     assert known.half_widths()[0] == pytest.approx(np.quantile(np.abs(error), 0.95), rel=0.06)
     assert known.half_widths()[2:].tolist() == [0, 0]
 
 
 def test_two_seeds_of_six_methods_have_usable_intervals() -> None:
-    """Student's t with one degree of freedom: 12.7 standard errors; together they have six."""
+    """One degree of freedom would give 12.7 standard errors; together there are six."""
     sample = np.array([1.0, 0.6, 1.7, 0.9, 1.2, 0.8]) * 1e-4
     halves = SeedVariance(sample, np.full(6, 2)).half_widths()
     errors = np.sqrt(sample / 2)
     assert (halves > 1.5 * errors).all()
     assert (halves < 5 * errors).all()
     assert SeedVariance(np.array([0.0, 1e-4]), np.full(2, 3)).half_widths()[0] == 0
-    # one method by itself has nothing to borrow from
+    # a single method has no other variances
     assert SeedVariance(sample[:1], np.array([2])).half_widths()[0] > 7 * errors[0]
 
 
-def test_seeds_that_agree_by_luck_count_as_their_rows_say() -> None:
-    """Both seeds score 0.9, on different rows: another one would not score 0.9 exactly."""
+def test_equal_scores_on_different_rows_have_variance() -> None:
+    """Both seeds score 0.9 on different rows; another seed would not score exactly 0.9."""
     random = np.random.default_rng(0)
     order = [random.permutation(1000) for _ in range(2)]
     seeds = [run(o < 900) for o in order]
@@ -173,24 +175,24 @@ def test_seeds_that_agree_by_luck_count_as_their_rows_say() -> None:
     assert pair["from_seeds"] > 0.005
 
 
-def test_seeds_that_are_one_model_add_nothing() -> None:
+def test_identical_seeds_add_no_variance() -> None:
     one, two = rows(800, 60, 30, 110)
     pair = compared([one] * 3, [two] * 3)
     alone = compared([one], [two])
     assert pair["from_seeds"] == pytest.approx(0, abs=1e-9)
     assert pair["standard_error"] == pytest.approx(alone["standard_error"], rel=1e-6)
     assert (pair["scope"], alone["scope"]) == ("methods", "models")
-    # a method known to have but one model is as good as known with one run
+    # a deterministic method is known with one run
     assert compared([one] * 3, [two], deterministic=["two"])["scope"] == "methods"
 
 
-def test_models_that_agree_on_few_rows_are_not_equal_beyond_doubt() -> None:
+def test_agreement_on_few_rows_is_not_certain() -> None:
     few, many = run(np.ones(30)), run(np.ones(3000))
     assert compared([few], [few])["answer"] == "not_resolved"
     assert compared([many], [many])["answer"] == "equivalent"
 
 
-def test_a_loss_is_better_where_it_is_lower() -> None:
+def test_lower_loss_is_better() -> None:
     random = np.random.default_rng(0)
     truth = np.arange(500) % 2
 
@@ -204,17 +206,17 @@ def test_a_loss_is_better_where_it_is_lower() -> None:
     assert found["pairs"][0]["also"]["accuracy"]["answer"] == "equivalent"
 
 
-# -- over all pairs ------------------------------------------------------------------------------
+# Corrections for all pairs.
 
 
 def test_holm_by_hand() -> None:
-    """Holm 1979: the smallest times 4, the next times 3, …, never falling, never above 1."""
+    """Holm 1979: the smallest times 4, the next times 3, …, monotone, at most 1."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
 
 
-def test_a_weak_finding_among_many_pairs_is_kept_back() -> None:
+def test_weak_difference_among_many_pairs_is_not_significant() -> None:
     one, two = rows(800, 60, 30, 110)
     assert compared([one], [two])["answer"] == "better"
     others = {f"m{i}": [rows(800, 20 + i, 20, 160 - i)[0]] for i in range(10)}
@@ -226,16 +228,16 @@ def test_a_weak_finding_among_many_pairs_is_kept_back() -> None:
 
 
 def test_step_down_by_hand() -> None:
-    """Romano and Wolf 2005: the largest of all, then the largest of those that are left."""
+    """Romano and Wolf 2005: the largest of all, then the largest of the remaining ones."""
     errors = np.array([[0.5, 3.0], [1.5, 0.0], [0.0, 1.0], [2.5, 0.5]])
-    # 2.0: the larger of both reaches it in two draws of four; 1.0 alone: in two draws
+    # 2.0: the larger of both reaches it in two of four draws; 1.0 alone: in two draws
     assert step_down(np.array([2.0, 1.0]), errors) == pytest.approx([3 / 5, 3 / 5])
     assert step_down(np.array([9.0, 1.0]), errors) == pytest.approx([1 / 5, 3 / 5])
     assert step_down(np.array([1.0, 9.0]), errors) == pytest.approx([3 / 5, 1 / 5])
 
 
 def test_step_down_gains_from_the_correlation_of_pairs() -> None:
-    """Nine pairs that are nearly one and the same cost hardly more than one; Holm multiplies."""
+    """Nine strongly correlated pairs cost hardly more than one; Holm multiplies."""
     random = np.random.default_rng(0)
     common = random.normal(size=20_000)
     found = [
@@ -258,8 +260,8 @@ def independent(scores: Sequence[float], error: float) -> dict[tuple[str, str], 
     }
 
 
-def test_bounds_against_the_best_are_hsus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Six methods, equal known variances: one-sided Dunnett's 2.234 of five, by his table."""
+def test_bounds_with_the_best_equal_hsu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six methods, equal known variances: Dunnett's one-sided 2.234 for five, from his table."""
     monkeypatch.setattr(simultaneous, "SHARE", 1.0)  # the table is for 5 %
     scores, error = [0.90, 0.89, 0.85, 0.85, 0.84, 0.80], 0.01
     names = [f"m{i}" for i in range(6)]
@@ -270,12 +272,12 @@ def test_bounds_against_the_best_are_hsus(monkeypatch: pytest.MonkeyPatch) -> No
     assert found["m0"].behind == pytest.approx(reach - 0.01, rel=0.03)
     assert found["m1"].ahead == pytest.approx(reach - 0.01, rel=0.03)
     assert found["m5"].behind == pytest.approx(0.10 + reach, rel=0.02)
-    # without joint draws Bonferroni's correction has to do
+    # without joint draws, Bonferroni's correction is used
     apart = with_best(independent(scores, error), names, higher_is_better=True, joint=False)
     assert 1 < apart["m0"].ahead / found["m0"].ahead < 1.1
 
 
-def test_bounds_of_a_loss_are_turned() -> None:
+def test_bounds_of_a_loss_are_reversed() -> None:
     scores, names = [0.30, 0.31, 0.50], ["m0", "m1", "m2"]
     turned = with_best(
         independent([-x for x in scores], 0.01), names, higher_is_better=True, joint=True
@@ -287,7 +289,7 @@ def test_bounds_of_a_loss_are_turned() -> None:
     assert [found[name].ruled_out for name in names] == [False, False, True]
 
 
-def test_who_is_the_best_beyond_doubt_is_not_behind() -> None:
+def test_clear_best_is_not_behind() -> None:
     found = with_best(
         independent([0.9, 0.5], 0.01), ["m0", "m1"], higher_is_better=True, joint=True
     )
@@ -295,7 +297,7 @@ def test_who_is_the_best_beyond_doubt_is_not_behind() -> None:
     assert found["m1"].ruled_out
 
 
-def test_methods_that_guess_cost_the_others_no_power() -> None:
+def test_methods_at_chance_do_not_reduce_power() -> None:
     one, two = rows(800, 52, 30, 118)
     random = np.random.default_rng(0)
     guesses = {f"guess{i}": [run(random.random(1000) < 0.5)] for i in range(6)}
@@ -309,7 +311,7 @@ def test_methods_that_guess_cost_the_others_no_power() -> None:
     assert without > 3 * apart
 
 
-def test_tested_on_different_rows_all_pairs_are_adjusted_by_holm() -> None:
+def test_different_rows_are_corrected_by_holm() -> None:
     one, two = rows(800, 60, 30, 110)
     parts = (two.rows, two.labels, two.predictions, two.weights)
     short = RunPredictions(*(part[:900] for part in parts))
@@ -322,7 +324,7 @@ def test_tested_on_different_rows_all_pairs_are_adjusted_by_holm() -> None:
 
 
 def test_a_difference_smaller_than_the_margin_is_equivalence() -> None:
-    found = made(0.004, FIXED, FIXED, 100_000, 1e-6)
+    found = difference_of(0.004, FIXED, FIXED, 100_000, 1e-6)
     p = found.p_different, found.p_equivalent(0.01)
     assert max(p) < 0.001
     assert answer(found, *p, higher_is_better=True) == "equivalent"
@@ -351,7 +353,7 @@ def test_mcnemar_over_seeds_is_twice_the_median() -> None:
 
 
 def test_mcnemar_exchanges_whole_groups() -> None:
-    """Ten rows of a group are as one: 6 groups against 0 are 2 in 64, not 2 in 2^60."""
+    """Ten rows of a group count as one: 6 groups against 0 give 2 / 64, not 2 / 2^60."""
     first = np.array([[True] * 60 + [False] * 40])
     second = np.array([[False] * 60 + [False] * 40])
     groups = np.arange(100) // 10
@@ -367,7 +369,7 @@ def test_mcnemar_of_groups_of_one_row_is_the_binomial_test() -> None:
 
 
 def test_mcnemar_of_groups_by_enumeration() -> None:
-    """Surpluses of 3, 1, 1 and -2: of 16 signs, those whose total is 3 or more, or -3 or less."""
+    """Differences of 3, 1, 1 and -2: of 16 sign vectors, those with a total of at least 3."""
     correct = np.zeros((2, 7), bool)
     groups = np.array([0, 0, 0, 1, 2, 3, 3])
     correct[0, :5] = True
@@ -377,27 +379,35 @@ def test_mcnemar_of_groups_by_enumeration() -> None:
     assert mcnemar(correct, 1, groups).p == pytest.approx((np.abs(totals) >= 3).mean())
 
 
-# -- what would resolve it -----------------------------------------------------------------------
+# Required seeds and rows.
 
 
-def test_the_named_seeds_suffice() -> None:
-    found = made(0.02, Side(3, 3e-4, 1e-4), Side(3, 3e-4, 1e-4), 5000, 2e-6)
+def test_stated_seeds_are_sufficient() -> None:
+    found = difference_of(
+        0.02, MethodVariance(3, 3e-4, 1e-4), MethodVariance(3, 3e-4, 1e-4), 5000, 2e-6
+    )
     seeds = seeds_needed(found, 0.01, ALONE)
     # by hand: (1.96 + 0.84)^2 (2e-6 + 6e-4 / n) = 0.02^2 at n = 12.2
     assert seeds == 13
-    assert (seeds_needed(found, 0.01, Threshold(3.5, 3.2)) or 0) > seeds  # more pairs ask for more
+    assert (seeds_needed(found, 0.01, Threshold(3.5, 3.2)) or 0) > seeds  # more pairs need more
 
 
-def test_no_number_is_named_where_none_would_suffice() -> None:
-    rows_alone = made(0.005, Side(3, 1e-6, 0.0), Side(3, 1e-6, 0.0), 200, 5e-4)
+def test_no_number_if_none_is_sufficient() -> None:
+    rows_alone = difference_of(
+        0.005, MethodVariance(3, 1e-6, 0.0), MethodVariance(3, 1e-6, 0.0), 200, 5e-4
+    )
     assert seeds_needed(rows_alone, 0.01, ALONE) is None
     assert (rows_needed(rows_alone, 0.01, ALONE) or 0) > 200
-    seeds_alone = made(0.012, Side(3, 4e-4, 0.0), Side(3, 4e-4, 0.0), 50_000, 1e-8)
+    seeds_alone = difference_of(
+        0.012, MethodVariance(3, 4e-4, 0.0), MethodVariance(3, 4e-4, 0.0), 50_000, 1e-8
+    )
     assert rows_needed(seeds_alone, 0.01, ALONE) is None
     assert (seeds_needed(seeds_alone, 0.01, ALONE) or 0) > 3
-    unknown = made(0.01, FIXED, FIXED, 200, 5e-4)
+    unknown = difference_of(0.01, FIXED, FIXED, 200, 5e-4)
     assert seeds_needed(unknown, 0.01, ALONE) is None
-    both = made(0.012, Side(3, 2e-4, 0.0), Side(3, 2e-4, 0.0), 300, 2e-4)
+    both = difference_of(
+        0.012, MethodVariance(3, 2e-4, 0.0), MethodVariance(3, 2e-4, 0.0), 300, 2e-4
+    )
     assert seeds_needed(both, 0.01, ALONE) is rows_needed(both, 0.01, ALONE) is None
     together = both_needed(both, 0.01, ALONE)
     assert together
@@ -405,25 +415,29 @@ def test_no_number_is_named_where_none_would_suffice() -> None:
     assert together[1] > 300
 
 
-def test_the_named_rows_suffice() -> None:
-    found = made(0.02, FIXED, FIXED, 400, 4e-4)
+def test_stated_rows_are_sufficient() -> None:
+    found = difference_of(0.02, FIXED, FIXED, 400, 4e-4)
     # by hand: (1.96 + 0.84) standard errors of 0.02 * sqrt(400 / n) make 0.02 at n = 7.85 * 400
     assert rows_needed(found, 0.01, ALONE) == pytest.approx(3140, rel=0.01)
 
 
-def test_more_seeds_of_the_method_that_needs_them() -> None:
-    found = made(0.03, Side(3, 1e-5, 1e-5), Side(3, 9e-4, 1e-4), 5000, 2e-6)
+def test_seeds_of_the_less_certain_method() -> None:
+    found = difference_of(
+        0.03, MethodVariance(3, 1e-5, 1e-5), MethodVariance(3, 9e-4, 1e-4), 5000, 2e-6
+    )
     asked = needed(found, 0.01, ALONE)
     assert asked["of"] == "second"
     assert asked["seeds"] > 3
-    alike = made(0.03, Side(3, 9e-4, 1e-4), Side(3, 9e-4, 1e-4), 5000, 2e-6)
+    alike = difference_of(
+        0.03, MethodVariance(3, 9e-4, 1e-4), MethodVariance(3, 9e-4, 1e-4), 5000, 2e-6
+    )
     assert needed(alike, 0.01, ALONE)["of"] == "both"
 
 
-# -- what cannot be compared ---------------------------------------------------------------------
+# Methods that cannot be compared.
 
 
-def test_methods_meet_on_the_rows_they_share() -> None:
+def test_methods_are_compared_on_common_rows() -> None:
     one, two = rows(800, 60, 30, 110)
     short = RunPredictions(
         two.rows[:900], two.labels[:900], two.predictions[:900], two.weights[:900]
@@ -435,7 +449,7 @@ def test_methods_meet_on_the_rows_they_share() -> None:
     assert same["difference"] == 0
 
 
-def test_what_cannot_be_compared_is_named() -> None:
+def test_skipped_pairs_have_a_reason() -> None:
     one, two = rows(800, 60, 30, 110)
     elsewhere = RunPredictions(one.rows + 5000, one.labels, one.predictions, one.weights)
     turned = RunPredictions(one.rows, 1 - one.labels, one.predictions, one.weights)
@@ -455,14 +469,14 @@ def test_what_cannot_be_compared_is_named() -> None:
     assert [(p["first"], p["second"]) for p in found["pairs"]] == [("one", "two")]
 
 
-def test_without_probabilities_there_is_no_log_loss() -> None:
+def test_no_log_loss_without_probabilities() -> None:
     one, two = rows(800, 60, 30, 110)
     found = pairwise({"one": [one], "two": [two]}, "log_loss", labels=2)
     assert found["pairs"] == []
     assert "log_loss needs probabilities" in found["skipped"][0]["reason"]
 
 
-def test_a_pair_seen_from_the_other_side() -> None:
+def test_reversed_pair() -> None:
     one, two = rows(800, 60, 30, 110)
     found = pairwise({"one": [one], "two": [two]}, "accuracy", labels=2)
     pair, back = pair_of(found, "one", "two"), pair_of(found, "two", "one")
@@ -475,13 +489,13 @@ def test_a_pair_seen_from_the_other_side() -> None:
     assert pair_of(found, "one", "three") is None
 
 
-def test_the_same_predictions_get_the_same_verdict() -> None:
+def test_verdict_is_deterministic() -> None:
     one, two = rows(800, 60, 30, 110)
     first, second = (pairwise({"a": [one], "b": [two]}, "macro_f1", labels=2) for _ in range(2))
     assert first == second
 
 
-# -- studies whose truth is known ----------------------------------------------------------------
+# Simulated studies.
 
 
 @pytest.fixture(scope="module")
@@ -491,7 +505,7 @@ def simulation() -> ModuleType:
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
+    sys.modules[spec.name] = module  # needed by dataclasses
     sys.path.insert(0, str(path.parent))
     spec.loader.exec_module(module)
     sys.path.remove(str(path.parent))
@@ -500,14 +514,14 @@ def simulation() -> ModuleType:
 
 @pytest.mark.parametrize("spread", [0.0, 1.0], ids=["alike", "spread"])
 @pytest.mark.parametrize("seeds", [2, 5])
-def test_six_methods_that_are_the_same_are_rarely_told_apart(
+def test_false_claims_for_six_equal_methods_are_rare(
     simulation: ModuleType, spread: float, seeds: int
 ) -> None:
     """A small version of benchmarks/false_alarms.py, whose figures are in docs/verdict.md."""
     world = simulation.World(simulation.SNLI)
     sizes = {"studies": 40, "rows": 400, "seeds": seeds, "draws": 300, "former": False}
     found = simulation.simulate(world, losses=[0.0] * 6, spread=spread, **sizes)
-    assert found["false"] <= 0.125  # 5 of 40: at 5 % more are seen in 1.4 % of samples
+    assert found["false"] <= 0.125  # 5 of 40; at a rate of 5 %, 1.4 % of samples have more
     assert found["covered"] >= 0.9
     assert found["bounds"] == 1
 
@@ -523,7 +537,7 @@ def test_two_seeds_of_six_methods_find_ten_points(simulation: ModuleType) -> Non
 
 
 @pytest.mark.parametrize("changes", [{}, {"method": 0.1}], ids=["same", "own rows"])
-def test_two_methods_that_are_the_same_are_rarely_told_apart(
+def test_false_claims_for_two_equal_methods_are_rare(
     simulation: ModuleType, changes: dict[str, float]
 ) -> None:
     world = simulation.World(simulation.SNLI, **changes)
@@ -532,7 +546,7 @@ def test_two_methods_that_are_the_same_are_rarely_told_apart(
     assert found["covered"] >= 0.9
 
 
-def test_rows_in_groups_raise_no_false_alarms_if_the_study_names_the_groups(
+def test_named_groups_keep_the_error_rate(
     simulation: ModuleType,
 ) -> None:
     world = simulation.World(simulation.SNLI, method=0.2, group=0.7)
@@ -541,7 +555,7 @@ def test_rows_in_groups_raise_no_false_alarms_if_the_study_names_the_groups(
     assert simulation.simulate(world, **sizes, named=False)["false"] >= 0.15
 
 
-def test_simulated_answers_err_as_the_confusion_matrix_says(simulation: ModuleType) -> None:
+def test_simulated_errors_follow_the_confusion_matrix(simulation: ModuleType) -> None:
     world = simulation.World(simulation.SNLI, shift=0.0)
     found = simulation.answers(
         np.random.default_rng(0), (world, world.with_loss(0.03)), rows=40_000, seeds=1

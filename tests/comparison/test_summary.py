@@ -29,7 +29,7 @@ def task(task_record: TaskRecord) -> TaskRecord:
     return replace(task_record, labels=["no", "yes"], splits=splits)
 
 
-def test_interval_is_students_t_over_the_seeds(study: Study, record: Record) -> None:
+def test_interval_over_seeds_is_students_t(study: Study, record: Record) -> None:
     records = [record("full", seed, score) for seed, score in enumerate((0.90, 0.91, 0.92))]
     stat = summarize(study("full"), None, records)["methods"][0]["quality"]["macro_f1"]
     # t(0.975, 2) = 4.302653, standard deviation 0.01: half = 4.302653 * 0.01 / sqrt(3)
@@ -51,7 +51,7 @@ def test_one_seed_has_no_interval(study: Study, record: Record) -> None:
     assert row["validation"]["accuracy"]["mean"] == 0.9
 
 
-def test_a_failed_method_keeps_its_row(study: Study, record: Record) -> None:
+def test_failed_method_has_a_row(study: Study, record: Record) -> None:
     records = [
         record("full", 0, 0.8),
         record("lora", 0, 0.9),
@@ -79,7 +79,7 @@ def test_order_follows_the_metrics_direction(study: Study, record: Record) -> No
     assert [row["name"] for row in display_order(summary)] == ["lora", "full"]
 
 
-def test_majority_answers_with_the_largest_label_of_training(
+def test_majority_baseline_predicts_the_most_frequent_training_label(
     study: Study, task: TaskRecord
 ) -> None:
     from sklearn.metrics import accuracy_score, f1_score
@@ -92,13 +92,13 @@ def test_majority_answers_with_the_largest_label_of_training(
         "macro_f1": pytest.approx(f1_score(truth, answers, average="macro", zero_division=0)),
     }
     assert summary["rows"] == {"train": 800, "validation": 90, "test": 100}
-    # a label that no test row has is no part of the mean
+    # labels without test rows are not part of the mean
     rare = replace(task, labels=["no", "rare", "yes"])
     assert summarize(study("full"), rare, [])["reference"] == summary["reference"]
 
 
 @pytest.mark.parametrize(("longest", "near"), [(8, False), (40, True)])
-def test_the_limit_is_drawn_where_texts_come_near_it(
+def test_length_limit_is_shown_if_texts_reach_it(
     task: TaskRecord, longest: int, near: bool
 ) -> None:
     from tuneoff.report.figures.task import length_histogram
@@ -113,16 +113,16 @@ def test_the_limit_is_drawn_where_texts_come_near_it(
     assert ("dashed line" in figure.caption) == near
 
 
-def test_the_summary_is_json_and_names_each_machine_once(study: Study, record: Record) -> None:
+def test_summary_is_json_with_each_machine_once(study: Study, record: Record) -> None:
     records = [record("full", seed, 0.9) for seed in range(3)]
     summary = summarize(study("full"), None, records)
     assert summary["environment"] == [{"python": "3.11", "cores": 2}]
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    assert summary["schema"] == 1
+    assert summary["schema"] == 2
     assert {"pairwise", "audit", "recommendation"} <= summary.keys()
 
 
-def test_a_study_without_any_record_still_has_its_rows(study: Study) -> None:
+def test_study_without_records_has_rows(study: Study) -> None:
     summary = summarize(study("full", "lora"), None, [])
     assert [row["status"] for row in summary["methods"]] == [None, None]
     assert summary["rows"]["test"] is None

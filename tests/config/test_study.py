@@ -1,4 +1,4 @@
-"""What is asked: from plain values to a spec and back, run ids, and what is refused."""
+"""Study specifications: parsing, serialisation, run ids, and invalid values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def issues(**changes: Any) -> str:
     return str(refused.value)
 
 
-# -- there and back ------------------------------------------------------------------------------
+# Parsing and serialisation.
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1, max_size=12)
 fractions = st.floats(0.01, 0.99)
@@ -73,7 +73,7 @@ studies = st.fixed_dictionaries(
 
 
 @given(studies)
-def test_a_completed_study_reads_back_from_its_yaml(plain: dict[str, Any]) -> None:
+def test_yaml_round_trip_of_a_completed_study(plain: dict[str, Any]) -> None:
     asked = complete(parse_study(plain))
     text = yaml.safe_dump(to_plain(asked), sort_keys=False, allow_unicode=True)
     assert complete(parse_study(yaml.safe_load(text))) == asked
@@ -95,20 +95,20 @@ def test_a_study_without_methods_gets_the_default_ones() -> None:
     assert [m.name for m in asked.methods] == list(DEFAULT_METHODS)
 
 
-def test_a_section_left_empty_is_as_if_it_were_not_there() -> None:
+def test_empty_section_is_ignored() -> None:
     asked = parse_study({**LEAST, "train": None, "seeds": None, "metric": None})
     assert asked == parse_study(LEAST)
 
 
-def test_numbers_as_yaml_writes_and_misreads_them() -> None:
-    # YAML 1.1 takes 2e-5 for text, and the keys of class_weights for numbers.
+def test_numbers_that_yaml_misreads() -> None:
+    # YAML 1.1 parses 2e-5 as text, and the keys of class_weights as numbers.
     text = "{learning_rate: 2e-5, class_weights: {0: 1, 1: 2.5}}"
     train = parse_study({**LEAST, "train": yaml.safe_load(text)}).train
     assert train.learning_rate == 2e-5
     assert train.class_weights == {"0": 1.0, "1": 2.5}
 
 
-def test_no_mistake_hides_another() -> None:
+def test_all_issues_are_reported_together() -> None:
     text = issues(
         modle="x",
         data={"train": "t.csv", "tests": "x", "max_train": "many"},
@@ -141,13 +141,13 @@ def test_no_mistake_hides_another() -> None:
     assert len(text.split("s.yaml: ")) - 1 == 18
 
 
-def test_a_range_of_the_study_is_not_said_for_each_method() -> None:
+def test_range_error_of_the_study_is_reported_once() -> None:
     text = issues(train={"epochs": 0}, methods=["full", "lora", "ful"])
     assert text.count("epochs must be at least 1") == 1
     assert "unknown method 'ful'" in text
 
 
-# -- what is refused -----------------------------------------------------------------------------
+# Invalid values.
 
 
 @pytest.mark.parametrize(
@@ -162,9 +162,7 @@ def test_a_range_of_the_study_is_not_said_for_each_method() -> None:
         ({"metric": "macro-f1"}, ["'macro-f1'", "'macro_f1'"]),
     ],
 )
-def test_an_unknown_word_is_named_with_the_nearest(
-    changes: dict[str, Any], said: list[str]
-) -> None:
+def test_unknown_key_suggests_the_nearest(changes: dict[str, Any], said: list[str]) -> None:
     text = issues(**changes)
     assert text.startswith("s.yaml: ")
     for part in said:
@@ -172,11 +170,11 @@ def test_an_unknown_word_is_named_with_the_nearest(
 
 
 @pytest.mark.parametrize("key", STUDY_WIDE)
-def test_a_setting_of_the_whole_study_is_refused_in_an_entry(key: str) -> None:
+def test_study_setting_in_a_method_entry_is_an_error(key: str) -> None:
     text = issues(methods=[{"method": "lora", key: 1}])
     assert f"'lora': {key} is the same for all methods of a study" in text
     assert f"Set train.{key}." in text
-    near = issues(methods=[{"method": "lora", key[:-1]: 1}])  # what is refused is not proposed
+    near = issues(methods=[{"method": "lora", key[:-1]: 1}])  # invalid settings are not suggested
     assert f"has no setting {key[:-1]!r}" in near
     assert f"{key!r}" not in near
 
@@ -227,25 +225,25 @@ def test_a_setting_of_the_whole_study_is_refused_in_an_entry(key: str) -> None:
         ({"seeds": ["a"]}, "seeds.0 must be a whole number, not 'a'"),
     ],
 )
-def test_a_wrong_value_is_said_in_the_words_of_the_file(changes: dict[str, Any], said: str) -> None:
+def test_invalid_value_message_uses_names_of_the_file(changes: dict[str, Any], said: str) -> None:
     text = issues(**changes)
     assert said in text
     assert "pydantic" not in text
-    assert "Spec" not in text  # no class of ours means anything to who wrote the file
+    assert "Spec" not in text  # internal class names are not shown
 
 
-def test_all_faults_are_named_at_once() -> None:
+def test_all_invalid_values_are_named() -> None:
     text = issues(methods=["ful", {"method": "lora", "rnk": 1}], metric="f")
     assert text.count("s.yaml: ") == 3
 
 
-def test_a_mapping_it_must_be() -> None:
+def test_study_must_be_a_mapping() -> None:
     with pytest.raises(BadInput, match="mapping of keys"):
         parse_study(["full"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "model: [\n", "a: b: c\n"])
-def test_a_file_that_is_no_study(tmp_path: Path, text: str) -> None:
+def test_file_without_a_study(tmp_path: Path, text: str) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(text)
     with pytest.raises(BadInput) as refused:
@@ -253,20 +251,20 @@ def test_a_file_that_is_no_study(tmp_path: Path, text: str) -> None:
     assert str(file) in str(refused.value)
 
 
-def test_a_missing_study_file_names_its_neighbour(tmp_path: Path) -> None:
+def test_missing_study_file_suggests_a_similar_name(tmp_path: Path) -> None:
     (tmp_path / "reviews.yaml").touch()
     with pytest.raises(BadInput, match=r"Did you mean 'reviews\.yaml'\?"):
         read_study(tmp_path / "review.yaml")
 
 
-def test_nearest_lists_a_few_words_at_the_most() -> None:
+def test_nearest_lists_few_names() -> None:
     assert nearest("Rnak", ["rank", "alpha"]) == "Did you mean 'rank'?"
-    assert nearest("zzz", ["b", "a"]) == "Known: a, b."
+    assert nearest("zzz", ["b", "a"]) == "Available: a, b."
     many = nearest("zzz", [f"label{i:03}" for i in range(150)])
-    assert many.endswith("label011, … (150 in all).")
+    assert many.endswith("label011, … (150 in total).")
 
 
-# -- a run's identity ----------------------------------------------------------------------------
+# Run ids.
 
 
 def spec(**changes: Any) -> RunSpec:
@@ -296,17 +294,17 @@ def spec(**changes: Any) -> RunSpec:
         {"train": TrainSpec(epochs=4)},
     ],
 )
-def test_what_decides_the_answer_changes_the_run_id(change: dict[str, Any]) -> None:
+def test_relevant_settings_change_the_run_id(change: dict[str, Any]) -> None:
     assert spec(**change).content_hash() != spec().content_hash()
 
 
 @pytest.mark.parametrize("change", [{"model": "elsewhere/m"}, {"train": TrainSpec(threads=3)}])
-def test_where_things_lie_does_not_change_the_run_id(change: dict[str, Any]) -> None:
+def test_paths_do_not_change_the_run_id(change: dict[str, Any]) -> None:
     assert spec(**change).run_id == spec().run_id
 
 
 @given(st.text(max_size=200))
-def test_any_name_is_one_safe_folder(name: str) -> None:
+def test_any_name_gives_a_safe_folder_name(name: str) -> None:
     folder = file_name(name)
     assert Path(folder).name == folder
     assert folder not in ("", ".", "..")
@@ -319,16 +317,16 @@ def test_a_run_id_is_name_seed_and_hash() -> None:
     assert len(spec().run_id.rpartition("-")[2]) == 8
 
 
-def test_training_settings_are_checked_where_they_change() -> None:
+def test_replaced_training_settings_are_checked() -> None:
     assert replace_train(TrainSpec(), {"learning_rate": "3e-4"}).learning_rate == 3e-4
     with pytest.raises(BadInput, match="method 'x': epochs must be at least 1"):
         replace_train(TrainSpec(), {"epochs": 0}, where="method 'x': ")
 
 
-# -- the verdict's settings ----------------------------------------------------------------------
+# Settings of the verdict.
 
 
-def test_limits_of_latency_and_recall_read_back() -> None:
+def test_round_trip_of_latency_and_recall_limits() -> None:
     limits = {"latency_seconds": "20 ms", "min_recall": {1: 0.8, "no": 0.5}}
     study = parse_study({**LEAST, "limits": limits})
     assert study.limits == {"latency_seconds": 0.02}
@@ -339,7 +337,7 @@ def test_limits_of_latency_and_recall_read_back() -> None:
     assert parse_study({**LEAST, "limits": {"min_recall": None}}).min_recall == {}
 
 
-def test_limits_are_read_in_human_units() -> None:
+def test_limits_accept_units() -> None:
     limits = {"peak_memory_bytes": "2GB", "storage_bytes": "1.5 MiB", "train_seconds": "1h 30m"}
     study = parse_study({**LEAST, "limits": limits, "margin": 0.02})
     assert study.limits == {
@@ -393,23 +391,23 @@ def test_quantities(text: Any, unit: str, value: float | None) -> None:
         ({"min_recall": {"yes": 0.8}}, "unknown key 'min_recall'"),
     ],
 )
-def test_wrong_margins_and_limits_are_refused(changes: dict[str, Any], said: str) -> None:
+def test_invalid_margins_and_limits_are_errors(changes: dict[str, Any], said: str) -> None:
     assert said in issues(**changes)
 
 
-def test_the_verdicts_settings_change_no_run() -> None:
-    """Another margin asks nothing new of a run: what is finished stays finished."""
+def test_verdict_settings_do_not_change_runs() -> None:
+    """Another margin does not require new runs."""
     assert not {"margin", "limits"} & {f.name for f in fields(RunSpec)}
 
 
 @pytest.mark.parametrize("file", sorted(Path(__file__).parents[2].glob("examples/*.yaml")))
-def test_the_examples_can_be_run(file: Path) -> None:
+def test_examples_are_valid(file: Path) -> None:
     study = complete(parse_study(read_study(file), file=str(file)), file=str(file))
     assert study.methods
 
 
 @pytest.mark.parametrize("content", ['text,label\n"a: b": c: d\n', "text,label\na,b\n"])
-def test_a_data_file_in_the_place_of_a_study_file_is_told(tmp_path: Path, content: str) -> None:
+def test_data_file_instead_of_a_study_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "train.csv").write_text(content)
     with pytest.raises(BadInput, match=r"Pass data files with --train .*train\.csv"):
         read_study(tmp_path / "train.csv")

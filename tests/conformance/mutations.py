@@ -1,7 +1,7 @@
-"""Deliberate faults in a scratch copy, each of which must make a test fail: `make mutations`.
+"""Mutation tests: each deliberate bug in a copy of the source must make a test fail.
 
-A fault is a replacement of one piece of source; what is run is the sample of the conformance suite
-and the tests that count weights.
+Run them with `make mutations`. A mutation replaces one piece of source text. The tests are those of
+the conformance suite that are expected to detect it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SUITE = "tests/conformance/test_conformance.py"
 
 
 @dataclass(frozen=True)
-class Fault:
+class Mutation:
     what: str
     file: str
     old: str
@@ -27,16 +27,16 @@ class Fault:
     tests: tuple[str, ...]
 
 
-FAULTS = (
-    Fault(
+MUTATIONS = (
+    Mutation(
         "a layer that should train is frozen",
         "methods/partial.py",
         "range(depth - config.k, depth)",
         "range(depth - config.k + 1, depth)",
         (SUITE, "-k", "partial-bert"),
     ),
-    Fault(
-        "weights that should not train do, and are not counted",
+    Mutation(
+        "frozen weights change, and are not counted",
         "engine/training/loop.py",
         "                optimizer.sync_model()\n",
         "                optimizer.sync_model()\n"
@@ -44,7 +44,7 @@ FAULTS = (
         ".embeddings.word_embeddings.weight.data.mul_(0.999)\n",
         (SUITE, "-k", "head-bert"),
     ),
-    Fault(
+    Mutation(
         "a layer that should be frozen trains",
         "methods/head.py",
         "return model.requires_grad_(False)",
@@ -52,7 +52,7 @@ FAULTS = (
         "    model.get_submodule(architecture.layers[0]).requires_grad_(True)\n    return model",
         (SUITE, "-k", "head-bert"),
     ),
-    Fault(
+    Mutation(
         "the head is dropped when an adapter is saved",
         "methods/adapted.py",
         "    return adapted\n",
@@ -62,7 +62,7 @@ FAULTS = (
         "    return adapted\n",
         (SUITE, "-k", "lora-bert"),
     ),
-    Fault(
+    Mutation(
         "the head is dropped when a whole model is saved",
         "engine/model/save.py",
         "_save_whole(base, labelled, {**_head(classifier), **weights}, temporary)",
@@ -70,14 +70,14 @@ FAULTS = (
         " if not classifier.architecture.is_head(n)}, temporary)",
         (SUITE, "-k", "full-bert"),
     ),
-    Fault(
+    Mutation(
         "the head is counted twice",
         "engine/model/load.py",
         'if ".original_module." not in name\n    }',
         "if True\n    }",
         (SUITE, "-k", "lora-distilbert"),
     ),
-    Fault(
+    Mutation(
         "the head is quantised",
         "engine/model/load.py",
         "llm_int8_skip_modules=list(head),",
@@ -88,34 +88,35 @@ FAULTS = (
 
 
 def main() -> int:
-    """Print what became of each fault; the exit code is the number of those that went unseen."""
-    unseen = 0
-    for fault in FAULTS:
+    """Run all mutations; return the number of undetected ones as the exit code."""
+    undetected = 0
+    for mutation in MUTATIONS:
         with tempfile.TemporaryDirectory() as folder:
             scratch = Path(folder)
             shutil.copytree(ROOT / "src", scratch / "src")
             shutil.copytree(ROOT / "tests", scratch / "tests")
             shutil.copy(ROOT / "pyproject.toml", scratch)
-            source = scratch / "src" / "tuneoff" / fault.file
+            source = scratch / "src" / "tuneoff" / mutation.file
             text = source.read_text(encoding="utf-8")
-            if text.count(fault.old) != 1:
-                print(f"cannot be placed   {fault.what} ({fault.file})")
-                unseen += 1
+            if text.count(mutation.old) != 1:
+                print(f"not applicable     {mutation.what} ({mutation.file})")
+                undetected += 1
                 continue
-            source.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
-            ended = subprocess.run(
-                [sys.executable, "-m", "pytest", "-x", *fault.tests],
+            source.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+            result = subprocess.run(
+                [sys.executable, "-m", "pytest", "-x", *mutation.tests],
                 cwd=scratch,
                 env={**os.environ, "PYTHONPATH": str(scratch / "src")},
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            seen = ended.returncode == 1
-            unseen += not seen
-            why = next((x for x in ended.stdout.splitlines() if x.startswith("E  ")), "")
-            print(f"{'seen' if seen else 'UNSEEN':<18} {fault.what}: {why[1:].strip()[:90]}")
-    return unseen
+            detected = result.returncode == 1
+            undetected += not detected
+            reason = next((x for x in result.stdout.splitlines() if x.startswith("E  ")), "")
+            outcome = "detected" if detected else "NOT DETECTED"
+            print(f"{outcome:<18} {mutation.what}: {reason[1:].strip()[:90]}")
+    return undetected
 
 
 if __name__ == "__main__":

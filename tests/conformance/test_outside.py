@@ -1,4 +1,4 @@
-"""A method that another package registers passes the same suite."""
+"""A method of another package is registered and tested by the conformance suite."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUERIES = Method(
 )
 """
 
-# A method that says it trains and does not: its weights are frozen again before the first step.
+# A method whose trainable weights do not change, because each step restores them.
 BROKEN = (
     MODULE
     + """
@@ -63,13 +63,13 @@ def run_suite(folder: Path, module: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_method_from_outside_passes_the_same_suite(tmp_path: Path) -> None:
+def test_registered_method_passes_conformance_suite(tmp_path: Path) -> None:
     good = run_suite(tmp_path, MODULE)
     assert good.returncode == 0, good.stdout
     assert "2 passed" in good.stdout
 
 
-def test_and_fails_it_where_it_does_not_train_what_it_says(tmp_path: Path) -> None:
+def test_conformance_suite_rejects_method_that_does_not_train(tmp_path: Path) -> None:
     broken = run_suite(tmp_path, BROKEN)
     assert broken.returncode == 1
     assert "query.weight" in broken.stdout

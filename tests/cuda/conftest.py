@@ -1,4 +1,4 @@
-"""A CUDA card for tests, on any machine."""
+"""Fixture of a simulated CUDA device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Card = Callable[..., CudaStandIn]
 
 @pytest.fixture
 def card() -> Iterator[Card]:
-    """`card(capability=(7, 5), memory=1 << 30)`: from here on there is such a card."""
+    """`card(capability=(7, 5), memory=1 << 30)`: simulate such a device until the test ends."""
 
     with ExitStack() as active:
 

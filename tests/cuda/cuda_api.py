@@ -1,4 +1,4 @@
-"""The parts of `torch.cuda` that PyTorch lacks without a card, for `stand_in`."""
+"""Replacements for parts of `torch.cuda` that need a device, for `stand_in`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from varlen_reference import varlen
 
 
 class Event:
-    """`torch.cuda.Event`, by the host's clock."""
+    """Replacement for `torch.cuda.Event` with the host's clock."""
 
     card: CudaStandIn
 
@@ -25,27 +25,27 @@ class Event:
         self._time: float | None = None
 
     def record(self, stream: Any = None) -> None:
-        """The device, which is never behind, is here now."""
+        """Record the time; the device is never behind the host."""
         self._time = time.perf_counter()
 
     def query(self) -> bool:
         return True
 
     def wait(self, stream: Any = None) -> None:
-        """Streams are never behind each other."""
+        """Do nothing, because streams are never behind each other."""
 
     def synchronize(self) -> None:
         self.card.waits("Event.synchronize")
 
     def elapsed_time(self, end: Event) -> float:
-        """Milliseconds."""
+        """Return milliseconds."""
         assert self._time is not None
         assert end._time is not None
         return (end._time - self._time) * 1000
 
 
 class Stream:
-    """`torch.cuda.Stream`, on which everything is done at once."""
+    """Replacement for `torch.cuda.Stream` that executes everything immediately."""
 
     card: CudaStandIn
 
@@ -53,10 +53,10 @@ class Stream:
         self.device = CUDA
 
     def wait_stream(self, stream: Stream) -> None:
-        """Streams are never behind each other."""
+        """Do nothing, because streams are never behind each other."""
 
     def wait_event(self, event: Event) -> None:
-        """Likewise."""
+        """Do nothing, because streams are never behind each other."""
 
     def record_event(self, event: Event | None = None) -> Event:
         event = event or torch.cuda.Event()
@@ -71,14 +71,14 @@ class Stream:
 
 
 class NoGraph:
-    """`torch.cuda.CUDAGraph` where nothing can be captured."""
+    """Replacement for `torch.cuda.CUDAGraph` that cannot capture anything."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         raise RuntimeError("CUDA graphs cannot be captured on this device")
 
 
 def replacements(card: CudaStandIn) -> Iterator[tuple[Any, str, Any]]:
-    """(module, name, value): what PyTorch says about CUDA and would fail at without a card."""
+    """Return (module, name, value) of the CUDA functions that fail without a device."""
     group = torch._C._group_tensors_by_device_and_dtype
     run = threading.Thread.run
     name = "NVIDIA stand-in"
@@ -131,7 +131,7 @@ def replacements(card: CudaStandIn) -> Iterator[tuple[Any, str, Any]]:
     yield torch.cuda, "memory_reserved", lambda *_: card.allocated
     yield torch.cuda, "reset_peak_memory_stats", reset
     yield torch.cuda, "set_per_process_memory_fraction", limit
-    # One generator serves both devices, so that a state put back twice is the same state.
+    # Both devices use one generator, so restoring its state twice has no effect.
     yield torch.cuda, "get_rng_state", lambda *_, **__: torch.get_rng_state()
     yield torch.cuda, "set_rng_state", lambda state, *_, **__: torch.set_rng_state(state)
     yield torch.cuda, "Event", kinds[Event]
@@ -146,7 +146,7 @@ def replacements(card: CudaStandIn) -> Iterator[tuple[Any, str, Any]]:
 
 
 def _grouped(group: Callable[..., Any], lists: list[list[Any]], with_indices: bool) -> Any:
-    """PyTorch groups by the device that it sees: here the tensors of one device come first."""
+    """Group the tensors of each simulated device separately, as PyTorch would."""
     firsts = next(x for x in lists if any(isinstance(t, Tensor) for t in x))
     found = {}
     for here in (True, False):

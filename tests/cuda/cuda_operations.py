@@ -1,4 +1,4 @@
-"""Operations of PyTorch by what they ask of a CUDA card, for `stand_in`."""
+"""PyTorch operations by their behaviour on a CUDA device, for `stand_in`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_SCALARS = {
     aten._amp_foreach_non_finite_check_and_unscale_,
     aten._amp_update_scale_,
 }
-"""Here even a tensor without dimensions must lie on the card."""
+"""Operations for which tensors without dimensions must be on the device, too."""
 WAITING = {
     aten._local_scalar_dense,
     aten.is_nonzero,
@@ -34,7 +34,7 @@ WAITING = {
     aten.bincount,
     aten.repeat_interleave,
 }
-"""Operations whose result, or its size, the host must know."""
+"""Operations that synchronise, because the host needs the result or its size."""
 PRODUCTS = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm}
 UNDETERMINED = {
     aten.histc,
@@ -45,7 +45,7 @@ UNDETERMINED = {
     aten.nll_loss2d_forward,
 }
 SORTING = {aten.index_add, aten.index_add_, aten.index_copy, aten.index_copy_, aten.index_put_}
-"""Done by a sort whose indices the host checks first, in deterministic mode."""
+"""Operations that sort in deterministic mode, after the host has checked the indices."""
 FREE = {
     aten.empty,
     aten.empty_like,
@@ -57,4 +57,4 @@ FREE = {
     aten.lift_fresh,
     aten._local_scalar_dense,
 }
-"""Operations that launch nothing; a scalar is read by a copy."""
+"""Operations that launch no kernel; a scalar is read by a copy."""

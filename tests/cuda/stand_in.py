@@ -1,24 +1,23 @@
-"""A CUDA card that no machine needs: the code takes every branch for CUDA, the CPU computes.
+"""Simulated CUDA device: the code uses its branches for CUDA while the CPU computes.
 
-Tensors are ordinary CPU tensors with their real values. Where a tensor lies is a mark on its
-storage, so that views, `.data`, gradients and saved tensors keep it. Two modes of PyTorch maintain
-the marks: `_Calls` sees what Python calls (devices that are asked for, `.to`, `.device`, `.numpy`),
-`_Kernels` sees every operation below autograd, those of the backward pass included.
+Tensors are CPU tensors with their real values. The device of a tensor is a mark on its storage, so
+that views, `.data`, gradients and saved tensors have the same device. Two modes of PyTorch maintain
+the marks: `_Calls` handles calls from Python (requested devices, `.to`, `.device`, `.numpy`), and
+`_Kernels` handles every operation below autograd, including those of the backward pass.
 
-What a real card would do and this one does, too:
+The simulated device behaves like a real one in these respects:
 
-- an operation on tensors of both devices raises, and so does `.numpy()` of a CUDA tensor;
-- the allocator has a limit, counts bytes and their peak, and raises `torch.OutOfMemoryError`;
-- compute capability decides about bf16 and about `varlen_attn`, whose conditions are enforced and
-  whose rows beyond the last offset are garbage (NaN, so that it shows).
+- An operation on tensors of both devices raises an error, and so does `.numpy()` of a CUDA tensor.
+- The allocator has a limit, counts bytes and their peak, and raises `torch.OutOfMemoryError`.
+- The compute capability determines the support of bf16 and of `varlen_attn`. The conditions of the
+  latter are checked, and its rows after the last offset are undefined (NaN, to make it visible).
 
-What a real card hides and this one counts, by line of tuneoff: `synchronisations`, where the host
-waits for the device; `staged_copies`, asynchronous copies from memory that is not pinned; and
-`operations`, each of which would be a kernel launch.
+It counts what a real device does not show, by line of tuneoff: `synchronisations`, for which the
+host waits for the device; `staged_copies`, which are asynchronous copies from memory that is not
+pinned; and `operations`, each of which would be a kernel launch.
 
-It computes as a CPU does: it says nothing about speed, about rounding on a GPU, or about kernels
-that behave otherwise than documented. CUDA graphs cannot be captured: `torch.cuda.CUDAGraph`
-raises.
+It does not simulate the speed, the rounding on a GPU, or kernels that differ from their
+documentation. CUDA graphs cannot be captured: `torch.cuda.CUDAGraph` raises an error.
 """
 
 from __future__ import annotations
@@ -46,11 +45,11 @@ aten = torch.ops.aten
 
 
 class CudaStandIn:
-    """The card; a context manager, within which PyTorch has it.
+    """Simulated device, as a context manager.
 
     Args:
         capability: Compute capability. Below (8, 0) there is neither bf16 nor `varlen_attn`.
-        memory: Bytes that the allocator can hand out.
+        memory: Capacity of the allocator in bytes.
     """
 
     def __init__(self, capability: tuple[int, int] = (8, 0), memory: int = 80 << 30) -> None:
@@ -58,11 +57,11 @@ class CudaStandIn:
         self.memory = self.limit = memory
         self.allocated = self.peak = 0
         self.synchronisations: Counter[str] = Counter()
-        """Waits of the host for the device, by "what at file:line"."""
+        """Number of times that the host waited for the device, by "operation at file:line"."""
         self.staged_copies: Counter[str] = Counter()
-        """Asynchronous copies from memory that is not pinned, likewise."""
+        """Number of asynchronous copies from memory that is not pinned, likewise."""
         self.operations: Counter[str] = Counter()
-        """Operations that would be kernel launches, by name."""
+        """Number of operations that would be kernel launches, by name."""
         self._calls, self._kernels = _Calls(self), _Kernels(self)
         self._active = ExitStack()
 
@@ -79,12 +78,12 @@ class CudaStandIn:
 
     @contextmanager
     def modes(self) -> Iterator[None]:
-        """Modes are a thread's own: each thread that starts meanwhile enters them, too."""
+        """Enter the modes. They are local to a thread, so new threads enter them, too."""
         with self._kernels, self._calls:
             yield
 
     def clear(self) -> None:
-        """Forget what was counted."""
+        """Reset the counts."""
         for counter in (self.synchronisations, self.staged_copies, self.operations):
             counter.clear()
 
@@ -106,7 +105,7 @@ class CudaStandIn:
 
 
 class _Allocation:
-    """The mark of a storage on the card; it dies with the storage."""
+    """Mark of a storage on the device, with the lifetime of the storage."""
 
     def __init__(self, card: CudaStandIn, size: int) -> None:
         self._card, self._size = card, size
@@ -116,19 +115,19 @@ class _Allocation:
 
 
 def on_card(tensor: Tensor) -> bool:
-    """Whether `tensor` lies on the card."""
+    """Return whether `tensor` is on the simulated device."""
     with torch._C.DisableTorchFunction():
         return getattr(tensor.untyped_storage(), "allocation", None) is not None
 
 
 def _is_neutral(tensor: Tensor) -> bool:
-    """Whether PyTorch itself made `tensor` without saying where, in a backward pass."""
+    """Return whether PyTorch created `tensor` in a backward pass without a device."""
     with torch._C.DisableTorchFunction():
         return getattr(tensor.untyped_storage(), "neutral", False)
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    """Those among the arguments of a call, in lists, too."""
+    """Return the tensors among the arguments of a call, including those in lists."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
@@ -140,7 +139,7 @@ _OWN_FILES = {"stand_in.py", "cuda_api.py", "varlen_reference.py", "contextlib.p
 
 
 def _line() -> str:
-    """Where tuneoff, or else the test, is: `file:line`."""
+    """Return the current position in tuneoff, or else in the test: `file:line`."""
     frame, outside = sys._getframe(1), "?"
     while frame is not None:
         file = frame.f_code.co_filename
@@ -155,15 +154,15 @@ def _line() -> str:
 
 @dataclass(frozen=True)
 class _Call:
-    """A call from Python: where its results lie."""
+    """A call from Python, and the device of its results."""
 
     on_card: bool
     asked: bool
-    """Whether the caller named the device; otherwise the inputs decide."""
+    """Whether the caller named the device; otherwise it is that of the inputs."""
 
 
 class _Calls(TorchFunctionMode):
-    """Answers what Python asks about devices, and notes which device it asks for."""
+    """Mode that answers calls about devices, and records the requested device."""
 
     def __init__(self, card: CudaStandIn) -> None:
         super().__init__()
@@ -200,12 +199,12 @@ class _Calls(TorchFunctionMode):
     def _backward(
         self, tensor: Tensor, gradient: Tensor | None = None, *args: Any, **kwargs: Any
     ) -> None:
-        """`Tensor.backward`, with this mode inside: custom functions are Python."""
+        """Run `Tensor.backward` in this mode, because custom functions are Python."""
         with self:
             torch.autograd.backward(tensor, gradient, *args, **kwargs)
 
     def _look_at(self, func: Any, args: tuple[Any, ...]) -> None:
-        """Calls that read the device without an operation of their own."""
+        """Handle calls that read the device without an operation."""
         if func in (Tensor.numpy, Tensor.__array__):
             raise TypeError(
                 "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the"
@@ -217,7 +216,7 @@ class _Calls(TorchFunctionMode):
             raise RuntimeError("the gradient lies on the CPU, its tensor on the card")
 
     def _move(self, func: Any, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """`Tensor.to`, `.cuda` and `.cpu`."""
+        """Handle `Tensor.to`, `.cuda` and `.cpu`."""
         device, dtype, non_blocking, copy = _parsed(func, args, kwargs)
         was_here = on_card(tensor)
         is_there = was_here if device is None else device.type == "cuda"
@@ -238,7 +237,7 @@ class _Calls(TorchFunctionMode):
 def _parsed(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[torch.device | None, torch.dtype | None, bool, bool]:
-    """Device, type, non_blocking and copy of a call of `Tensor.to`, `.cuda` or `.cpu`."""
+    """Return device, type, non_blocking and copy of a call of `Tensor.to`, `.cuda` or `.cpu`."""
     kwargs = dict(kwargs)
     kwargs.pop("memory_format", None)
     copy = kwargs.pop("copy", False)
@@ -253,7 +252,7 @@ def _parsed(
 
 
 def _type(device: Any) -> str:
-    """Of a device in any of the forms that PyTorch takes; a bare number is a card."""
+    """Return the type of a device in any form that PyTorch accepts; a number is a CUDA device."""
     return "cuda" if isinstance(device, int) else torch.device(device).type
 
 
@@ -294,7 +293,7 @@ _ANSWERS: dict[Any, Callable[..., Any]] = {
 
 
 class _Kernels(TorchDispatchMode):
-    """Keeps the marks, refuses to mix devices, and counts."""
+    """Mode that maintains the marks, rejects mixed devices, and counts."""
 
     def __init__(self, card: CudaStandIn) -> None:
         super().__init__()
@@ -302,7 +301,7 @@ class _Kernels(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled here, and to say so would cost more than the rest of this class."""
+        """Disable a check of torch.compile that would be slower than the rest of this class."""
         return False
 
     def __torch_dispatch__(
@@ -331,7 +330,7 @@ class _Kernels(TorchDispatchMode):
         if packet in operations.CROSS:
             return
         away = [x for x in tensors if not on_card(x) and not _is_neutral(x)]
-        if packet in operations.INDEXING:  # indices may lie on the CPU, at the price of a copy
+        if packet in operations.INDEXING:  # indices may be on the CPU, which costs a copy
             if any(x.dtype in (torch.int64, torch.bool) and x.ndim for x in away):
                 self._card.waits("index on the CPU")
             away = [x for x in away if x.dtype not in (torch.int64, torch.bool)]
@@ -360,7 +359,7 @@ class _Kernels(TorchDispatchMode):
             self._card.operations[str(packet)] += 1
 
     def _hold_deterministic(self, packet: Any, first: Tensor) -> None:
-        """What PyTorch's deterministic mode refuses or pays for on a card."""
+        """Raise an error or count synchronisations, as in PyTorch's deterministic mode."""
         if packet in operations.PRODUCTS and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
             raise RuntimeError(
                 "Deterministic behavior was enabled, but CuBLAS is not deterministic"
@@ -380,7 +379,7 @@ class _Kernels(TorchDispatchMode):
             self._card.staged_copies[f"copy at {_line()}"] += 1
 
     def _mark(self, result: Any, here: list[Tensor], tensors: list[Tensor]) -> None:
-        """Results lie where the caller asked for them, or else with the inputs."""
+        """Mark the results with the requested device, or else with that of the inputs."""
         call: _Call | None = getattr(_LOCAL, "call", None)
         known = {x.untyped_storage() for x in tensors}
         for x in _tensors((result,)):
@@ -404,7 +403,7 @@ class _Kernels(TorchDispatchMode):
 
 @contextmanager
 def one_kernel(card: CudaStandIn, name: str) -> Iterator[None]:
-    """What happens in here is a single kernel to the card."""
+    """Count everything inside this context as a single kernel."""
     card.operations[name] += 1
     _LOCAL.inside_kernel = True
     try:
@@ -415,13 +414,13 @@ def one_kernel(card: CudaStandIn, name: str) -> Iterator[None]:
 
 
 def _has_mask(args: tuple[Any, ...]) -> bool:
-    """Whether an operation on (tensor, indices, …) indexes by a mask: the host needs its count."""
+    """Return whether an operation indexes by a mask, whose count the host needs."""
     return any(x.dtype == torch.bool for x in _tensors(args[1:2]))
 
 
 @cache
 def _is_view(func: Any) -> bool:
-    """Whether `func` only looks at its input's memory."""
+    """Return whether `func` returns a view of its input."""
     return any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
 
 

@@ -1,4 +1,4 @@
-"""What a run on a CUDA card computes in: bf16, TF32, and deterministic algorithms."""
+"""Precision of runs on a CUDA device: bf16, TF32, and deterministic algorithms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CUDA = torch.device("cuda", 0)
 SMALL: dict[str, Any] = {"device": "cuda", "epochs": 1, "batch_size": 8}
 
 
-def test_bf16_is_refused_where_a_card_has_none(card: Card) -> None:
+def test_bf16_is_rejected_without_support(card: Card) -> None:
     card((7, 5))
     with pytest.raises(BadInput) as raised:
         choose_precision("bf16", CUDA)
@@ -37,7 +37,7 @@ def test_bf16_is_refused_where_a_card_has_none(card: Card) -> None:
     assert choose_precision("fp32", CUDA) == "fp32"
 
 
-def test_bf16_is_refused_before_a_study(
+def test_bf16_is_rejected_before_a_study(
     card: Card, tiny_model: Callable[[str], Path], toy_csv: Callable[..., Path], tmp_path: Path
 ) -> None:
     from tuneoff.scheduling.worker import prepare
@@ -55,7 +55,7 @@ def test_bf16_is_refused_before_a_study(
     assert said[-1]["precision"] == "fp16"
 
 
-def test_a_model_of_a_newer_card_predicts_on_an_older_one(
+def test_bf16_model_predicts_on_device_without_bf16(
     card: Card, run_toy: RunToy, toy_task: ToyTask
 ) -> None:
     with CudaStandIn((8, 0)):
@@ -70,7 +70,7 @@ def test_a_model_of_a_newer_card_predicts_on_an_older_one(
     ("capability", "tf32", "expected"),
     [((8, 0), True, "tf32"), ((8, 0), False, "ieee"), ((7, 5), True, "ieee")],
 )
-def test_tf32_is_in_force_within_a_run_alone(
+def test_tf32_is_enabled_during_a_run_only(
     card: Card, capability: tuple[int, int], tf32: bool, expected: str
 ) -> None:
     card(capability)
@@ -85,7 +85,7 @@ def test_tf32_is_in_force_within_a_run_alone(
 
 @pytest.mark.parametrize("capability", [(8, 0), (7, 5)])
 @pytest.mark.parametrize("tf32", [True, False])
-def test_the_record_says_whether_tf32_was_used(
+def test_record_states_whether_tf32_was_used(
     card: Card, run_toy: RunToy, toy_task: ToyTask, capability: tuple[int, int], tf32: bool
 ) -> None:
     card(capability)
@@ -97,7 +97,7 @@ def test_the_record_says_whether_tf32_was_used(
     assert record.train["tf32"] == (tf32 if capability >= (8, 0) else None)
 
 
-def test_settings_of_a_gpu_play_no_part_on_a_cpu(run_toy: RunToy, toy_task: ToyTask) -> None:
+def test_gpu_settings_are_ignored_on_a_cpu(run_toy: RunToy, toy_task: ToyTask) -> None:
     record = run_toy("full", task=toy_task("bert", rows=30), **SMALL | {"device": "cpu"}).record
     assert "tf32" not in record.deviations
     for key in ("tf32", "deterministic", "cuda_graphs"):
@@ -106,8 +106,8 @@ def test_settings_of_a_gpu_play_no_part_on_a_cpu(run_toy: RunToy, toy_task: ToyT
 
 @pytest.fixture
 def no_workspace(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The process before its first deterministic run."""
-    monkeypatch.setenv(WORKSPACE, "")  # so that it is put back
+    """Environment before the first deterministic run."""
+    monkeypatch.setenv(WORKSPACE, "")  # so that monkeypatch restores it
     del os.environ[WORKSPACE]
     yield
     with suppress(KeyError):
@@ -120,7 +120,7 @@ def no_workspace(monkeypatch: pytest.MonkeyPatch) -> Any:
     ("name", "architecture"),
     [("full", "bert"), ("lora", "deberta-v2"), ("lora", "modernbert"), ("full", "funnel")],
 )
-def test_deterministic_algorithms_are_used_where_they_are_asked_for(
+def test_deterministic_setting_selects_deterministic_algorithms(
     card: Card,
     run_toy: RunToy,
     toy_task: ToyTask,
@@ -128,12 +128,12 @@ def test_deterministic_algorithms_are_used_where_they_are_asked_for(
     architecture: str,
     capability: tuple[int, int],
 ) -> None:
-    """The stand-in raises where PyTorch has no such algorithm, and without cuBLAS's workspace."""
+    """The simulated device raises an error if there is no such algorithm or cuBLAS workspace."""
     found = card(capability)
     task = toy_task(architecture, rows=30)
     made = run_toy(name, architecture, task=task, deterministic=True, precision="auto", **SMALL)
     assert made.record.status == "finished", made.record.error
     assert made.record.train["deterministic"] is True
     assert not torch.are_deterministic_algorithms_enabled()
-    if architecture == "bert":  # PyTorch looks at indices on the host then: no graph holds that
+    if architecture == "bert":  # PyTorch checks indices on the host, which a graph cannot contain
         assert any(line.startswith("deterministic") for line in found.synchronisations)

@@ -1,4 +1,4 @@
-"""Running out of memory on a CUDA card, in every phase of a run, and what is measured of it."""
+"""Out of memory on a CUDA device in every phase of a run, and measurement of memory."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ CUDA = torch.device("cuda", 0)
         ("Expected all tensors to be on the same device", False),
     ],
 )
-def test_what_out_of_memory_looks_like(text: str, expected: bool) -> None:
+def test_out_of_memory_errors_are_recognised(text: str, expected: bool) -> None:
     assert is_out_of_memory(RuntimeError(text)) == expected
     assert not is_out_of_memory(ValueError(text))
 
 
-def test_another_error_is_not_tried_again() -> None:
+def test_other_errors_are_not_retried() -> None:
     calls: list[int] = []
 
     def compute() -> None:
@@ -55,7 +55,7 @@ def test_another_error_is_not_tried_again() -> None:
 
 
 @pytest.mark.parametrize("room", [1, 7, 20, 64, 1000])
-def test_passes_shrink_until_they_fit(room: int) -> None:
+def test_batches_are_halved_until_they_fit(room: int) -> None:
     lengths = np.array([3, 9, 1, 14, 7, 7, 2, 20])
     size, computed = PassSize(64), []
 
@@ -70,7 +70,7 @@ def test_passes_shrink_until_they_fit(room: int) -> None:
     assert (size.tokens < size.planned) == (room < lengths.sum())
 
 
-def test_a_single_row_that_does_not_fit_is_the_end() -> None:
+def test_single_row_that_does_not_fit_is_an_error() -> None:
     def compute(rows: np.ndarray) -> None:
         if 30 in rows:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -79,9 +79,9 @@ def test_a_single_row_that_does_not_fit_is_the_end() -> None:
         list(PassSize(64).over(np.full(40, 5), np.arange(40), compute))
 
 
-def test_the_peak_is_over_the_level_before_the_model(card: Card) -> None:
+def test_peak_is_relative_to_level_before_the_model(card: Card) -> None:
     card()
-    other = torch.zeros(1000, device="cuda")  # of another run in this process, say
+    other = torch.zeros(1000, device="cuda")  # for example of another run in this process
     found = PeakMemory(CUDA)
     assert found.peak() == 0
     weights = torch.zeros(50, device="cuda")
@@ -96,14 +96,14 @@ def test_the_peak_is_over_the_level_before_the_model(card: Card) -> None:
 
 @pytest.mark.parametrize("name", ["full", "head"])
 @pytest.mark.parametrize("capability", [(8, 0), (7, 5)])
-def test_every_phase_without_training_takes_smaller_passes(
+def test_evaluation_phases_use_smaller_batches(
     card: Card,
     load_tiny: LoadTiny,
     toy_task: ToyTask,
     name: str,
     capability: tuple[int, int],
 ) -> None:
-    """Prediction, states of frozen layers and a single text, in the memory of one long text."""
+    """Prediction, states of frozen layers and latency, with memory for one long text."""
     found = card(capability)
     task = toy_task("bert", rows=60)
     split = task.splits["train"]
@@ -120,7 +120,7 @@ def test_every_phase_without_training_takes_smaller_passes(
     assert np.abs(answers - expected).max() < 0.02
     fits = size.tokens
     predict(prepared.classifier, split, CUDA, size=size)
-    assert size.tokens == fits  # it is not found out again
+    assert size.tokens == fits  # the size is not searched again
     longest = int(split.tokens.lengths.argmax())
     alone = answer_one(prepared.classifier, split, longest, CUDA)
     assert np.abs(alone - expected[longest]).max() < 0.02
@@ -137,7 +137,7 @@ def out_of_memory(made: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["lora", "head"])
-def test_a_run_finishes_where_evaluation_does_not_fit_at_once(
+def test_run_finishes_if_evaluation_needs_smaller_batches(
     card: Card, run_toy: RunToy, toy_task: ToyTask, name: str
 ) -> None:
     found = card()
@@ -156,7 +156,7 @@ def test_a_run_finishes_where_evaluation_does_not_fit_at_once(
     assert made.record.cost.memory["evaluate_peak"] <= found.limit
 
 
-def test_a_run_that_does_not_fit_is_a_record(card: Card, run_toy: RunToy) -> None:
+def test_run_that_does_not_fit_is_recorded(card: Card, run_toy: RunToy) -> None:
     card(memory=100_000)
     record = run_toy("full", device="cuda", precision="bf16", epochs=1).record
     assert record.status == "out_of_memory"

@@ -1,6 +1,6 @@
-"""Every method and every architecture on a CUDA card, on a machine without one.
+"""Every method and every architecture on a simulated CUDA device.
 
-Of methods in fp16 a sample runs by default, and all of them with `make grid`.
+A sample of the methods runs in fp16 by default; `make grid` runs all of them.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ ToyTask = Callable[..., Any]
 METHODS = [name for name, m in methods().items() if m.apply is not None]
 CAPABILITIES = {(7, 5): "fp16", (8, 0): "bf16"}
 IN_FP16 = ("full", "lora", "adalora", "partial", "qlora")
-"""Those that fp16 is tested with by default: all weights, adapters, a hook that follows the steps,
-frozen layers, 4-bit weights."""
+"""Methods that are tested in fp16 by default: all weights, adapters, a hook that depends on the
+steps, frozen layers, 4-bit weights."""
 PACKED = ("distilbert", "roberta", "xlm-roberta", "electra", "albert")
 PADDED = ("mpnet", "deberta-v2", "modernbert", "mobilebert", "funnel", "llama")
 
 SMALL: dict[str, Any] = {"device": "cuda", "precision": "auto", "epochs": 1, "batch_size": 8}
-"""Three steps over the 21 training rows of 30."""
+"""Three steps for 21 training rows (of 30 rows)."""
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def _no_signal() -> Any:
 
 
 def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if a signal came in that step."""
+    """Simulate a signal in this step."""
     done = [0]
 
     def asked_to() -> bool:
@@ -59,7 +59,7 @@ def settings(name: str) -> dict[str, Any]:
 
 
 def cells() -> Iterator[Any]:
-    """Every method on every card; those beyond the sample are marked `grid`."""
+    """Yield every method on every device; combinations outside the sample are marked `grid`."""
     for name in METHODS:
         for capability, precision in CAPABILITIES.items():
             sampled = precision == "bf16" or name in IN_FP16
@@ -67,7 +67,7 @@ def cells() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("name", "capability"), list(cells()))
-def test_a_method_resumes_and_finishes(
+def test_method_resumes_and_finishes(
     card: Card,
     run_toy: RunToy,
     toy_task: ToyTask,
@@ -76,7 +76,7 @@ def test_a_method_resumes_and_finishes(
     capability: tuple[int, int],
 ) -> None:
     card(capability)
-    architecture = "llama" if name == "prefix" else "bert"  # BERT has no past keys
+    architecture = "llama" if name == "prefix" else "bert"  # BERT has no key-value cache
     options = {"task": toy_task(architecture, rows=30), **settings(name)}
     if methods()[name].learning_rate is not None:
         with monkeypatch.context() as patched:
@@ -92,7 +92,7 @@ def test_a_method_resumes_and_finishes(
 
 
 @pytest.mark.parametrize("architecture", [*PACKED, *PADDED])
-def test_an_architecture_finishes(
+def test_architecture_finishes(
     card: Card, run_toy: RunToy, toy_task: ToyTask, architecture: str
 ) -> None:
     card()
@@ -102,7 +102,7 @@ def test_an_architecture_finishes(
 
 
 @pytest.mark.parametrize("name", ["full", "lora"])
-def test_a_resumed_run_is_the_one_that_was_not_interrupted(
+def test_resumed_run_equals_uninterrupted_run(
     card: Card,
     run_toy: RunToy,
     toy_task: ToyTask,
@@ -125,10 +125,10 @@ def test_a_resumed_run_is_the_one_that_was_not_interrupted(
     assert all(torch.equal(found[key], expected[key]) for key in found)
 
 
-def test_a_hook_is_not_told_of_a_step_that_overflowed(
+def test_hook_skips_steps_that_overflow(
     card: Card, run_toy: RunToy, toy_task: ToyTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AdaLoRA's importance scores would become infinite."""
+    """Otherwise AdaLoRA's importance scores would become infinite."""
     card((7, 5))
     told, losses = [], []
     backward, after_step = Optimizer.backward, _Allocation.after_step

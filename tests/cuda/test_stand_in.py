@@ -1,4 +1,4 @@
-"""The stand-in does what a card does where tests rely on it."""
+"""The simulated device behaves like a real one where tests rely on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.nn.attention import varlen
 Card = Callable[..., CudaStandIn]
 
 
-def test_there_is_no_card_without_it(card: Card) -> None:
+def test_no_device_without_simulation(card: Card) -> None:
     before = torch.cuda.is_available()
     with CudaStandIn((7, 5)):
         assert torch.cuda.get_device_capability() == (7, 5)
@@ -27,7 +27,7 @@ def test_there_is_no_card_without_it(card: Card) -> None:
             torch.zeros(2, device="cuda")
 
 
-def test_devices_do_not_mix(card: Card) -> None:
+def test_mixed_devices_raise_an_error(card: Card) -> None:
     card()
     here, away = torch.ones(3, device="cuda"), torch.ones(3)
     with pytest.raises(RuntimeError, match=r"same device.*test_stand_in"):
@@ -40,7 +40,7 @@ def test_devices_do_not_mix(card: Card) -> None:
     assert not away.is_cuda
 
 
-def test_marks_follow_the_memory(card: Card) -> None:
+def test_device_follows_the_storage(card: Card) -> None:
     card()
     model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.LayerNorm(4)).cuda()
     x = torch.ones(2, 4, device="cuda", requires_grad=True)
@@ -76,7 +76,9 @@ def test_marks_follow_the_memory(card: Card) -> None:
         lambda x: torch.cuda.current_stream().synchronize(),
     ],
 )
-def test_waits_are_counted_by_line(card: Card, wait: Callable[[torch.Tensor], object]) -> None:
+def test_synchronisations_are_counted_by_line(
+    card: Card, wait: Callable[[torch.Tensor], object]
+) -> None:
     found = card()
     x = torch.ones((), device="cuda")
     assert found.synchronisations.total() == 0
@@ -86,7 +88,7 @@ def test_waits_are_counted_by_line(card: Card, wait: Callable[[torch.Tensor], ob
     assert "test_stand_in.py:" in line
 
 
-def test_what_does_not_wait(card: Card) -> None:
+def test_operations_without_synchronisation(card: Card) -> None:
     found = card()
     host = torch.ones(4).pin_memory()
     assert host.is_pinned()
@@ -107,7 +109,7 @@ def test_operations_are_counted(card: Card) -> None:
     assert found.operations == {"aten.mul": 2, "aten.sum": 1, "aten.ones_like": 1}
 
 
-def test_the_allocator_counts_and_ends(card: Card) -> None:
+def test_allocator_counts_and_has_a_limit(card: Card) -> None:
     found = card(memory=1000)
     x = torch.zeros(100, device="cuda")
     y = x + 1
@@ -125,7 +127,7 @@ def test_the_allocator_counts_and_ends(card: Card) -> None:
     assert found.allocated == 400
 
 
-def test_no_graph_is_captured(card: Card) -> None:
+def test_cuda_graphs_cannot_be_captured(card: Card) -> None:
     card()
     with pytest.raises(RuntimeError, match="graphs"):
         torch.cuda.CUDAGraph()
@@ -140,7 +142,7 @@ def offsets(*ends: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
     return torch.tensor([0, *ends], dtype=dtype).to("cuda")
 
 
-def test_varlen_attention_knows_its_texts_and_leaves_garbage_behind_them(card: Card) -> None:
+def test_varlen_attention_separates_texts_and_leaves_other_rows_undefined(card: Card) -> None:
     found = card()
     q, k, v = packed()
     found.clear()
@@ -167,7 +169,7 @@ def test_varlen_attention_knows_its_texts_and_leaves_garbage_behind_them(card: C
         ({"longest": 2}, "longer"),
     ],
 )
-def test_varlen_attention_enforces_the_kernels_conditions(
+def test_varlen_attention_checks_the_conditions_of_the_kernel(
     card: Card, change: dict[str, object], message: str
 ) -> None:
     card(change.pop("capability", (8, 0)))
@@ -178,7 +180,7 @@ def test_varlen_attention_enforces_the_kernels_conditions(
         varlen.varlen_attn(q, k, v, ends, ends, longest, longest)
 
 
-def test_values_are_real(card: Card) -> None:
+def test_values_are_those_of_the_cpu(card: Card) -> None:
     card()
     x = torch.arange(6.0).to("cuda").view(2, 3)
     assert math.isclose((x @ x.T).diagonal().sum().item(), 55.0)

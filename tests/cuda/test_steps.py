@@ -1,4 +1,4 @@
-"""A steady optimizer step on a CUDA card: what it launches, and that it never waits."""
+"""Optimizer steps on a CUDA device: number of operations, and no synchronisation."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ RunToy = Callable[..., Any]
 ToyTask = Callable[..., Any]
 
 MOST_OPERATIONS = {"full": 640, "lora": 1_060}
-"""Of a steady step with BERT-base's twelve layers: 627 and 1,044 today, 904 and 1,269 when they
-were first counted. A step that is replayed as a CUDA graph holds them in one launch."""
+"""Maximum operations of a step with BERT-base's twelve layers: now 627 and 1,044, in the first
+version 904 and 1,269. A step that is replayed as a CUDA graph needs one launch."""
 
 SIZES: dict[str, Any] = {"vocab_size": 64, "max_position_embeddings": 128, "intermediate_size": 128}
 
 
 @pytest.fixture
 def bert(tiny_model: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
-    """`bert(layers=12, heads=4, size=16)`: the tiny BERT with these in place of its own."""
+    """`bert(layers=12, heads=4, size=16)`: the tiny BERT with these sizes."""
 
     def make(*, layers: int, heads: int, size: int) -> Path:
         folder = tmp_path / f"bert-{layers}-{heads}-{size}"
@@ -50,7 +50,7 @@ def _no_signal() -> Iterator[None]:
 def steps_of(
     card: CudaStandIn, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> list[tuple[int, Counter[str], Counter[str]]]:
-    """Operations, synchronisations and staged copies of each of the run's first `count` steps."""
+    """Return operations, synchronisations and staged copies of each of the first `count` steps."""
     found: list[tuple[int, Counter[str], Counter[str]]] = []
 
     def asked_to() -> bool:
@@ -67,7 +67,7 @@ def steps_of(
 
 @pytest.mark.parametrize("capability", [(8, 0), (7, 5)])
 @pytest.mark.parametrize("name", MOST_OPERATIONS)
-def test_a_steady_step_waits_for_nothing(
+def test_steps_do_not_synchronise(
     card: Card,
     run_toy: RunToy,
     toy_task: ToyTask,
@@ -86,30 +86,30 @@ def test_a_steady_step_waits_for_nothing(
         **options,
     ).record
     assert record.status == "interrupted", record.error
-    # Left out: the first steps, the sixth, whose loss is read for the history, and validation after
-    # it, which is counted with the seventh.
+    # Excluded: the first steps; the sixth, whose loss is read for the history; and the following
+    # validation, which is counted with the seventh.
     for operations, waits, staged in found[2:5] + found[7:9]:
         assert waits == {}
         assert staged == {}
-        if capability >= (8, 0):  # elsewhere there is an attention kernel per group of lengths
+        if capability >= (8, 0):  # otherwise there is one attention kernel per group of lengths
             assert operations <= MOST_OPERATIONS[name]
 
 
 @pytest.mark.parametrize("name", ["full", "lora"])
-def test_steps_go_on_where_no_graph_can_be_captured(
+def test_steps_run_without_graphs_if_capture_fails(
     card: Card, run_toy: RunToy, toy_task: ToyTask, name: str
 ) -> None:
     card()
     options = {"task": toy_task("bert", rows=30), "device": "cuda", "precision": "bf16"}
     options |= {"batch_size": 2, "epochs": 3}
-    made = run_toy(name, **options)  # of 33 steps, enough to be worth a graph
+    made = run_toy(name, **options)  # 33 steps, enough for a graph
     assert made.record.status == "finished", made.record.error
     plain = run_toy(name, cuda_graphs=False, **options)
     assert made.folder.predictions().equals(plain.folder.predictions())
 
 
 @pytest.mark.parametrize(("heads", "size"), [(2, 26), (3, 12), (1, 264)])
-def test_any_head_size_works(
+def test_all_head_sizes_work(
     card: Card,
     run_toy: RunToy,
     toy_task: ToyTask,

@@ -1,6 +1,6 @@
-"""The reference for `torch.nn.attention.varlen.varlen_attn`, for `stand_in`.
+"""Reference implementation of `torch.nn.attention.varlen.varlen_attn`, for `stand_in`.
 
-It enforces the kernel's conditions, and leaves garbage where the kernel leaves it.
+It checks the kernel's conditions, and leaves the same rows undefined.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def varlen(card: CudaStandIn) -> Callable[..., Tensor]:
-    """`varlen_attn` on `card`."""
+    """Return `varlen_attn` for the simulated device `card`."""
 
     def varlen_attn(
         query: Tensor,
@@ -54,7 +54,7 @@ def varlen(card: CudaStandIn) -> Callable[..., Tensor]:
 
 
 class _VarlenReference(torch.autograd.Function):
-    """Attention text by text in float32; rows outside of all texts are NaN in every result."""
+    """Attention of each text in float32; rows outside of all texts are NaN in all results."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *more: Any) -> Tensor:
@@ -96,7 +96,7 @@ def _texts(cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int) -> Iterator[tuple
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
-    """Of one text, (tokens, heads, size) each."""
+    """Return the attention of one text, (tokens, heads, size)."""
     by_head = [x.float().transpose(0, 1)[None] for x in (q, k, v)]
     out = torch.nn.functional.scaled_dot_product_attention(*by_head, scale=scale)
     return out[0].transpose(0, 1).to(q.dtype)

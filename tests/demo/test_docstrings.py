@@ -1,4 +1,4 @@
-"""The demo's rows: deterministic, no module on both sides, no name that gives a label away."""
+"""Rows of the demo: deterministic, disjoint modules, no library names in texts."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def test_rows_and_classes(sides: tuple[list[Row], list[Row]]) -> None:
     assert 9 <= len(labels) <= 12
     assert {row.label for row in test} == labels
     counts = sorted(sum(row.label == label for row in train) for label in labels)
-    assert counts[0] >= 40  # enough to be learned from
-    assert counts[-1] >= 3 * counts[0]  # imbalanced, as code is
+    assert counts[0] >= 40  # enough for training
+    assert counts[-1] >= 3 * counts[0]  # imbalanced, like the libraries
 
 
-def test_no_module_stands_on_both_sides(sides: tuple[list[Row], list[Row]]) -> None:
+def test_training_and_test_modules_are_disjoint(sides: tuple[list[Row], list[Row]]) -> None:
     train, test = sides
     assert {row.module for row in train}.isdisjoint(row.module for row in test)
 
 
-def test_no_text_stands_twice(sides: tuple[list[Row], list[Row]]) -> None:
+def test_no_duplicate_texts(sides: tuple[list[Row], list[Row]]) -> None:
     texts = [
         re.sub(r"[\W\d_]+", " ", row.text).casefold().strip() for side in sides for row in side
     ]
@@ -54,18 +54,18 @@ def test_no_text_names_a_library(sides: tuple[list[Row], list[Row]]) -> None:
     assert [row for side in sides for row in side if NAMES.search(row.text)] == []
 
 
-def test_no_text_holds_markup(sides: tuple[list[Row], list[Row]]) -> None:
+def test_no_text_has_markup(sides: tuple[list[Row], list[Row]]) -> None:
     markup = re.compile(r"`|>>>|\.\. [a-z]+::|:param|:[a-z]+:|https?:|\n")
     assert [row for side in sides for row in side if markup.search(row.text)] == []
 
 
-def test_texts_are_of_sensible_length(sides: tuple[list[Row], list[Row]]) -> None:
+def test_text_lengths(sides: tuple[list[Row], list[Row]]) -> None:
     lengths = [len(row.text) for side in sides for row in side]
     assert min(lengths) >= demo.SHORTEST
     assert max(lengths) <= demo.LONGEST
 
 
-def test_files_are_the_same_in_another_process_and_import_nothing(
+def test_files_are_equal_in_another_process_without_imports(
     tmp_path: Path, sides: tuple[list[Row], list[Row]]
 ) -> None:
     code = (
@@ -85,7 +85,7 @@ def test_files_are_the_same_in_another_process_and_import_nothing(
         assert read == [{"text": r.text, "label": r.label, "module": r.module} for r in rows]
 
 
-def test_files_are_the_same_byte_for_byte(tmp_path: Path) -> None:
+def test_files_are_identical(tmp_path: Path) -> None:
     first = write_docstrings(tmp_path / "first", train_rows=120, test_rows=60)
     second = write_docstrings(tmp_path / "second", train_rows=120, test_rows=60)
     assert [path.name for path in first] == ["train.csv", "test.csv"]
@@ -100,14 +100,14 @@ def test_fewer_rows_on_request() -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 240, 1600, 1601])
 @pytest.mark.parametrize("sizes", [[1.0], [1, 1, 1], [40, 22, 13, 9, 7, 7, 5, 5, 3, 2, 1], [9, 1]])
-def test_shares_add_up_to_the_rows_asked_for(rows: int, sizes: list[float]) -> None:
+def test_subsample_has_the_requested_rows(rows: int, sizes: list[float]) -> None:
     shares = {str(i): size / sum(sizes) for i, size in enumerate(sizes)}
     divided = demo._apportioned(rows, shares)
     assert sum(divided.values()) == rows
     assert all(abs(count - rows * shares[label]) < 1 for label, count in divided.items())
 
 
-def test_too_few_libraries_is_an_error_with_the_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_libraries_is_an_error_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     absent = {f"absent{i}": f"absent_package_{i}" for i in range(9)}
     few = {"numpy": "numpy", "pandas": "pandas", "scipy": "scipy"}
     monkeypatch.setattr(demo, "LIBRARIES", {**absent, **few})
@@ -115,7 +115,7 @@ def test_too_few_libraries_is_an_error_with_the_hint(monkeypatch: pytest.MonkeyP
         read_docstrings()
 
 
-def test_a_missing_library_is_no_class(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library_is_not_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
     some = ("numpy", "pandas", "scipy", "networkx")
     monkeypatch.setattr(demo, "LIBRARIES", {**{n: n for n in some}, "gone": "absent_package"})
     train, _ = read_docstrings(train_rows=200, test_rows=80)
@@ -123,7 +123,7 @@ def test_a_missing_library_is_no_class(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def library(folder: Path, name: str, files: dict[str, str]) -> Path:
-    """A small package on disk, as pip would lay it."""
+    """Write a small package as pip installs it."""
     for path, source in {"__init__.py": "", **files}.items():
         target = folder / name / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def function(number: str, text: str) -> str:
     return f'def f{number}():\n    """{text}"""\n\n\n'
 
 
-def test_one_text_in_two_libraries_is_dropped_and_odd_files_are_passed_over(
+def test_shared_texts_and_invalid_files_are_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = "Return what every library returns when it is asked nicely."
@@ -204,7 +204,7 @@ def test_clean(docstring: str, text: str | None) -> None:
     assert clean(docstring) == text
 
 
-def test_a_long_text_is_cut_after_a_sentence_or_a_word() -> None:
+def test_long_text_is_cut_after_a_sentence_or_word() -> None:
     sentence = "Compute the sum over all of the rows that are given. "
     cut = clean(sentence * 9)
     assert cut is not None

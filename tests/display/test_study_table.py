@@ -43,7 +43,7 @@ def half(summary: dict[str, Any]) -> float:
     return float(stat["high"] - stat["low"]) / 2
 
 
-def test_80_columns_hold_the_table(summary: dict[str, Any]) -> None:
+def test_table_fits_80_columns(summary: dict[str, Any]) -> None:
     text = rendered(summary, 80)
     lines = text.splitlines()
     assert max(map(len, lines)) <= 80
@@ -56,13 +56,13 @@ def test_80_columns_hold_the_table(summary: dict[str, Any]) -> None:
     assert "812 MB" in text
     assert "1,204" in text
     assert f"±{half(summary):.3f}".replace("±0.", "±.") in text
-    # the best stands first, the one without a result last
+    # the best is first, the one without a result last
     body = [line.split()[0] for line in lines[2 : 2 + len(USUAL)]]
     assert body[0] == "tfidf"
     assert body[-1] == "ia3"
 
 
-def test_failures_stand_in_the_table_and_below_it(summary: dict[str, Any]) -> None:
+def test_failures_are_in_the_table_and_below_it(summary: dict[str, Any]) -> None:
     text = rendered(summary, 80)
     assert "out of memory" in text
     assert "ia3: 3 of 3 runs out of memory (killed at 7.9 GB)" in text
@@ -71,7 +71,7 @@ def test_failures_stand_in_the_table_and_below_it(summary: dict[str, Any]) -> No
     assert "means over 3 seeds" in text
 
 
-def test_a_wide_terminal_gets_full_numbers(summary: dict[str, Any]) -> None:
+def test_wide_terminal_shows_full_numbers(summary: dict[str, Any]) -> None:
     text = rendered(summary, 150)
     assert max(map(len, text.splitlines())) <= 150
     assert "22,713,986" in text
@@ -80,7 +80,7 @@ def test_a_wide_terminal_gets_full_numbers(summary: dict[str, Any]) -> None:
     assert "peak memory" in text
 
 
-def test_long_names_are_folded_and_markup_is_text(
+def test_long_names_are_wrapped_and_markup_is_escaped(
     study: Callable[..., StudySpec], record: Callable[..., RunRecord]
 ) -> None:
     name = "[red]lora[/red] with rank sixteen on every linear layer"
@@ -90,7 +90,7 @@ def test_long_names_are_folded_and_markup_is_text(
     assert "One seed" in text
 
 
-def test_a_third_metric_joins_the_table(
+def test_table_with_a_third_metric(
     study: Callable[..., StudySpec], record: Callable[..., RunRecord]
 ) -> None:
     for method in ("lora", "lora-with-class-weights"):
@@ -98,10 +98,10 @@ def test_a_third_metric_joins_the_table(
         text = rendered(summarize(study(method, metric="mcc", seeds=2), None, records), 80)
         assert "MCC" in text
         assert max(map(len, text.splitlines())) <= 80
-        assert " disk\n" in text  # whole: the samples per second make room
+        assert " disk\n" in text  # complete, because the rows per second are omitted
 
 
-def test_markdown_has_a_line_per_method(summary: dict[str, Any]) -> None:
+def test_markdown_has_one_line_per_method(summary: dict[str, Any]) -> None:
     lines = to_markdown(summary).splitlines()
     assert lines[0].startswith("| method | accuracy | macro-F1 | trainable parameters |")
     assert len([line for line in lines if line.startswith("|")]) == len(USUAL) + 2
@@ -109,7 +109,7 @@ def test_markdown_has_a_line_per_method(summary: dict[str, Any]) -> None:
     assert {line.count("|") for line in lines if line.startswith("|")} == {9}
 
 
-def test_markdown_keeps_hostile_names_in_their_cell(
+def test_markdown_escapes_hostile_names(
     study: Callable[..., StudySpec], record: Callable[..., RunRecord]
 ) -> None:
     name = "a|b <script>"
@@ -117,7 +117,7 @@ def test_markdown_keeps_hostile_names_in_their_cell(
     assert r"a\|b \<script\>" in text
 
 
-def test_the_frame_holds_plain_numbers(summary: dict[str, Any]) -> None:
+def test_frame_has_plain_numbers(summary: dict[str, Any]) -> None:
     frame = to_frame(summary)
     assert frame.index[0] == "tfidf"
     assert frame.loc["full", "trainable_parameters"] == 22_713_986

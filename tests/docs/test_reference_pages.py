@@ -1,4 +1,4 @@
-"""The generated reference names everything that it should."""
+"""The generated reference pages are complete."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tuneoff.config import DataSpec, TrainSpec, TuneSpec
 from tuneoff.methods import methods
 from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.record import Cost, RunRecord
+from tuneoff.results.summary import Pair, Recommendation, Summary
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -48,12 +49,17 @@ def test_every_command_method_metric_and_finding_is_listed(pages: dict[str, str]
         "metrics": [f"| `{key}` |" for key in QUALITY_METRICS],
         "audit": [f"| `{kind.code}` |" for kind in KINDS],
         "record": [f"| `{f.name}` |" for f in (*fields(RunRecord), *fields(Cost))],
+        "summary": [
+            f"| `{key}` |"
+            for kind in (Summary, Recommendation, Pair)
+            for key in kind.__annotations__
+        ],
     }
     for page, texts in expected.items():
         assert [text for text in texts if text not in pages[page]] == []
 
 
-def test_tables_have_one_number_of_columns(pages: dict[str, str]) -> None:
+def test_all_rows_of_a_table_have_the_same_number_of_columns(pages: dict[str, str]) -> None:
     for name, page in pages.items():
         columns = 0
         for line in page.splitlines():

@@ -1,4 +1,4 @@
-"""One spec goes down, one record comes back, whatever happens."""
+"""Execution of a specification returns a record, whatever the outcome."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ ToyTask = Callable[..., Any]
 @pytest.mark.parametrize(
     "name", [m for m in methods() if m != "qlora" or find_spec("bitsandbytes")]
 )
-def test_every_method_gives_a_whole_record(run_toy: RunToy, toy_task: ToyTask, name: str) -> None:
+def test_every_method_gives_a_complete_record(
+    run_toy: RunToy, toy_task: ToyTask, name: str
+) -> None:
     task = toy_task("bert", rows=90)
     made = run_toy(name, task=task, epochs=6, learning_rate="auto", batch_size=8)
     record = made.record
     assert record.status == "finished", record.error
     assert record.error is None
-    assert made.folder.record() == record  # as it was written and read again
+    assert made.folder.record() == record  # the record that was written and read again
     assert record.run_id == made.folder.path.name
     assert (record.method.method, record.seed, record.metric) == (name, 0, "macro_f1")
     assert record.data.labels == ["animals", "food", "weather"]
@@ -45,8 +47,8 @@ def test_every_method_gives_a_whole_record(run_toy: RunToy, toy_task: ToyTask, n
     assert record.data.test_rows == len(task.splits["test"]) == 18
     assert record.environment["torch"] == torch.__version__
 
-    # The toy's label is a matter of words: everything that learns finds it, but for prompts, whose
-    # virtual first token a random frozen encoder tells nothing of the text.
+    # The toy's label depends on words, so every method learns it except prompt tuning: with a
+    # random frozen encoder, the first, virtual token does not depend on the text.
     assert record.quality.test is not None
     assert record.quality.test.accuracy > (0.6 if name not in ("baseline", "prompt") else -1)
     matrix = np.array(record.quality.test.confusion_matrix)
@@ -66,14 +68,14 @@ def test_every_method_gives_a_whole_record(run_toy: RunToy, toy_task: ToyTask, n
         parts = {"load", "train", "validate", "evaluate", "latency", "checkpoint", "save"}
         frozen = name in ("head", "partial")
         assert set(cost.seconds) == parts | ({"prefix"} if frozen else set())
-        # What frozen layers give is computed before the first step, and is training all the same.
+        # States of frozen layers are computed before the first step, but are part of the training.
         more = cost.train_seconds - cost.seconds["train"]
         assert 0 < more < cost.seconds["prefix"] if frozen else more == 0 < cost.seconds["train"]
         assert cost.flops_utilization is None or 0 < cost.flops_utilization < 1
         assert record.train["learning_rate"] == methods()[name].learning_rate * 4
-        # The weights in float32, the configuration, and what an adapter says of itself.
+        # The weights in float32, the configuration, and the model card of an adapter.
         beside = cost.storage_bytes - 4 * record.parameters.trainable
-        frozen = {"lora_fa", "pissa", "vera"}  # matrices that were drawn, and are needed again
+        frozen = {"lora_fa", "pissa", "vera"}  # random matrices that are saved, too
         assert 0 <= beside < (300_000 if name in frozen else 30_000)
     if name != "tfidf":
         assert record.train["precision"] == "fp32"
@@ -84,7 +86,7 @@ def test_every_method_gives_a_whole_record(run_toy: RunToy, toy_task: ToyTask, n
 
 
 @pytest.mark.parametrize(("hidden", "factor"), [(64, 4), (384, 4), (512, 2.25), (768, 1)])
-def test_the_default_learning_rate_goes_by_the_width(
+def test_default_learning_rate_depends_on_the_width(
     run_toy: RunToy, hidden: int, factor: float
 ) -> None:
     spec = run_toy("baseline", learning_rate="auto").folder.spec()
@@ -94,7 +96,7 @@ def test_the_default_learning_rate_goes_by_the_width(
     assert learning_rate(spec, methods()["baseline"], hidden) is None
 
 
-def test_a_learning_rate_that_is_asked_is_taken(run_toy: RunToy) -> None:
+def test_given_learning_rate_is_used(run_toy: RunToy) -> None:
     assert run_toy("head", epochs=1, learning_rate=0.0123).record.train["learning_rate"] == 0.0123
 
 
@@ -119,7 +121,7 @@ def test_predictions(run_toy: RunToy, toy_task: ToyTask, tmp_path: Path, name: s
     assert len(labels) == 4
     probabilities = [f"probability_{label}" for label in labels]
     assert list(table) == ["split", "row", "label", "prediction", *probabilities, "weight"]
-    assert set(table["split"]) == {"validation", "test"}  # never the training rows
+    assert set(table["split"]) == {"validation", "test"}  # no training rows
     values = table[probabilities].to_numpy()
     np.testing.assert_allclose(values.sum(1), 1, rtol=1e-5)
     assert (table["prediction"] == np.array(labels, object)[values.argmax(1)]).all()
@@ -137,16 +139,16 @@ def test_predictions(run_toy: RunToy, toy_task: ToyTask, tmp_path: Path, name: s
         assert scores.log_loss == pytest.approx(loss, rel=1e-5)
 
 
-def test_a_diverging_run_is_a_record(run_toy: RunToy) -> None:
+def test_diverged_run_is_recorded(run_toy: RunToy) -> None:
     made = run_toy("full", epochs=3, learning_rate=1e30, max_grad_norm=0.0)
     assert made.record.status == "diverged"
     assert made.record.error is not None
     assert made.folder.record() == made.record
     assert made.record.quality.test is None
-    assert made.record.parameters is not None  # what was found before is kept
+    assert made.record.parameters is not None  # earlier measurements are kept
 
 
-def test_a_run_that_diverges_after_an_epoch_leaves_no_checkpoint(run_toy: RunToy) -> None:
+def test_run_that_diverges_after_an_epoch_leaves_no_checkpoint(run_toy: RunToy) -> None:
     made = run_toy("head", epochs=3, batch_size=1000, learning_rate=1e36, warmup_ratio=0.0)
     kinds = [r["kind"] for r in made.folder.history()]
     assert kinds[:2] == ["train", "validation"]
@@ -155,10 +157,10 @@ def test_a_run_that_diverges_after_an_epoch_leaves_no_checkpoint(run_toy: RunToy
     assert not (made.folder.path / "checkpoint").exists()
 
 
-def test_memory_of_training_and_evaluation_stand_apart(run_toy: RunToy, toy_task: ToyTask) -> None:
-    """A validation takes many more rows at once than a step: it must not count as training."""
+def test_memory_of_training_and_evaluation_are_separate(run_toy: RunToy, toy_task: ToyTask) -> None:
+    """A validation uses many more rows at once than a step, but must not count as training."""
     task = toy_task("bert", rows=3000, data={"validation": 0.45})
-    for _ in range(2):  # what a process touches for the first time counts as its first run's
+    for _ in range(2):  # memory that a process uses for the first time counts for its first run
         made = run_toy("head", task=task, epochs=2, batch_size=2, learning_rate=1e-4)
     assert made.record.status == "finished", made.record.error
     memory = made.record.cost.memory
@@ -169,21 +171,21 @@ def test_memory_of_training_and_evaluation_stand_apart(run_toy: RunToy, toy_task
     assert sum(memory[part] for part in parts) >= memory["train_peak"]
 
 
-def test_a_run_whose_last_step_diverges_is_a_record(run_toy: RunToy) -> None:
-    """No later step sees that the weights are lost, but the validation does."""
+def test_run_that_diverges_in_the_last_step_is_recorded(run_toy: RunToy) -> None:
+    """No later step detects that the weights are lost, but the validation does."""
     made = run_toy("full", epochs=1, batch_size=1000, learning_rate=3e38, warmup_ratio=0.0)
     assert made.record.status == "diverged"
-    assert "no longer finite" in (made.record.error or "")
+    assert "not finite" in (made.record.error or "")
     assert made.folder.record() == made.record
 
 
 def with_method(monkeypatch: pytest.MonkeyPatch, apply: Any) -> None:
-    """Another method in the registry, as another package would add one."""
+    """Add a method to the registry, like another package."""
     added = Method(name="added", family="test", summary="", learning_rate=1e-3, apply=apply)
     monkeypatch.setitem(methods(), "added", added)  # type: ignore[arg-type]
 
 
-def test_out_of_memory_is_a_record(run_toy: RunToy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_recorded(run_toy: RunToy, monkeypatch: pytest.MonkeyPatch) -> None:
     with_method(monkeypatch, lambda *_: torch.empty(10**15))
     made = run_toy("added")
     assert made.record.status == "out_of_memory"
@@ -191,14 +193,14 @@ def test_out_of_memory_is_a_record(run_toy: RunToy, monkeypatch: pytest.MonkeyPa
     assert made.folder.record() == made.record
 
 
-def test_out_of_memory_of_numpy_is_a_record(
+def test_out_of_memory_of_numpy_is_recorded(
     run_toy: RunToy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_method(monkeypatch, lambda *_: np.ones(10**15))
     assert run_toy("added").record.status == "out_of_memory"
 
 
-def test_a_failing_run_is_a_record(
+def test_failed_run_is_recorded(
     run_toy: RunToy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: Any) -> None:
@@ -209,33 +211,33 @@ def test_a_failing_run_is_a_record(
     assert made.record.status == "failed"
     assert made.record.error == "ZeroDivisionError: something of its own"
     assert made.record.cost.total_seconds > 0
-    assert "in fail" in capsys.readouterr().err  # where it happened, for the run's log
+    assert "in fail" in capsys.readouterr().err  # the traceback is in the run's log
 
 
-def test_bad_settings_say_what_mends_them(run_toy: RunToy) -> None:
+def test_invalid_settings_have_a_hint(run_toy: RunToy) -> None:
     made = run_toy("head", class_weights={"anymals": 2.0})
     assert made.record.status == "failed"
     assert "Did you mean 'animals'?" in (made.record.error or "")
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss", "ece", "mcc"])
-def test_any_metric_chooses_the_epoch(run_toy: RunToy, metric: str) -> None:
+def test_checkpoint_is_chosen_by_the_metric(run_toy: RunToy, metric: str) -> None:
     made = run_toy("head", epochs=3, metric=metric)
     assert made.record.status == "finished", made.record.error
     assert made.record.best_epoch in (1, 2, 3)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_other_precisions_learn_too(run_toy: RunToy, toy_task: ToyTask, precision: str) -> None:
+def test_other_precisions_learn(run_toy: RunToy, toy_task: ToyTask, precision: str) -> None:
     made = run_toy("full", task=toy_task("bert", rows=90), epochs=6, precision=precision)
     assert made.record.status == "finished", made.record.error
     assert made.record.quality.test.accuracy > 0.6
     assert made.record.train["precision"] == precision
-    # Masters and both moments in float32 for the body; the head has no second copy.
+    # Master weights and both moments in float32 for the body; the head has no second copy.
     parameters, memory = made.record.parameters, made.record.cost.memory
     low, high = 12 * parameters.trainable_body, 8 * parameters.trainable_head
-    # Of the token embeddings that train there is a part of its own beside the master, and of those
-    # that no training row holds there are no moments.
+    # Trained token embeddings have a separate part in addition to the master weights, and those
+    # that no training row contains have no moments.
     table = 4 * 28 * 64
     assert low + high - table <= memory["optimizer_state"] < low + high + table + 2000
     assert memory["weights"] < 2.4 * parameters.total
@@ -266,7 +268,7 @@ def test_pairs(run_toy: RunToy, toy_task: ToyTask) -> None:
         assert made.record.quality.test.accuracy > 0.6
 
 
-def test_a_saved_classical_model_answers_as_it_did(run_toy: RunToy) -> None:
+def test_saved_classical_model_gives_the_same_predictions(run_toy: RunToy) -> None:
     made = run_toy("tfidf", config={"ngrams": 1})
     fitted, labels = classical.load(made.folder.model)
     assert classical.is_saved_in(made.folder.model)
@@ -277,7 +279,7 @@ def test_a_saved_classical_model_answers_as_it_did(run_toy: RunToy) -> None:
     np.testing.assert_allclose(again, recorded[columns].to_numpy(), atol=1e-7)
 
 
-def test_seeds_differ_and_a_seed_repeats(run_toy: RunToy, toy_task: ToyTask) -> None:
+def test_results_depend_on_the_seed_only(run_toy: RunToy, toy_task: ToyTask) -> None:
     task = toy_task("bert")
     first, second = (run_toy("lora", task=task, seed=s).folder.predictions() for s in (0, 1))
     again = run_toy("lora", task=task, seed=0).folder.predictions()
@@ -296,10 +298,10 @@ for path, task, model in json.loads(sys.argv[1]):
 """
 
 
-def test_the_same_spec_gives_the_same_predictions_in_fresh_processes(
+def test_same_spec_gives_same_predictions_in_new_processes(
     tiny_model: Callable[[str], Path], toy_task: ToyTask, tmp_path: Path
 ) -> None:
-    """Bit for bit, also with two threads, dropout and bf16."""
+    """The predictions are equal bit for bit, also with two threads, dropout and bf16."""
     task, model = toy_task("bert", rows=40), tiny_model("bert")
     specs = [
         RunSpec(
@@ -332,7 +334,7 @@ def test_the_same_spec_gives_the_same_predictions_in_fresh_processes(
         records = [folder.record() for folder in folders]
         assert all(r is not None and r.status == "finished" for r in records), records
         assert all(r is not None and r.environment["threads"] == 2 for r in records)
-        # Only in a fresh process is there no freed memory that a run could use unnoticed.
+        # Only a new process has no freed memory that a run could reuse unnoticed.
         assert all(r is not None and r.cost.memory["train_peak"] > 1 << 20 for r in records)
         found.append([folder.predictions() for folder in folders])
     for first, second in zip(*found, strict=True):
@@ -340,7 +342,7 @@ def test_the_same_spec_gives_the_same_predictions_in_fresh_processes(
     assert not found[0][0].equals(found[0][1])
 
 
-def test_a_record_survives_json(run_toy: RunToy) -> None:
+def test_json_round_trip_of_a_record(run_toy: RunToy) -> None:
     record = run_toy("head", epochs=1).record
     again = RunRecord.from_plain(json.loads(json.dumps(record.to_plain(), allow_nan=False)))
     assert again == record

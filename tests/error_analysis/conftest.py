@@ -1,5 +1,7 @@
-"""Rows and predictions as a study's folder holds them, in which errors have nothing to do with
-texts, labels or groups, until a test plants something."""
+"""Rows and predictions of a study, whose errors are independent of texts, labels and groups.
+
+Tests add errors that depend on them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ TEST_ROWS = 2500
 
 
 def make_rows(seed: int = 0, pair: bool = False, test: int = TEST_ROWS) -> pd.DataFrame:
-    """`rows.parquet`: words by Zipf's law, texts of 3 to 40 words, eight groups."""
+    """Return `rows.parquet`: words by Zipf's law, texts of 3 to 40 words, eight groups."""
     rng = np.random.default_rng(seed)
     weights = 1 / np.arange(1, len(VOCABULARY) + 1)
     frames = []
@@ -36,14 +38,14 @@ def make_rows(seed: int = 0, pair: bool = False, test: int = TEST_ROWS) -> pd.Da
 
 
 def make_predictions(rows: pd.DataFrame, accuracy: float = 0.8, seed: int = 0) -> pd.DataFrame:
-    """`predictions.parquet` of validation and test, errors at random."""
+    """Return `predictions.parquet` of validation and test rows with random errors."""
     table = rows[rows["split"] != "train"][["split", "row", "label"]].reset_index(drop=True)
     wrong = np.random.default_rng(seed + 1000).random(len(table)) > accuracy
     return answered(table, wrong, seed)
 
 
 def answered(table: pd.DataFrame, wrong: Any, seed: int = 0) -> pd.DataFrame:
-    """`table` with predictions and probabilities that err exactly where `wrong` says."""
+    """Return `table` with predictions and probabilities that are wrong exactly for `wrong`."""
     rng = np.random.default_rng(seed)
     true = np.array([LABELS.index(x) for x in table["label"]])
     predicted = np.where(wrong, (true + rng.integers(1, 3, len(true))) % 3, true)
@@ -58,7 +60,7 @@ def answered(table: pd.DataFrame, wrong: Any, seed: int = 0) -> pd.DataFrame:
 
 
 def worsened(predictions: pd.DataFrame, where: Any, share: float, seed: int = 5) -> pd.DataFrame:
-    """A copy in which a further `share` of the test rows in `where` (by row number) is wrong."""
+    """Return a copy in which a further fraction of the test rows `where` (numbers) is wrong."""
     rng = np.random.default_rng(seed)
     wrong = (predictions["label"] != predictions["prediction"]).to_numpy()
     inside = (predictions["split"] == "test") & predictions["row"].isin(where)
@@ -66,7 +68,7 @@ def worsened(predictions: pd.DataFrame, where: Any, share: float, seed: int = 5)
 
 
 class Toy:
-    """What the tests of this folder make their studies with."""
+    """Data of a study for the tests of this folder."""
 
     labels = LABELS
     guilty = GUILTY
@@ -80,8 +82,8 @@ class Toy:
         return collect(methods, LABELS, rows, references=["baseline"])
 
     @staticmethod
-    def holding(rows: pd.DataFrame, word: str, column: str = "text") -> list[int]:
-        """Row numbers of the test rows that hold `word`."""
+    def containing(rows: pd.DataFrame, word: str, column: str = "text") -> list[int]:
+        """Return the numbers of the test rows that contain `word`."""
         test = rows[rows["split"] == "test"]
         return test["row"][[word in text.split() for text in test[column]]].tolist()
 

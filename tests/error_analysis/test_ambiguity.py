@@ -11,13 +11,13 @@ from tuneoff.error_analysis.ambiguity import entropy
 
 
 def annotate(labels: list[str], true: Any, agree: Any) -> list[list[str]]:
-    """Five labels a row, `agree` of which are the true one."""
+    """Return five labels per row, of which `agree` are the true one."""
     return [
         [labels[t]] * a + [labels[(t + 1) % 3]] * (5 - a) for t, a in zip(true, agree, strict=True)
     ]
 
 
-def test_errors_that_follow_the_disagreement_are_seen(toy: Any) -> None:
+def test_errors_correlated_with_disagreement_are_found(toy: Any) -> None:
     rows = toy.rows()
     evidence = toy.evidence(rows, full=[toy.predictions(rows)])
     agree = np.random.default_rng(2).integers(3, 6, len(evidence))
@@ -36,7 +36,7 @@ def test_errors_that_follow_the_disagreement_are_seen(toy: Any) -> None:
     assert sum(x.rows for x in full.levels) == len(evidence)
 
 
-def test_rows_with_fewer_than_two_labels_are_left_out(toy: Any) -> None:
+def test_rows_with_fewer_than_two_labels_are_excluded(toy: Any) -> None:
     rows = toy.rows(test=100)
     evidence = toy.evidence(rows, full=[toy.predictions(rows)])
     some = [["neutral", "neutral"] if i < 30 else None if i < 60 else ["neutral"]
@@ -46,7 +46,7 @@ def test_rows_with_fewer_than_two_labels_are_left_out(toy: Any) -> None:
     assert found.correlation is None
 
 
-def test_many_annotators_are_put_together(toy: Any) -> None:
+def test_many_annotators_are_binned(toy: Any) -> None:
     rows = toy.rows(test=600)
     evidence = toy.evidence(rows, full=[toy.predictions(rows)])
     rng = np.random.default_rng(0)
@@ -56,7 +56,7 @@ def test_many_annotators_are_put_together(toy: Any) -> None:
     assert all(a.high <= b.low for a, b in pairwise(levels))
 
 
-def test_what_does_not_fit_is_refused(toy: Any) -> None:
+def test_invalid_annotations_are_rejected(toy: Any) -> None:
     rows = toy.rows(test=100)
     evidence = toy.evidence(rows, full=[toy.predictions(rows)])
     with pytest.raises(ValueError, match="annotations of 3 rows for 100 rows"):

@@ -14,7 +14,7 @@ LABELS = ["a", "b", "c"]
 
 
 def calibrated(rows: int, seed: int, sharper: float = 1.0) -> pd.DataFrame:
-    """Labels drawn from the probabilities, whose logits are then multiplied by `sharper`."""
+    """Draw labels from probabilities, and then multiply the logits by `sharper`."""
     rng = np.random.default_rng(seed)
     true_chance = rng.dirichlet([0.7, 0.7, 0.7], rows)
     label = [LABELS[rng.choice(3, p=p)] for p in true_chance]
@@ -31,7 +31,7 @@ def calibrated(rows: int, seed: int, sharper: float = 1.0) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("sharper", [2.0, 0.5])
-def test_temperature_scaling_finds_what_was_done_to_the_logits(sharper: float) -> None:
+def test_temperature_scaling_reverses_scaled_logits(sharper: float) -> None:
     found = confidence(collect({"full": [calibrated(6000, 1, sharper)]}, LABELS))["full"]
     assert found.scaling
     assert found.scaling.temperature == pytest.approx(sharper, rel=0.1)
@@ -39,7 +39,7 @@ def test_temperature_scaling_finds_what_was_done_to_the_logits(sharper: float) -
     assert found.scaling.log_loss < found.log_loss
 
 
-def test_calibrated_probabilities_are_left_alone() -> None:
+def test_calibrated_probabilities_are_unchanged() -> None:
     found = confidence(collect({"full": [calibrated(6000, 2)]}, LABELS))["full"]
     assert found.scaling
     assert found.scaling.temperature == pytest.approx(1, rel=0.08)
@@ -49,7 +49,7 @@ def test_calibrated_probabilities_are_left_alone() -> None:
             assert b.accuracy == pytest.approx(b.confidence, abs=0.12)
 
 
-def test_figures_are_those_of_the_record() -> None:
+def test_figures_equal_the_record() -> None:
     table = calibrated(3000, 3, 1.7)
     test = table[table["split"] == "test"]
     true = np.array([LABELS.index(x) for x in test["label"]])
@@ -62,7 +62,7 @@ def test_figures_are_those_of_the_record() -> None:
     assert gaps / len(test) == pytest.approx(record.ece)
 
 
-def test_margins_are_those_of_the_errors_alone() -> None:
+def test_margins_are_computed_for_errors_only() -> None:
     table = calibrated(3000, 4)
     test = table[(table["split"] == "test") & (table["label"] != table["prediction"])]
     expected = [row[f"probability_{row['prediction']}"] - row[f"probability_{row['label']}"]
@@ -74,17 +74,17 @@ def test_margins_are_those_of_the_errors_alone() -> None:
     assert found.q05 >= 0
 
 
-def test_without_validation_rows_nothing_is_fitted() -> None:
+def test_no_temperature_without_validation_rows() -> None:
     table = calibrated(600, 5).assign(split="test")
     assert confidence(collect({"full": [table]}, LABELS))["full"].scaling is None
 
 
-def test_without_probabilities_there_is_nothing_to_see(toy: Any) -> None:
+def test_no_calibration_without_probabilities(toy: Any) -> None:
     table = calibrated(60, 6)[["split", "row", "label", "prediction"]]
     assert confidence(collect({"full": [table]}, LABELS)) == {}
 
 
-def test_certain_answers_survive_scaling() -> None:
+def test_certain_predictions_can_be_scaled() -> None:
     """Probabilities of exactly 0 and 1 have no finite logits."""
     sure = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]] * 20)
     true = np.array([0, 1, 1] * 20)
@@ -93,14 +93,14 @@ def test_certain_answers_survive_scaling() -> None:
     assert np.isfinite(softened(sure, found)).all()
 
 
-def test_a_temperature_that_mends_nothing_is_not_praised() -> None:
+def test_temperature_without_improvement() -> None:
     from tuneoff.error_analysis import analyze
     from tuneoff.report.error_analysis import findings
 
     table = calibrated(3000, 1, 2.0)
     told = findings(analyze(collect({"full": [table]}, LABELS)))[-1]
     assert "full is overconfident" in told
-    # of the validation rows the model is too sure, of the test rows not sure enough
+    # the model is overconfident on validation rows and underconfident on test rows
     other = calibrated(3000, 1, 0.5)
     mixed = table.where(table["split"] == "validation", other)
     told = findings(analyze(collect({"full": [mixed]}, LABELS)))[-1]

@@ -25,10 +25,10 @@ def two() -> Any:
     return collect({"full": [table(FULL)], "lora": [table(LORA)]}, ["a", "b", "c"])
 
 
-def test_a_pairs_numbers_by_hand(two: Any) -> None:
+def test_overlap_example(two: Any) -> None:
     (pair,) = overlap(two).pairs
     assert (pair.first, pair.second) == ("full", "lora")
-    # right under both: rows 0, 3, 6; full alone: 1, 4; lora alone: 5; wrong under both: 2, 7
+    # both correct: rows 0, 3, 6; only full: 1, 4; only lora: 5; both wrong: 2, 7
     assert [pair.both_right, pair.first_only, pair.second_only, pair.both_wrong] == [
         3 / 8, 2 / 8, 1 / 8, 2 / 8
     ]  # fmt: skip
@@ -38,7 +38,7 @@ def test_a_pairs_numbers_by_hand(two: Any) -> None:
     assert (first.first, first.second, first.rows) == ("a", "b", 2)
 
 
-def test_consistency_is_cohens_kappa_of_being_right(two: Any) -> None:
+def test_consistency_is_cohens_kappa_of_correctness(two: Any) -> None:
     from sklearn.metrics import cohen_kappa_score
 
     (pair,) = overlap(two).pairs
@@ -48,26 +48,28 @@ def test_consistency_is_cohens_kappa_of_being_right(two: Any) -> None:
     )
 
 
-def test_what_all_get_wrong_and_what_an_oracle_gains(two: Any) -> None:
+def test_common_errors_and_oracle(two: Any) -> None:
     found = overlap(two)
     assert (found.all_right, found.all_wrong) == (3, 2)
     assert (found.best, found.best_accuracy, found.oracle_accuracy) == ("full", 5 / 8, 6 / 8)
 
 
-def test_the_seeds_of_a_method_are_compared_with_each_other(toy: Any) -> None:
+def test_seeds_of_a_method_are_compared(toy: Any) -> None:
     rows = toy.rows()
     full = [toy.predictions(rows, 0.8, seed) for seed in range(3)]
     found = overlap(toy.evidence(rows, full=full, lora=full[:1]))
     own = next(p for p in found.pairs if p.first == p.second)
     assert own.first == "full"
-    assert own.consistency == pytest.approx(0, abs=0.06)  # these seeds err independently
+    assert own.consistency == pytest.approx(
+        0, abs=0.06
+    )  # the errors of these seeds are independent
     assert own.both_wrong == pytest.approx(own.both_wrong_by_chance, abs=0.01)
     between = next(p for p in found.pairs if p.first != p.second)
-    # lora is one of the three seeds: the same errors in one pair of three
+    # lora equals one of the three seeds: the same errors in one of three pairs
     assert between.consistency == pytest.approx(1 / 3, abs=0.06)
 
 
-def test_the_baseline_is_not_asked_what_all_get_wrong(toy: Any) -> None:
+def test_baseline_is_not_part_of_common_errors(toy: Any) -> None:
     rows = toy.rows(test=500)
     plain = toy.predictions(rows)
     test = plain[plain["split"] == "test"]
@@ -78,7 +80,7 @@ def test_the_baseline_is_not_asked_what_all_get_wrong(toy: Any) -> None:
     assert found.oracle_accuracy == found.best_accuracy
 
 
-def test_two_perfect_methods_have_no_consistency() -> None:
+def test_consistency_of_perfect_methods_is_undefined() -> None:
     from tuneoff.error_analysis import collect
 
     found = overlap(collect({"x": [table(TRUE)], "y": [table(TRUE)]}, ["a", "b", "c"]))

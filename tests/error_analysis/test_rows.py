@@ -8,7 +8,7 @@ from tuneoff.error_analysis.rows import CHARACTERS, LISTED, listed_rows
 from tuneoff.error_analysis.suspects import LabelSuspect
 
 
-def test_the_list_is_bounded_and_so_are_its_texts(toy: Any) -> None:
+def test_number_and_length_of_texts_are_limited(toy: Any) -> None:
     rows = toy.rows()
     rows["text"] = rows["text"] + " " + "x" * 5000
     found = listed_rows(
@@ -19,7 +19,7 @@ def test_the_list_is_bounded_and_so_are_its_texts(toy: Any) -> None:
     assert all(row.text and row.text.endswith("…") for row in found)
 
 
-def test_every_row_is_what_its_reasons_say(toy: Any) -> None:
+def test_rows_match_their_reasons(toy: Any) -> None:
     rows = toy.rows()
     evidence = toy.evidence(
         rows, full=[toy.predictions(rows)], lora=[toy.predictions(rows, 0.8, 1)]
@@ -29,8 +29,8 @@ def test_every_row_is_what_its_reasons_say(toy: Any) -> None:
     assert seen == {"confident", "disagreement", "all wrong", "label"}
     for row in found:
         place = evidence.ids.index(row.id)
-        right = [a.right for a in row.answers]
-        assert right == [not evidence.wrong[a.method][place] for a in row.answers]
+        right = [a.right for a in row.predictions]
+        assert right == [not evidence.wrong[a.method][place] for a in row.predictions]
         assert row.label == evidence.labels[evidence.true[place]]
         if "confident" in row.kinds:
             assert not all(right)
@@ -42,7 +42,7 @@ def test_every_row_is_what_its_reasons_say(toy: Any) -> None:
     assert [row.id for row in found if "label" in row.kinds] == [evidence.ids[5]]
 
 
-def test_the_surest_error_comes_first(toy: Any) -> None:
+def test_most_confident_error_is_first(toy: Any) -> None:
     rows = toy.rows(test=300)
     table = toy.predictions(rows)
     i = table.index[(table["split"] == "test") & (table["label"] == "neutral")][0]
@@ -51,10 +51,10 @@ def test_the_surest_error_comes_first(toy: Any) -> None:
     first = listed_rows(toy.evidence(rows, full=[table]))[0]
     assert first.id == table.loc[i, "row"]
     assert first.kinds == ("confident",)
-    assert (first.answers[0].label, first.answers[0].probability) == ("entailment", 1.0)
+    assert (first.predictions[0].label, first.predictions[0].probability) == ("entailment", 1.0)
 
 
-def test_the_summary_is_json_and_holds_no_text(toy: Any) -> None:
+def test_summary_is_json_without_texts(toy: Any) -> None:
     rows = toy.rows(test=400)
     rows.loc[rows["split"] == "test", "text"] += " a secret sentence"
     found = analyze(

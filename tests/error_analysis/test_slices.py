@@ -22,7 +22,7 @@ def places(rows: Any, kind: str) -> list[int]:
 @pytest.mark.parametrize(
     ("kind", "name"), [("group", "g3"), ("label", "neutral"), ("length", "characters")]
 )
-def test_a_slice_made_worse_comes_out_first(toy: Any, kind: str, name: str) -> None:
+def test_planted_slice_is_first(toy: Any, kind: str, name: str) -> None:
     rows = toy.rows()
     plain = toy.predictions(rows)
     planted = toy.worsened(plain, places(rows, kind), 0.2)
@@ -30,13 +30,13 @@ def test_a_slice_made_worse_comes_out_first(toy: Any, kind: str, name: str) -> N
     first = found.methods["lora"][0]
     assert first.kind == kind
     assert name in first.name
-    assert first.sure
+    assert first.significant
     assert first.rate > first.rest
     assert first.low <= first.rate <= first.high
-    assert not any(s.sure for s in found.methods["full"])
+    assert not any(s.significant for s in found.methods["full"])
 
 
-def test_rows_of_rare_words_can_be_found_worse(toy: Any) -> None:
+def test_slice_of_rare_words_is_found(toy: Any) -> None:
     rows = toy.rows()
     train = rows["split"] == "train"
     test = rows.index[rows["split"] == "test"]
@@ -47,12 +47,12 @@ def test_rows_of_rare_words_can_be_found_worse(toy: Any) -> None:
     assert not rows["text"][train].str.contains("odd").any()
     table = toy.worsened(toy.predictions(rows), rows["row"][strange].tolist(), 0.3)
     first = slices(toy.evidence(rows, full=[table])).methods["full"][0]
-    assert first.sure
+    assert first.significant
     assert first.kind == "rare words"
 
 
-def test_of_two_that_differ_alike_the_worse_comes_first(toy: Any) -> None:
-    """With two labels, one is as surely worse as the other is better."""
+def test_worse_slice_comes_first_in_a_tie(toy: Any) -> None:
+    """With two labels, both slices have the same p-value."""
     rows = toy.rows()
     rows["label"] = ["entailment" if x == "neutral" else x for x in rows["label"]]
     rows = rows.drop(columns=["group", "text"])
@@ -64,32 +64,32 @@ def test_of_two_that_differ_alike_the_worse_comes_first(toy: Any) -> None:
     assert first.rate == pytest.approx(second.rest)
 
 
-def test_every_row_lies_in_one_slice_of_each_kind(toy: Any) -> None:
+def test_every_row_is_in_one_slice_of_each_kind(toy: Any) -> None:
     rows = toy.rows()
     found = slices(toy.evidence(rows, full=[toy.predictions(rows)])).methods["full"]
     for kind in ("length", "label", "rare words", "group"):
         assert sum(s.rows for s in found if s.kind == kind) == 2500, kind
 
 
-def test_shuffled_errors_are_not_certain(toy: Any) -> None:
+def test_shuffled_errors_are_rarely_significant(toy: Any) -> None:
     rows = toy.rows()
     alarms = 0
     for seed in range(40):
         table = toy.predictions(rows, 0.75, seed)
         found = slices(toy.evidence(rows, full=[table])).methods["full"]
-        alarms += any(s.sure for s in found)
-    assert alarms <= 5  # 2 expected at the most; more than 5 in one study of 70
+        alarms += any(s.significant for s in found)
+    assert alarms <= 5  # at most 2 expected; more than 5 in one of 70 cases
 
 
-def test_small_groups_are_not_looked_at(toy: Any) -> None:
+def test_small_groups_are_not_analysed(toy: Any) -> None:
     rows = toy.rows(test=300)
     rows["group"] = [f"g{i // 19}" for i in range(len(rows))]
     found = slices(toy.evidence(rows, full=[toy.predictions(rows)])).methods["full"]
     assert {s.kind for s in found} == {"length", "label", "rare words"}
 
 
-def test_slices_of_rows_in_groups_are_judged_by_groups(toy: Any) -> None:
-    """Documents of 25 rows that are right or wrong as wholes make no length look guilty."""
+def test_slices_take_groups_into_account(toy: Any) -> None:
+    """Documents of 25 rows with a common outcome do not make any length significant."""
     rows = toy.rows()
     test = rows["split"] == "test"
     documents = np.arange(test.sum()) // 25
@@ -107,7 +107,7 @@ def test_slices_of_rows_in_groups_are_judged_by_groups(toy: Any) -> None:
         found = slices(toy.evidence(rows, full=[table])).methods["full"]
         return [part for part in found if part.kind == "length"]
 
-    assert any(part.sure for part in lengths(named=False))
-    assert not any(part.sure for part in lengths(named=True))
+    assert any(part.significant for part in lengths(named=False))
+    assert not any(part.significant for part in lengths(named=True))
     width = {named: max(p.high - p.low for p in lengths(named)) for named in (True, False)}
     assert width[True] > 3 * width[False]

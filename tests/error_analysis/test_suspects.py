@@ -10,7 +10,7 @@ from tuneoff.error_analysis import analyze, label_suspects
 from tuneoff.exceptions import MissingExtra
 
 
-def test_labels_that_were_swapped_are_found(toy: Any) -> None:
+def test_swapped_labels_are_found(toy: Any) -> None:
     pytest.importorskip("cleanlab", reason="needs the extra label-errors")
     rows = toy.rows(test=1000)
     table = toy.predictions(rows, 1.0)
@@ -31,9 +31,7 @@ def test_labels_that_were_swapped_are_found(toy: Any) -> None:
     assert [s.probability for s in found] == sorted(s.probability for s in found)
 
 
-def test_without_the_extra_it_says_what_to_install(
-    toy: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_extra_is_named(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cleanlab", None)
     monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
     rows = toy.rows(test=100)
@@ -47,7 +45,7 @@ def test_without_the_extra_it_says_what_to_install(
     assert found.words is not None
 
 
-def test_without_probabilities_there_are_none(toy: Any) -> None:
+def test_no_suspects_without_probabilities(toy: Any) -> None:
     rows = toy.rows(test=100)
     table = toy.predictions(rows)[["split", "row", "label", "prediction"]]
     assert label_suspects(toy.evidence(rows, full=[table])) is None

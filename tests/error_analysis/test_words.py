@@ -8,48 +8,48 @@ from tuneoff.error_analysis.certainty import SURE, more_than_chance
 from tuneoff.error_analysis.words import words, words_of
 
 
-def test_a_word_made_guilty_comes_out_first(toy: Any) -> None:
+def test_planted_word_is_first(toy: Any) -> None:
     rows = toy.rows()
     plain = toy.predictions(rows)
-    planted = toy.worsened(plain, toy.holding(rows, toy.guilty), 0.5)
+    planted = toy.worsened(plain, toy.containing(rows, toy.guilty), 0.5)
     found = words(toy.evidence(rows, full=[plain], lora=[planted]))
     assert found
     first = found.methods["lora"].suspect[0]
-    assert (first.word, first.sure) == (toy.guilty, True)
-    assert found.methods["lora"].sure == 1
-    assert found.methods["full"].sure == 0
+    assert (first.word, first.significant) == (toy.guilty, True)
+    assert found.methods["lora"].significant == 1
+    assert found.methods["full"].significant == 0
     assert [w.word for w in found.across] == [toy.guilty]
-    assert found.across[0].sure == ["lora"]
+    assert found.across[0].significant == ["lora"]
 
 
-def test_a_guilty_words_numbers_can_be_counted_by_hand(toy: Any) -> None:
+def test_numbers_of_a_planted_word(toy: Any) -> None:
     rows = toy.rows()
-    table = toy.worsened(toy.predictions(rows), toy.holding(rows, toy.guilty), 0.5)
+    table = toy.worsened(toy.predictions(rows), toy.containing(rows, toy.guilty), 0.5)
     found = words(toy.evidence(rows, full=[table]))
     assert found
     first = found.methods["full"].suspect[0]
     test = table[table["split"] == "test"]
     wrong = test["row"][test["label"] != test["prediction"]]
-    holding = toy.holding(rows, toy.guilty)
-    assert first.rows == len(holding)
-    assert first.errors == len(set(holding) & set(wrong))
+    containing = toy.containing(rows, toy.guilty)
+    assert first.rows == len(containing)
+    assert first.errors == len(set(containing) & set(wrong))
     assert first.rate == first.errors / first.rows
     assert first.low < first.rate < first.high
     assert found.methods["full"].rate == len(wrong) / len(test)
 
 
-def test_common_words_head_the_plain_count_and_are_not_guilty(toy: Any) -> None:
+def test_frequent_words_are_not_suspect(toy: Any) -> None:
     rows = toy.rows()
     found = words(toy.evidence(rows, full=[toy.predictions(rows)]))
     assert found
     own = found.methods["full"]
     assert own.frequent[0].word == "w0"
     assert abs(own.frequent[0].share_of_errors - own.frequent[0].share_of_rows) < 0.05
-    assert own.sure == 0
+    assert own.significant == 0
 
 
-def test_shuffled_errors_are_not_certain(toy: Any) -> None:
-    """Of 20 studies at most two may raise an alarm; uncorrected, every one of them would."""
+def test_shuffled_errors_are_rarely_significant(toy: Any) -> None:
+    """At most 2 of 20 studies have a sure word; without correction, all of them would."""
     rows = toy.rows()
     alarms = uncorrected = 0
     for seed in range(20):
@@ -60,7 +60,7 @@ def test_shuffled_errors_are_not_certain(toy: Any) -> None:
         )
         found = words(evidence)
         assert found
-        alarms += any(m.sure for m in found.methods.values())
+        alarms += any(m.significant for m in found.methods.values())
         texts = [words_of(text) for text in evidence.joined]
         for name, wrong in evidence.wrong.items():
             p = [
@@ -74,17 +74,17 @@ def test_shuffled_errors_are_not_certain(toy: Any) -> None:
     assert alarms <= 2
 
 
-def test_the_texts_of_a_pair_are_looked_at_apart(toy: Any) -> None:
+def test_texts_of_a_pair_are_analysed_separately(toy: Any) -> None:
     rows = toy.rows(pair=True)
     guilty = "w77"
-    table = toy.worsened(toy.predictions(rows), toy.holding(rows, guilty, "text_pair"), 0.9)
+    table = toy.worsened(toy.predictions(rows), toy.containing(rows, guilty, "text_pair"), 0.9)
     found = words(toy.evidence(rows, full=[table]))
     assert found
     first = found.methods["full"].suspect[0]
-    assert (first.word, first.side, first.sure) == (guilty, "second", True)
+    assert (first.word, first.side, first.significant) == (guilty, "second", True)
 
 
-def test_words_are_folded_and_counted_once_a_row() -> None:
+def test_words_are_case_folded_and_counted_once_per_row() -> None:
     assert words_of("Don't STOP, don’t stop! Straße 42") == {
         "don't",
         "stop",
@@ -95,12 +95,12 @@ def test_words_are_folded_and_counted_once_a_row() -> None:
     assert words_of("") == set()
 
 
-def test_without_texts_there_is_no_view_on_words(toy: Any) -> None:
+def test_no_words_without_texts(toy: Any) -> None:
     rows = toy.rows(test=50)
     assert words(toy.evidence(None, full=[toy.predictions(rows)])) is None
 
 
-def test_texts_without_a_frequent_word_have_no_view_either(toy: Any) -> None:
+def test_no_words_without_a_frequent_word(toy: Any) -> None:
     rows = toy.rows(test=50)
     rows["text"] = [f"only{i}" for i in range(len(rows))]
     assert words(toy.evidence(rows, full=[toy.predictions(rows)])) is None

@@ -1,4 +1,4 @@
-"""Intervals and shifts of an evaluation, against formulas."""
+"""Intervals and distribution shifts of an evaluation, compared with formulas."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def answers(right: int, rows: int, seed: int = 0) -> RunPredictions:
     )
 
 
-def test_intervals_are_those_of_proportions() -> None:
+def test_interval_of_accuracy_is_that_of_a_proportion() -> None:
     new, test = answers(800, 1000), answers(540, 600, seed=1)
     ((own, differences),) = intervals([new], [test], 2)
     found = own["accuracy"]
@@ -31,7 +31,7 @@ def test_intervals_are_those_of_proportions() -> None:
     assert (difference.low, difference.high) == pytest.approx(bounds, abs=0.004)
 
 
-def test_the_same_rows_twice_are_resampled_independently() -> None:
+def test_new_and_test_rows_are_resampled_independently() -> None:
     same = answers(800, 1000)
     ((_, differences),) = intervals([same], [same], 2)
     found = differences["accuracy"]
@@ -40,7 +40,7 @@ def test_the_same_rows_twice_are_resampled_independently() -> None:
     assert found.high == pytest.approx(half, abs=0.004)
 
 
-def test_without_predictions_on_the_test_rows_there_is_no_difference() -> None:
+def test_no_difference_without_test_predictions() -> None:
     ((own, differences),) = intervals([answers(80, 100)], [None], 2)
     assert own
     assert differences == {}

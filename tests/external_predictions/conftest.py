@@ -1,4 +1,4 @@
-"""Files of predictions as other tools write them, and a task that they are about."""
+"""Files of predictions of other tools, and a task for them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tuneoff.external_predictions import ForeignRun, Truth, read_runs
+from tuneoff.external_predictions import ExternalRun, TaskTruth, read_runs
 from tuneoff.results.record import DataInfo
 
 LABELS = ["neg", "pos"]
 
 
 def foreign_rows(count: int = 6) -> list[dict[str, Any]]:
-    """Rows 0, 2, 4, …; every third one is wrong."""
+    """Return predictions for rows 0, 2, 4, …, of which every third one is wrong."""
     rows = []
     for i in range(count):
         label = LABELS[i % 2]
@@ -31,7 +31,7 @@ def foreign_rows(count: int = 6) -> list[dict[str, Any]]:
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """In the format that the file's name says."""
+    """Write a frame in the format of the file's suffix."""
     frame = pd.DataFrame(rows)
     if path.suffix == ".parquet":
         frame.to_parquet(path, index=False)
@@ -43,7 +43,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 class Files:
-    """Writing and reading predictions in one folder."""
+    """Writes and reads predictions in one folder."""
 
     labels = LABELS
     rows = staticmethod(foreign_rows)
@@ -59,11 +59,13 @@ class Files:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
 
-    def truth(self, **columns: Any) -> Truth:
+    def truth(self, **columns: Any) -> TaskTruth:
         rows = pd.DataFrame(foreign_rows())[["row", "label"]].assign(split="test", **columns)
-        return Truth(LABELS, rows, DataInfo("f" * 64, 90, 10, 6, LABELS), "accuracy", "model")
+        return TaskTruth(LABELS, rows, DataInfo("f" * 64, 90, 10, 6, LABELS), "accuracy", "model")
 
-    def read(self, *paths: Path, truth: Truth | None = None) -> tuple[Truth, list[ForeignRun]]:
+    def read(
+        self, *paths: Path, truth: TaskTruth | None = None
+    ) -> tuple[TaskTruth, list[ExternalRun]]:
         return read_runs([(path.stem, path) for path in paths], truth)
 
 
@@ -73,11 +75,11 @@ def files(tmp_path: Path) -> Files:
 
 
 @pytest.fixture
-def refused(files: Files) -> Callable[..., str]:
-    """The message with which a file is refused."""
+def error_of(files: Files) -> Callable[..., str]:
+    """`error_of(…)`: the message of the error for an invalid file."""
     from tuneoff.exceptions import BadInput
 
-    def call(*paths: Path, truth: Truth | None = None) -> str:
+    def call(*paths: Path, truth: TaskTruth | None = None) -> str:
         with pytest.raises(BadInput) as caught:
             files.read(*paths, truth=truth)
         return str(caught.value)

@@ -20,15 +20,15 @@ def test_every_format_gives_the_same_run(files: Any, name: str) -> None:
     assert run.record.quality.validation is None
 
 
-def test_there_is_no_cost(files: Any) -> None:
+def test_costs_are_unknown(files: Any) -> None:
     _, (run,) = files.read(files.write("x.csv"))
     assert run.record.cost.train_seconds is None
     assert run.record.cost.peak_memory_bytes is None
     assert run.record.parameters is None
-    assert run.record.method.family == "elsewhere"
+    assert run.record.method.family == "external"
 
 
-def test_labels_alone_have_no_log_loss(files: Any) -> None:
+def test_no_log_loss_without_probabilities(files: Any) -> None:
     rows = [{k: r[k] for k in ("row", "label", "prediction")} for r in files.rows()]
     _, (run,) = files.read(files.write("x.csv", rows))
     assert run.record.quality.test.accuracy == pytest.approx(4 / 6)
@@ -37,7 +37,7 @@ def test_labels_alone_have_no_log_loss(files: Any) -> None:
     assert "probability_pos" not in run.predictions
 
 
-def test_probabilities_alone_say_the_prediction(files: Any) -> None:
+def test_predictions_from_probabilities(files: Any) -> None:
     rows = [{k: v for k, v in r.items() if k != "prediction"} for r in files.rows()]
     _, (with_labels, without) = files.read(files.write("a.csv"), files.write("b.csv", rows))
     assert with_labels.predictions["prediction"].equals(without.predictions["prediction"])
@@ -55,7 +55,7 @@ def test_logits_become_probabilities(files: Any) -> None:
     )
 
 
-def test_the_same_name_again_is_another_seed(files: Any) -> None:
+def test_repeated_name_is_another_seed(files: Any) -> None:
     from tuneoff.external_predictions import read_runs
 
     other = [{**r, "prediction": "pos"} for r in files.rows()]
@@ -66,14 +66,14 @@ def test_the_same_name_again_is_another_seed(files: Any) -> None:
     assert {run.record.method.name for run in runs} == {"mine"}
 
 
-def test_rows_come_in_the_order_of_the_task(files: Any) -> None:
+def test_rows_are_sorted_like_the_task(files: Any) -> None:
     rows = files.rows()[::-1]
     _, (run,) = files.read(files.write("x.csv", rows), truth=files.truth())
     assert run.predictions["row"].tolist() == [0, 2, 4, 6, 8, 10]
     assert run.record.metric == "accuracy"
 
 
-def test_a_study_knows_the_labels(files: Any) -> None:
+def test_label_column_is_optional_with_a_study(files: Any) -> None:
     rows = [{k: v for k, v in r.items() if k != "label"} for r in files.rows()]
     _, (run,) = files.read(files.write("x.csv", rows), truth=files.truth())
     assert run.predictions["label"].tolist() == ["neg", "pos"] * 3
@@ -87,31 +87,31 @@ def test_rows_may_have_names_and_texts(files: Any) -> None:
     assert truth.rows["text"][1] == "text 2"
 
 
-def test_validation_rows_are_scored_apart(files: Any) -> None:
+def test_validation_rows_are_scored_separately(files: Any) -> None:
     rows = [{**r, "split": "validation" if i < 2 else "test"} for i, r in enumerate(files.rows())]
     _, (run,) = files.read(files.write("x.csv", rows))
     assert run.record.quality.validation.accuracy == 1
     assert run.record.quality.test.accuracy == 0.5
 
 
-def test_labels_that_look_like_something_else_stay_labels(files: Any) -> None:
+def test_unusual_labels(files: Any) -> None:
     rows = [{"row": i, "label": x, "prediction": x} for i, x in enumerate(["NA", "01", "None"])]
     truth, (run,) = files.read(files.write("x.csv", rows))
     assert truth.labels == ["01", "NA", "None"]
     assert run.record.quality.test.accuracy == 1
 
 
-def test_numbers_are_labels_whatever_wrote_them(files: Any) -> None:
+def test_numeric_labels_of_all_formats(files: Any) -> None:
     rows = [{"row": i, "label": i % 2, "prediction": float(i % 2)} for i in range(4)]
     truth, (run,) = files.read(files.write("x.parquet", rows))
     assert truth.labels == ["0", "1"]
     assert run.record.quality.test.accuracy == 1
 
 
-def test_a_row_that_differs_from_the_task_is_named(files: Any, refused: Any) -> None:
+def test_row_that_differs_from_the_task_is_named(files: Any, error_of: Any) -> None:
     rows = files.rows()
     rows[3]["label"] = "neg"
-    text = refused(files.write("x.csv", rows), truth=files.truth())
+    text = error_of(files.write("x.csv", rows), truth=files.truth())
     assert (
         "x.csv, line 5, column 'label': the label is 'neg' in this file, but 'pos' in the task"
         in text
@@ -137,10 +137,10 @@ def test_a_row_that_differs_from_the_task_is_named(files: Any, refused: Any) -> 
          "line 7: the sum of the probabilities is 0.850 instead of 1"),
     ],
 )  # fmt: skip
-def test_faults_name_file_row_and_column(files: Any, refused: Any, change: Any, said: str) -> None:
+def test_issues_name_file_row_and_column(files: Any, error_of: Any, change: Any, said: str) -> None:
     rows = files.rows()
     change(rows)
-    text = refused(files.write("x.csv", rows), truth=files.truth())
+    text = error_of(files.write("x.csv", rows), truth=files.truth())
     assert "x.csv" in text
     assert said in text
 
@@ -159,29 +159,29 @@ def without(rows: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
     ],
 )
 def test_missing_columns_are_named(
-    files: Any, refused: Any, names: tuple[str, ...], said: str
+    files: Any, error_of: Any, names: tuple[str, ...], said: str
 ) -> None:
-    assert said in refused(files.write("x.csv", without(files.rows(), *names)))
+    assert said in error_of(files.write("x.csv", without(files.rows(), *names)))
 
 
-def test_a_label_without_its_column_is_named(files: Any, refused: Any) -> None:
+def test_missing_probability_column_is_named(files: Any, error_of: Any) -> None:
     rows = [{**r, "probability_pos": 1.0} for r in without(files.rows(), "probability_neg")]
-    text = refused(files.write("x.csv", rows), truth=files.truth())
+    text = error_of(files.write("x.csv", rows), truth=files.truth())
     assert "no probability or logit for the label 'neg'" in text
 
 
-def test_probabilities_beside_logits_are_refused(files: Any, refused: Any) -> None:
+def test_probabilities_and_logits_together_are_an_error(files: Any, error_of: Any) -> None:
     rows = [{**r, "logit_pos": 1.0} for r in files.rows()]
-    assert "columns of both probabilities and logits" in refused(files.write("x.csv", rows))
+    assert "columns of both probabilities and logits" in error_of(files.write("x.csv", rows))
 
 
-def test_files_about_other_rows_are_refused(files: Any, refused: Any) -> None:
-    text = refused(files.write("a.csv"), files.write("b.csv", files.rows(5)))
+def test_files_with_different_rows_are_an_error(files: Any, error_of: Any) -> None:
+    text = error_of(files.write("a.csv"), files.write("b.csv", files.rows(5)))
     assert "b.csv, column 'row': 1 test rows have no prediction: 10" in text
 
 
-def test_the_issues_of_all_files_come_at_once(files: Any, refused: Any) -> None:
-    text = refused(
+def test_issues_of_all_files_are_reported_together(files: Any, error_of: Any) -> None:
+    text = error_of(
         files.write("a.csv", without(files.rows(), "row")),
         files.write("b.csv", without(files.rows(), "prediction", "probability_neg",
                                      "probability_pos")),
@@ -190,14 +190,14 @@ def test_the_issues_of_all_files_come_at_once(files: Any, refused: Any) -> None:
     assert "b.csv" in text
 
 
-def test_many_issues_are_counted(files: Any, refused: Any) -> None:
+def test_many_issues_are_counted(files: Any, error_of: Any) -> None:
     rows = [{**r, "prediction": "?"} for r in files.rows(40)]
-    text = refused(files.write("x.csv", rows), truth=files.truth())
+    text = error_of(files.write("x.csv", rows), truth=files.truth())
     assert "more issues, not listed: " in text
     assert text.count("is no label") <= 10
 
 
-def test_a_table_keeps_what_the_analysis_reads(files: Any) -> None:
+def test_table_has_the_columns_of_the_analysis(files: Any) -> None:
     _, (run,) = files.read(files.write("x.csv"))
     assert isinstance(run.predictions, pd.DataFrame)
     assert list(run.predictions.columns) == [
@@ -206,7 +206,7 @@ def test_a_table_keeps_what_the_analysis_reads(files: Any) -> None:
 
 
 def renamed(rows: list[dict[str, Any]], name: Any) -> list[dict[str, Any]]:
-    """The rows with each probability under `name(label)`, without a prediction."""
+    """Return the rows with the probabilities named `name(label)`, without predictions."""
     return [
         {"row": r["row"], "label": r["label"]}
         | {name(x): r[f"probability_{x}"] for x in ("neg", "pos")}
@@ -215,7 +215,7 @@ def renamed(rows: list[dict[str, Any]], name: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("study", [True, False])
-def test_probabilities_may_be_named_by_the_label_alone(files: Any, study: bool) -> None:
+def test_probabilities_named_by_the_label_only(files: Any, study: bool) -> None:
     path = files.write("x.csv", renamed(files.rows(), lambda label: label))
     _, (bare,) = files.read(path, truth=files.truth() if study else None)
     _, (named,) = files.read(files.write("y.csv"))
@@ -224,20 +224,18 @@ def test_probabilities_may_be_named_by_the_label_alone(files: Any, study: bool) 
 
 
 @pytest.mark.parametrize("name", ["prob_{}", "{}_score", "p({})", "POS/{}"])
-def test_probabilities_under_another_name_are_not_left_out_in_silence(
-    files: Any, refused: Any, name: str
-) -> None:
+def test_unknown_probability_names_are_an_error(files: Any, error_of: Any, name: str) -> None:
     rows = renamed(files.rows(), lambda label: name.format(label.upper()))
     with_prediction = [{**r, "prediction": r["label"]} for r in rows]
-    said = refused(files.write("x.csv", with_prediction), truth=files.truth())
+    said = error_of(files.write("x.csv", with_prediction), truth=files.truth())
     columns = f"{name.format('NEG')!r}, {name.format('POS')!r}, …"
     assert f"the columns {columns} have an unknown prefix" in said
     assert "Rename them to probability_LABEL" in said
 
 
-def test_a_label_without_a_column_is_named(files: Any, refused: Any) -> None:
+def test_label_without_column_is_named(files: Any, error_of: Any) -> None:
     rows = [{"row": i, "label": x, "a": 0.5, "b": 0.5} for i, x in enumerate(["a", "b", "c"])]
-    said = refused(files.write("x.csv", rows))
+    said = error_of(files.write("x.csv", rows))
     assert "there is a column 'a', but no column for the label 'c'" in said
 
 
@@ -245,11 +243,11 @@ def test_a_label_without_a_column_is_named(files: Any, refused: Any) -> None:
     "ids",
     [
         [f"{251034921 + i}.jpg#2r1e" for i in range(6)],
-        ["007", "7", "8", "9", "10", "11"],  # two ids, though one number
+        ["007", "7", "8", "9", "10", "11"],  # different ids with the same number
         [10**19 + i for i in range(6)],
     ],
 )
-def test_ids_of_any_kind_stay_distinct(files: Any, ids: list[Any]) -> None:
+def test_ids_of_any_type_are_distinct(files: Any, ids: list[Any]) -> None:
     rows = [{**row, "row": name} for row, name in zip(files.rows(), ids, strict=True)]
     _, (run,) = files.read(files.write("x.csv", rows))
     assert run.predictions["row"].astype(str).tolist() == [str(name) for name in ids]

@@ -1,4 +1,4 @@
-"""A library that stands between a process and the disk."""
+"""Preloaded library that intercepts file system calls of a process."""
 
 from __future__ import annotations
 

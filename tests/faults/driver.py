@@ -1,5 +1,8 @@
-"""Run with the shim loaded: writes something, is killed or finds no room at each call in turn, and
-says what could be read afterwards. Prints a line of JSON."""
+"""Test program for writes, run with the shim loaded.
+
+It writes a state, and at each call in turn it is killed or the disk is full. It then reads the
+state, and prints the results as a line of JSON.
+"""
 
 from __future__ import annotations
 
@@ -29,23 +32,23 @@ COUNT, BEFORE, MIDWAY, FULL = range(4)
 
 @dataclass(frozen=True)
 class Kept:
-    """Something on disk: how its next state is written, and what can be read of it."""
+    """Something on disk, with functions to write and to read a state."""
 
     write: Callable[[Path, int], None]
-    """Write state number n; 1 is there from the beginning."""
+    """Write state number n; state 1 exists from the beginning."""
     read: Callable[[Path], int | None]
-    """The number of the state that is read; None: none, which must not be."""
+    """Return the number of the state that is read; None (no state) is an error."""
 
 
 def tensors(number: int) -> dict[str, torch.Tensor]:
     return {name: torch.full((3000,), float(number)) for name in "abc"}
 
 
-def save_point(folder: Path, number: int) -> None:
+def save_checkpoint(folder: Path, number: int) -> None:
     Checkpoints(folder, "run", 60.0).save(number, Point(tensors(number), {"number": number}))
 
 
-def read_point(folder: Path) -> int | None:
+def read_checkpoint(folder: Path) -> int | None:
     point = Checkpoints(folder, "run", 60.0).latest()
     if point is None:
         return None
@@ -95,7 +98,7 @@ def read_predictions(folder: Path) -> int | None:
 def write_history(folder: Path, number: int) -> None:
     file = RunFolder(folder).history_file
     journal = Journal(file, lambda event: None)
-    journal.cut(file.read_text().rfind("\n") + 1)  # as a run does that goes on
+    journal.cut(file.read_text().rfind("\n") + 1)  # as a resumed run does
     journal.write("train", step=number, filler="x" * 500)
     journal.close()
 
@@ -105,7 +108,7 @@ def read_history(folder: Path) -> int | None:
 
 
 KINDS = {
-    "checkpoint": Kept(save_point, read_point),
+    "checkpoint": Kept(save_checkpoint, read_checkpoint),
     "best": Kept(save_best, read_best),
     "record": Kept(lambda f, n: RunFolder(f).write_record(record(n)), read_record),
     "predictions": Kept(
@@ -117,7 +120,7 @@ KINDS = {
 
 
 def child(act: Callable[[], None], at: int, mode: int) -> tuple[int, int]:
-    """Wait status of a process that does `act` armed, and the calls that it made."""
+    """Run `act` in a process with the fault, and return its wait status and number of calls."""
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:
@@ -138,7 +141,7 @@ def child(act: Callable[[], None], at: int, mode: int) -> tuple[int, int]:
 
 
 def survey(kind: str, home: Path) -> dict[str, Any]:
-    """Every call, every mode: how many states could be read, and which."""
+    """Return how many states could be read for every call and mode, and which ones."""
     kept, first, folder = KINDS[kind], home / "first", home / "now"
     first.mkdir(parents=True)
     kept.write(first, 1)
@@ -157,7 +160,7 @@ def survey(kind: str, home: Path) -> dict[str, Any]:
                 assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, (kind, at, status)
             state = kept.read(folder)
             found[{1: "old", 2: "new"}.get(state or 0, "torn")] += 1
-            kept.write(folder, 3)  # the next one finds nothing in its way
+            kept.write(folder, 3)  # the next write must succeed
             found["then"] += kept.read(folder) == 3
     return {"kind": kind, "calls": calls, **found}
 

@@ -1,4 +1,4 @@
-"""Studies on disks that are full, read-only or lose files: a code, a message, nothing lost."""
+"""Studies on full or read-only disks, or with deleted files: exit code, message, no loss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Mount = Callable[[str], None]
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
-    """A disk in memory, and how to mount it anew with other options."""
+    """A disk in memory, and a function to remount it with other options."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("mounting takes root on Linux")
     path = tmp_path / "disk"
@@ -38,7 +38,7 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
     subprocess.run(["umount", "-l", path], check=True)
 
 
-def test_a_read_only_folder(
+def test_read_only_folder(
     tuneoff: Any, disk: tuple[Path, Mount], tiny_model: Any, toy_csv: Any
 ) -> None:
     path, mount = disk
@@ -51,7 +51,7 @@ def test_a_read_only_folder(
         assert "Traceback" not in ended.err
 
 
-def test_a_disk_too_small_for_the_data(
+def test_disk_too_small_for_the_data(
     tuneoff: Any, disk: tuple[Path, Mount], tiny_model: Any, toy_csv: Any
 ) -> None:
     path, mount = disk
@@ -65,10 +65,10 @@ def test_a_disk_too_small_for_the_data(
     assert "Traceback" not in ended.err
 
 
-# Kilobytes: less than the models, the last ones enough for the first run's.
+# Kilobytes: less than the models; the last ones suffice for the first run's.
 @pytest.mark.long
 @pytest.mark.parametrize("size", [40, 100, 200, 500, 900, 1200, 1600, 2400])
-def test_a_disk_that_fills_up_in_a_study(
+def test_disk_that_becomes_full_during_a_study(
     tuneoff: Any, disk: tuple[Path, Mount], tiny_model: Any, toy_csv: Any, tmp_path: Path, size: int
 ) -> None:
     path, mount = disk
@@ -82,7 +82,7 @@ def test_a_disk_that_fills_up_in_a_study(
     assert "disk is full" in full.err + full.out or "No space left" in full.err + full.out
     assert "Traceback" not in full.err
     folder = StudyFolder(path / "study")
-    kept = {run.path.name: run.record() for run in folder.runs()}  # each whole or not there
+    kept = {run.path.name: run.record() for run in folder.runs()}  # each is complete or missing
     finished = {name for name, r in kept.items() if r and r.status == Status.FINISHED}
     before = {name: (folder.runs_folder / name / "record.json").read_bytes() for name in finished}
 
@@ -97,10 +97,10 @@ def test_a_disk_that_fills_up_in_a_study(
         assert run.predictions().equals(folder.run(run.path.name).predictions())
 
 
-def test_a_full_disk_keeps_the_checkpoint(
+def test_full_disk_keeps_the_checkpoint(
     run_toy: Any, toy_task: Any, disk: tuple[Path, Mount], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The best weights of an epoch find no room: the run fails, and goes on from its last point."""
+    """Without space for the best weights, the run fails, and resumes from its last checkpoint."""
     path, mount = disk
     mount("size=16m")
     task = toy_task("bert")
@@ -117,7 +117,7 @@ def test_a_full_disk_keeps_the_checkpoint(
     def crowded(self: Any, epoch: int, *rest: Any) -> bool:
         if epoch == 2:
             used = shutil.disk_usage(path).used // 1024
-            mount(f"size={used + 64}k")  # for the record, not for the weights
+            mount(f"size={used + 64}k")  # enough for the record, not for the weights
         return offer(self, epoch, *rest)
 
     with monkeypatch.context() as patched:
@@ -133,9 +133,7 @@ def test_a_full_disk_keeps_the_checkpoint(
 
 
 @pytest.mark.parametrize("file", ["rows.parquet", "train/ids.bin", "test/offsets.npy", "test"])
-def test_prepared_data_that_vanished_is_prepared_again(
-    toy_task: Any, tmp_path: Path, file: str
-) -> None:
+def test_deleted_data_is_prepared_again(toy_task: Any, tmp_path: Path, file: str) -> None:
     path = toy_task("bert").splits["train"].path.parent
     content = {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
     victim = path / file
@@ -145,9 +143,7 @@ def test_prepared_data_that_vanished_is_prepared_again(
     assert again == content
 
 
-def test_a_model_that_vanished_is_a_failed_run(
-    run_toy: Any, tiny_model: Any, tmp_path: Path
-) -> None:
+def test_deleted_model_is_a_failed_run(run_toy: Any, tiny_model: Any, tmp_path: Path) -> None:
     model = shutil.copytree(tiny_model("bert"), tmp_path / "model")
     (model / "model.safetensors").unlink()
     made = run_toy("full", model=model)
@@ -156,7 +152,7 @@ def test_a_model_that_vanished_is_a_failed_run(
     assert made.folder.record() == made.record
 
 
-def test_a_link_out_of_the_study_is_refused(
+def test_link_out_of_the_study_is_rejected(
     tuneoff: Any, tiny_model: Any, toy_csv: Any, tmp_path: Path
 ) -> None:
     outside = tmp_path / "outside"
@@ -171,7 +167,7 @@ def test_a_link_out_of_the_study_is_refused(
     assert [p.name for p in outside.iterdir()] == ["precious"]
 
 
-def test_names_stay_inside(tmp_path: Path, hostile_strings: list[str]) -> None:
+def test_names_stay_inside_the_folder(tmp_path: Path, hostile_strings: list[str]) -> None:
     from tuneoff.config import file_name
 
     for name in [*hostile_strings, "..", ".", "", "/", "a/../../b", "\\\\server\\x", "CON"]:

@@ -1,5 +1,8 @@
-"""A run for which the disk is full from each of its calls on: a record that says so, nothing else
-touched, and the same command afterwards ends as if nothing had been."""
+"""Runs for which the disk is full from each of their calls on.
+
+The failure is recorded, other files are unchanged, and the same command with free space gives the
+result of an undisturbed run.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the shim is for
 
 COUNT, FULL = 0, 3
 METHODS = ("full", "lora", "partial")
-"""Partial keeps the states of its frozen layers beside the study's data."""
+"""Methods of the runs; `partial` caches the states of its frozen layers in the study's folder."""
 
 SAMPLE = 3
-"""Calls of each run that the default tests take."""
+"""Number of calls of each run that the default tests use."""
 
 
 def content(path: Path) -> dict[str, str]:
-    """The hash of every file below `path`, by its name there."""
+    """Return the hash of every file below `path`, by relative name."""
     return {
         str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(path.rglob("*"))
@@ -41,7 +44,7 @@ def content(path: Path) -> dict[str, str]:
 
 
 def answers(run: RunFolder, record: RunRecord) -> dict[str, Any]:
-    """What a run comes to, times left out."""
+    """Return the results of a run without times."""
     history = [{k: v for k, v in row.items() if k != "seconds"} for row in run.history()]
     return {
         "quality": record.quality,
@@ -49,7 +52,7 @@ def answers(run: RunFolder, record: RunRecord) -> dict[str, Any]:
         "warnings": record.warnings,
         "predictions": run.predictions().to_csv(float_format="%.17g"),
         "history": [{k: v for k, v in row.items() if "per_second" not in k} for row in history],
-        # PEFT writes its sets in any order
+        # PEFT writes sets in any order
         "model": {k: v for k, v in content(run.model).items() if k != "adapter_config.json"},
         "files": sorted(str(file.relative_to(run.path)) for file in run.path.rglob("*")),
     }
@@ -66,7 +69,7 @@ class Bench:
     specs: dict[str, RunSpec]
 
     def run(self, method: str, at: int = 0, mode: int | None = None) -> RunRecord:
-        """As the study runs it, with the fault at the call number `at` of the run's process."""
+        """Run a method as in a study, with the fault at call number `at` of its process."""
         if mode is not None:
             self.fault.write_text(f"{at} {mode}")
         spec = self.specs[method]
@@ -79,7 +82,7 @@ class Bench:
         return self.home.run(self.specs[method].run_id)
 
     def counted(self) -> int:
-        """Calls that the last run has made."""
+        """Return the number of calls of the last run."""
         return int(self.fault.with_suffix(".count").read_text())
 
 
@@ -115,13 +118,13 @@ def bench(
             prepared = prepare(study, home, launcher, Quiet())
             specs = {spec.name: spec for spec in plan(study, prepared)}
             made = Bench(home, prepared, launcher, fault, specs)
-            assert made.run("tfidf").status == Status.FINISHED  # what stood before
+            assert made.run("tfidf").status == Status.FINISHED  # an earlier result
             yield made
 
 
 @pytest.fixture(scope="module")
 def whole(bench: Bench) -> Callable[[str], tuple[dict[str, Any], int]]:
-    """How a run ends with room, and the calls that it makes; its states are not kept before it."""
+    """Return the result of a run with free space, and its calls; no states are cached before."""
     known: dict[str, tuple[dict[str, Any], int]] = {}
 
     def of(method: str) -> tuple[dict[str, Any], int]:
@@ -136,7 +139,7 @@ def whole(bench: Bench) -> Callable[[str], tuple[dict[str, Any], int]]:
 
 
 def forget(bench: Bench, method: str) -> None:
-    """The study as it was before that run."""
+    """Restore the study to its state before this run."""
     shutil.rmtree(bench.folder(method).path)
     for states in bench.prepared.task_path.glob("states*"):
         shutil.rmtree(states)
@@ -145,14 +148,14 @@ def forget(bench: Bench, method: str) -> None:
 def assert_a_full_disk_does_no_harm(
     bench: Bench, whole: Any, method: str, points: Callable[[int], Sequence[int]]
 ) -> None:
-    """The disk is full from each of `points`, calls of the run of `method`, on."""
+    """Check that a disk that is full from each call in `points` on does no harm."""
     expected, calls = whole(method)
     assert calls > 40
     before = content(bench.home.path)
     told = 0
     for at in points(calls):
         record, where = bench.run(method, at, FULL), (method, at)
-        if record.status == Status.FINISHED:  # all was written but the last name's way to disk
+        if record.status == Status.FINISHED:  # only the last flush failed
             assert at > calls - 5, where
         else:
             assert record.status == Status.FAILED, where
@@ -179,24 +182,24 @@ def some(calls: int) -> list[int]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_disk_that_is_full_from_some_calls_on(bench: Bench, whole: Any, method: str) -> None:
+def test_disk_full_from_some_calls_on(bench: Bench, whole: Any, method: str) -> None:
     assert_a_full_disk_does_no_harm(bench, whole, method, some)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
-def test_a_disk_that_is_full_from_each_call_on(bench: Bench, whole: Any, method: str) -> None:
+def test_disk_full_from_each_call_on(bench: Bench, whole: Any, method: str) -> None:
     assert_a_full_disk_does_no_harm(bench, whole, method, every)
 
 
-def test_the_command_says_so_and_goes_on(
+def test_command_reports_the_full_disk_and_continues(
     tuneoff: Any, bench: Bench, shim: Path, tiny_model: Any, toy_csv: Any, tmp_path: Path
 ) -> None:
     command = (
         *("compare", "--methods", "full", "--model", tiny_model("bert"), "--train", toy_csv(30)),
         *("--seeds", 1, "--epochs", 2, "--precision", "fp32", "--out"),
     )
-    forks = 3  # that prepare the data, try whether forks can use CUDA, and try the method
+    forks = 3  # they prepare the data, test whether forks can use CUDA, and check the method
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LD_PRELOAD", str(shim))
         patch.setenv("TUNEOFF_FAULT", str(bench.fault))

@@ -1,4 +1,4 @@
-"""Killed, or out of room, at every single call that changes a file: no torn state is ever read."""
+"""Kill or full disk at every call that changes a file: no incomplete state is ever read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the shim is for
 
 
 def drive(shim: Path, *arguments: Any) -> Any:
-    """What the driver found."""
+    """Run the driver and return its results."""
     done = subprocess.run(
         [sys.executable, HERE / "driver.py", *map(str, arguments)],
         env={**os.environ, "LD_PRELOAD": str(shim)},
@@ -29,7 +29,7 @@ def drive(shim: Path, *arguments: Any) -> Any:
     return json.loads(done.stdout)
 
 
-def test_no_torn_state_is_read(shim: Path, tmp_path: Path) -> None:
+def test_no_incomplete_state_is_read(shim: Path, tmp_path: Path) -> None:
     for found in drive(shim, tmp_path):
         points = 3 * found["calls"]
         assert found["calls"] >= 2, found

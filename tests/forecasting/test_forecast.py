@@ -1,4 +1,4 @@
-"""`tuneoff forecast`: real probes of a tiny encoder, in worker processes of their own."""
+"""`tuneoff forecast`: probes of a tiny encoder in worker processes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from tuneoff.results.store import StudyFolder
 
 
 @pytest.fixture(scope="session")
-def asked(tiny_model: Any, shared_csv: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """Of a study: more steps than a probe takes, frozen layers, a classical method."""
+def arguments(
+    tiny_model: Any, shared_csv: Any, tmp_path_factory: pytest.TempPathFactory
+) -> list[Any]:
+    """Options of a study with more steps than a probe, frozen layers, and a classical method."""
     train = shared_csv(300, seed=3, name="forecast-train.csv")
     test = shared_csv(60, seed=4, name="forecast-test.csv")
     return [
@@ -29,17 +31,17 @@ def asked(tiny_model: Any, shared_csv: Any, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 def forecast(
-    tuneoff: Any, asked: list[Any], tmp_path_factory: pytest.TempPathFactory
+    tuneoff: Any, arguments: list[Any], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Any]:
-    """The folder and what the command said and wrote: read it, no more."""
+    """The folder, output and file of the forecast; do not change them."""
     out = tmp_path_factory.mktemp("forecast") / "study"
-    return out, tuneoff("forecast", *asked, "--out", out)
+    return out, tuneoff("forecast", *arguments, "--out", out)
 
 
 @pytest.fixture(scope="session")
-def compared(tuneoff: Any, asked: list[Any], forecast: tuple[Path, Any]) -> tuple[Path, Any]:
-    """The study itself in the folder of its forecast."""
-    return forecast[0], tuneoff("compare", *asked, "--out", forecast[0])
+def compared(tuneoff: Any, arguments: list[Any], forecast: tuple[Path, Any]) -> tuple[Path, Any]:
+    """The study, run in the folder of its forecast."""
+    return forecast[0], tuneoff("compare", *arguments, "--out", forecast[0])
 
 
 def written(folder: Path) -> dict[str, Any]:
@@ -47,13 +49,13 @@ def written(folder: Path) -> dict[str, Any]:
     return content
 
 
-def test_it_prints_a_table_and_runs_nothing(forecast: tuple[Path, Any]) -> None:
+def test_forecast_prints_a_table_without_runs(forecast: tuple[Path, Any]) -> None:
     out, ended = forecast
     assert ended.code == 0, ended.err
     lines = ended.out.splitlines()
     assert " ".join(lines[0].split()) == "method runs training total memory storage on disk"
     assert [line.split()[:2] for line in lines[2:6]] == [
-        ["tfidf", "1"],  # the same with every seed
+        ["tfidf", "1"],  # deterministic, one run
         *([name, "2"] for name in ("full", "partial", "head")),
     ]
     assert all(len(line) <= 80 for line in lines)
@@ -62,10 +64,10 @@ def test_it_prints_a_table_and_runs_nothing(forecast: tuple[Path, Any]) -> None:
     assert "measuring partial" in ended.err
     assert not (out / "runs").exists()
     assert not (out / "study.yaml").exists()
-    assert not list(out.glob(".forecast-*"))  # the probes leave nothing
+    assert not list(out.glob(".forecast-*"))  # the probes leave no files
 
 
-def test_what_is_written(forecast: tuple[Path, Any]) -> None:
+def test_forecast_file(forecast: tuple[Path, Any]) -> None:
     found = written(forecast[0])
     assert found["schema"] == 1
     assert [m["name"] for m in found["methods"]] == ["tfidf", "full", "partial", "head"]
@@ -79,9 +81,12 @@ def test_what_is_written(forecast: tuple[Path, Any]) -> None:
         assert len(own["runs"]) == (1 if own["name"] == "tfidf" else 2)
     tfidf, full, partial, head = found["methods"]
     assert full["prefix"] is tfidf["prefix"] is None
-    assert partial["prefix"] != head["prefix"]  # other layers are frozen
+    assert partial["prefix"] != head["prefix"]  # different layers are frozen
     computing = [r["run_id"] for r in found["runs"] if r["computes_prefix"]]
-    assert computing == [partial["runs"][0], head["runs"][0]]  # the first seed does it for all
+    assert computing == [
+        partial["runs"][0],
+        head["runs"][0],
+    ]  # the first seed computes the states for all
     assert full["checkpoint_bytes"] > head["checkpoint_bytes"] > 0
     study = found["study"]
     assert study["disk_bytes"] > sum(len(m["runs"]) * m["disk_bytes"] for m in found["methods"])
@@ -91,13 +96,13 @@ def test_what_is_written(forecast: tuple[Path, Any]) -> None:
     assert study["more_seeds_seconds"] is None
 
 
-def test_what_depends_on_no_clock_comes_true(compared: tuple[Path, Any]) -> None:
+def test_forecasts_other_than_times_are_exact(compared: tuple[Path, Any]) -> None:
     out, ended = compared
     assert ended.code == 0, ended.err
     found, folder = written(out), StudyFolder(out)
     names = {run_id: m for m in found["methods"] for run_id in m["runs"]}
     for run in folder.runs():
-        record, own = run.record(), names[run.path.name]  # every run was forecast by its id
+        record, own = run.record(), names[run.path.name]  # the forecast has all run ids
         assert record is not None
         assert record.cost.storage_bytes == pytest.approx(own["storage_bytes"], rel=0.01)
         disk = sum(
@@ -109,7 +114,7 @@ def test_what_depends_on_no_clock_comes_true(compared: tuple[Path, Any]) -> None
     assert states == pytest.approx(expected, rel=0.1)
 
 
-def test_the_report_shows_the_forecast_beside_the_actual(compared: tuple[Path, Any]) -> None:
+def test_report_shows_forecast_and_actual_costs(compared: tuple[Path, Any]) -> None:
     folder = StudyFolder(compared[0])
     summary = folder.summary()
     assert summary is not None
@@ -124,13 +129,13 @@ def test_the_report_shows_the_forecast_beside_the_actual(compared: tuple[Path, A
     assert "Time by part" in page
 
 
-def test_without_a_forecast_the_report_shows_none(finished_study: Any) -> None:
+def test_report_without_forecast(finished_study: Any) -> None:
     folder = StudyFolder(finished_study.path)
     assert (folder.summary() or {})["forecast"] is None
     assert "Forecast and actual" not in folder.report_file.read_text(encoding="utf-8")
 
 
-def test_runs_of_other_settings_are_not_held_against_it(compared: tuple[Path, Any]) -> None:
+def test_runs_with_other_settings_are_not_compared(compared: tuple[Path, Any]) -> None:
     folder = StudyFolder(compared[0])
     records = [record for run in folder.runs() if (record := run.record()) is not None]
     content = written(compared[0])
@@ -140,8 +145,17 @@ def test_runs_of_other_settings_are_not_held_against_it(compared: tuple[Path, An
     assert beside_actual(None, records) == []
 
 
-def test_a_dry_run_says_the_same_as_json(tuneoff: Any, asked: list[Any], tmp_path: Path) -> None:
-    arguments = ["compare", *asked, "--methods", "full", "--seeds", "2:4", "--dry-run", "--json"]
+def test_dry_run_as_json(tuneoff: Any, arguments: list[Any], tmp_path: Path) -> None:
+    arguments = [
+        "compare",
+        *arguments,
+        "--methods",
+        "full",
+        "--seeds",
+        "2:4",
+        "--dry-run",
+        "--json",
+    ]
     ended = tuneoff(*arguments, "--out", tmp_path / "study")
     assert ended.code == 0, ended.err
     found = json.loads(ended.out)
@@ -165,21 +179,23 @@ def test_a_dry_run_says_the_same_as_json(tuneoff: Any, asked: list[Any], tmp_pat
         (["--tune", 0], "tune"),
     ],
 )
-def test_bad_input_is_refused_as_compare_does(
-    tuneoff: Any, asked: list[Any], tmp_path: Path, more: list[Any], said: str
+def test_invalid_input_is_an_error_as_in_compare(
+    tuneoff: Any, arguments: list[Any], tmp_path: Path, more: list[Any], said: str
 ) -> None:
-    ended = tuneoff("forecast", *asked, *more, "--out", tmp_path / "one")
-    again = tuneoff("compare", *asked, *more, "--out", tmp_path / "two")
+    ended = tuneoff("forecast", *arguments, *more, "--out", tmp_path / "one")
+    again = tuneoff("compare", *arguments, *more, "--out", tmp_path / "two")
     assert ended.code == again.code == 2
     assert ended.err.splitlines()[-1] == again.err.splitlines()[-1]
     assert said in ended.err
     assert not (tmp_path / "one" / "forecast.json").exists()
 
 
-def test_a_method_that_cannot_run_is_told(tuneoff: Any, asked: list[Any], tmp_path: Path) -> None:
-    """Its probe ends as its runs would; the others are forecast all the same."""
+def test_method_that_cannot_run_is_reported(
+    tuneoff: Any, arguments: list[Any], tmp_path: Path
+) -> None:
+    """Its probe fails like its runs would; the other methods are still forecast."""
     rate = ["--learning-rate", "1e30", "--methods", "full,tfidf"]
-    ended = tuneoff("forecast", *asked, *rate, "--json", "--out", tmp_path / "study")
+    ended = tuneoff("forecast", *arguments, *rate, "--json", "--out", tmp_path / "study")
     assert ended.code == 1
     full, tfidf = json.loads(ended.out)["methods"]
     assert full["status"] == "diverged"
@@ -187,7 +203,7 @@ def test_a_method_that_cannot_run_is_told(tuneoff: Any, asked: list[Any], tmp_pa
     assert tfidf["status"] == "finished"
 
 
-def test_an_excerpt_has_the_largest_steps_first(toy_task: Any, tmp_path: Path) -> None:
+def test_sample_has_the_largest_steps_first(toy_task: Any, tmp_path: Path) -> None:
     from tuneoff.engine.data.batches import steps
     from tuneoff.engine.data.excerpt import TYPICAL, take_excerpt
     from tuneoff.engine.data.task import open_task
@@ -215,7 +231,7 @@ def test_an_excerpt_has_the_largest_steps_first(toy_task: Any, tmp_path: Path) -
     assert taken.all_tokens["train"] == whole.tokens.lengths.sum()
 
 
-def test_an_excerpt_by_rows_keeps_the_labels_shares(toy_task: Any, tmp_path: Path) -> None:
+def test_sample_of_rows_keeps_label_fractions(toy_task: Any, tmp_path: Path) -> None:
     from tuneoff.engine.data.excerpt import take_excerpt
     from tuneoff.engine.data.task import open_task
 

@@ -1,4 +1,4 @@
-"""What each method trains, counted: on random weights of real sizes, and weight by weight."""
+"""Trainable parameters of each method, for real model sizes and by name."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ QKV = {"rank": 8, "alpha": 32, "targets": ["query", "key", "value"]}
     [
         ("distilbert", DISTILBERT, "full", {}, 66_955_010, 66_955_010),
         ("distilbert", DISTILBERT, "weighted", {}, 66_955_010, 66_955_010),
-        # PEFT's own count is 67,768,324: it counts the head twice.
+        # PEFT itself counts 67,768,324, because it counts the head twice.
         ("distilbert", DISTILBERT, "lora", QKV, 813_314, 66_955_010 + 221_184),
         ("distilbert", DISTILBERT, "head", {}, 592_130, 66_955_010),
         ("distilbert", DISTILBERT, "baseline", {}, 0, 66_955_010),
         ("roberta", ROBERTA, "full", {}, 124_647_170, 124_647_170),
         ("roberta", ROBERTA, "ia3", {}, 647_426, 124_647_170 + 12 * (2 * 768 + 3072)),
-        # 12 layers of 7,087,872 weights; the pooler belongs to the head.
+        # 12 layers of 7,087,872 weights; the pooler is part of the head.
         ("bert", BERT, "partial", {"k": 2}, 2 * 7_087_872 + 592_130, 109_483_778),
         ("bert", BERT, "full", {}, 109_483_778, 109_483_778),
         ("bert", BERT, "lora", {"rank": 8}, 1_327_104 + 592_130, 109_483_778 + 1_327_104),
@@ -121,7 +121,7 @@ def test_partial_trains_the_last_layers(load_tiny: LoadTiny, k: int) -> None:
     assert len(body) == 16 * k
 
 
-def test_partial_with_more_layers_than_there_are_is_refused(load_tiny: LoadTiny) -> None:
+def test_partial_with_too_many_layers_is_an_error(load_tiny: LoadTiny) -> None:
     with pytest.raises(BadInput, match="k is 4, but the bert encoder has 3 layers"):
         trainable_names(load_tiny, "partial", k=4)
 
@@ -133,7 +133,7 @@ def test_lora_finds_all_six_roles_in_every_layer(load_tiny: LoadTiny, architectu
     assert sum("lora_B" in name for name in trained) == 6 * 3
 
 
-def test_lora_takes_the_roles_that_it_is_given(load_tiny: LoadTiny) -> None:
+def test_lora_uses_the_given_roles(load_tiny: LoadTiny) -> None:
     trained = trainable_names(load_tiny, "lora", targets=["query", "ffn_out"])
     modules = {n.split(".lora_A")[0].split("layer.")[1][2:] for n in trained if "lora_A" in n}
     assert modules == {"attention.self.query", "output.dense"}
@@ -150,12 +150,12 @@ def test_ia3_scales_keys_values_and_the_input_of_the_second_feedforward_layer(
     assert shapes == {
         "attention.self.key": (64, 1),
         "attention.self.value": (64, 1),
-        "output.dense": (1, 128),  # its input is 128 wide, its output 64
+        "output.dense": (1, 128),  # input width 128, output width 64
     }
 
 
-def test_layers_that_all_share_their_weights_are_found() -> None:
-    """ALBERT has one group of weights for all of its layers."""
+def test_layers_with_shared_weights_are_found() -> None:
+    """ALBERT has one group of weights for all layers."""
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(
             AutoConfig.for_model(

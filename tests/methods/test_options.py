@@ -1,4 +1,4 @@
-"""The settings that users of these methods know: targets, layers, ranks, budgets, param_groups."""
+"""Settings of the methods: targets, layers, ranks, budgets, parameter groups."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROBERTA = {"vocab_size": 50_265, "max_position_embeddings": 514, "type_vocab_siz
 
 
 def adapted(prepared: PreparedModel) -> dict[str, int]:
-    """Rank by adapted module, the layers' common prefix taken off."""
+    """Return the rank of each adapted module, without the common prefix of the layers."""
     return {
         name.split("layer.")[1].split(".lora_A")[0]: weight.shape[0]
         for name, weight in prepared.masters.items()
@@ -62,7 +62,7 @@ def test_layers(load_tiny: LoadTiny, layers: str | int, chosen: set[int]) -> Non
         ),
     ],
 )
-def test_what_the_model_lacks_is_refused(
+def test_targets_missing_in_the_model_are_an_error(
     tiny_model: TinyModel, config: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(BadInput, match=message):
@@ -81,12 +81,12 @@ def test_what_the_model_lacks_is_refused(
         ({"alpha": 0}, "alpha must be positive"),
     ],
 )
-def test_settings_that_cannot_be_meant(config: dict[str, Any], message: str) -> None:
+def test_contradictory_settings(config: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         parse_config(method("lora"), config)
 
 
-def test_targets_by_the_end_of_a_module_s_name(load_tiny: LoadTiny) -> None:
+def test_targets_by_suffix_of_module_name(load_tiny: LoadTiny) -> None:
     found = adapted(load_tiny("lora", targets=["self.query", "intermediate.dense"]))
     assert set(found) == {
         f"{i}.{name}" for i in range(3) for name in ("attention.self.query", "intermediate.dense")
@@ -106,10 +106,10 @@ def test_rank_pattern(load_tiny: LoadTiny) -> None:
         for name, module in made.classifier.model.named_modules()
         if isinstance(getattr(module, "scaling", None), dict)
     }
-    assert scales == {"query": 2.0, "value": 2.0}  # alpha is twice the rank where none is given
+    assert scales == {"query": 2.0, "value": 2.0}  # alpha is twice the rank by default
 
 
-def test_biases_train_along(load_tiny: LoadTiny) -> None:
+def test_trainable_biases(load_tiny: LoadTiny) -> None:
     named = {b: set(load_tiny("lora", bias=b).masters) for b in ("none", "lora_only", "all")}
     extra = named["lora_only"] - named["none"]
     assert len(extra) == 18
@@ -146,12 +146,12 @@ def outline(
 
 
 def test_published_counts() -> None:
-    """Reports R3 and R5; where a head of another size was trained, both figures."""
+    """Counts of reports R3 and R5; both figures if a head of another size was trained."""
     qkv, qv = ["query", "key", "value"], ["query", "value"]
     assert counted("distilbert", {}, "lora", rank=8, targets=qkv).trainable == 813_314
     assert counted("roberta", ROBERTA, "lora", rank=16, targets=qkv).trainable == 1_476_866
     assert counted("roberta", ROBERTA, "ia3").trainable == 647_426
-    # R5's QLoRA trained the head's output projection alone; here every method trains all of it.
+    # R5's QLoRA trained only the head's output projection; here every method trains the whole head.
     trained, architecture = outline("roberta", ROBERTA, "qlora", rank=8, targets=qv)
     found = count_parameters(trained, architecture)
     output = sum(
@@ -165,26 +165,26 @@ def test_published_counts() -> None:
 
 @pytest.mark.parametrize("targets", [["query", "value"], None])
 @pytest.mark.parametrize("percent", [4.67, 1.0, 20.0])
-def test_a_budget_is_met(percent: float, targets: list[str] | None) -> None:
+def test_budget(percent: float, targets: list[str] | None) -> None:
     config = {"targets": targets} if targets else {}
     found = counted("bert", {}, "lora", budget=f"{percent}%", **config)
     assert found.trainable_percent == pytest.approx(percent, abs=0.05)
 
 
-def test_a_budget_below_rank_1_is_refused() -> None:
+def test_budget_below_rank_1_is_an_error() -> None:
     with pytest.raises(BadInput, match=r"rank 1 and the head need 0\.69%"):
         counted("bert", {}, "lora", budget="0.5%")
 
 
 @pytest.mark.parametrize("name", ["lora", "rslora", "lora_fa", "qlora"])
-def test_a_budget_of_a_tiny_model_is_kept_by_the_run(run_toy: RunToy, name: str) -> None:
+def test_run_keeps_the_budget(run_toy: RunToy, name: str) -> None:
     made = run_toy(name, config={"budget": "12%"}, epochs=1)
     assert made.record.status == "finished", made.record.error
-    if name != "lora_fa":  # half of what the budget allows is frozen there
+    if name != "lora_fa":  # half of its budget is frozen
         assert made.record.parameters.trainable_percent == pytest.approx(12, abs=0.3)
 
 
-def test_lora_plus_paces_its_matrices_around_the_head(load_tiny: LoadTiny) -> None:
+def test_lora_plus_learning_rates(load_tiny: LoadTiny) -> None:
     made = load_tiny("lora_plus", ratio=4.0, bias="all")
     for matrix, rate in (("A", 0.5), ("B", 2.0)):
         ran = {n for n, group in made.param_groups.items() if group.rate == pytest.approx(rate)}
@@ -193,7 +193,7 @@ def test_lora_plus_paces_its_matrices_around_the_head(load_tiny: LoadTiny) -> No
     assert not any("classifier" in name or "pooler" in name for name in made.param_groups)
 
 
-def test_layer_decay_and_gradual_unfreezing_go_by_the_layer(load_tiny: LoadTiny) -> None:
+def test_layer_decay_and_gradual_unfreezing(load_tiny: LoadTiny) -> None:
     param_groups = load_tiny("full", layer_decay=0.5, unfreeze="gradual").param_groups
     by_place = {
         "bert.encoder.layer.2.output.dense.weight": (0.5, 1 / 5),
@@ -207,17 +207,17 @@ def test_layer_decay_and_gradual_unfreezing_go_by_the_layer(load_tiny: LoadTiny)
     assert {(group.rate, group.start) for group in plain.values()} == {(1.0, 0.0)}
 
 
-def test_gradual_unfreezing_trains_everything_in_the_end(run_toy: RunToy) -> None:
+def test_gradual_unfreezing_finally_trains_all_layers(run_toy: RunToy) -> None:
     made = run_toy("full", config={"unfreeze": "gradual"}, epochs=5)
     assert made.record.status == "finished", made.record.error
     assert made.record.checks.unchanged == []
     assert made.record.best_epoch is not None
 
 
-def test_adalora_moves_its_ranks(run_toy: RunToy) -> None:
+def test_adalora_changes_its_ranks(run_toy: RunToy) -> None:
     from safetensors.torch import load_file
 
-    # Ranks settle in the first of six epochs, of three steps each.
+    # Ranks are final after the first of six epochs, of three steps each.
     config = {"init_rank": 6, "rank": 3, "warmup": 0.05, "settle": 0.85, "interval": 1}
     made = run_toy("adalora", config=config, epochs=6, learning_rate=8e-3)
     assert made.record.status == "finished", made.record.error
@@ -225,12 +225,12 @@ def test_adalora_moves_its_ranks(run_toy: RunToy) -> None:
     ranks = [len(value) for name, value in saved.items() if name.endswith("lora_E")]
     assert len(ranks) == 18
     assert made.record.checks.problems == []
-    assert len(set(ranks)) > 1  # some layers kept more than others
+    assert len(set(ranks)) > 1  # some layers kept higher ranks than others
     assert sum(ranks) <= 3 * 18 + sum(rank == 1 for rank in ranks)
 
 
-def test_pissa_starts_where_the_model_stood(load_tiny: LoadTiny) -> None:
-    """The principal part moves from the weight into the adapter: their sum stays."""
+def test_pissa_starts_at_the_base_model(load_tiny: LoadTiny) -> None:
+    """The principal part moves from the weight into the adapter; their sum is unchanged."""
     model = load_tiny("pissa", rank=4).classifier.model
     plain = load_tiny("head").classifier.model
     layer = model.base_model.model.bert.encoder.layer[0].attention.self.query
@@ -240,7 +240,7 @@ def test_pissa_starts_where_the_model_stood(load_tiny: LoadTiny) -> None:
     torch.testing.assert_close(together, whole, atol=1e-5, rtol=0)
 
 
-def test_an_adapter_adds_nothing_before_it_trains(load_tiny: LoadTiny) -> None:
+def test_untrained_adapter_adds_nothing(load_tiny: LoadTiny) -> None:
     for placement, blocks in (("houlsby", 6), ("pfeiffer", 3)):
         model = load_tiny("adapter", placement=placement).classifier.model
         ups = [w for name, w in model.named_parameters() if name.endswith("bottleneck.2.weight")]
@@ -248,7 +248,7 @@ def test_an_adapter_adds_nothing_before_it_trains(load_tiny: LoadTiny) -> None:
         assert not any(w.any() for w in ups)
 
 
-def test_any_peft_takes_peft_s_own_settings(load_tiny: LoadTiny) -> None:
+def test_peft_method_accepts_peft_settings(load_tiny: LoadTiny) -> None:
     made = load_tiny("peft", config={"peft_type": "LORA", "r": 3}, targets=["query"])
     assert set(adapted(made).values()) == {3}
 
@@ -261,28 +261,28 @@ def test_any_peft_takes_peft_s_own_settings(load_tiny: LoadTiny) -> None:
         ({"peft_type": "OFT", "r": 3, "oft_block_size": 7}, "peft: OFT cannot be built"),
     ],
 )
-def test_any_peft_says_what_peft_refuses(
+def test_peft_method_reports_peft_errors(
     tiny_model: TinyModel, config: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(BadInput, match=message):
         check_fits(tiny_model("bert"), "peft", {"config": config}, ["a", "b"], longest=9)
 
 
-def test_virtual_tokens_leave_room_for_the_texts(tiny_model: TinyModel) -> None:
+def test_virtual_tokens_and_maximum_length(tiny_model: TinyModel) -> None:
     path = tiny_model("bert")  # of 128 positions
     check_fits(path, "prompt", {"tokens": 20}, ["a", "b"], longest=108)
     with pytest.raises(
-        BadInput, match="leave room for texts of 108 tokens, and the longest has 109"
+        BadInput, match="leave room for 108 tokens of a text, but the longest text has 109"
     ):
         check_fits(path, "prompt", {"tokens": 20}, ["a", "b"], longest=109)
     check_fits(tiny_model("llama"), "prompt", {"tokens": 20}, ["a", "b"], longest=500)
 
 
 @pytest.mark.parametrize("skipped", [(), (6,), (6, 7)])
-def test_adalora_cuts_its_ranks_even_if_the_step_of_the_cut_is_skipped(
+def test_adalora_reduces_ranks_if_that_step_is_skipped(
     load_tiny: Any, skipped: tuple[int, ...]
 ) -> None:
-    """A step that overflows in fp16 is not passed on to the hook; the sixth of ten cuts."""
+    """The hook is not called for a step that overflows in fp16; the sixth of ten reduces ranks."""
     prepared = load_tiny(
         "adalora", rank=1, init_rank=8, warmup=0.1, settle=0.4, interval=3, orthogonal=0.0
     )
@@ -299,6 +299,6 @@ def test_adalora_cuts_its_ranks_even_if_the_step_of_the_cut_is_skipped(
         if step not in skipped:
             hook.after_step(step, masters)
             kept.append(torch.cat([vector != 0 for vector in vectors]).flatten().tolist())
-    assert 0 < sum(kept[-1]) <= len(vectors)  # a rank of 1 in the mean
-    after = kept[5:]  # the cut and the steps after it
-    assert all(ranks == after[0] for ranks in after)  # the same ranks from the cut on
+    assert 0 < sum(kept[-1]) <= len(vectors)  # a mean rank of 1
+    after = kept[5:]  # the reduction and the steps after it
+    assert all(ranks == after[0] for ranks in after)  # the ranks no longer change

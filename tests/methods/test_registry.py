@@ -1,4 +1,4 @@
-"""Methods are found by name, their settings checked, and others' packages can add theirs."""
+"""Registry of methods: names, settings, and methods of other packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tuneoff.exceptions import BadInput
 from tuneoff.methods import BUILT_IN, config_to_plain, method, methods, parse_config
 
 
-def test_every_method_has_what_the_table_shows() -> None:
+def test_every_method_is_described() -> None:
     for found in BUILT_IN:
         assert methods()[found.name] is found
         assert found.summary
@@ -23,14 +23,14 @@ def test_every_method_has_what_the_table_shows() -> None:
         assert parse_config(found, found.defaults()) == found.config()
 
 
-def test_unknown_method_names_the_nearest() -> None:
+def test_unknown_method_suggests_the_nearest() -> None:
     with pytest.raises(BadInput, match="'lora'") as error:
         method("lorra", file="study.yaml")
     assert error.value.issues[0].file == "study.yaml"
     assert "lorra" in str(error.value)
 
 
-def test_unknown_setting_names_the_nearest_of_its_own_and_of_training() -> None:
+def test_unknown_setting_suggests_the_nearest() -> None:
     with pytest.raises(BadInput) as error:
         parse_config(method("lora"), {"rankk": 4, "learning_rat": 1e-3})
     first, second = error.value.issues
@@ -53,12 +53,12 @@ def test_unknown_setting_names_the_nearest_of_its_own_and_of_training() -> None:
         ("tfidf", {"ngrams": "two"}, "ngrams"),
     ],
 )
-def test_bad_settings_are_refused(name: str, settings: dict[str, object], message: str) -> None:
+def test_invalid_settings_are_errors(name: str, settings: dict[str, object], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         parse_config(method(name), settings)
 
 
-def test_a_config_survives_json() -> None:
+def test_json_round_trip_of_a_config() -> None:
     lora = method("lora")
     config = parse_config(lora, {"rank": 4, "targets": ["query", "value"]})
     plain = config_to_plain(config)
@@ -66,7 +66,7 @@ def test_a_config_survives_json() -> None:
     assert parse_config(lora, plain) == config
 
 
-def test_a_package_of_its_own_registers_a_method(tmp_path: Path) -> None:
+def test_another_package_registers_a_method(tmp_path: Path) -> None:
     info = tmp_path / "tuneoff_bias-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tuneoff-bias\nVersion: 1.0\n")

@@ -1,4 +1,4 @@
-"""What a method needs beside tuneoff itself is looked for before anything runs."""
+"""Additional requirements of a method are checked before any run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def _study(*methods: object) -> dict[str, object]:
     return {"model": "any", "data": {"train": "any.csv"}, "methods": list(methods)}
 
 
-def test_a_missing_extra_is_named_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as Python marks what is not there
+def test_missing_extra_is_named_before_any_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # marks the module as missing
     with pytest.raises(BadInput, match=r"'qlora' needs .*'bitsandbytes'.*\n.*tuneoff\[qlora\]"):
         complete(parse_study(_study("full", "qlora")))
     complete(parse_study(_study("full", "lora")))
@@ -32,6 +32,6 @@ def test_a_missing_extra_is_named_before_anything_runs(monkeypatch: pytest.Monke
         ({"method": "tfidf", "c": -1}, "c must be positive"),
     ],
 )
-def test_settings_out_of_range_are_refused(entry: dict[str, object], message: str) -> None:
+def test_settings_out_of_range_are_errors(entry: dict[str, object], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         complete(parse_study(_study(entry)))

@@ -1,4 +1,4 @@
-"""Every setting of every method can be given as a person types it (`--set KEY=VALUE`)."""
+"""Every setting of every method can be given on the command line (`--set KEY=VALUE`)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def typed(value: Any) -> str:
 
 
 @pytest.mark.parametrize(("name", "setting"), SETTINGS)
-def test_what_a_setting_can_be_can_be_typed(name: str, setting: str) -> None:
+def test_all_values_can_be_typed(name: str, setting: str) -> None:
     method = methods()[name]
     values = [getattr(method.config(), setting)]
     if isinstance(choice := own_ranges(method).get(setting), Choice):
@@ -95,6 +95,6 @@ def test_training_settings_of_an_entry(given: dict[str, Any], read: Any) -> None
         ("targets=querry,key", "targets: 'querry' is not a role"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(given: str, said: str) -> None:
+def test_invalid_values_are_errors(given: str, said: str) -> None:
     with pytest.raises(BadInput, match=said.replace("(", r"\(")):
         parse_config(methods()["lora"], _settings([given]))

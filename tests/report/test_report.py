@@ -315,15 +315,15 @@ def test_the_front_is_drawn_by_what_is_shown(study: Make) -> None:
     report = page(folder)
     summary = folder.summary()
     assert summary is not None
-    places = {e["name"]: e["place"] for e in summary["front"]["train_seconds"]}
+    places = {e["name"]: e["place"] for e in summary["pareto_fronts"]["train_seconds"]}
     assert (places["tfidf"], places["head"]) == ("surely", "off")
     traces = report.figures["against-train-seconds"]["data"]
     pale = {t["text"][0] for t in traces if t.get("opacity", 1) < 1}
     drawn = {t["text"][0] for t in traces if "text" in t}
     assert pale == {name for name in drawn if places[name] == "off"}
     rings = next(t for t in traces if t.get("marker", {}).get("symbol") == "circle-open")
-    sure = [e for e in summary["front"]["train_seconds"] if e["place"] == "surely"]
-    assert sorted(rings["x"]) == [pytest.approx(e["cost"], rel=1e-4) for e in sure]
+    certain = [e for e in summary["pareto_fronts"]["train_seconds"] if e["place"] == "surely"]
+    assert sorted(rings["x"]) == [pytest.approx(e["cost"], rel=1e-4) for e in certain]
     said = next(
         a["aria-label"] for _, a in report.elements if a.get("data-plot") == "against-train-seconds"
     )
@@ -332,22 +332,22 @@ def test_the_front_is_drawn_by_what_is_shown(study: Make) -> None:
     assert "Pale methods are not on it" in " ".join(report.visible)
 
 
-def test_each_use_stands_in_the_verdict_with_its_command(study: Make) -> None:
+def test_recommendation_by_goal_with_commands(study: Make) -> None:
     folder = study(labels=6, predictions=True, failures=False)
     report = page(folder)
     text = " ".join(report.visible)
     summary = folder.summary()
     assert summary is not None
-    uses = summary["recommendation"]["uses"]
-    assert [use["use"] for use in uses] == [
+    goals = summary["recommendation"]["by_goal"]
+    assert [goal["goal"] for goal in goals] == [
         "most accurate",
         "fastest training",
         "lowest memory",
         "smallest saved weights",
     ]
-    for use in uses:
-        assert use["use"] in text
-        assert use["command"] in text
+    for goal in goals:
+        assert goal["goal"] in text
+        assert goal["command"] in text
     assert "latency" not in {
         part.strip() for part in report.visible
     }  # records of an earlier version have none

@@ -152,7 +152,7 @@ def test_a_planted_word_heads_the_table(study: Make) -> None:
     page = page_of(folder)
     errors = (folder.summary() or {})["errors"]
     first = errors["words"]["methods"]["lora"]["suspect"][0]
-    assert (first["word"], first["sure"]) == ("word7", True)
+    assert (first["word"], first["significant"]) == ("word7", True)
     assert [w["word"] for w in errors["words"]["across"]] == ["word7"]
     assert re.search(r"<bdi>word7</bdi></th>.{0,400}?<td>yes <small>&lt;0.001", page)
 

@@ -1,4 +1,4 @@
-"""Records with numbers that a reader can check by hand."""
+"""Records and predictions with numbers that can be verified by hand."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def make_record(
     trainable: int = 22_713_986,
     **cost: Any,
 ) -> RunRecord:
-    """A finished run with `score` as every metric, or one with another status and no score."""
+    """Return a finished run whose metrics are all `score`, or one with another status."""
     scores = None
     if score is not None:
         each = {label: ClassScores(score, score, score, 50) for label in ("no", "yes")}
@@ -94,7 +94,7 @@ ROWS = 2000
 
 
 def make_answers(score: float, seed: int, rows: int = ROWS) -> RunPredictions:
-    """So many rows right; nine of ten wrong ones are the same in every run."""
+    """Return predictions with this number of correct rows; runs share nine of ten errors."""
     wrong = round((1 - score) * rows)
     shared = np.random.default_rng(7).permutation(rows)
     own = np.random.default_rng(1000 + seed).permutation(rows)
@@ -112,7 +112,7 @@ def answers() -> Callable[..., RunPredictions]:
 
 @pytest.fixture
 def judged() -> Callable[..., dict[str, Any]]:
-    """`judged({"full": (0.9, {"train_seconds": 9.0})}, …)`: the summary of such a study."""
+    """`judged({"full": (0.9, {"train_seconds": 9.0})}, …)`: the summary of a study."""
 
     def make(
         methods: dict[str, tuple[float, dict[str, Any]]],

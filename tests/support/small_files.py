@@ -14,7 +14,7 @@ WriteCsv = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A WordPiece tokenizer of a few words, with pairs and token types, saved as models save it."""
+    """Folder of a WordPiece tokenizer with few words, which supports pairs and token types."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -41,7 +41,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def write_csv(tmp_path: Path) -> WriteCsv:
-    """Write rows under a header to a CSV in tmp_path, and give its path."""
+    """`write_csv(…)`: write a header and rows to a CSV in tmp_path, and return its path."""
 
     def write(name: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         path = tmp_path / name

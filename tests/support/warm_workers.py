@@ -1,7 +1,7 @@
 """Worker processes that are reused by later tests, because a new one imports for five seconds.
 
-A worker keeps no state between requests, since it forks a process for each. An idle worker
-therefore does the same as a new one that would be started with the same environment.
+A worker keeps no state between requests, because it forks a process for each of them. An idle
+worker is therefore equivalent to a new one with the same environment.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import Any
 from tuneoff.scheduling.process import Event, Worker, python_command, worker_environment
 
 MOST_IDLE = 2
-"""Half a gigabyte each."""
+"""Maximum number of idle workers. Each uses half a gigabyte."""
 _UNUSED = ("PYTEST_CURRENT_TEST", "COLUMNS")
-"""Environment variables that differ between tests and that no worker reads."""
+"""Environment variables that differ between tests, but are not read by workers."""
 
 
 class WarmWorker(Worker):
-    """A worker that goes back to its pool when it is closed at rest."""
+    """A worker that returns to its pool when it is closed while idle."""
 
     def __init__(self, pool: WarmWorkers, gpu: str | None, *, load: bool) -> None:
         super().__init__(load=load, gpu=gpu)
         self._pool = pool
         self.started_with = surroundings(gpu)
         self.at_rest = True
-        """Whether the answer to each request was read to its end."""
+        """Whether all replies have been read completely."""
 
     def ask(self, request: Event) -> Iterator[Event]:
         self.at_rest = False
         for event in super().ask(request):
-            # The last event of all: a caller may stop reading there.
+            # The last event of a reply, after which a caller may stop reading.
             self.at_rest = event["event"] == "ended"
             yield event
 
@@ -46,7 +46,7 @@ class WarmWorker(Worker):
 
 
 class WarmWorkers:
-    """The idle workers of this test process; `take` stands in the place of `Worker`."""
+    """The idle workers of this test process; `take` replaces `Worker`."""
 
     def __init__(self) -> None:
         self._idle: list[WarmWorker] = []
@@ -54,9 +54,9 @@ class WarmWorkers:
         self._folder = os.getcwd()
 
     def take(self, *, load: bool = False, gpu: str | None = None) -> Worker:
-        """An idle worker that was started as this one would be, or a new one.
+        """Return an idle worker with the same environment, or a new one.
 
-        A test in a folder of its own gets a new one, of no use to other tests.
+        A test that has changed the working folder gets a new worker, which is not reused.
         """
         if not self._keeps or os.getcwd() != self._folder:
             return Worker(load=load, gpu=gpu)
@@ -69,7 +69,7 @@ class WarmWorkers:
         return WarmWorker(self, gpu, load=load)
 
     def take_back(self, worker: WarmWorker) -> bool:
-        """Whether the worker is kept; not if it may still be at work."""
+        """Keep the worker if it is idle, and return whether it was kept."""
         if any(worker is idle for idle in self._idle):
             return True
         if not self._keeps or not worker.at_rest or not worker.alive:
@@ -86,7 +86,7 @@ class WarmWorkers:
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Within it, every worker is a new process, which ends when it is closed."""
+        """Context in which every worker is a new process that ends when it is closed."""
         self._keeps = False
         try:
             yield
@@ -95,7 +95,7 @@ class WarmWorkers:
 
 
 def surroundings(gpu: str | None) -> list[Any]:
-    """Return what a worker that is started now inherits, apart from the working folder."""
+    """Return the environment that a new worker would inherit, without the working folder."""
     variables = {k: v for k, v in os.environ.items() if k not in _UNUSED}
     errors = os.fstat(2)
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None

@@ -1,4 +1,4 @@
-"""The columns of text and label are found where there is no doubt, and refused where there is."""
+"""Detection of the text and label columns, and errors if a column is ambiguous."""
 
 from __future__ import annotations
 
@@ -82,43 +82,46 @@ def written(folder: Path, names: Sequence[str], ending: str = ".csv", header: bo
         (["author", "lang"], "author", "lang"),
     ],
 )
-def test_columns_without_doubt(
+def test_unambiguous_columns(
     tmp_path: Path, ending: str, names: list[str], text: str, label: str
 ) -> None:
     path = written(tmp_path, names, ending)
     columns, notes = choose_columns(path, OPEN)
     assert (columns.text, columns.label) == (text, label)
     assert notes == [
-        f"{path}: took column {text!r} as the text and column {label!r} as the label by their"
-        " values (--text and --label name others)"
+        f"{path}: uses column {text!r} as the text and column {label!r} as the label, judging by"
+        " their values; choose other columns with --text and --label"
     ]
     assert read_table(path, columns).frame["text"].tolist() == COLUMNS[text]
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "expected"),
     [
-        (["title", "content", "emotion"], ["can be the text: 'title' (text, 4", "'content' (text"]),
-        (["content", "emotion", "lang"], ["can be the label: 'emotion' (3 different", "'lang' (2"]),
+        (
+            ["title", "content", "emotion"],
+            ["can be the text: 'title' (text, median of 4", "'content' (text"],
+        ),
+        (["content", "emotion", "lang"], ["can be the label: 'emotion' (3 distinct", "'lang' (2"]),
         (["content", "emotion", "stars"], ["can be the label", "'stars' (whole numbers, 4"]),
         (["uid", "emotion"], ["no column looks like a text", "'uid' (a different value in each"]),
-        (["content", "id"], ["no column looks like a label", "'id' (whole numbers, 24 different"]),
+        (["content", "id"], ["no column looks like a label", "'id' (whole numbers, 24 distinct"]),
         (["content", "date"], ["no column looks like a label", "'date' (dates)"]),
         (["content", "score"], ["no column looks like a label", "'score' (real numbers)"]),
     ],
 )
-def test_doubt_is_refused_with_the_candidates(
-    tmp_path: Path, names: list[str], said: list[str]
+def test_ambiguous_columns_are_an_error_with_the_candidates(
+    tmp_path: Path, names: list[str], expected: list[str]
 ) -> None:
     with pytest.raises(BadInput) as caught:
         choose_columns(written(tmp_path, names), OPEN)
     message = str(caught.value)
-    for part in said:
+    for part in expected:
         assert part in message
-    assert "Name the right one with --" in message
+    assert "Choose the column with --" in message
 
 
-def test_usual_and_given_names_need_no_look(tmp_path: Path) -> None:
+def test_default_and_requested_names_are_used_unchecked(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     frame = pd.DataFrame({"label": MOODS, "lang": COLUMNS["lang"], "text": TEXTS})
     frame.assign(title=COLUMNS["title"], stars=COLUMNS["stars"]).to_csv(path, index=False)
@@ -131,7 +134,7 @@ def test_usual_and_given_names_need_no_look(tmp_path: Path) -> None:
     assert (columns.text, columns.label, notes) == ("title", "stars", [])
 
 
-def test_a_column_with_another_role_is_no_candidate(tmp_path: Path) -> None:
+def test_a_column_with_another_role_is_not_a_candidate(tmp_path: Path) -> None:
     path = written(tmp_path, ["title", "content", "emotion", "stars", "lang"])
     asked = Columns(text=None, text_pair="title", label=None, weight="stars", group="lang")
     columns, _ = choose_columns(path, asked)
@@ -163,7 +166,7 @@ def test_a_text_that_repeats_is_a_candidate_too(tmp_path: Path) -> None:
         choose_columns(str(path), OPEN)
 
 
-def test_the_label_of_the_training_is_no_text(tmp_path: Path) -> None:
+def test_the_label_of_the_training_is_not_the_text(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     topics = ["News of arts and shows", "All kinds of sport today"] * 12
     pd.DataFrame({"body": TEXTS, "topic": topics}).to_csv(path, index=False)
@@ -186,7 +189,7 @@ def test_the_training_file_decides_for_all(tmp_path: Path) -> None:
     pd.DataFrame(one_label).to_csv(test, index=False)
     found = gather(DataSpec(train=train, test=str(test)))
     assert found.columns == {"text": "content", "label": "emotion"}
-    assert sum("took column" in warning for warning in found.warnings) == 1
+    assert sum("uses column" in warning for warning in found.warnings) == 1
     pd.DataFrame({"body": ["a text"], "emotion": ["sad"]}).to_csv(test, index=False)
     with pytest.raises(BadInput, match=r"test.csv, line 1: there is no column 'content'"):
         gather(DataSpec(train=train, test=str(test)))
@@ -208,8 +211,8 @@ def test_a_file_without_a_header(
     path = written(tmp_path, names, ending, header=False)
     columns, notes = choose_columns(path, OPEN)
     assert (columns.header, columns.text, columns.label) == (False, text, label)
-    assert "the first row is data and not a header" in notes[0]
-    assert f"from 1 to {len(names)}; --header" in notes[0]
+    assert "the first row is read as data, not as a header" in notes[0]
+    assert f"from 1 to {len(names)}; use --header" in notes[0]
     frame = read_table(path, columns).frame
     assert frame["text"].tolist() == TEXTS
     assert frame["line"].tolist() == list(range(1, 25))
@@ -226,37 +229,38 @@ def test_a_header_is_a_header(tmp_path: Path, ending: str, names: list[str]) -> 
     )
     assert columns.header is True
     assert columns.text == names[0]
-    assert not any("not a header" in note for note in notes)
+    assert not any("not as a header" in note for note in notes)
 
 
-def test_a_header_that_is_in_doubt(tmp_path: Path) -> None:
+def test_an_unclear_header(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([text] for text in TEXTS)
-    with pytest.raises(BadInput, match=r"line 1: whether the first row is a header or data") as no:
+    unclear = "it is unclear whether the first row is a header or data"
+    with pytest.raises(BadInput, match=f"line 1: {unclear}") as caught:
         choose_columns(str(path), OPEN, "new")
-    assert "--header or --no-header" in str(no.value)
+    assert "--header or --no-header" in str(caught.value)
     for header, rows in ((True, 23), (False, 24)):
         asked = Columns(text=None, label=None, header=header)
         columns, _ = choose_columns(str(path), asked, "new")
         assert len(read_table(str(path), columns, "new").frame) == rows
-    # Trained on numbered columns: the same is meant here.
+    # The training used numbered columns, so this file has no header either.
     columns, _ = choose_columns(str(path), OPEN, "new", usual=Columns(text="1", label="2"))
     assert (columns.header, columns.text) == (False, "1")
-    # Numbers above numbers, but a name above the labels: both readings have something for them.
+    # A number above numbers suggests data, but a new name above the labels suggests a header.
     with open(path, "w", newline="") as file:
         rows = zip(TEXTS, MOODS, COLUMNS["id"], strict=True)
         csv.writer(file).writerows([["What people say", "mood", "2019"], *rows])
-    with pytest.raises(BadInput, match="whether the first row is a header or data"):
+    with pytest.raises(BadInput, match=unclear):
         choose_columns(str(path), OPEN)
 
 
-def test_a_file_without_a_header_beside_one_with(tmp_path: Path) -> None:
+def test_files_with_and_without_a_header(tmp_path: Path) -> None:
     train = written(tmp_path, ["content", "emotion"], ".tsv", header=False)
     test = written(tmp_path, ["content", "emotion"], ".csv", header=False)
     found = gather(DataSpec(train=train, test=test))
     assert len(found.splits["test"]) == 24
-    assert sum("not a header" in warning for warning in found.warnings) == 2
+    assert sum("not as a header" in warning for warning in found.warnings) == 2
     test = written(tmp_path, ["content", "emotion"], ".csv", header=True)
     with pytest.raises(BadInput, match=r"a.csv, line 1: there is no column '1'"):
         gather(DataSpec(train=train, test=test))
@@ -266,24 +270,24 @@ def test_a_ragged_row_in_a_file_without_a_header(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("".join(f"some words {i},{i % 2}\n" for i in range(9)) + "a,b,c\n")
     columns, _ = choose_columns(str(path), OPEN)
-    with pytest.raises(BadInput, match=r"line 10: fields in the row: 3, in the first row: 2"):
+    with pytest.raises(BadInput, match="line 10: the row has 3 fields, but the first row has 2"):
         read_table(str(path), columns)
 
 
-def test_what_cannot_be_read_is_said_by_the_reader(tmp_path: Path) -> None:
-    for name, content, said in (
+def test_the_reader_reports_an_unreadable_file(tmp_path: Path) -> None:
+    for name, content, message in (
         ("a.csv", b"", "the file is empty"),
-        ("a.csv", b"body,mood\n", "a header and no rows"),
+        ("a.csv", b"body,mood\n", "a header but no rows"),
         ("a.csv", b"body,mood\ncaf\xe9,b\n", "not UTF-8"),
         ("a.csv", b'body,mood\n"open,b\n', "never closed"),
         ("a.jsonl", b"{broken", "not valid JSON"),
-        ("a.jsonl", json.dumps([{"body": "x"}]).encode(), "one JSON list"),
+        ("a.jsonl", json.dumps([{"body": "x"}]).encode(), "a JSON list, not one object per line"),
         ("a.parquet", b"PAR1 broken", "not a valid Parquet file"),
-        ("a.csv.gz", b"\x1f\x8bbroken", "gzip file is broken"),
+        ("a.csv.gz", b"\x1f\x8bbroken", "gzip file is corrupt"),
     ):
         path = tmp_path / name
         path.write_bytes(content)
-        with pytest.raises(BadInput, match=said):
+        with pytest.raises(BadInput, match=message):
             gather(DataSpec(train=str(path)))
 
 
@@ -299,11 +303,11 @@ def test_a_key_that_only_some_objects_have(tmp_path: Path) -> None:
     assert kept["kept x"].tolist()[:2] == [[1], ""]
 
 
-def test_looks_in_words() -> None:
+def test_descriptions_of_columns() -> None:
     assert str(look_at([None, " ", float("nan")])) == "empty"
     assert str(look_at([[1], [2]])) == "lists or objects"
     assert str(look_at([b"x", b"y"])) == "lists or objects"
     assert str(look_at(["10:30", "11:45"])) == "dates"
-    assert str(look_at([True, False])) == "booleans, 2 different ones"
+    assert str(look_at([True, False])) == "booleans, 2 distinct"
     assert look_at(["Monday is fine", "Sunday was better"]).kind == "strings"
     assert look_at(["May 5 be with you", "Mary has 3 lambs"]).kind == "strings"

@@ -1,5 +1,4 @@
-"""Data as people have it: 22 things that end a command and 18 that it goes on with, each in a file
-as it would come, shown through the command."""
+"""Invalid and unusual data files, as seen by a user of `tuneoff check`: errors and warnings."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ ANIMALS, FOOD = ["cat", "dog", "bird", "horse"], ["bread", "milk", "soup", "chee
 
 
 def rows(count: int, start: int = 0) -> list[list[str]]:
-    """Texts of two labels, each with a number of its own."""
+    """Return rows of two labels, whose texts are all different."""
     found = []
     for i in range(start, start + count):
         words, label = ((ANIMALS, "animals"), (FOOD, "food"))[i % 2]
@@ -37,7 +36,7 @@ def rows(count: int, start: int = 0) -> list[list[str]]:
 
 
 def csv(lines: list[list[str]], header: str = "text,label", end: str = "\n") -> bytes:
-    """As a careful hand writes it."""
+    """Return a CSV file in which every value is quoted."""
     quoted = [",".join('"' + v.replace('"', '""') + '"' for v in line) for line in lines]
     return end.join([header, *quoted, ""]).encode()
 
@@ -50,16 +49,16 @@ GOOD, TEST = rows(40), rows(20, 100)
 
 
 def with_row(*added: list[str]) -> bytes:
-    """40 good rows in lines 2 to 41, and then these."""
+    """Return a CSV file with 40 valid rows in lines 2 to 41, followed by `added`."""
     return csv([*GOOD, *added])
 
 
 @dataclass(frozen=True)
 class Case:
-    """Files, and what is said of them."""
+    """Files, and parts of the expected messages."""
 
     name: str
-    said: list[str]
+    expected: list[str]
     train: bytes | None = None
     test: bytes | None = field(default_factory=lambda: csv(TEST))
     file: str = "train.csv"
@@ -69,7 +68,7 @@ class Case:
 ERRORS = [
     Case("missing file", ["train.csv: there is no such file", "Did you mean 'trains.csv'?"]),
     Case("empty file", ["train.csv: the file is empty"], b""),
-    Case("header only", ["a header and no rows"], b"text,label\n"),
+    Case("header only", ["the file has a header but no rows"], b"text,label\n"),
     Case(
         "missing column",
         ["train.csv: there is no column 'label', and no", "Did you mean 'Label'?", "--label"],
@@ -82,17 +81,20 @@ ERRORS = [
     ),
     Case(
         "ragged row",
-        ["train.csv, line 42: fields in the row: 3, in the header: 2", "Put quotes around"],
+        [
+            "train.csv, line 42: the row has 3 fields, but the header has 2",
+            "Enclose a text that contains the delimiter in quotes",
+        ],
         with_row(["a", "b", "c"]),
     ),
     Case(
         "unclosed quote",
-        ["train.csv, line 42: the quote that opens in field 1 is never closed", "Close it"],
+        ["train.csv, line 42: the quote that opens in field 1 is never closed", "Close the quote"],
         csv(GOOD) + b'"one,animals\ntwo,food\n',
     ),
     Case(
         "wrong delimiter",
-        ["train.csv, line 1", "'text;label'", "separated by a semicolon, not by a comma"],
+        ["train.csv, line 1", "'text;label'", "seems to be a semicolon, not a comma"],
         csv(GOOD).replace(b",", b";"),
     ),
     Case(
@@ -112,20 +114,23 @@ ERRORS = [
         file="train.jsonl",
     ),
     Case(
-        "text that is no string",
-        ["train.jsonl, line 2, column 'text': holds a number, not text", "Give a string"],
+        "text that is not a string",
+        [
+            "train.jsonl, line 2, column 'text': the value is a number, not text",
+            "Replace it by a string",
+        ],
         jsonl({"text": "x", "label": "a"}, {"text": 7, "label": "b"}),
         file="train.jsonl",
     ),
     Case(
         "null text",
-        ["train.jsonl, line 2, column 'text': holds nothing (null), not text"],
+        ["train.jsonl, line 2, column 'text': the value is null, not text"],
         jsonl({"text": "x", "label": "a"}, {"text": None, "label": "b"}),
         file="train.jsonl",
     ),
     Case(
         "training row without a label",
-        ["train.csv, line 42, column 'label': the label is missing", "Label the row"],
+        ["train.csv, line 42, column 'label': the label is missing", "Add a label to the row"],
         with_row(["a cat", ""]),
     ),
     Case(
@@ -148,21 +153,21 @@ ERRORS = [
     ),
     Case(
         "class too small to split",
-        ["train.csv, line 42, column 'label': the label 'rare' has one row", "Add rows"],
+        ["train.csv, line 42, column 'label': the label 'rare' has only one row", "Add rows"],
         with_row(["a cat", "rare"]),
     ),
     Case(
         "labels that are real numbers",
-        ["train.csv, line 2, column 'label': the labels are real numbers (0.5 here, 40 rows"],
+        ["train.csv, line 2, column 'label': the labels are real numbers (0.5; 40 rows in total)"],
         csv([[text, f"{i}.5"] for i, (text, _) in enumerate(GOOD)]),
         csv([[text, f"{i}.5"] for i, (text, _) in enumerate(TEST)]),
     ),
     Case(
-        "labels of mixed kinds",
+        "labels of different types",
         [
-            "train.jsonl, line 2, column 'label': the labels are of different kinds:",
-            '1 numbers (1 in line 1), 1 texts ("1" in line 2), 1 booleans (true in line 3)',
-            "Write all of them as strings",
+            "train.jsonl, line 2, column 'label': the labels have different types:",
+            '1 numbers (1 in line 1), 1 strings ("1" in line 2), 1 booleans (true in line 3)',
+            "Write all labels as strings",
         ],
         jsonl(*({"text": f"t {label}", "label": label} for label in (1, "1", True))),
         file="train.jsonl",
@@ -175,7 +180,7 @@ ERRORS = [
     ),
     Case(
         "decompression bomb",
-        ["train.csv.gz: the file of", f"holds more than {SMALL:,} bytes", f"to {PACKING} times"],
+        ["train.csv.gz: the file of", f"contains more than {SMALL:,} bytes", f"to {PACKING} times"],
         gzip.compress(b"text,label\n" + b"a,b\n" * (SMALL // 4)),
         file="train.csv.gz",
     ),
@@ -184,7 +189,7 @@ ERRORS = [
 
 @pytest.fixture
 def checked(tuneoff: Any, tiny_model: Any, tmp_path: Path, monkeypatch: Any) -> Callable[..., Any]:
-    """What `tuneoff check` says of a case, white space folded: the exit code, output, errors."""
+    """Run `tuneoff check` and return its exit code, output and errors with folded white space."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "trains.csv").write_bytes(csv(GOOD))
 
@@ -207,7 +212,7 @@ def checked(tuneoff: Any, tiny_model: Any, tmp_path: Path, monkeypatch: Any) -> 
 @pytest.mark.parametrize("case", ERRORS, ids=lambda case: case.name)
 def test_errors(case: Case, checked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import safetensors
-    import transformers.modeling_utils  # noqa: F401  (what it imports now, it keeps)
+    import transformers.modeling_utils  # noqa: F401  (it keeps the functions that it imports now)
 
     import tuneoff.engine.execute  # noqa: F401
 
@@ -217,7 +222,7 @@ def test_errors(case: Case, checked: Any, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(safetensors, "safe_open", loaded)
     code, out, err = checked(case)
     assert (code, out) == (2, "")
-    for part in case.said:
+    for part in case.expected:
         assert part in err
     assert "Traceback" not in err
 
@@ -236,7 +241,7 @@ TWENTY = [[f"{text} again", label] for text, label in rows(20, 300)]
 WARNINGS = [
     Case(
         "byte order mark",
-        ["train.csv: starts with a byte order mark, which is passed over"],
+        ["train.csv: starts with a UTF-8 byte order mark, which is ignored"],
         b"\xef\xbb\xbf" + csv(GOOD),
     ),
     Case(
@@ -258,17 +263,17 @@ WARNINGS = [
     ),
     Case(
         "fields over 131,072 characters",
-        ["train.csv: texts of more than 131,072 characters: 1 of 41 (line 42)"],
+        ["train.csv: texts with more than 131,072 characters: 1 of 41 (line 42)"],
         with_row([LONG + LONG, "animals"]),
     ),
     Case(
         "a line of 10 MB",
-        ["train.csv: texts of more than 131,072 characters: 1 of 41 (line 42)"],
+        ["train.csv: texts with more than 131,072 characters: 1 of 41 (line 42)"],
         with_row(["cat" * 3_333_333, "animals"]),
     ),
     Case(
-        "CRLF and quoted line ends",
-        ["train.csv: texts with line ends in them", "whole file has CR LF: 1 (line 42)"],
+        "CRLF and quoted line breaks",
+        ["train.csv: texts with line breaks, read as LF", "of the file end in CR LF: 1 (line 42)"],
         csv([*GOOD, ["two\r\nlines", "food"], ["more", "food"]], end="\r\n"),
     ),
     Case(
@@ -283,13 +288,13 @@ WARNINGS = [
     ),
     Case(
         "texts without a known word",
-        ["train rows of which the tokenizer knows no word: ", "test rows of which", "(line 22)"],
+        ["train rows with only unknown tokens: ", "test rows with only", "(line 22)"],
         with_row(*([f"qqq{i} zzz", "food"] for i in range(20))),
         csv([*TEST, ["xyzzy", "food"]]),
     ),
     Case(
         "labels that look like missing values",
-        ["read as labels, not as missing values: 'NA' (30 times), 'None' (30 times)"],
+        ["mean a missing value are used as labels: 'NA' (30 times), 'None' (30 times)"],
         csv([[text, ("NA", "None")[i % 2]] for i, (text, _) in enumerate(GOOD)]),
         csv([[text, ("NA", "None")[i % 2]] for i, (text, _) in enumerate(TEST)]),
     ),
@@ -305,30 +310,33 @@ WARNINGS = [
     ),
     Case(
         "nearly all of one class",
-        ["more than 99 % of the train rows have the label 'food'; the others: "],
+        ["more than 99 % of the train rows have the label 'food'; other labels: "],
         csv([[t, "food"] for t, _ in rows(600, 1000)] + [[t, "animals"] for t, _ in GOOD[:4]]),
     ),
     Case(
         "duplicates",
-        ["test rows that repeat the text of an earlier one: 6 of 26 (lines 22, 23, 24, 25, 26, …)"],
+        ["test rows with the same text as an earlier row: 6 of 26 (lines 22, 23, 24, 25, 26, …)"],
         csv(GOOD),
         csv(TEST + TEST[:6]),
     ),
     Case(
         "the same text with different labels",
-        ["rows whose text also stands with another label: ", "(lines 22, 23)"],
+        ["rows whose text also occurs with another label: ", "(lines 22, 23)"],
         with_row(["one cat", "animals"], ["two cats", "food"]),
         csv([*TEST, ["one cat", "food"], ["two cats", "animals"]]),
     ),
     Case(
         "test rows among the training rows",
-        ["test rows whose text stands in train too: ", "lines 22, 23, 24, 25, 26, …)"],
+        ["test rows whose text is also in train: ", "lines 22, 23, 24, 25, 26, …)"],
         csv(GOOD),
         csv(TEST + GOOD),
     ),
     Case(
         "near-duplicates across the splits",
-        ["test rows whose text is nearly one of train (a few words differ", "(lines 22, 23, 24)"],
+        [
+            "test rows whose text is almost the same as one in train (a few words",
+            "(lines 22, 23, 24)",
+        ],
         with_row(
             ["The quick brown fox jumps over the lazy dog today", "animals"],
             ["a bowl of hot soup with bread and cheese for lunch", "food"],
@@ -346,14 +354,14 @@ WARNINGS = [
     ),
     Case(
         "over the maximum length",
-        ["test rows of more than 16 tokens, which are cut: 1 of 21 (line 22)"],
+        ["test rows with more than 16 tokens, which are truncated: 1 of 21 (line 22)"],
         csv(GOOD),
         csv([*TEST, ["cat " * 30, "animals"]]),
         options=("--max-length", "16"),
     ),
     Case(
-        "writing direction and emoji",
-        ["texts with control characters of the writing direction: 1 of 43 (line 42)"],
+        "bidirectional text and emoji",
+        ["texts with bidirectional control characters: 1 of 43 (line 42)"],
         with_row(["a \u202ecat\u202c", "animals"], ["🎈 חתול", "animals"], ["قط", "animals"]),
     ),
 ]
@@ -363,11 +371,11 @@ WARNINGS = [
 def test_warnings(case: Case, checked: Any) -> None:
     code, out, err = checked(case)
     assert (code, err) == (0, "")
-    for part in case.said:
+    for part in case.expected:
         assert part in out
 
 
-def test_there_are_forty() -> None:
+def test_number_of_cases() -> None:
     assert (len(ERRORS), len(WARNINGS)) == (22, 18)
 
 
@@ -378,7 +386,7 @@ def test_a_clean_file_has_no_warning(checked: Any) -> None:
     assert "warning" not in out.lower()
 
 
-def test_texts_stay_as_they_are(tmp_path: Path) -> None:
+def test_texts_are_read_unchanged(tmp_path: Path) -> None:
     texts = [
         "a\0b",
         "🎈 👩‍👩‍👧",
@@ -429,7 +437,7 @@ def test_parquet_bombs(tmp_path: Path, kind: str) -> None:
     frame = pd.DataFrame({"text": column, "label": [i % 2 for i in range(64)]})
     frame.to_parquet(path, compression="zstd", use_dictionary=kind == "repeated")
     assert path.stat().st_size * PACKING < 1 << 26
-    with pytest.raises(BadInput, match="holds more than"):
+    with pytest.raises(BadInput, match="contains more than"):
         read_table(str(path), Columns())
 
 
@@ -448,12 +456,14 @@ def test_parquet_with_extension_types_is_refused(tmp_path: Path, name: str) -> N
     fields = [pa.field("text", pa.string(), metadata=extension), pa.field("label", pa.string())]
     table = pa.table([["x", "y"], ["a", "b"]], schema=pa.schema(fields))
     pq.write_table(table, tmp_path / "a.parquet")
-    with pytest.raises(BadInput, match=f"column 'text': the column is of an extension .*{name}"):
+    with pytest.raises(
+        BadInput, match=f"column 'text': the column has the extension type .*{name}"
+    ):
         read_table(str(tmp_path / "a.parquet"), Columns())
     assert not fired.exists()
 
 
-def test_warnings_stand_in_the_report(tuneoff: Any, tiny_model: Any, tmp_path: Path) -> None:
+def test_warnings_are_in_the_report(tuneoff: Any, tiny_model: Any, tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_bytes(with_row(["", "food"], ["a\0cat", "food"]))
     (tmp_path / "test.csv").write_bytes(csv(TEST + GOOD[:7]))
     files = ("--train", tmp_path / "train.csv", "--test", tmp_path / "test.csv")
@@ -462,4 +472,4 @@ def test_warnings_stand_in_the_report(tuneoff: Any, tiny_model: Any, tmp_path: P
     page = (tmp_path / "study" / "report.html").read_text()
     assert "rows with an empty text, left out: 1 of 42 (line 42)" in page
     assert "texts with NUL bytes: 1 of 42 (line 43)" in page
-    assert "test rows whose text stands in train too: 7 of 27 (lines 22, 23, 24, 25, 26, …)" in page
+    assert "test rows whose text is also in train: 7 of 27 (lines 22, 23, 24, 25, 26, …)" in page

@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with a file is named with its row, its column and the hint."""
+"""Errors of files: each message has the line or row, the column and a hint."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def test_missing_file_with_near_names(tmp_path: Path) -> None:
     issue = only_issue(tmp_path / "trian.csv")
     assert "no such file" in issue.message
     assert issue.hint == "Did you mean 'train.csv'?"
-    assert only_issue(tmp_path / "q.tsv").hint == "Files there: train.csv."
+    assert only_issue(tmp_path / "q.tsv").hint == "Files in the folder: train.csv."
     assert "does not exist either" in (only_issue(tmp_path / "gone" / "a.csv").hint or "")
 
 
-def test_folder_web_address_and_unknown_ending(tmp_path: Path) -> None:
+def test_folder_url_and_unsupported_format(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text("")
     issue = only_issue(tmp_path)
     assert (issue.message, issue.hint) == (
-        "is a folder, not a file",
-        "Name a file in it: b.jsonl.",
+        "this is a folder, not a file",
+        "Choose a file in it: b.jsonl.",
     )
-    assert only_issue("https://example.org/a.csv").message == "is a web address"
+    assert only_issue("https://example.org/a.csv").message == "this is a URL"
     (tmp_path / "a.xlsx").write_bytes(b"PK")
     issue = only_issue(tmp_path / "a.xlsx")
-    assert "'.xlsx'" in issue.message
+    assert issue.message == "the file format '.xlsx' is not supported"
     assert ".parquet" in (issue.hint or "")
 
 
@@ -59,11 +59,11 @@ def test_empty_file(tmp_path: Path, name: str, content: bytes) -> None:
 
 def test_header_only(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n\n")
-    assert only_issue(tmp_path / "a.csv").message == "the file holds a header and no rows"
+    assert only_issue(tmp_path / "a.csv").message == "the file has a header but no rows"
     pd.DataFrame({"text": pd.Series([], dtype="str"), "label": []}).to_parquet(
         tmp_path / "a.parquet"
     )
-    assert only_issue(tmp_path / "a.parquet").message == "the file holds no rows"
+    assert only_issue(tmp_path / "a.parquet").message == "the file has no rows"
 
 
 @pytest.mark.parametrize(
@@ -91,13 +91,13 @@ def test_missing_column(
     assert issue.message == f"there is no column {missing!r}"
     assert issue.line == (1 if name == "a.csv" else None)
     assert issue.hint is not None
-    assert issue.hint.startswith("Columns there: 'Text', 'label'.")
-    assert issue.hint.endswith(f"Name the right one with {option}.")
+    assert issue.hint.startswith("Columns of the source: 'Text', 'label'.")
+    assert issue.hint.endswith(f"Choose the column with {option}.")
     assert guess is None or guess in issue.hint
     assert guess is not None or "Did you mean" not in issue.hint
 
 
-def test_column_twice_in_the_header_or_asked_for_twice(tmp_path: Path) -> None:
+def test_duplicate_column_and_column_with_two_roles(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label,text,x,x\none,a,two,1,1\n")
     issue = only_issue(path)
@@ -111,18 +111,18 @@ def test_column_twice_in_the_header_or_asked_for_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "separator", "word", "hint"),
+    ("name", "delimiter", "word", "hint"),
     [
-        ("a.csv", ";", "a semicolon", "commas"),
-        ("a.csv", "\t", "a tab", "Name the file .tsv."),
-        ("a.tsv", ",", "a comma", "Name the file .csv."),
+        ("a.csv", ";", "a semicolon", "with commas (.csv)"),
+        ("a.csv", "\t", "a tab", "Rename the file to .tsv."),
+        ("a.tsv", ",", "a comma", "Rename the file to .csv."),
     ],
 )
-def test_wrong_separator(tmp_path: Path, name: str, separator: str, word: str, hint: str) -> None:
-    (tmp_path / name).write_text(f"text{separator}label\none{separator}a\n")
+def test_wrong_delimiter(tmp_path: Path, name: str, delimiter: str, word: str, hint: str) -> None:
+    (tmp_path / name).write_text(f"text{delimiter}label\none{delimiter}a\n")
     issue = only_issue(tmp_path / name)
     assert issue.line == 1
-    assert f"separated by {word}" in issue.message
+    assert f"the delimiter seems to be {word}, not a " in issue.message
     assert hint in (issue.hint or "")
 
 
@@ -154,18 +154,18 @@ def test_utf16(tmp_path: Path, encoding: str) -> None:
     assert "iconv -f UTF-16" in (issue.hint or "")
 
 
-def test_packed_files_that_are_not_what_their_name_says(tmp_path: Path) -> None:
+def test_compressed_files_with_the_wrong_name(tmp_path: Path) -> None:
     packed = gzip.compress(b"text,label\n" + b"one,a\ntwo,b\n" * 1000)
     (tmp_path / "a.csv").write_bytes(packed)
     assert "gzip" in only_issue(tmp_path / "a.csv").message
     (tmp_path / "b.csv.gz").write_bytes(b"text,label\none,a\n")
-    assert "gzip file is broken" in only_issue(tmp_path / "b.csv.gz").message
+    assert "gzip file is corrupt" in only_issue(tmp_path / "b.csv.gz").message
     (tmp_path / "c.csv.gz").write_bytes(packed[:-12])
-    assert "gzip file is broken" in only_issue(tmp_path / "c.csv.gz").message
+    assert "gzip file is corrupt" in only_issue(tmp_path / "c.csv.gz").message
     (tmp_path / "d.csv").write_bytes(b"PK\x03\x04rest")
     assert "spreadsheet" in only_issue(tmp_path / "d.csv").message
     (tmp_path / "e.parquet").write_bytes(b"text,label\n" * 10)
-    assert "holds CSV, and its name says Parquet" in only_issue(tmp_path / "e.parquet").message
+    assert "contains CSV, but its name says Parquet" in only_issue(tmp_path / "e.parquet").message
     (tmp_path / "f.parquet").write_bytes(b"PAR1rest")
     assert "not a valid Parquet file" in only_issue(tmp_path / "f.parquet").message
 
@@ -175,7 +175,7 @@ JSON = b'{"text": "one, two", "label": "a"}\n'
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "holds", "right"),
+    ("name", "content", "format_name", "right"),
     [
         ("a.csv", JSON, "JSON lines", "a.jsonl"),
         ("a.tsv", JSON, "JSON lines", "a.jsonl"),
@@ -187,24 +187,24 @@ JSON = b'{"text": "one, two", "label": "a"}\n'
         ("a.parquet", TSV, "tab-separated text", "a.tsv"),
     ],
 )
-def test_a_file_of_another_kind_than_its_name_says(
-    tmp_path: Path, name: str, content: bytes, holds: str, right: str
+def test_a_file_of_another_format_than_its_name_says(
+    tmp_path: Path, name: str, content: bytes, format_name: str, right: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
     issue = only_issue(tmp_path / name)
-    assert f"the file holds {holds}, and its name says" in issue.message
-    assert issue.hint == f"Name it by what it holds: mv {tmp_path / name} {tmp_path / right}"
+    assert f"the file contains {format_name}, but its name says" in issue.message
+    assert issue.hint == f"Rename the file: mv {tmp_path / name} {tmp_path / right}"
 
 
 @pytest.mark.parametrize("content", [b"[" + JSON + b"]", b"[\n  " + JSON + b"]"])
 def test_a_list_of_json_under_another_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     issue = only_issue(tmp_path / "a.csv")
-    assert "the file holds a JSON list" in issue.message
+    assert "the file contains a JSON list" in issue.message
     assert (issue.hint or "").endswith(f"| jq -c '.[]' > {tmp_path / 'a.jsonl'}")
 
 
-def test_braces_in_a_text_are_no_json(tmp_path: Path) -> None:
+def test_a_csv_text_in_braces_is_not_json(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label\n{one},a\n[two],b\n")
     assert len(read_table(str(path), Columns()).frame) == 2
@@ -219,8 +219,8 @@ def test_ragged_rows_are_all_listed(tmp_path: Path) -> None:
     path.write_text('text,label\n"two\nlines",a\nx,y,z\nfine,b\nalone\n')
     issues = issues_of(path)
     assert [issue.line for issue in issues] == [4, 6]
-    assert issues[0].message == "fields in the row: 3, in the header: 2"
-    assert issues[1].message == "fields in the row: 1, in the header: 2"
+    assert issues[0].message == "the row has 3 fields, but the header has 2"
+    assert issues[1].message == "the row has 1 field, but the header has 2"
 
 
 def test_many_issues_are_counted(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_many_issues_are_counted(tmp_path: Path) -> None:
     path.write_text("text,label\n" + "only text\n" * 100)
     issues = issues_of(path)
     assert len(issues) == LISTED + 1
-    assert issues[-1].message == f"more issues, not listed: {100 - LISTED}"
+    assert issues[-1].message == f"further issues that are not listed: {100 - LISTED}"
 
 
 def test_quote_never_closed(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_quote_never_closed(tmp_path: Path) -> None:
     assert issue.message == "the quote that opens in field 2 is never closed"
 
 
-def test_quotes_written_twice_are_no_end(tmp_path: Path) -> None:
+def test_doubled_quotes_do_not_close_a_text(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\none,a\n"a ""quoted"" word\n""","b\nthree,a\n')
     issue = only_issue(path)
@@ -252,8 +252,8 @@ def test_quote_closed_by_that_of_a_later_row(tmp_path: Path) -> None:
     path.write_text('text,label\none,a\n"two,b\nthree,a\n"four",b\n')
     issue = only_issue(path)
     assert issue.line == 3
-    assert "field 1 is closed in line 5, but text goes on" in issue.message
-    assert "written twice" in (issue.hint or "")
+    assert "field 1 closes on line 5, but text follows it" in issue.message
+    assert "write a quote twice" in (issue.hint or "")
 
 
 def test_issues_before_an_open_quote_are_kept(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_missing_labels(tmp_path: Path) -> None:
     assert {issue.message for issue in issues} == {"the label is missing"}
 
 
-def test_values_in_jsonl_that_are_no_text_and_no_label(tmp_path: Path) -> None:
+def test_jsonl_values_that_are_not_a_text_or_label(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     rows = [
         {"text": 3, "label": "a"},
@@ -283,15 +283,17 @@ def test_values_in_jsonl_that_are_no_text_and_no_label(tmp_path: Path) -> None:
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     assert [(f.line, f.column, f.message) for f in issues_of(path)] == [
-        (1, "text", "holds a number, not text"),
-        (2, "text", "holds nothing (null), not text"),
-        (3, "text", "holds a list, not text"),
+        (1, "text", "the value is a number, not text"),
+        (2, "text", "the value is null, not text"),
+        (3, "text", "the value is a list, not text"),
         (4, "label", issues_of(path)[3].message),
-        (6, "label", "holds an object, not a label"),
+        (6, "label", "the value is an object, not a label"),
         (5, "label", "the label is missing"),
     ]
     several = issues_of(path)[3].message
-    assert several.startswith("several labels in one cell, as a list (['a', 'b'] here, 1 row")
+    assert several.startswith(
+        "the cell contains several labels, as a list (['a', 'b']; 1 row in total)"
+    )
 
 
 def test_broken_jsonl(tmp_path: Path) -> None:
@@ -304,8 +306,8 @@ def test_broken_jsonl(tmp_path: Path) -> None:
     issues = issues_of(path)
     assert [issue.line for issue in issues] == [3, 4, 5, 6]
     assert "not valid JSON: Expecting ',' delimiter at character 14" in issues[0].message
-    assert "no JSON object" in issues[1].message
-    assert "'text' stands twice" in issues[2].message
+    assert "not a JSON object" in issues[1].message
+    assert "'text' occurs twice" in issues[2].message
     assert issues[3].column == "label"
     assert "the label '\\ud83d' contains an unpaired surrogate" in issues[3].message
 
@@ -315,18 +317,18 @@ def test_jsonl_row_without_the_key_and_json_list(tmp_path: Path) -> None:
     path.write_text('{"text": "x", "label": "a"}\n{"text": "y"}\n')
     issue = only_issue(path)
     assert (issue.line, issue.column) == (2, "label")
-    assert issue.message == "the row has no such key"
+    assert issue.message == "the key is missing in this row"
     path = tmp_path / "a.json"
     path.write_text('[\n{"text": "x", "label": "a"}\n]\n')
     issue = only_issue(path)
-    assert "one JSON list" in issue.message
-    assert issue.hint == "Convert it: jq -c '.[]' a.json > a.jsonl"
+    assert "a JSON list, not one object per line" in issue.message
+    assert issue.hint == "Convert the file: jq -c '.[]' a.json > a.jsonl"
 
 
 def test_parquet_column_of_numbers_is_one_issue(tmp_path: Path) -> None:
     pd.DataFrame({"text": [1, 2], "label": ["a", "b"]}).to_parquet(tmp_path / "a.parquet")
     issue = only_issue(tmp_path / "a.parquet")
-    assert (issue.column, issue.message) == ("text", "the column holds int64, not text")
+    assert (issue.column, issue.message) == ("text", "the column has the type int64, not text")
 
 
 def test_null_text_and_label_in_parquet(tmp_path: Path) -> None:
@@ -348,7 +350,7 @@ def test_real_valued_labels(tmp_path: Path, name: str) -> None:
     issue = only_issue(tmp_path / name)
     place = {"a.csv": (3, None), "a.jsonl": (2, None), "a.parquet": (None, 1)}[name]
     assert ((issue.line, issue.row), issue.column) == (place, "label")
-    assert "0.37 here, 2 rows in all); tuneoff classifies" in issue.message
+    assert "(0.37; 2 rows in total); tuneoff supports classification" in issue.message
 
 
 def test_numbers_among_words_are_labels(tmp_path: Path) -> None:
@@ -364,12 +366,12 @@ def test_weights(tmp_path: Path) -> None:
     issues = issues_of(path, weight="w")
     assert [issue.line for issue in issues] == [3, 4, 5, 6, 7, 8]
     assert {issue.column for issue in issues} == {"w"}
-    assert issues[4].message == "'heavy' is no weight"
+    assert issues[4].message == "'heavy' is not a valid weight"
     path.write_text("text,label,w\nx,a,0\ny,b,0.0\n")
     assert only_issue(path, weight="w").message == "all weights are 0"
 
 
-def test_no_text_at_all(tmp_path: Path) -> None:
+def test_every_text_is_empty(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n ,a\n,b\n")
     issue = only_issue(tmp_path / "a.csv")
     assert (issue.message, issue.column) == ("every text is empty", "text")
@@ -377,7 +379,7 @@ def test_no_text_at_all(tmp_path: Path) -> None:
         read_table(str(tmp_path / "a.csv"), Columns(), "test")
 
 
-def test_broken_json_is_placed_where_it_breaks(tmp_path: Path) -> None:
+def test_invalid_json_is_reported_with_its_position(tmp_path: Path) -> None:
     line = '{"text": "oops", "label": '
     (tmp_path / "a.jsonl").write_text('{"text": "one", "label": "a"}\n' + line + "\n")
     issue = only_issue(tmp_path / "a.jsonl")
@@ -388,17 +390,19 @@ def test_broken_json_is_placed_where_it_breaks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        ("nan", "words for a missing value"),
-        (" N/A ", "words for a missing value"),
-        ("a cafÃ© in town", "a wrong encoding"),
-        ("she said â€œyesâ€\x9d", "a wrong encoding"),
+        ("nan", "usually mean a missing value"),
+        (" N/A ", "usually mean a missing value"),
+        ("a cafÃ© in town", "decoded with the wrong encoding"),
+        ("she said â€œyesâ€\x9d", "decoded with the wrong encoding"),
         ("SÃO PAULO, née à la carte", None),
         ("nothing is missing", None),
     ],
 )
-def test_texts_that_were_spoilt_before(tmp_path: Path, text: str, note: str | None) -> None:
+def test_texts_that_are_suspicious_cause_a_warning(
+    tmp_path: Path, text: str, note: str | None
+) -> None:
     path = tmp_path / "a.jsonl"
     rows = [{"text": text, "label": "a"}, {"text": "plain", "label": "b"}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     notes = read_table(str(path), Columns()).warnings
-    assert [note in said for said in notes] == [True] if note else notes == []
+    assert [note in warning for warning in notes] == [True] if note else notes == []

@@ -1,4 +1,4 @@
-"""One value has one spelling as a label or group, and what is no single label is refused."""
+"""Labels and groups: one spelling for each value, and errors for invalid values."""
 
 from __future__ import annotations
 
@@ -105,14 +105,14 @@ def test_labels_that_a_study_file_names_are_spelled_like_those_of_the_data() -> 
 @pytest.mark.parametrize(
     ("labels", "how"),
     [
-        (["['a', 'b']", "['a']", "['c']"], "as a list (['a', 'b'] here, 3 rows in all)"),
+        (["['a', 'b']", "['a']", "['c']"], "as a list (['a', 'b']; 3 rows in total)"),
         (['["a", "b"]', "a", "b"], "as a list"),
         (["[a, b]", "a", "b"], "as a list"),
         (["[0, 1, 1]", "[1, 0, 0]"], "as a list"),
         (["['a' 'b']", "['a']"], "as a list"),
         (["('a', 'b')", "('a',)"], "as a list"),
         (["{'a', 'b'}", "{'a'}"], "as a list"),
-        (["a|b", "a", "b"], "joined by '|' (a|b here, 1 row in all)"),
+        (["a|b", "a", "b"], "joined by '|' (a|b; 1 row in total)"),
         (["a;b", "b;c", "c;a"], "joined by ';'"),
         (["a|in", "b|in", "a|out", "b|out"], "joined by '|'"),
         (["a|in", "a", "b"], "joined by '|'"),
@@ -129,7 +129,7 @@ def test_labels_that_a_study_file_names_are_spelled_like_those_of_the_data() -> 
 )
 def test_several_labels_in_one_cell(tmp_path: Path, labels: list[str], how: str) -> None:
     issue = issue_of(file_of(tmp_path, labels * 2))
-    assert issue.message.startswith("several labels in one cell, ")
+    assert issue.message.startswith("the cell contains several labels, ")
     assert how.replace("1 row ", "2 rows ").replace("3 rows", "6 rows") in issue.message
     assert "multi-label classification is not supported" in issue.message
     assert (issue.line, issue.column) == (2, "label")
@@ -139,8 +139,8 @@ def test_several_labels_in_one_cell(tmp_path: Path, labels: list[str], how: str)
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
 def test_lists_of_labels_are_one_issue(tmp_path: Path, ending: str) -> None:
     issue = issue_of(file_of(tmp_path, [["a", "b"], ["a"], ["c"]] * 10, ending))
-    assert "several labels in one cell, as a list" in issue.message
-    assert "30 rows" in issue.message
+    assert "the cell contains several labels, as a list" in issue.message
+    assert "; 30 rows in total)" in issue.message
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_identifiers_stored_as_floats_are_refused(tmp_path: Path, ending: str) -
     issue = issue_of(str(path), group="thread")
     assert issue.column == "thread"
     assert "stored as floating-point numbers above 9,007,199,254,740,992" in issue.message
-    assert "2 rows, distinct values left: 1" in issue.message
+    assert "; 2 rows in total, distinct values left: 1)" in issue.message
     assert "64-bit integers" in (issue.hint or "")
 
 
@@ -219,19 +219,19 @@ def test_a_class_number_without_a_name_is_an_issue(tmp_path: Path) -> None:
         )
         if labels is None:
             issue = issue_of(str(tmp_path / "a.parquet"))
-            assert "2 is no number of the 2 classes" in issue.message
+            assert "2 is not the number of one of the 2 classes" in issue.message
             assert issue.row == 0
         else:
             assert labels_of(str(tmp_path / "a.parquet")) == labels
 
 
-def test_labels_that_may_be_several_are_told(tmp_path: Path) -> None:
-    """Two labels stand by themselves and as parts; what they are joined with never stands alone."""
+def test_values_that_may_be_several_labels_cause_a_warning(tmp_path: Path) -> None:
+    """`joy` and `anger` are labels and parts of others; `surprise` is only a part."""
     path = tmp_path / "a.csv"
     path.write_text('text,label\n1,joy\n2,anger\n3,"joy, surprise"\n4,"anger, surprise"\n')
     (note,) = read_table(str(path), Columns()).warnings
     assert "'anger, surprise' and 'joy, surprise' may be several labels in one cell" in note
-    assert "too: 'anger', 'joy')" in note
+    assert "(parts that also occur as labels: 'anger', 'joy')" in note
     path.write_text("text,label\n1,Food\n2,Drink\n3,Food & Drink\n")
     (note,) = read_table(str(path), Columns()).warnings
     assert "'Food & Drink' may be several labels" in note
@@ -249,22 +249,22 @@ def test_a_decimal_comma_is_a_number(tmp_path: Path, labels: list[str]) -> None:
 @pytest.mark.parametrize(
     "ids", [["1234567890123456768.0"], ["1,23457E+18"], ["1.23457E+18"], ["12345678901234567680,"]]
 )
-def test_groups_that_were_rounded_before_are_refused(tmp_path: Path, ids: list[str]) -> None:
+def test_groups_that_are_already_rounded_are_an_error(tmp_path: Path, ids: list[str]) -> None:
     path = tmp_path / "a.tsv"
     path.write_text("text\tlabel\tthread\n" + f"x\ta\t{ids[0]}\ny\tb\t{ids[0]}\n")
     issue = issue_of(str(path), group="thread")
     assert "the groups are whole numbers stored as floating-point" in issue.message
 
 
-def test_a_list_is_no_group(tmp_path: Path) -> None:
+def test_a_list_is_not_a_group(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     rows = [{"text": "x", "label": name, "thread": [i]} for i, name in enumerate("ab")]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(BadInput, match="holds a list, not a group"):
+    with pytest.raises(BadInput, match="the value is a list, not a group"):
         read_table(str(path), Columns(group="thread"))
 
 
-def test_an_id_that_looks_like_a_float_is_none(tmp_path: Path) -> None:
+def test_ids_that_look_like_floats_are_groups(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label,thread\nx,a,5e123456\ny,b,5e12345\nz,b,0ab45c1d\n")
     assert len(read_table(str(path), Columns(group="thread")).frame) == 3

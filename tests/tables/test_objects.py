@@ -1,4 +1,4 @@
-"""Frames and data sets of Python callers become files that a study can name."""
+"""Data frames and data sets in Python are written to files that a study can refer to."""
 
 from __future__ import annotations
 
@@ -75,16 +75,18 @@ def test_compare_takes_a_dataset_dict(tiny_model: Any, tmp_path: Path) -> None:
         (b"a.csv", "bytes"),
     ],
 )
-def test_other_objects_are_refused_by_their_type(tmp_path: Path, value: Any, name: str) -> None:
+def test_unsupported_objects_are_an_error_with_their_type(
+    tmp_path: Path, value: Any, name: str
+) -> None:
     with pytest.raises(BadInput) as caught:
         tuneoff.compare(model="m", train=value, out=tmp_path / "out", progress=False)
     message = str(caught.value)
-    assert message.startswith(f"train is a {name}, which is not read.")
+    assert message.startswith(f"train has the unsupported type {name}.")
     assert "pandas.DataFrame or a datasets.Dataset" in message
     assert "some words" not in message
 
 
-def test_a_value_in_a_study_is_not_printed_whole() -> None:
+def test_a_long_value_in_a_study_is_not_printed() -> None:
     for value, shown in (
         ([1] * 500, "a list"),
         ({"x": ["some words"] * 50}, "a dict"),
@@ -110,7 +112,7 @@ def test_paths_fractions_and_names_that_are_numbers(tmp_path: Path) -> None:
     assert len(gather(study.data).splits["train"]) > 0
     assert list(frame.columns) == [0, 1]
     frame.columns = pd.MultiIndex.from_tuples([("a", "text"), ("a", "label")])
-    with pytest.raises(BadInput, match="several levels of column names"):
+    with pytest.raises(BadInput, match="the data frame has a MultiIndex as columns"):
         as_sources({"train": frame}, tmp_path)
     mixed = pd.DataFrame({"text": TEXTS, "label": [5, *TEXTS[1:]]})
     with pytest.raises(BadInput, match=r"the pandas.DataFrame for 'train' cannot be written"):
@@ -118,15 +120,17 @@ def test_paths_fractions_and_names_that_are_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["validation", "valid", "val", "dev", "eval"])
-def test_a_split_is_known_by_its_usual_names(tmp_path: Path, name: str) -> None:
+def test_usual_names_of_splits(tmp_path: Path, name: str) -> None:
     splits = datasets.DatasetDict({"train": dataset(), name: dataset(4, 50)})
     found = as_sources({"train": splits}, tmp_path)
     assert len(pd.read_parquet(found["validation"])) == 4
     assert "test" not in found
 
 
-def test_splits_that_are_not_used_are_told(tmp_path: Path) -> None:
+def test_unused_splits_cause_a_warning(tmp_path: Path) -> None:
     splits = datasets.DatasetDict(train=dataset(), test=dataset(4), unsupervised=dataset(4, 50))
-    with pytest.warns(UserWarning, match="the splits 'unsupervised' are not used"):
+    with pytest.warns(
+        UserWarning, match="the splits 'unsupervised' of the DatasetDict are not used"
+    ):
         found = as_sources({"train": splits}, tmp_path)
     assert set(found) == {"train", "test"}

@@ -1,4 +1,4 @@
-"""The same rows come out of every kind of file, and the values mean what the file says."""
+"""Reading of files and hub data sets: all formats give the same table."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_every_kind_of_file_gives_the_same_table(tmp_path: Path, ending: str, pa
     assert list(frame.get("line", [])) == ([] if ending == ".parquet" else lines)
 
 
-def test_only_the_columns_asked_for_come(tmp_path: Path) -> None:
+def test_only_the_requested_columns_are_read(tmp_path: Path) -> None:
     path = write(tmp_path, ".csv")
     assert list(read_table(path, Columns()).frame) == ["text", "label", "weight", "row", "line"]
     unlabelled = read_table(path, Columns(label=None)).frame
@@ -109,7 +109,7 @@ def test_parquet_categories_and_integers(tmp_path: Path) -> None:
     assert read["label"].tolist() == ["0", "1", "1"]
 
 
-def test_rows_without_text_leave_the_training_and_stay_in_the_test(tmp_path: Path) -> None:
+def test_rows_without_text_are_removed_from_training_rows_only(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,other,label\none,x,a\n  ,\t,b\n,pair,b\ntwo,,a\n")
     columns = Columns(text_pair="other")
@@ -156,13 +156,15 @@ def test_hub_data_set_by_role_with_class_names(hub_folder: Path) -> None:
 
 def test_hub_data_set_without_the_split_or_column(hub_folder: Path) -> None:
     (hub_folder / "validation.parquet").unlink()
-    with pytest.raises(BadInput, match=r"no split 'validation'\n.*Splits there: train, test"):
+    with pytest.raises(BadInput, match=r"no split 'validation'\n.*Available splits: train, test"):
         read_table(f"hf:{hub_folder}", Columns(), "validation")
     with pytest.raises(BadInput, match=r"no column 'review'\n.*'text', 'label'.*--text"):
         read_table(f"hf:{hub_folder}", Columns(text="review"), "train")
 
 
-def test_hub_out_of_reach_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_data_set_that_cannot_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import datasets
 
     def refuse(name: str, config: str | None) -> None:
@@ -175,7 +177,7 @@ def test_hub_out_of_reach_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Mo
     message = str(caught.value)
     assert message.startswith("hf:stanfordnlp/snli:plain_text: the data set cannot be loaded")
     assert "datasets.load_dataset('stanfordnlp/snli', 'plain_text')" in message
-    assert "or give a CSV, JSONL or Parquet file" in message
+    assert "or use a CSV, JSONL or Parquet file" in message
 
 
 def test_import_is_light() -> None:

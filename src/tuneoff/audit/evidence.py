@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tuneoff.config import StudySpec
 from tuneoff.results.record import RunRecord, Status, TaskRecord
 from tuneoff.results.store import StudyFolder
+from tuneoff.results.summary import Tuning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,7 @@ class Evidence:
     """The prepared task's rows: `split, row, text, (text_pair,) label, weight, (group)`."""
     folder: StudyFolder | None = None
     """Folder with the predictions."""
-    tuning: Mapping[str, Any] | None = None
+    tuning: Tuning | None = None
     """Content of `trials.json`; None without a search for settings."""
 
     @cached_property

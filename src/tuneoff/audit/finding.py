@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
 
-Severity = Literal["error", "warning"]
-"""An error makes a number or a comparison wrong; a warning limits what it means."""
+from tuneoff.results.summary import AuditFinding, ScoresWithoutRows, Severity
 
 NAMED = 20
 """Maximum number of rows or runs that a finding lists; the others are counted."""
@@ -33,13 +31,22 @@ class Finding:
     """Run ids, or rows as `test row 17` (counted from 0 in their file); at most `NAMED`."""
     concerned_count: int = 0
     """Number of all rows or runs concerned."""
-    scores: list[dict[str, Any]] = field(default_factory=list)
-    """Scores by method with and without the rows concerned: `name`, `rows`, `rows_left`, `accuracy`
-    and `macro_f1` on all rows, `accuracy_left` and `macro_f1_left` on the others."""
+    scores: list[ScoresWithoutRows] = field(default_factory=list)
+    """Scores by method with and without the rows concerned."""
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_plain(self) -> AuditFinding:
         """Return plain values for JSON."""
-        return asdict(self)
+        return {
+            "code": self.code,
+            "title": self.title,
+            "severity": self.severity,
+            "what": self.what,
+            "why": self.why,
+            "hint": self.hint,
+            "concerned": self.concerned,
+            "concerned_count": self.concerned_count,
+            "scores": self.scores,
+        }
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Kind:
         concerned: Sequence[str] = (),
         *,
         severity: Severity = "error",
-        scores: Sequence[dict[str, Any]] = (),
+        scores: Sequence[ScoresWithoutRows] = (),
     ) -> Finding:
         """Return a finding of this kind.
 

@@ -16,9 +16,9 @@ from tuneoff.audit.finding import (
     TRUNCATION,
     UNTESTED_LABELS,
     Finding,
-    Severity,
 )
 from tuneoff.comparison.summary import statistic
+from tuneoff.results.summary import ScoresWithoutRows, Severity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,7 +207,9 @@ def train_test_overlap(evidence: Evidence) -> Finding | None:
     scores = [] if shared is None else _scores_without(evidence, set(shared["row"]))
     severity: Severity = "error" if count >= SHARED_SHARE * rows else "warning"
     drops = [
-        (s["accuracy"] - s["accuracy_left"], s) for s in scores if s["accuracy_left"] is not None
+        (s["accuracy"] - s["accuracy_left"], s)
+        for s in scores
+        if s["accuracy"] is not None and s["accuracy_left"] is not None
     ]
     change = ""
     if drops:
@@ -226,12 +228,14 @@ def train_test_overlap(evidence: Evidence) -> Finding | None:
     )
 
 
-def _scores_without(evidence: Evidence, rows: set[int]) -> list[dict[str, Any]]:
+def _scores_without(evidence: Evidence, rows: set[int]) -> list[ScoresWithoutRows]:
     """Return each method's mean accuracy and macro-F1 with and without the given test rows."""
-    lines = []
+    lines: list[ScoresWithoutRows] = []
     labels = evidence.task.labels if evidence.task else []
     for name in names_of(evidence.finished):
-        found: list[dict[str, float | None]] = []
+        counts: tuple[int, int] | None = None
+        on_all: list[_Scores] = []
+        on_rest: list[_Scores] = []
         for record in evidence.finished:
             if record.method.name != name or evidence.folder is None:
                 continue
@@ -241,27 +245,40 @@ def _scores_without(evidence: Evidence, rows: set[int]) -> list[dict[str, Any]]:
             test = table[table["split"] == "test"]
             left = test[~test["row"].isin(rows)]
             known = labels or record.data.labels
-            scores = {**_accuracy_f1(test, known, ""), **_accuracy_f1(left, known, "_left")}
-            found.append({"rows": len(test), "rows_left": len(left), **scores})
-        if found:
-            counts = {key: found[0][key] for key in ("rows", "rows_left")}
-            means = {key: statistic(f[key] for f in found)["mean"] for key in found[0]}
-            lines.append({"name": name, **means, **counts})
+            counts = counts or (len(test), len(left))
+            on_all.append(_accuracy_f1(test, known))
+            on_rest.append(_accuracy_f1(left, known))
+        if counts:
+            lines.append(
+                {
+                    "name": name,
+                    "rows": counts[0],
+                    "rows_left": counts[1],
+                    "accuracy": statistic(accuracy for accuracy, _ in on_all)["mean"],
+                    "macro_f1": statistic(f1 for _, f1 in on_all)["mean"],
+                    "accuracy_left": statistic(accuracy for accuracy, _ in on_rest)["mean"],
+                    "macro_f1_left": statistic(f1 for _, f1 in on_rest)["mean"],
+                }
+            )
     return lines
 
 
-def _accuracy_f1(table: pd.DataFrame, labels: list[str], end: str) -> dict[str, float | None]:
+_Scores = tuple[float | None, float | None]
+"""Accuracy and macro-F1; None if no row is left."""
+
+
+def _accuracy_f1(table: pd.DataFrame, labels: list[str]) -> _Scores:
     """Return accuracy and macro-F1 over the study's label set; None if no row is left."""
     from sklearn.metrics import accuracy_score, f1_score
 
     if not len(table) or not table["weight"].any():
-        return {f"accuracy{end}": None, f"macro_f1{end}": None}
+        return None, None
     true, predicted, weight = table["label"], table["prediction"], table["weight"]
     f1 = f1_score(
         true, predicted, labels=labels, average="macro", sample_weight=weight, zero_division=0
     )
     accuracy = accuracy_score(true, predicted, sample_weight=weight)
-    return {f"accuracy{end}": float(accuracy), f"macro_f1{end}": float(f1)}
+    return float(accuracy), float(f1)
 
 
 def rows_missing(evidence: Evidence) -> Finding | None:

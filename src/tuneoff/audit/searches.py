@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tuneoff import formatting as fmt
 from tuneoff.audit.evidence import Evidence, joined, names_of, run_ids
 from tuneoff.audit.finding import EDGE_OF_RANGE, UNEQUAL_TUNING, Finding
+from tuneoff.results.summary import MethodTuning, NumberRange
 from tuneoff.tuning.outcomes import best_trial
 
 EDGE = 0.1
 """Outer fraction of a range that counts as its edge, on the scale on which it is searched."""
-
-Search = Mapping[str, Any]
 
 
 def methods_searched(evidence: Evidence, setting: str) -> set[str]:
@@ -68,12 +67,11 @@ def edge_of_range(evidence: Evidence) -> Finding | None:
     )
 
 
-def _searches(evidence: Evidence) -> Sequence[Search]:
-    found: Sequence[Search] = (evidence.tuning or {}).get("methods", ())
-    return found
+def _searches(evidence: Evidence) -> Sequence[MethodTuning]:
+    return evidence.tuning["methods"] if evidence.tuning else ()
 
 
-def _at_edges(search: Search) -> Iterator[tuple[str, Any, str]]:
+def _at_edges(search: MethodTuning) -> Iterator[tuple[str, Any, str]]:
     """Yield (setting, value, "lower" or "upper") for each setting with its best value at an edge.
 
     Ends at 0 and 1 are ignored, because such a range cannot be widened.
@@ -94,9 +92,9 @@ def _at_edges(search: Search) -> Iterator[tuple[str, Any, str]]:
             yield setting, value, "upper"
 
 
-def _share(value: float, own: Mapping[str, Any]) -> float:
+def _share(value: float, own: NumberRange) -> float:
     """Return the position of a value in its range, from 0 (lower end) to 1 (upper end)."""
     low, high = own["low"], own["high"]
     if own["log"]:
         low, high, value = math.log(low), math.log(high), math.log(value)
-    return float((value - low) / (high - low))
+    return (value - low) / (high - low)

@@ -19,6 +19,7 @@ from tuneoff.cli.compare import compare
 from tuneoff.cli.demo import demo
 from tuneoff.cli.doctor import doctor
 from tuneoff.cli.evaluate import evaluate
+from tuneoff.cli.export import export
 from tuneoff.cli.forecast import forecast
 from tuneoff.cli.methods import methods
 from tuneoff.cli.predict import predict
@@ -75,6 +76,7 @@ _COMMANDS: dict[Callable[..., None], str] = {  # with the line in the list of co
     report: "Write a report again, or one on predictions of other tools.",
     evaluate: "Score trained models on newly labelled rows.",
     predict: "Predict the labels of new texts with a trained model.",
+    export: "Write a model for other programs, if it predicts the same.",
     doctor: "Show versions, device and speed of this machine.",
     demo: "Compare methods on text that is on every machine.",
 }

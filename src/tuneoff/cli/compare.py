@@ -25,6 +25,7 @@ from tuneoff.cli.options import (
 
 if TYPE_CHECKING:
     from tuneoff.display.console import Terminal
+    from tuneoff.results.summary import Summary
 
 
 @study_options
@@ -86,10 +87,12 @@ def asked_content(
     return over(read_study(study_file) if study_file else {}, study)
 
 
-def show_paths(console: Terminal, summary: dict[str, Any], report: Path) -> None:
+def show_paths(console: Terminal, summary: Summary, report: Path) -> None:
     """Print the command that uses the recommended model, and the path of the report."""
     lines = [f"Report: {report}"]
-    command = (summary["recommendation"] or {}).get("command") or summary.get("command_to_use")
+    recommended = summary["recommendation"]
+    command = recommended["command"] if recommended else None
+    command = command or summary.get("command_to_use")  # missing in summaries of older versions
     if command:
         lines.insert(0, f"To use it: {command}")
     console.print()

@@ -71,7 +71,8 @@ def report(
         if out is not None or metric is not None:
             raise _misplaced("--out" if out is not None else "--metric")
         path = _of_study(study, sources, shown)
-    console, summary = Terminal(), StudyFolder(path.parent).summary() or {}
+    console, summary = Terminal(), StudyFolder(path.parent).summary()
+    assert summary is not None
     console.print(render_table(summary))
     show_paths(console, summary, path)
     if strict and errors_in(summary["audit"]):
@@ -97,7 +98,7 @@ def _of_study(study: Path, sources: list[tuple[str, Path]], shown: dict[str, Any
         return build_report(folder, **shown)
     taken = [m.name for m in folder.spec().methods]
     _, runs = read_runs(sources, truth_of(folder), taken=taken)
-    return build_report(folder, elsewhere=runs, **shown)
+    return build_report(folder, external=runs, **shown)
 
 
 def _of_predictions(

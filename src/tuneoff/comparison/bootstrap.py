@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tuneoff.results.metrics import QUALITY_METRICS, Counts, Floats, Integers, RowAnswers
+from tuneoff.results.metrics import QUALITY_METRICS, Counts, Floats, Integers, RowPredictions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,7 @@ class RunPredictions:
 
 
 @dataclass(frozen=True)
-class Panel:
+class PairedPredictions:
     """Predictions of `r` runs on the same `n` rows."""
 
     labels: Integers
@@ -134,7 +134,7 @@ class Panel:
         return hashlib.sha256(self.labels.tobytes()).digest()[:8]
 
     @staticmethod
-    def of(runs: Sequence[RunPredictions], label_count: int) -> Panel:
+    def of(runs: Sequence[RunPredictions], label_count: int) -> PairedPredictions:
         """Combine the rows that all `runs` have in common.
 
         Args:
@@ -157,7 +157,7 @@ class Panel:
             raise ValueError("they have different true labels for the same test row")
         if any(not np.allclose(first.weights, run.weights) for run in taken[1:]):
             raise ValueError("they have different weights for the same test row")
-        return Panel(
+        return PairedPredictions(
             first.labels,
             first.weights,
             np.stack([run.predictions for run in taken]),
@@ -231,7 +231,7 @@ class _Counting:
     rather than r x n x labels.
     """
 
-    def __init__(self, panel: Panel, metrics: Sequence[str]) -> None:
+    def __init__(self, panel: PairedPredictions, metrics: Sequence[str]) -> None:
         self.panel, self.metrics = panel, [QUALITY_METRICS[key] for key in metrics]
         self.runs, self.labels = len(panel.predictions), panel.label_count
         runs, labels = self.runs, self.labels
@@ -247,7 +247,7 @@ class _Counting:
             if metric.of_rows is not None:
                 assert panel.of_true is not None
                 assert panel.confidence is not None
-                rows = RowAnswers(panel.of_true, panel.confidence, panel.correct)
+                rows = RowPredictions(panel.of_true, panel.confidence, panel.correct)
                 found = metric.of_rows(rows)
                 bins = np.zeros(place.shape, np.int64) if found.bins is None else found.bins
                 groups = bins + np.arange(runs)[:, None] * found.bin_count

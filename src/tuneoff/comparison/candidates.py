@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from tuneoff import formatting as fmt
 from tuneoff.results.metrics import Metric
 from tuneoff.results.record import RunRecord, Scores
 from tuneoff.results.scores import at_chance
-
-Row = Mapping[str, Any]
+from tuneoff.results.summary import MethodSummary
 
 CLOSE = 0.1
 """Relative difference below which costs count as equal: repeated runs vary as much in time and
@@ -33,7 +31,7 @@ DEPENDENT = "has predictions that depend on the other rows of the batch"
 
 
 def excluded(
-    rows: Sequence[Row],
+    rows: Sequence[MethodSummary],
     records: Sequence[RunRecord],
     limits: Mapping[str, float],
     min_recall: Mapping[str, float],
@@ -82,7 +80,7 @@ def _misses(tests: Sequence[Scores], label: str, least: float) -> str:
     return f"has a recall of {fmt.score(recall)} for {label!r}, below the minimum of {least:g}"
 
 
-def _over(row: Row, key: str, limit: float) -> str:
+def _over(row: MethodSummary, key: str, limit: float) -> str:
     """Describe why a cost exceeds its limit; empty if it does not."""
     what, show = _SHOWN[key]
     cost = cost_of(row, key)
@@ -93,7 +91,7 @@ def _over(row: Row, key: str, limit: float) -> str:
     return f"has a {what} of {show(cost)}, above the limit of {show(limit)}"
 
 
-def cheapest(rows: Sequence[Row], metric: Metric) -> Row:
+def cheapest(rows: Sequence[MethodSummary], metric: Metric) -> MethodSummary:
     """Return the method that trains fastest; within 10 %, memory decides, then storage."""
     left = list(rows)
     for key in DECIDING:
@@ -109,22 +107,22 @@ def cheapest(rows: Sequence[Row], metric: Metric) -> Row:
     return max(left, key=lambda row: rank(row, metric))
 
 
-def score_of(row: Row, metric: Metric) -> float | None:
+def score_of(row: MethodSummary, metric: Metric) -> float | None:
     """Return the mean score over the seeds; None if no run has it."""
-    value = row["quality"][metric.key]["mean"]
-    return None if value is None else float(value)
+    return row["quality"][metric.key]["mean"]
 
 
-def rank(row: Row, metric: Metric) -> float:
+def rank(row: MethodSummary, metric: Metric) -> float:
     """Return the score with the sign for which higher is better; the method must have a score."""
     score = score_of(row, metric)
     assert score is not None
     return score if metric.higher_is_better else -score
 
 
-def cost_of(row: Row, key: str) -> float | None:
+def cost_of(row: MethodSummary, key: str) -> float | None:
     """Return a mean cost over the seeds; the training time of an untrained baseline is 0."""
-    value = (row["cost"].get(key) or {}).get("mean")  # summaries of older versions lack some costs
+    stat = row["cost"].get(key)  # summaries of older versions lack some costs
+    value = stat["mean"] if stat else None
     if value is None and key == "train_seconds" and row["family"] == "baseline":
         return 0.0
-    return None if value is None else float(value)
+    return value

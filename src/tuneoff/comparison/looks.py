@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from tuneoff.comparison.statistics import Side
+    from tuneoff.comparison.statistics import MethodVariance
     from tuneoff.results.metrics import Floats
 
 DRAWS = 4000
@@ -52,7 +52,7 @@ class Looks:
 
 
 def widening(
-    looks: Looks, sides: Sequence[Side], rows: Floats, digest: Sequence[int], level: float
+    looks: Looks, sides: Sequence[MethodVariance], rows: Floats, digest: Sequence[int], level: float
 ) -> float:
     """Return the factor by which the intervals of all pairs must be widened to hold at all looks.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from tuneoff import formatting as fmt
 from tuneoff.config import StudySpec
 from tuneoff.external_predictions import FAMILY
+from tuneoff.results.summary import MethodSummary, Pair, Recommendation, SeedUse, Stopped
 
 LEAST_CHANCE = 0.12
 """Least probability of resolving a comparison for which further seeds are run. With this value,
@@ -15,7 +15,7 @@ simulated studies are resolved as often as with five seeds per method, with the 
 
 
 def worth_another_seed(
-    best: str, compared: Mapping[str, Mapping[str, Any]], ruled_out: Collection[str]
+    best: str, compared: Mapping[str, Pair], ruled_out: Collection[str]
 ) -> list[str]:
     """Return the methods that need another seed; empty if the recommendation is settled.
 
@@ -42,8 +42,8 @@ def worth_another_seed(
 
 
 def seeds_used(
-    study: StudySpec, rows: Sequence[Mapping[str, Any]], recommendation: Mapping[str, Any] | None
-) -> dict[str, Any]:
+    study: StudySpec, rows: Sequence[MethodSummary], recommendation: Recommendation | None
+) -> SeedUse:
     """Return how many of the possible runs a study with `more_seeds` used, and why it stopped.
 
     Args:
@@ -59,8 +59,9 @@ def seeds_used(
     first, last = len(study.seeds), len(study.seeds) + len(study.more_seeds)
     counts = {row["name"]: len(set(row["seeds"])) for row in rows if row["family"] != FAMILY}
     fixed = {row["name"] for row in rows if row["family"] == "classical"}
-    undecided = (recommendation or {}).get("undecided", [])
+    undecided = recommendation["undecided"] if recommendation else []
     pending = [name for name in undecided if counts.get(name, last) < last and name not in fixed]
+    stopped: Stopped
     if not recommendation or recommendation["name"] is None:
         stopped = "nothing"
     elif pending:
@@ -79,7 +80,7 @@ def seeds_used(
     }
 
 
-_STOPPED = {
+_STOPPED: dict[Stopped, str] = {
     "settled": "stopped because the recommendation is settled",
     "limit": "the recommendation is not settled after the last seed",
     "unlikely": "stopped because further seeds were unlikely to settle the rest",
@@ -89,7 +90,7 @@ _STOPPED = {
 }
 
 
-def seeds_line(used: Mapping[str, Any]) -> str:
+def seeds_line(used: SeedUse) -> str:
     """Format as `Seeds: 5 for full and lora, 2 for the others. 18 of at most 40 runs; …`."""
     by_count: dict[int, list[str]] = {}
     for name, count in used["of"].items():

@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, TypedDict
 
-from tuneoff.comparison.bootstrap import Panel, RunPredictions
+from tuneoff.comparison.bootstrap import PairedPredictions, RunPredictions
 from tuneoff.comparison.looks import Looks
-from tuneoff.comparison.mcnemar import mcnemar
+from tuneoff.comparison.mcnemar import McNemar, mcnemar
 from tuneoff.comparison.resolution import Threshold, chance, needed
 from tuneoff.comparison.simultaneous import (
     Bounds,
@@ -23,13 +23,13 @@ from tuneoff.comparison.simultaneous import (
 )
 from tuneoff.comparison.statistics import (
     LEVEL,
-    Answer,
     Difference,
     MethodMeans,
     answer,
     method_means,
 )
 from tuneoff.results.metrics import QUALITY_METRICS
+from tuneoff.results.summary import Answer, Pair, Pairwise, Scope, SkippedPair, Tested
 
 DRAWS = 2000
 """Bootstrap draws of the rows. The relative standard error of a variance is then 3 %."""
@@ -46,13 +46,13 @@ OPPOSITE: dict[str, Answer] = {
 
 
 @dataclass(frozen=True)
-class _Pair:
+class _FoundPair:
     first: str
     second: str
     runs: tuple[int, int]
     rows: int
     groups: int | None
-    mcnemar: dict[str, Any]
+    mcnemar: McNemar
     found: dict[str, Difference]
     """By metric."""
 
@@ -61,25 +61,25 @@ class _Pair:
 class _Resampled:
     """Runs of several methods, scored and resampled once for all pairs."""
 
-    panel: Panel
+    panel: PairedPredictions
     means: dict[str, MethodMeans]
     """By metric."""
     columns: dict[str, list[int]]
     """Indices of each method's runs."""
 
-    def pair(self, first: str, second: str) -> _Pair:
+    def pair(self, first: str, second: str) -> _FoundPair:
         one, other = self.columns[first], self.columns[second]
         places = list(self.columns)
         i, j = places.index(first), places.index(second)
         groups = self.panel.groups
         rows = mcnemar(self.panel.correct[one + other], len(one), groups)
-        return _Pair(
+        return _FoundPair(
             first,
             second,
             (len(one), len(other)),
             len(self.panel.labels),
             None if groups is None else self.panel.clusters,
-            {"only_first": rows.only_first, "only_second": rows.only_second, "p": rows.p},
+            rows,
             {metric: means.difference(i, j) for metric, means in self.means.items()},
         )
 
@@ -88,7 +88,7 @@ class _Resampled:
 class Comparison:
     """Comparison of a study's methods."""
 
-    plain: dict[str, Any]
+    plain: Pairwise
     """Plain values for JSON, as `pairwise` returns them."""
     names: list[str]
     """Methods in `means`, in order."""
@@ -120,7 +120,7 @@ class Comparison:
 
 def pairwise(
     methods: Mapping[str, Sequence[RunPredictions]], metric: str, **settings: Any
-) -> dict[str, Any]:
+) -> Pairwise:
     """Return the `plain` result of `compare_methods`."""
     return compare_methods(methods, metric, **settings).plain
 
@@ -172,8 +172,9 @@ def compare_methods(
         )
         for key in wanted
     }
-    adjusted = holm([pair.mcnemar["p"] for pair in pairs])
-    lines, differences = [], {}
+    adjusted = holm([pair.mcnemar.p for pair in pairs])
+    lines: list[Pair] = []
+    differences = {}
     for place, pair in enumerate(pairs):
         by_metric = {key: found for key in wanted if (found := tests[key][place]) is not None}
         own = by_metric.pop(metric, None)
@@ -191,11 +192,16 @@ def compare_methods(
                 "groups": pair.groups,
                 "scope": _scope(pair, deterministic),
                 **own,
-                "mcnemar": {**pair.mcnemar, "p_adjusted": adjusted[place]},
+                "mcnemar": {
+                    "only_first": pair.mcnemar.only_first,
+                    "only_second": pair.mcnemar.only_second,
+                    "p": pair.mcnemar.p,
+                    "p_adjusted": adjusted[place],
+                },
                 "also": by_metric,
             }
         )
-    plain = {
+    plain: Pairwise = {
         "metric": metric,
         "margin": margin,
         "level": LEVEL,
@@ -209,7 +215,7 @@ def compare_methods(
     return Comparison(plain, names, whole.means if whole else {}, differences)
 
 
-def _scope(pair: _Pair, deterministic: Collection[str]) -> str:
+def _scope(pair: _FoundPair, deterministic: Collection[str]) -> Scope:
     """Return `models` if a method whose models differ between seeds has one run only."""
     single = any(
         runs == 1 and name not in deterministic
@@ -225,7 +231,7 @@ def _compared(
     draws: int,
     data: Mapping[str, str],
     looks: Looks | None,
-) -> tuple[list[_Pair], list[dict[str, str]], _Resampled | None]:
+) -> tuple[list[_FoundPair], list[SkippedPair], _Resampled | None]:
     """Return the pairs, the skipped pairs with reasons, and the joint resampling of all methods.
 
     If all runs have the same rows, the rows are resampled once. Otherwise each pair is resampled
@@ -237,7 +243,8 @@ def _compared(
         # different true labels are reported below, for the pair of methods concerned
         with suppress(ValueError):
             whole = _resampled(methods, known, wanted, labels, draws, looks)
-    pairs, skipped = [], []
+    pairs: list[_FoundPair] = []
+    skipped: list[SkippedPair] = []
     for first, second in combinations(methods, 2):
         try:
             if data.get(first) != data.get(second):
@@ -265,7 +272,7 @@ def _resampled(
     for name in names:
         columns[name] = list(range(len(runs), len(runs) + len(methods[name])))
         runs += methods[name]
-    panel = Panel.of(runs, labels)
+    panel = PairedPredictions.of(runs, labels)
     if len(panel.labels) < LEAST_ROWS:
         raise ValueError(
             f"they have {len(panel.labels)} test rows in common; a comparison needs {LEAST_ROWS}"
@@ -291,9 +298,9 @@ def _tests(
     *,
     joint: bool,
     looks: Looks | None,
-) -> list[dict[str, Any] | None]:
+) -> list[Tested | None]:
     """Test each pair's difference by one metric, corrected for the pairs of its family."""
-    lines: list[dict[str, Any] | None] = [None] * len(found)
+    lines: list[Tested | None] = [None] * len(found)
     for family in (False, True):
         places = [i for i, f in enumerate(found) if f is not None and families[i] == family]
         known = [f for i in places if (f := found[i]) is not None]
@@ -316,7 +323,7 @@ def _plain(
     different: float,
     equivalent: float,
     threshold: Threshold,
-) -> dict[str, Any]:
+) -> Tested:
     low, high = found.interval
     higher = QUALITY_METRICS[metric].higher_is_better
     said = answer(found, different, equivalent, higher_is_better=higher)
@@ -336,31 +343,43 @@ def _plain(
     }
 
 
-def pair_of(found: Mapping[str, Any], first: str, second: str) -> dict[str, Any] | None:
+def pair_of(found: Pairwise, first: str, second: str) -> Pair | None:
     """Return the comparison of `first` with `second`; None if they were not compared."""
     for pair in found["pairs"]:
         if (pair["first"], pair["second"]) == (first, second):
-            return dict(pair)
+            return pair.copy()
         if (pair["first"], pair["second"]) == (second, first):
             return _turned(pair)
     return None
 
 
-def _turned(pair: Mapping[str, Any]) -> dict[str, Any]:
+def _turned(pair: Pair) -> Pair:
     rows = pair["mcnemar"]
-    counts = {"only_first": rows["only_second"], "only_second": rows["only_first"]}
     return {
         **pair,
         "first": pair["second"],
         "second": pair["first"],
         "runs": pair["runs"][::-1],
         **_opposite(pair),
-        "mcnemar": {**rows, **counts},
+        "mcnemar": {
+            **rows,
+            "only_first": rows["only_second"],
+            "only_second": rows["only_first"],
+        },
         "also": {key: {**other, **_opposite(other)} for key, other in pair["also"].items()},
     }
 
 
-def _opposite(tested: Mapping[str, Any]) -> dict[str, Any]:
+class _Direction(TypedDict):
+    """Part of a test that depends on the order of the two methods."""
+
+    answer: Answer
+    difference: float
+    low: float
+    high: float
+
+
+def _opposite(tested: Tested) -> _Direction:
     return {
         "answer": OPPOSITE[tested["answer"]],
         "difference": -tested["difference"],

@@ -8,21 +8,24 @@ Here the pairwise tests decide, so a method is surely, possibly or not on the fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Final
 
-from tuneoff.comparison.candidates import CLOSE, COSTS, Row, cost_of, score_of, scores_of
+from tuneoff.comparison.candidates import CLOSE, COSTS, cost_of, score_of, scores_of
 from tuneoff.comparison.pairwise import pair_of
 from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.record import RunRecord
 from tuneoff.results.scores import at_chance
+from tuneoff.results.summary import MethodSummary, Pairwise, ParetoEntry, ParetoPlace
 
-SURELY, POSSIBLY, OFF = "surely", "possibly", "off"
+SURELY: Final = "surely"
+POSSIBLY: Final = "possibly"
+OFF: Final = "off"
 
 
-def fronts(
-    rows: Sequence[Row], pairwise: Mapping[str, Any], records: Sequence[RunRecord]
-) -> dict[str, list[dict[str, Any]]]:
+def pareto_fronts(
+    rows: Sequence[MethodSummary], pairwise: Pairwise, records: Sequence[RunRecord]
+) -> dict[str, list[ParetoEntry]]:
     """Return the methods by cost (`train_seconds`, …), in order of increasing cost.
 
     Each entry has `name`, `cost`, `score`, `dominated_by` (names of other methods) and `place`:
@@ -41,7 +44,7 @@ def fronts(
         for row in rows
         if score_of(row, metric) is not None and not at_chance(scores_of(records, row["name"]))
     ]
-    found = {}
+    found: dict[str, list[ParetoEntry]] = {}
     for key in COSTS:
         known = [(cost, row) for row in rated if (cost := cost_of(row, key)) is not None]
         known.sort(key=lambda pair: pair[0])
@@ -51,17 +54,21 @@ def fronts(
                     "name": row["name"],
                     "cost": cost,
                     "score": score_of(row, metric),
-                    **_place(row["name"], cost, known, pairwise),
+                    "place": place,
+                    "dominated_by": by,
                 }
                 for cost, row in known
+                for place, by in [_place(row["name"], cost, known, pairwise)]
             ]
     return found
 
 
 def _place(
-    name: str, cost: float, known: Sequence[tuple[float, Row]], pairwise: Mapping[str, Any]
-) -> dict[str, Any]:
-    by, sure = [], True
+    name: str, cost: float, known: Sequence[tuple[float, MethodSummary]], pairwise: Pairwise
+) -> tuple[ParetoPlace, list[str]]:
+    """Return a method's place and the methods that dominate it."""
+    by: list[str] = []
+    sure = True
     for paid, row in known:
         if row["name"] == name or paid * (1 - CLOSE) > cost:
             continue
@@ -71,4 +78,4 @@ def _place(
         clearly = paid < (1 - CLOSE) * cost
         if (clearly and said in ("equivalent", "better")) or (paid <= cost and said == "better"):
             by.append(row["name"])
-    return {"place": OFF if by else SURELY if sure else POSSIBLY, "dominated_by": by}
+    return OFF if by else SURELY if sure else POSSIBLY, by

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from tuneoff.comparison.by_goal import uses
+from tuneoff.comparison.by_goal import by_goal
 from tuneoff.comparison.candidates import (
     CLOSE,
     COSTS,
-    Row,
     cheapest,
     cost_of,
     excluded,
@@ -24,17 +22,25 @@ from tuneoff.comparison.sentences import action, nothing, open_question, sentenc
 from tuneoff.comparison.simultaneous import Bounds
 from tuneoff.results.metrics import QUALITY_METRICS, Metric
 from tuneoff.results.record import RunRecord, Status
+from tuneoff.results.summary import (
+    CheaperMethod,
+    MethodSummary,
+    Pair,
+    Pairwise,
+    Recommendation,
+    RunnerUp,
+)
 
 
 def recommend(
-    rows: Sequence[Row],
+    rows: Sequence[MethodSummary],
     comparison: Comparison,
     records: Sequence[RunRecord],
     *,
     limits: Mapping[str, float] | None = None,
     min_recall: Mapping[str, float] | None = None,
     folder: Path | None = None,
-) -> dict[str, Any] | None:
+) -> Recommendation | None:
     """Recommend the cheapest method that is competitive with the best, within the limits.
 
     The *candidates* are the methods within the limits that are better than guessing. The *best* is
@@ -73,7 +79,7 @@ def recommend(
     best = max(eligible, key=lambda row: rank(row, metric), default=None)
     compared, apart = _with_best(best, eligible, pairwise)
     left_out |= apart
-    found: dict[str, Any] = {
+    found: Recommendation = {
         "name": None,
         "run_id": None,
         "command": None,
@@ -89,19 +95,21 @@ def recommend(
         "open": [],
         "undecided": [],
         "action": None,
-        "uses": [],
+        "by_goal": [],
         "worse": [name for name, pair in compared.items() if pair["answer"] == "worse"],
         "limits": {**(limits or {}), **({"min_recall": dict(min_recall)} if min_recall else {})},
         "excluded": [{"name": name, "reason": reason} for name, reason in left_out.items()],
+        "sentences": [],
     }
     if best is None:
-        return {**found, "sentences": [nothing(found)]}
+        found["sentences"] = [nothing(found)]
+        return found
     known = [row for row in eligible if row["name"] not in apart]
     bounds = comparison.with_best([row["name"] for row in known])
     found["bounds"] = {name: {"behind": b.behind, "ahead": b.ahead} for name, b in bounds.items()}
     found["ruled_out"] = not_the_best(compared, bounds)
     found["undecided"] = worth_another_seed(best["name"], compared, found["ruled_out"])
-    found |= _picked(best, known, compared, pairwise, found["ruled_out"])
+    _pick(found, best, known, compared, pairwise)
     found["open"] = [
         name
         for name, pair in compared.items()
@@ -109,15 +117,16 @@ def recommend(
     ]
     pair = open_question(found)
     found["action"] = action(pair) if pair else None
-    for named in (found, *found["uses"]):
-        named["run_id"] = _run_to_use(named["name"], records, metric)
-        named["command"] = _command(named["run_id"], folder)
-    return {**found, "sentences": sentences(found, pairwise)}
+    found["run_id"] = _run_to_use(found["name"], records, metric)
+    found["command"] = _command(found["run_id"], folder)
+    for goal in found["by_goal"]:
+        goal["run_id"] = _run_to_use(goal["name"], records, metric)
+        goal["command"] = _command(goal["run_id"], folder)
+    found["sentences"] = sentences(found, pairwise)
+    return found
 
 
-def not_the_best(
-    compared: Mapping[str, Mapping[str, Any]], bounds: Mapping[str, Bounds]
-) -> list[str]:
+def not_the_best(compared: Mapping[str, Pair], bounds: Mapping[str, Bounds]) -> list[str]:
     """Return the methods that are shown to be worse than the best or not to be the only best.
 
     Args:
@@ -132,10 +141,11 @@ def not_the_best(
 
 
 def _with_best(
-    best: Row | None, rows: Sequence[Row], pairwise: Mapping[str, Any]
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    best: MethodSummary | None, rows: Sequence[MethodSummary], pairwise: Pairwise
+) -> tuple[dict[str, Pair], dict[str, str]]:
     """Return each other method's pair with the best, and why some have none, both by name."""
-    compared, apart = {}, {}
+    compared: dict[str, Pair] = {}
+    apart: dict[str, str] = {}
     for row in rows:
         if best is None or row is best:
             continue
@@ -147,19 +157,19 @@ def _with_best(
     return compared, apart
 
 
-def _picked(
-    best: Row,
-    known: Sequence[Row],
-    compared: Mapping[str, Any],
-    pairwise: Mapping[str, Any],
-    ruled_out: Collection[str],
-) -> dict[str, Any]:
-    """Return the recommendation among `known`: the best, and all that are `compared` with it."""
+def _pick(
+    found: Recommendation,
+    best: MethodSummary,
+    known: Sequence[MethodSummary],
+    compared: Mapping[str, Pair],
+    pairwise: Pairwise,
+) -> None:
+    """Add the recommended one of `known`: the best, and all that are `compared` with it."""
     metric = QUALITY_METRICS[pairwise["metric"]]
-    fit = [row for row in known if row["name"] not in ruled_out]
-    near = [row for row in fit if row is best or _keeps_up(compared[row["name"]], pairwise)]
+    fit = [row for row in known if row["name"] not in found["ruled_out"]]
+    near = [row for row in fit if row is best or _is_competitive(compared[row["name"]], pairwise)]
     winner = cheapest(near, metric)
-    return {
+    found |= {
         "name": winner["name"],
         "score": score_of(winner, metric),
         "evidence": compared.get(winner["name"]),
@@ -167,28 +177,28 @@ def _picked(
         "not_worse": [row["name"] for row in fit],
         "runner_up": _runner_up(winner, best, near, known, pairwise, metric),
         "cheaper": _cheaper(winner, [row for row in fit if row not in near], compared, metric),
-        "uses": uses(best, near, known, pairwise, metric),
+        "by_goal": by_goal(best, near, known, pairwise, metric),
     }
 
 
-def _keeps_up(pair: Mapping[str, Any], pairwise: Mapping[str, Any]) -> bool:
+def _is_competitive(pair: Pair, pairwise: Pairwise) -> bool:
     """Return whether the first method of a pair is competitive with the second, the best.
 
     The first must not be ruled out.
     """
     higher = QUALITY_METRICS[pairwise["metric"]].higher_is_better
     behind = -pair["difference"] if higher else pair["difference"]
-    return pair["answer"] in ("equivalent", "better") or bool(behind < pairwise["margin"] + 1e-9)
+    return pair["answer"] in ("equivalent", "better") or behind < pairwise["margin"] + 1e-9
 
 
 def _runner_up(
-    winner: Row,
-    best: Row,
-    fit: Sequence[Row],
-    known: Sequence[Row],
-    pairwise: Mapping[str, Any],
+    winner: MethodSummary,
+    best: MethodSummary,
+    fit: Sequence[MethodSummary],
+    known: Sequence[MethodSummary],
+    pairwise: Pairwise,
     metric: Metric,
-) -> dict[str, Any] | None:
+) -> RunnerUp | None:
     """Return the alternative to the winner.
 
     This is the best method if it is not the winner, otherwise the cheapest of the competitive
@@ -213,8 +223,11 @@ def _runner_up(
 
 
 def _cheaper(
-    winner: Row, behind: Sequence[Row], compared: Mapping[str, Any], metric: Metric
-) -> dict[str, Any] | None:
+    winner: MethodSummary,
+    behind: Sequence[MethodSummary],
+    compared: Mapping[str, Pair],
+    metric: Metric,
+) -> CheaperMethod | None:
     """Return the best faster method that scored lower without being ruled out; None without one."""
     paid = cost_of(winner, "train_seconds")
     faster = [
@@ -241,7 +254,7 @@ def command_for(
     return _command(_run_to_use(name, records, metric), folder)
 
 
-def _run_to_use(name: str, records: Sequence[RunRecord], metric: Metric) -> str | None:
+def _run_to_use(name: str | None, records: Sequence[RunRecord], metric: Metric) -> str | None:
     """Return the method's run with the best validation score; test scores select no model."""
     sign = 1 if metric.higher_is_better else -1
     scored = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Any, Literal
 
-from tuneoff.comparison.statistics import Difference, Side
+from tuneoff.comparison.statistics import Difference, MethodVariance
+from tuneoff.results.summary import Needed, Whose
 
 POWER = 0.8
 """Probability that the stated seeds or rows resolve the comparison."""
@@ -18,8 +18,6 @@ MOST_ROWS = 10_000_000
 UNEVEN = 4.0
 """Ratio of two methods' variances above which more seeds of only one of them are suggested."""
 
-Whose = Literal["both", "first", "second"]
-
 
 @dataclass(frozen=True)
 class Threshold:
@@ -29,7 +27,7 @@ class Threshold:
     equivalent: float
 
 
-def needed(found: Difference, margin: float, threshold: Threshold) -> dict[str, Any]:
+def needed(found: Difference, margin: float, threshold: Threshold) -> Needed:
     """Estimate the seeds or test rows that would resolve a difference with a power of 80 %.
 
     The estimate assumes that the true difference and variances equal the estimated ones.
@@ -93,7 +91,7 @@ def both_needed(found: Difference, margin: float, threshold: Threshold) -> tuple
     The number of seeds is doubled until some number of rows suffices.
     """
 
-    def more(side: Side) -> Side:
+    def more(side: MethodVariance) -> MethodVariance:
         return replace(side, seeds=seeds) if side.spread else side
 
     seeds = max(found.first.seeds, found.second.seeds, 2)
@@ -113,7 +111,7 @@ def chance(found: Difference, margin: float, threshold: Threshold, seeds: int) -
     uses one-sided thresholds, which suffice to rule out a method as the best.
     """
 
-    def more(side: Side) -> Side:
+    def more(side: MethodVariance) -> MethodVariance:
         return replace(side, seeds=max(side.seeds, seeds))
 
     then = replace(found, first=more(found.first), second=more(found.second))

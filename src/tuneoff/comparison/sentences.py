@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from tuneoff import formatting as fmt
 from tuneoff.comparison.candidates import CLOSE, GUESSING
 from tuneoff.results.metrics import QUALITY_METRICS, Metric
+from tuneoff.results.summary import Action, Needed, Pair, Pairwise, Recommendation
 
 LIKELY_SEEDS = 20
 """Largest realistic number of seeds per method."""
 LIKELY_ROWS = 20
 """Largest realistic number of test rows, as a multiple of the present number."""
+_UNKNOWN: Needed = {"seeds": None, "of": "both", "rows": None, "both": None}
 
 
-def sentences(found: Mapping[str, Any], pairwise: Mapping[str, Any]) -> list[str]:
+def sentences(found: Recommendation, pairwise: Pairwise) -> list[str]:
     """Return the recommendation as sentences; the first names the method and the reason."""
     metric = QUALITY_METRICS[pairwise["metric"]]
     said = [
@@ -30,7 +31,7 @@ def sentences(found: Mapping[str, Any], pairwise: Mapping[str, Any]) -> list[str
     return [sentence for sentence in said if sentence]
 
 
-def _take(found: Mapping[str, Any], pairwise: Mapping[str, Any], metric: Metric) -> str:
+def _take(found: Recommendation, pairwise: Pairwise, metric: Metric) -> str:
     name, best, evidence = found["name"], found["best"], found["evidence"]
     if evidence is None:
         direction = "highest" if metric.higher_is_better else "lowest"
@@ -50,7 +51,7 @@ def _take(found: Mapping[str, Any], pairwise: Mapping[str, Any], metric: Metric)
     )
 
 
-def _saves(found: Mapping[str, Any]) -> str:
+def _saves(found: Recommendation) -> str:
     """Describe the recommended method's cost relative to the best method."""
     other = found["runner_up"]
     if not other or other["name"] != found["best"]:
@@ -59,7 +60,7 @@ def _saves(found: Mapping[str, Any]) -> str:
     return f", at {part} of its training time" if part else ", and it costs less"
 
 
-def _part_of_time(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+def _part_of_time(mine: Mapping[str, float | None], theirs: Mapping[str, float | None]) -> str:
     """Return `37.5 %` (of the other's training time); empty if unknown or not a saving."""
     one, other = mine["train_seconds"], theirs["train_seconds"]
     if one is None or not other or one > (1 - CLOSE) * other:
@@ -67,8 +68,8 @@ def _part_of_time(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     return fmt.percent(100 * one / other)
 
 
-def _how_sure(found: Mapping[str, Any], pairwise: Mapping[str, Any], metric: Metric) -> str:
-    bounds = found["bounds"].get(found["name"])
+def _how_sure(found: Recommendation, pairwise: Pairwise, metric: Metric) -> str:
+    bounds = found["bounds"].get(found["name"] or "")
     if bounds is None or len(found["bounds"]) < 2:
         return ""
     sure = "With 95 % confidence"
@@ -83,7 +84,7 @@ def _how_sure(found: Mapping[str, Any], pairwise: Mapping[str, Any], metric: Met
     )
 
 
-def _tempting(found: Mapping[str, Any], metric: Metric) -> str:
+def _tempting(found: Recommendation, metric: Metric) -> str:
     """Describe a cheaper method that scored lower without being ruled out."""
     cheaper = found["cheaper"]
     if not cheaper:
@@ -95,7 +96,7 @@ def _tempting(found: Mapping[str, Any], metric: Metric) -> str:
     )
 
 
-def _price(found: Mapping[str, Any]) -> str:
+def _price(found: Recommendation) -> str:
     costs = found["costs"]
     parts = [
         f"{show(costs[key])} {of}"
@@ -109,10 +110,10 @@ def _price(found: Mapping[str, Any]) -> str:
     return f"{found['name']} costs {joined(parts)}." if parts else ""
 
 
-def _ruled_out(found: Mapping[str, Any]) -> str:
+def _ruled_out(found: Recommendation) -> str:
     guessing = [e["name"] for e in found["excluded"] if e["reason"] == GUESSING]
     open_still = [name for name in found["not_worse"] if name not in (found["name"], found["best"])]
-    cheaper = (found["cheaper"] or {}).get("name")
+    cheaper = found["cheaper"]["name"] if found["cheaper"] else None
     parts = [
         (f"Ruled out as the best: {_some(found['ruled_out'])}", found["ruled_out"]),
         (f"no better than guessing: {_some(guessing)}", guessing),
@@ -132,23 +133,23 @@ def joined(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def open_question(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def open_question(found: Recommendation) -> Pair | None:
     """Return the unresolved pair on which the recommendation depends; None if there is none."""
     pair = found["cheaper"]["evidence"] if found["cheaper"] else found["evidence"]
     return pair if pair and pair["answer"] == "not_resolved" else None
 
 
-def action(pair: Mapping[str, Any]) -> dict[str, Any]:
+def action(pair: Pair) -> Action:
     """Return the action that would probably resolve a pair: more seeds, test rows, or both.
 
     More seeds only cost runs, while test rows have to be labelled, so seeds are preferred if they
     suffice. `kind` is `none` if no realistic number suffices.
     """
-    needed = pair["needed"] or {}
-    seeds, rows, both = (needed.get(key) for key in ("seeds", "rows", "both"))
+    needed = pair["needed"] or _UNKNOWN
+    seeds, rows, both = needed["seeds"], needed["rows"], needed["both"]
     most_rows = LIKELY_ROWS * pair["rows"]
     of = {"first": [pair["first"]], "second": [pair["second"]]}.get(
-        needed.get("of", "both"), [pair["first"], pair["second"]]
+        needed["of"], [pair["first"], pair["second"]]
     )
     if seeds and seeds <= LIKELY_SEEDS:
         return {"kind": "seeds", "seeds": seeds, "rows": None, "of": of}
@@ -159,7 +160,7 @@ def action(pair: Mapping[str, Any]) -> dict[str, Any]:
     return {"kind": "none", "seeds": None, "rows": None, "of": of}
 
 
-def _action(found: Mapping[str, Any]) -> str:
+def _action(found: Recommendation) -> str:
     pair = open_question(found)
     if pair is None:
         return ""
@@ -181,7 +182,7 @@ def _action(found: Mapping[str, Any]) -> str:
     return f"Resolving {what} would need {parts[doing['kind']]}."
 
 
-def _about_models(found: Mapping[str, Any], pairwise: Mapping[str, Any]) -> str:
+def _about_models(found: Recommendation, pairwise: Pairwise) -> str:
     """Note that this pair's evidence is about two models, unlike that of other pairs."""
     pair = (found["cheaper"] or found)["evidence"]
     scopes = {other["scope"] for other in pairwise["pairs"]}
@@ -190,7 +191,7 @@ def _about_models(found: Mapping[str, Any], pairwise: Mapping[str, Any]) -> str:
     return "One of the two has one seed: the variance between its seeds is unknown."
 
 
-def interval(pair: Mapping[str, Any], metric: Metric) -> str:
+def interval(pair: Pair, metric: Metric) -> str:
     """Format a difference as `−0.8 points of macro-F1, 95 % interval −2.1 to +0.5`."""
     low, high = (
         fmt.difference(pair[key], metric.unit).partition(" ")[0] for key in ("low", "high")
@@ -199,15 +200,15 @@ def interval(pair: Mapping[str, Any], metric: Metric) -> str:
     return f"{points} of {metric.title}, 95 % interval {low} to {high}"
 
 
-def would_resolve(pair: Mapping[str, Any]) -> str:
+def would_resolve(pair: Pair) -> str:
     """Describe the seeds or test rows that would resolve a pair; empty if no number is known."""
-    needed = pair["needed"] or {}
+    needed = pair["needed"] or _UNKNOWN
     whose = {"first": f" of {pair['first']}", "second": f" of {pair['second']}"}
-    each = whose.get(needed.get("of", "both"), " each")
-    parts = [f"{needed['seeds']} seeds{each}"] if needed.get("seeds") else []
-    if needed.get("rows"):
+    each = whose.get(needed["of"], " each")
+    parts = [f"{needed['seeds']} seeds{each}"] if needed["seeds"] else []
+    if needed["rows"]:
         parts.append(f"{rounded(needed['rows'])} test rows")
-    if needed.get("both"):
+    if needed["both"]:
         seeds, rows = needed["both"]
         parts.append(f"{seeds} seeds each and {rounded(rows)} test rows")
     return f"about {' or '.join(parts)}" if parts else ""
@@ -218,7 +219,7 @@ def rounded(rows: int) -> str:
     return fmt.count(float(f"{rows:.2g}")) if rows > 99 else str(rows)
 
 
-def left_out(found: Mapping[str, Any]) -> str:
+def left_out(found: Recommendation) -> str:
     """List the methods outside the limits, as `Excluded: full has …`; empty without limits."""
     kept_out = [e for e in found["excluded"] if e["reason"] != GUESSING]
     if found["name"] is None or not found["limits"] or not kept_out:
@@ -228,7 +229,7 @@ def left_out(found: Mapping[str, Any]) -> str:
     return f"Excluded: {shown}{more}."
 
 
-def nothing(found: Mapping[str, Any]) -> str:
+def nothing(found: Recommendation) -> str:
     """Say that no method can be recommended, and why."""
     reasons = "; ".join(f"{e['name']} {e['reason']}" for e in found["excluded"])
     return f"No method can be recommended: {reasons}."

@@ -23,17 +23,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from tuneoff.comparison.bootstrap import Panel
+from tuneoff.comparison.bootstrap import PairedPredictions
 from tuneoff.comparison.looks import Looks, widening
 from tuneoff.comparison.seed_variance import SeedVariance
 from tuneoff.results.metrics import QUALITY_METRICS, Floats
-
-Answer = Literal["better", "worse", "equivalent", "not_resolved"]
+from tuneoff.results.summary import Answer
 
 LEVEL = 0.05
 """Probability of at least one false claim over all pairs of a study without any difference."""
@@ -48,7 +46,7 @@ SMALLEST = 1e-12
 
 
 @dataclass(frozen=True)
-class Side:
+class MethodVariance:
     """Contribution of one method to the variance of a difference of means over seeds."""
 
     seeds: int
@@ -72,8 +70,8 @@ class Difference:
     """Estimated difference."""
     errors: Floats
     """(draws,) random draws of the error of `difference`."""
-    first: Side
-    second: Side
+    first: MethodVariance
+    second: MethodVariance
     rows: int
     """Number of test rows."""
     shared: float
@@ -135,7 +133,7 @@ class MethodMeans:
     """(m,) mean scores."""
     errors: Floats
     """(draws, m) random draws of the errors of the means, jointly on the same test rows."""
-    sides: Sequence[Side]
+    sides: Sequence[MethodVariance]
     """Variance between seeds of each method."""
     sample: Floats
     """(m,) sample variances of the runs' scores, before moderation; 0 with one run."""
@@ -163,7 +161,7 @@ class MethodMeans:
 
 
 def method_means(
-    panel: Panel,
+    panel: PairedPredictions,
     metric: str,
     points: Floats,
     draws: Floats,
@@ -207,7 +205,7 @@ def method_means(
 
     half_widths = variance.half_widths()
     sides = [
-        Side(int(k), float(max((half / Z) ** 2 * k, own)), float(own))
+        MethodVariance(int(k), float(max((half / Z) ** 2 * k, own)), float(own))
         for k, half, own in zip(seeds, half_widths, noise, strict=True)
     ]
     if looks is not None:
@@ -249,7 +247,7 @@ def _components(
     return sample, noise, between
 
 
-def _least_variance(panel: Panel, metric: str) -> float:
+def _least_variance(panel: PairedPredictions, metric: str) -> float:
     """Return the variance of each method due to two additional rows on which two methods disagree.
 
     Without it, models that agree on 20 of 20 rows would be equal with certainty. Bonett and Price

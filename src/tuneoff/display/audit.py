@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 from tuneoff import formatting as fmt
+from tuneoff.results.summary import AuditFinding
 
 SHOWN = 6
 """Maximum number of findings in the terminal; the report has all of them."""
 
-Findings = Sequence[Mapping[str, Any]]
-"""The `audit` of a summary."""
 
-
-def errors_in(findings: Findings | None) -> int:
+def errors_in(findings: Sequence[AuditFinding] | None) -> int:
     """Return the number of errors, for which `--strict` exits with code 2."""
     return sum(finding["severity"] == "error" for finding in findings or ())
 
 
-def count_line(findings: Findings) -> str:
+def count_line(findings: Sequence[AuditFinding]) -> str:
     """Return the numbers of findings as text, such as `2 errors and 1 warning`."""
     errors = errors_in(findings)
     counts = {"error": errors, "warning": len(findings) - errors}
@@ -31,7 +28,7 @@ def count_line(findings: Findings) -> str:
     return " and ".join(counted) or "no problem found"
 
 
-def audit_lines(findings: Findings | None) -> Iterator[RenderableType]:
+def audit_lines(findings: Sequence[AuditFinding] | None) -> Iterator[RenderableType]:
     """Yield the terminal output of a summary's audit; nothing without an audit."""
     if findings is None:
         return

@@ -83,8 +83,9 @@ def _pairs(evaluation: Evaluation) -> Iterator[str]:
     for pair in evaluation.pairwise["pairs"]:
         first, second = fmt.one_line(pair["first"]), fmt.one_line(pair["second"])
         yield f"{first} {words[pair['answer']]} {second} ({interval(pair, metric)})."
-    for pair in evaluation.pairwise["skipped"]:
-        yield f"{pair['first']} and {pair['second']} were not compared: {pair['reason']}."
+    for skipped in evaluation.pairwise["skipped"]:
+        first, second = fmt.one_line(skipped["first"]), fmt.one_line(skipped["second"])
+        yield f"{first} and {second} were not compared: {skipped['reason']}."
     yield ""
 
 

@@ -1,4 +1,4 @@
-"""Progress of a study: bars on a terminal, lines elsewhere."""
+"""Progress of a study: bars in a terminal, one bar in a notebook, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -30,10 +30,17 @@ PHASES = {
 }
 
 
-def watcher(*, quiet: bool = False) -> Quiet | Bars | Lines:
-    """Return bars if standard error is a terminal, otherwise lines; with `quiet` neither."""
+def watcher(*, quiet: bool = False) -> Quiet:
+    """Return the progress display for where the code runs; with `quiet` one that shows nothing.
+
+    A notebook gets one bar, a terminal (standard error) several bars, everything else lines.
+    """
+    from tuneoff.display.notebook import NotebookBar, in_notebook
+
     if quiet:
         return Quiet()
+    if in_notebook():
+        return NotebookBar()
     return Bars() if sys.stderr.isatty() else Lines()
 
 

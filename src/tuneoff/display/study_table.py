@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType  # noqa: TID251  (a type)
@@ -20,12 +20,12 @@ from tuneoff.comparison.sentences import left_out
 from tuneoff.comparison.summary import display_order, mean_of
 from tuneoff.display.audit import audit_lines
 from tuneoff.results.metrics import QUALITY_METRICS
+from tuneoff.results.summary import Answer, MethodSummary, Summary, half_width
 from tuneoff.tuning.outcomes import budget_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Row = dict[str, Any]
 BOUNDLESS = 1000
 """Width that is enough for any table, in columns."""
 NAME = 12
@@ -37,7 +37,7 @@ def status_word(status: str | None) -> str:
     return "not run" if status is None else status.replace("_", " ")
 
 
-def render_table(summary: dict[str, Any]) -> RenderableType:
+def render_table(summary: Summary) -> RenderableType:
     """Return recommendation, table and audit of a summary; they fit 80 columns and more.
 
     Args:
@@ -52,11 +52,11 @@ class _Column:
 
     narrow: str
     wide: str
-    cell: Callable[[Row, bool], str]
+    cell: Callable[[MethodSummary, bool], str]
 
 
 class _StudyTable:
-    def __init__(self, summary: dict[str, Any]) -> None:
+    def __init__(self, summary: Summary) -> None:
         self.summary = summary
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
@@ -79,7 +79,7 @@ class _StudyTable:
         yield Group(*answer, table, Text(), *_footer(self.summary), *audit)
 
 
-def _table(summary: dict[str, Any], wide: bool, without: str | None = None) -> Table:
+def _table(summary: Summary, wide: bool, without: str | None = None) -> Table:
     columns = [c for c in _columns(summary["metric"]) if c.narrow != without]
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2 if wide else 1, 0, 0)
@@ -119,10 +119,10 @@ def _columns(metric: str) -> list[_Column]:
 
 
 def _score(key: str, *, spread: bool) -> _Column:
-    def cell(row: Row, wide: bool) -> str:
+    def cell(row: MethodSummary, wide: bool) -> str:
         stat = row["quality"].get(key)
         text = fmt.score(stat["mean"] if stat else None)
-        margin = fmt.spread(stat)
+        margin = fmt.spread(half_width(stat))
         if not (spread or wide) or not margin:
             return text
         # at 80 columns the leading zero is left out: ±.006
@@ -136,7 +136,7 @@ def _cost(narrow: str, wide: str, key: str, show: Callable[[float | None], str])
     return _Column(narrow, wide, lambda row, _: show(mean_of(row, "cost", key)))
 
 
-def _trainable(row: Row, wide: bool) -> str:
+def _trainable(row: MethodSummary, wide: bool) -> str:
     parameters = row["parameters"]
     if not parameters:
         return fmt.MISSING
@@ -154,7 +154,7 @@ def _short_share(share: float) -> str:
     return f"{share:.1f}%" if share < 9.95 else f"{share:.0f}%"
 
 
-def _footer(summary: dict[str, Any]) -> Iterator[Text]:
+def _footer(summary: Summary) -> Iterator[Text]:
     for line in notes(summary):
         yield Text(line, style="dim")
     for row in summary["methods"]:
@@ -169,7 +169,7 @@ def _footer(summary: dict[str, Any]) -> Iterator[Text]:
             )
 
 
-def verdict(summary: dict[str, Any]) -> list[str]:
+def verdict(summary: Summary) -> list[str]:
     """Return the recommendation in a few sentences; empty if nothing was compared."""
     found = summary["recommendation"]
     if found is None:
@@ -177,11 +177,11 @@ def verdict(summary: dict[str, Any]) -> list[str]:
     return [fmt.one_line(said) for said in (*found["sentences"], left_out(found)) if said]
 
 
-def notes(summary: dict[str, Any]) -> list[str]:
+def notes(summary: Summary) -> list[str]:
     """Return the lines below the table: numbers of rows and seeds, and the meaning of ±."""
     rows, seeds = summary["rows"], _seeds(summary)
-    used = summary.get("seeds")
-    least = min((used or {}).get("of", {}).values(), default=seeds)
+    used = summary.get("seeds")  # missing in summaries of older versions
+    least = min(used["of"].values(), default=seeds) if used else seeds
     numbers = f"{least} to {seeds}" if least < seeds else str(seeds)
     over = "1 seed" if seeds == 1 else f"means over {numbers} seeds"
     lines = [f"{fmt.count(rows['test'])} test rows · {len(summary['labels'])} labels · {over}"]
@@ -199,21 +199,17 @@ def notes(summary: dict[str, Any]) -> list[str]:
         lines.append("±: half of the 95 % confidence interval over the seeds")
     else:
         lines.append("One seed: the variance between seeds is unknown")
-    if any(r["failed"] and mean_of(r, "quality", "accuracy") is not None for r in _rows(summary)):
+    methods = summary["methods"]
+    if any(row["failed"] and mean_of(row, "quality", "accuracy") is not None for row in methods):
         lines.append("*: finished runs of this method only")
     return lines
 
 
-def _rows(summary: dict[str, Any]) -> list[Row]:
-    rows: list[Row] = summary["methods"]
-    return rows
+def _seeds(summary: Summary) -> int:
+    return max((len(set(row["seeds"])) for row in summary["methods"]), default=0)
 
 
-def _seeds(summary: dict[str, Any]) -> int:
-    return max((len(set(row["seeds"])) for row in _rows(summary)), default=0)
-
-
-def to_markdown(summary: dict[str, Any]) -> str:
+def to_markdown(summary: Summary) -> str:
     """Return the recommendation and the table in Markdown, with the notes below."""
     columns = _columns(summary["metric"])
     lines = [f"{_markdown_text(line)}  " for line in verdict(summary)]
@@ -239,7 +235,7 @@ def _markdown_text(text: str) -> str:
     return fmt.one_line(text)
 
 
-def to_frame(summary: dict[str, Any], *, full: bool = True) -> pd.DataFrame:
+def to_frame(summary: Summary, *, full: bool = True) -> pd.DataFrame:
     """Return one row per method, the best first, indexed by name; unknown values are NaN.
 
     Each metric has further columns `_std`, `_low` and `_high` (95 % interval over the seeds).
@@ -247,7 +243,7 @@ def to_frame(summary: dict[str, Any], *, full: bool = True) -> pd.DataFrame:
     Args:
         summary: Content of `summary.json`.
         full: Whether to return all columns. Otherwise they are the study's metric, accuracy,
-            macro-F1, the costs, and `beside_best`, the comparison with the best method.
+            macro-F1, the costs, and `compared_with_best`, the comparison with the best method.
     """
     import pandas as pd
 
@@ -264,15 +260,16 @@ def to_frame(summary: dict[str, Any], *, full: bool = True) -> pd.DataFrame:
         for key in QUALITY_METRICS:
             stat = row["quality"][key]
             line[key] = stat["mean"]
-            line |= {f"{key}_{part}": stat[part] for part in ("std", "low", "high")}
-        parameters = row["parameters"] or {}
+            line |= {f"{key}_std": stat["std"], f"{key}_low": stat["low"]}
+            line[f"{key}_high"] = stat["high"]
+        counts = row["parameters"]
         line |= {
-            "total_parameters": parameters.get("total"),
-            "trainable_parameters": parameters.get("trainable"),
-            "trainable_percent": parameters.get("trainable_percent"),
+            "total_parameters": counts["total"] if counts else None,
+            "trainable_parameters": counts["trainable"] if counts else None,
+            "trainable_percent": counts["trainable_percent"] if counts else None,
         }
         line |= {key: mean_of(row, "cost", key) for key in row["cost"]}
-        line["beside_best"] = _beside_best(summary, row["name"])
+        line["compared_with_best"] = _compared_with_best(summary, row["name"])
         lines.append(line)
     frame = pd.DataFrame(lines).set_index("name") if lines else pd.DataFrame()
     return frame if full or frame.empty else frame[_short_columns(summary["metric"])]
@@ -282,12 +279,13 @@ def _short_columns(metric: str) -> list[str]:
     scores = [f"{metric}{part}" for part in ("", "_std", "_low", "_high")]
     scores += [key for key in ("accuracy", "macro_f1") if key != metric]
     costs = ["train_seconds", "peak_memory_bytes", "storage_bytes", "latency_seconds"]
-    return ["method", *scores, "trainable_parameters", *costs, "beside_best"]
+    return ["method", *scores, "trainable_parameters", *costs, "compared_with_best"]
 
 
-def _beside_best(summary: dict[str, Any], name: str) -> str | None:
-    best = (summary["recommendation"] or {}).get("best")
+def _compared_with_best(summary: Summary, name: str) -> Answer | Literal["best"] | None:
+    found, pairwise = summary["recommendation"], summary["pairwise"]
+    best = found["best"] if found else None
     if best is None or name == best:
         return "best" if best else None
-    pair = pair_of(summary["pairwise"], name, best)
+    pair = pair_of(pairwise, name, best) if pairwise else None
     return pair["answer"] if pair else None

@@ -9,10 +9,11 @@ from rich.text import Text
 
 from tuneoff import formatting as fmt
 from tuneoff.results.metrics import QUALITY_METRICS
-from tuneoff.tuning.outcomes import Trials, budget_text, outcomes, settings_text
+from tuneoff.results.summary import Tuning
+from tuneoff.tuning.outcomes import budget_text, outcomes, settings_text
 
 
-def render_tuning(tuning: Trials) -> RenderableType:
+def render_tuning(tuning: Tuning) -> RenderableType:
     """Return the table of the searches; it fits 80 columns."""
     metric = QUALITY_METRICS[tuning["metric"]].title
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))

@@ -1,8 +1,11 @@
-"""The engine: one `RunSpec` goes down, one `RunRecord` comes back. All that imports torch is here.
+"""The engine executes one `RunSpec` and returns one `RunRecord`. Only this package imports torch.
 
-`execute` resolves what the specification asks, runs it and writes the record, whatever happens.
-`run_encoder` trains and measures an encoder, `run_classical` a method without one; `job` holds what
-they share. `data` prepares the task, `model` loads and saves models, `kernels` holds what exists
-for speed alone, `training` trains, `measure` measures, `verification` checks models before and
-after training, and `inference` predicts with a saved model.
+- `execute`: resolves the specification, executes the run and writes the record of every outcome.
+- `run_encoder`, `run_classical`: runs with and without an encoder; `job` has their state.
+- `data`: prepares the task.
+- `model`: loads and saves models.
+- `kernels`: optimised operations.
+- `training`, `measure`: the training loop and the measurements.
+- `verification`: checks models before and after training.
+- `inference`: predictions with a saved model.
 """

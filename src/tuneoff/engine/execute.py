@@ -55,7 +55,7 @@ def run(
     profile: bool = False,
     concurrent_runs: int = 1,
 ) -> RunRecord:
-    """Train, measure and save a model; write and return the record, whatever happens.
+    """Train, measure and save a model; write and return the record, also of a failed run.
 
     A trial of a search is scored on the validation rows only, and saves neither predictions nor a
     model.
@@ -67,7 +67,7 @@ def run(
         model_path: Folder of the pretrained model.
         emit: Receives events on the progress, a few times per second.
         own_process: Whether SIGTERM and SIGINT end the run as `interrupted`, after a checkpoint.
-        whole: Folder of the task of which the one in `task_path` is an excerpt, for a forecast.
+        whole: Folder of the full task if the task in `task_path` is an excerpt for a forecast.
         profile: Whether to write a trace of some steps to the folder `profile` of the run.
         concurrent_runs: Number of runs that share the device, including this one, for the record.
     """

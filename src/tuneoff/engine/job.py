@@ -29,7 +29,7 @@ Answers = dict[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Job:
-    """A run with resolved settings. `whole` and `trace` are for encoders only."""
+    """A run with resolved settings."""
 
     spec: RunSpec
     folder: RunFolder
@@ -41,11 +41,13 @@ class Job:
     learning_rate: float | None
     model_path: Path
     whole: Split | None = None
+    """All training rows if the task is an excerpt for a forecast; for encoders only."""
     trace: Trace | None = None
+    """Profiler; for encoders only."""
 
     @property
     def identity(self) -> str:
-        """What hidden states of frozen layers depend on, besides the task and number of layers."""
+        """Identifies hidden states of frozen layers, with the task and the number of layers."""
         kind = "nf4" if self.method.quantized else "whole"
         tf32 = "tf32" if self.device.type == "cuda" and self.spec.train.tf32 else "ieee"
         how = f"{self.precision} {tf32} {self.device.type}"
@@ -54,7 +56,7 @@ class Job:
 
 @dataclass
 class Outcome:
-    """Results of a run so far. What a failed run has not reached is None."""
+    """Results of a run so far. What a failed run has not computed is None."""
 
     parameters: Parameters | None = None
     quality: Quality = field(default_factory=Quality)
@@ -79,8 +81,11 @@ class Outcome:
 
 def scored(task: Task, answers: Answers) -> Quality:
     """Return the scores of each predicted split."""
-    found = {name: score(task.splits[name], own, task.labels) for name, own in answers.items()}
-    return Quality(**found)
+    by_split = {
+        name: score(task.splits[name], probabilities, task.labels)
+        for name, probabilities in answers.items()
+    }
+    return Quality(**by_split)
 
 
 def data_info(task: Task) -> DataInfo:

@@ -1,4 +1,4 @@
-"""A run of a method that has no encoder."""
+"""Run of a method without an encoder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tuneoff.results.record import Cost, Parameters
 
 
 def run_classical(job: Job, outcome: Outcome, journal: Journal) -> None:
-    """Fit, score and save a method that has no encoder."""
+    """Fit, score and save a method without an encoder."""
     spec, folder, task = job.spec, job.folder, job.task
     memory = PeakMemory(torch.device("cpu"))
     journal.phase("train")

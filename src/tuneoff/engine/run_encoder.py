@@ -1,4 +1,4 @@
-"""A run of a method that trains an encoder, or takes it as it comes."""
+"""Run of a method with an encoder, trained or not."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from tuneoff.engine.verification.after_training import (
 from tuneoff.results.record import Checks, Cost
 
 LAYOUTS = {
-    "right": "padded batches: this architecture cannot be packed yet",
-    "left": "batches padded on the left: with padding on the right this model gives other logits",
-    "none": "only texts of equal length share a forward pass: any padding would change the logits",
+    "right": "padded batches, because this architecture does not support packing yet",
+    "left": "batches padded on the left, because padding on the right would change the logits",
+    "none": "batches of texts of equal length, because any padding would change the logits",
 }
-"""What the record says of a model that is not packed, by its padding."""
+"""Deviation in the record of a model that is not packed, by its padding."""
 
 
 def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
-    """Load, train, evaluate once on the test split, save."""
+    """Load and train the model, evaluate it once on the test split, and save it."""
     memory = PeakMemory(job.device)
     size = PassSize(inference_tokens(job.device))
     journal.phase("load")
@@ -65,7 +65,7 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
     outcome.deviations = _deviations(job, classifier)
     task, cached = _below_the_first_trained(job, prepared, outcome, size)
     weights = weight_bytes(classifier.model)
-    watch = ParameterSnapshot(prepared)
+    snapshot = ParameterSnapshot(prepared)
     trained = None
     if prepared.masters:
         trained = _trained(job, prepared, task, outcome, journal, memory, size)
@@ -74,8 +74,8 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
     answers = _evaluate(job, task, classifier, outcome, journal, validated, size)
     if size.tokens < size.planned:
         outcome.warnings.append(
-            f"memory ran out: texts were evaluated {size.tokens:,} tokens at a time instead of"
-            f" {size.planned:,} (the same result)"
+            f"memory ran out: evaluation used forward passes of {size.tokens:,} tokens instead of"
+            f" {size.planned:,} (the result is the same)"
         )
     evaluate_peak = max(memory.peak(), trained.meter.evaluate_peak_bytes if trained else 0)
     latency = _latency(job, classifier, outcome)
@@ -83,8 +83,8 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
     validation = job.task.splits["validation"]
     logits = sample_logits(classifier, validation, job.device)
     outcome.checks = Checks(
-        watch.unchanged(prepared, share),
-        watch.changed(prepared),
+        snapshot.unchanged(prepared, share),
+        snapshot.changed(prepared),
         alone=alone_and_mixed(
             classifier,
             validation,
@@ -118,7 +118,7 @@ def run_encoder(job: Job, outcome: Outcome, journal: Journal) -> None:
 def _below_the_first_trained(
     job: Job, prepared: PreparedModel, outcome: Outcome, size: PassSize
 ) -> tuple[Task, CachedActivations | None]:
-    """The task with the states of the frozen layers in place of the tokens, where they are kept."""
+    """Return the task, with cached states of the frozen layers if they are used."""
     settings = job.spec.train
     frozen = frozen_layers(prepared) if settings.frozen_prefix != "dropout" else 0
     task, cached = job.task, None
@@ -172,12 +172,12 @@ def _trained(
     if trained.micro_batch_tokens < planned:
         outcome.warnings.append(
             f"memory ran out: steps were computed in pieces of {trained.micro_batch_tokens:,}"
-            f" tokens instead of {planned:,} (the same result)"
+            f" tokens instead of {planned:,} (the result is the same)"
         )
     if trained.recomputed and settings.gradient_checkpointing == "auto":
         outcome.warnings.append(
-            "memory ran out for a single example: layers were computed again in the backward"
-            " pass (gradient_checkpointing; the same result, in more time)"
+            "memory ran out for a single example: activations were recomputed in the backward pass"
+            " (gradient_checkpointing; the result is the same, but training takes longer)"
         )
     return trained
 
@@ -191,10 +191,9 @@ def _evaluate(
     validated: Probabilities | None,
     size: PassSize,
 ) -> Answers:
-    """Scores at the chosen checkpoint; the only place where the test split is read.
+    """Predict and score all splits with the best checkpoint. Only this reads the test split.
 
-    `validated`: what it answers on the validation rows, if the training has it at hand. `size` is
-    halved where memory runs out.
+    `validated` has the probabilities of the validation rows, if the training has computed them.
     """
     splits = task.splits
     answers: Answers = {}
@@ -215,9 +214,9 @@ def _evaluate(
 
 
 def _latency(job: Job, classifier: Classifier, outcome: Outcome) -> float | None:
-    """Of single test texts, through the whole model: states kept on disk would not be at hand.
+    """Measure the latency of single test texts; None for a trial, which has no test rows.
 
-    Nothing is scored here. A trial has no test rows, and no latency.
+    All layers are computed, because new texts have no cached states. Nothing is scored.
     """
     test = job.task.splits.get("test")
     if test is None:
@@ -232,7 +231,7 @@ def _latency(job: Job, classifier: Classifier, outcome: Outcome) -> float | None
 
 
 def _save(job: Job, prepared: PreparedModel, answers: Answers, logits: Tensor) -> None:
-    """The model, the predictions, and logits to which a fresh process will compare the model."""
+    """Save the model, the predictions, and logits with which a new process compares the model."""
     save_file({"logits": logits}, job.folder.sample_file)
     write_predictions(job.folder, job.task, answers)
     save_classifier(
@@ -251,15 +250,15 @@ def _memory_parts(
     evaluate_peak: int,
     reserved: int | None,
 ) -> dict[str, int | None]:
-    """The peak of training by part; activations are what the other parts leave of it."""
+    """Return the peak memory of training by part; activations are the rest."""
     parts: dict[str, int | None] = {"weights": weights}
     if trained is not None:
         reserved = trained.meter.reserved_bytes
-        held = weights + trained.gradient_bytes + trained.optimizer_bytes
+        others = weights + trained.gradient_bytes + trained.optimizer_bytes
         parts |= {
             "gradients": trained.gradient_bytes,
             "optimizer_state": trained.optimizer_bytes,
-            "activations": max(0, trained.meter.peak_bytes - held),
+            "activations": max(0, trained.meter.peak_bytes - others),
         }
     return parts | {
         "train_peak": trained.meter.peak_bytes if trained else None,
@@ -271,7 +270,10 @@ def _memory_parts(
 def _utilization(
     job: Job, classifier: Classifier, trained: Trained, cached: CachedActivations | None
 ) -> float | None:
-    """None where no layer runs in a step: what remains is not made of matrix products."""
+    """Return the utilisation of the hardware; None if no layer is computed in a step.
+
+    What such a step computes consists of other operations than matrix products.
+    """
     rows = job.task.splits["train"]
     lengths = rows.tokens.lengths[rows.positions]
     above = cached.layers if cached else 0
@@ -286,13 +288,13 @@ def _utilization(
 def _cache_deviations(layers: int, cached: CachedActivations | None) -> dict[str, str]:
     if not layers:
         return {}
-    text = f"the frozen embeddings and {layers} layers run without dropout"
+    text = f"the frozen embeddings and {layers} layers are computed without dropout"
     if cached:
         text += (
-            f", once for all runs of the study: {cached.bytes / 1e6:,.0f} MB on disk, and"
-            f" {cached.seconds:.1f} s of training time in each run, whichever computed them"
+            f", once for all runs of the study: {cached.bytes / 1e6:,.0f} MB on disk; the time of"
+            f" {cached.seconds:.1f} s counts as training time of each run"
         )
-    return {"frozen_prefix": text + " (frozen_prefix: dropout restores the plain recipe)"}
+    return {"frozen_prefix": text + " (frozen_prefix: dropout restores the standard behaviour)"}
 
 
 def _uses_tf32(job: Job) -> bool:
@@ -304,22 +306,22 @@ def _rounding(job: Job) -> Precision:
 
 
 def _deviations(job: Job, classifier: Classifier) -> dict[str, str]:
-    """Where the engine departs from the plain recipe."""
-    found = {}
+    """Return the deviations of the engine from standard training."""
+    deviations = {}
     if job.spec.train.attention_dropout != "model":
-        found["attention_dropout"] = (
-            f"{job.spec.train.attention_dropout} instead of the model's own"
+        deviations["attention_dropout"] = (
+            f"{job.spec.train.attention_dropout} instead of the model's rate"
             " (attention_dropout: model restores it)"
         )
     if job.device.type == "cpu":
-        found["dropout"] = "rates are multiples of 1/256 on a CPU (0.1 is 26/256)"
+        deviations["dropout"] = "rates are multiples of 1/256 on a CPU (0.1 becomes 26/256)"
     if _uses_tf32(job):
-        found["tf32"] = (
-            "products of what stays in float32 use TF32, 10 bits of mantissa (tf32: false restores"
+        deviations["tf32"] = (
+            "products of float32 matrices use TF32, 10 bits of mantissa (tf32: false restores"
             " float32)"
         )
     if job.precision != "fp32":
-        found["precision"] = f"the body computes in {job.precision}, the head in fp32"
+        deviations["precision"] = f"the body computes in {job.precision}, the head in fp32"
     if not classifier.packs:
-        found["layout"] = LAYOUTS[classifier.padding or "right"]
-    return found
+        deviations["layout"] = LAYOUTS[classifier.padding or "right"]
+    return deviations

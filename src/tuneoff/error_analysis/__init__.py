@@ -16,14 +16,14 @@
 
 from tuneoff.error_analysis.ambiguity import ambiguity
 from tuneoff.error_analysis.analysis import ErrorAnalysis, analyze
-from tuneoff.error_analysis.evidence import Evidence, MethodAnswers, RunAnswers, collect
+from tuneoff.error_analysis.evidence import Evidence, MethodPredictions, SeedPredictions, collect
 from tuneoff.error_analysis.suspects import label_suspects
 
 __all__ = [
     "ErrorAnalysis",
     "Evidence",
-    "MethodAnswers",
-    "RunAnswers",
+    "MethodPredictions",
+    "SeedPredictions",
     "ambiguity",
     "analyze",
     "collect",

@@ -16,6 +16,7 @@ from tuneoff.error_analysis.slices import Slices, slices
 from tuneoff.error_analysis.suspects import LabelSuspect, label_suspects
 from tuneoff.error_analysis.words import Words, words
 from tuneoff.exceptions import MissingExtra
+from tuneoff.results.error_summary import ErrorSummary, WordSummary
 
 KEPT = 10
 """Number of words and slices per method in the summary."""
@@ -46,44 +47,55 @@ class ErrorAnalysis:
     listed: list[ListedRow]
     """Selected rows for reading."""
 
-    def compact(self) -> dict[str, Any]:
+    def compact(self) -> ErrorSummary:
         """Return plain values for `errors` in `summary.json`, with single words but no texts."""
         return {
             "rows": self.rows,
-            "labels": {name: [asdict(x) for x in lines] for name, lines in self.labels.items()},
+            "labels": {name: [_plain(x) for x in lines] for name, lines in self.labels.items()},
             "words": _compact_words(self.words) if self.words else None,
             "slices": {
-                "looked_at": self.slices.looked_at,
+                "tested": self.slices.tested,
                 "methods": {
-                    name: [asdict(s) | {"sure": s.sure} for s in found[:KEPT]]
+                    name: [_plain(s) | {"significant": s.significant} for s in found[:KEPT]]
                     for name, found in self.slices.methods.items()
                 },
             },
-            "overlap": asdict(self.overlap),
+            "overlap": _plain(self.overlap),
             "calibration": {
-                name: {key: value for key, value in asdict(c).items() if key != "bins"}
-                for name, c in self.confidence.items()
+                name: {
+                    "log_loss": found.log_loss,
+                    "ece": found.ece,
+                    "margins": _plain(found.margins) if found.margins else None,
+                    "scaling": _plain(found.scaling) if found.scaling else None,
+                }
+                for name, found in self.confidence.items()
             },
             "label_suspects": None if self.suspects is None else len(self.suspects),
-            "ambiguity": self.ambiguity
-            and {name: asdict(found) for name, found in self.ambiguity.items()},
+            "ambiguity": None
+            if self.ambiguity is None
+            else {name: _plain(found) for name, found in self.ambiguity.items()},
         }
 
 
-def _compact_words(found: Words) -> dict[str, Any]:
+def _plain(part: Any) -> Any:
+    """Return the fields of a dataclass, which have the names and types of a part of the summary."""
+    return asdict(part)
+
+
+def _compact_words(found: Words) -> WordSummary:
     return {
-        "looked_at": found.looked_at,
+        "tested": found.tested,
         "methods": {
             name: {
                 "errors": m.errors,
                 "rate": m.rate,
-                "sure": m.sure,
-                "frequent": [asdict(w) for w in m.frequent[:KEPT]],
-                "suspect": [asdict(w) | {"sure": w.sure} for w in m.suspect[:KEPT]],
+                "significant": m.significant,
+                "frequent": [_plain(w) for w in m.frequent[:KEPT]],
+                "suspect": [_plain(w) | {"significant": w.significant} for w in m.suspect[:KEPT]],
             }
             for name, m in found.methods.items()
         },
-        "across": [asdict(w) for w in found.across[:KEPT]],
+        "across": [_plain(w) for w in found.across[:KEPT]],
     }
 
 

@@ -102,10 +102,10 @@ def more_than_chance(hits: Any, drawn: Any, marked: Any, total: Any) -> Floats:
     counts = (np.asarray(x, np.float64) for x in (hits, drawn, marked, total))
     hits, drawn, marked, total = np.broadcast_arrays(*counts)
     p = np.ones(hits.shape)
-    look = hits * total > drawn * marked
-    if not look.any():
+    enriched = hits * total > drawn * marked
+    if not enriched.any():
         return p
-    k, n, marked, total = hits[look], drawn[look], marked[look], total[look]
+    k, n, marked, total = hits[enriched], drawn[enriched], marked[enriched], total[enriched]
 
     def choose(of: Any, some: Any) -> Any:
         return gammaln(of + 1) - gammaln(some + 1) - gammaln(of - some + 1)
@@ -119,7 +119,7 @@ def more_than_chance(hits: Any, drawn: Any, marked: Any, total: Any) -> Floats:
         term = np.maximum(term, 0)
         tail += term
         at += 1
-    p[look] = np.minimum(np.exp(log_first + np.log(tail)), 1.0)
+    p[enriched] = np.minimum(np.exp(log_first + np.log(tail)), 1.0)
     return p
 
 
@@ -144,6 +144,6 @@ def adjusted(p: Floats) -> Floats:
     return np.asarray(false_discovery_control(p.ravel(), method="bh")).reshape(p.shape)
 
 
-def sure(q: Floats) -> Bools:
+def significant(q: Floats) -> Bools:
     """Return whether false discovery rates are low enough for significant findings."""
     return np.asarray(q <= SURE)

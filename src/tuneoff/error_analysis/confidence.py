@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuneoff.error_analysis.evidence import Evidence, Floats, Ints, MethodAnswers, RunAnswers
+from tuneoff.error_analysis.evidence import (
+    Evidence,
+    Floats,
+    Ints,
+    MethodPredictions,
+    SeedPredictions,
+)
 from tuneoff.results.metrics import ECE_BINS, confidence_bins
 from tuneoff.results.scores import probability_score
 
@@ -82,7 +88,7 @@ def confidence(evidence: Evidence) -> dict[str, Calibration]:
     }
 
 
-def _calibration(evidence: Evidence, method: MethodAnswers) -> Calibration:
+def _calibration(evidence: Evidence, method: MethodPredictions) -> Calibration:
     true, weights = evidence.true, evidence.weights
     found = [run.probabilities for run in method.test if run.probabilities is not None]
     return Calibration(
@@ -94,21 +100,21 @@ def _calibration(evidence: Evidence, method: MethodAnswers) -> Calibration:
     )
 
 
-def _bins(true: Ints, runs: Sequence[RunAnswers]) -> list[Bin]:
+def _bins(true: Ints, runs: Sequence[SeedPredictions]) -> list[Bin]:
     every = np.arange(len(true))
-    sure = np.concatenate(
+    confidence = np.concatenate(
         [r.probabilities[every, r.predicted] for r in runs if r.probabilities is not None]
     )
     right = np.concatenate([r.predicted == true for r in runs])
-    place = confidence_bins(sure)
+    place = confidence_bins(confidence)
     return [
-        Bin(int(inside.sum()), float(sure[inside].mean()), float(right[inside].mean()))
+        Bin(int(inside.sum()), float(confidence[inside].mean()), float(right[inside].mean()))
         for inside in (place == i for i in range(ECE_BINS))
         if inside.any()
     ]
 
 
-def _margins(true: Ints, runs: Sequence[RunAnswers]) -> Margins | None:
+def _margins(true: Ints, runs: Sequence[SeedPredictions]) -> Margins | None:
     found = np.concatenate([margins(true, run)[run.predicted != true] for run in runs])
     if not len(found):
         return None
@@ -117,7 +123,7 @@ def _margins(true: Ints, runs: Sequence[RunAnswers]) -> Margins | None:
     )
 
 
-def margins(true: Ints, run: RunAnswers) -> Floats:
+def margins(true: Ints, run: SeedPredictions) -> Floats:
     """Return the (rows,) probabilities of the predicted minus the true label; 0 if correct."""
     if run.probabilities is None:
         raise ValueError("the run has no probabilities")
@@ -126,7 +132,7 @@ def margins(true: Ints, run: RunAnswers) -> Floats:
     return difference
 
 
-def _scaling(evidence: Evidence, method: MethodAnswers) -> Scaling | None:
+def _scaling(evidence: Evidence, method: MethodPredictions) -> Scaling | None:
     if not len(evidence.validation_true):
         return None
     found = []

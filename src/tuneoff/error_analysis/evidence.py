@@ -19,7 +19,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class RunAnswers:
+class SeedPredictions:
     """Predictions of one run on one split."""
 
     predicted: Ints
@@ -29,14 +29,14 @@ class RunAnswers:
 
 
 @dataclass(frozen=True)
-class MethodAnswers:
-    """Predictions of one method, with one `RunAnswers` per seed."""
+class MethodPredictions:
+    """Predictions of one method, with one `SeedPredictions` per seed."""
 
     name: str
     """Name of the method."""
-    test: tuple[RunAnswers, ...]
+    test: tuple[SeedPredictions, ...]
     """Predictions on the analysed split, one per seed."""
-    validation: tuple[RunAnswers, ...] = ()
+    validation: tuple[SeedPredictions, ...] = ()
     """Predictions on the validation split, one per seed, or none."""
     contender: bool = True
     """False for the untrained baseline, whose errors are not those of a fine-tuned model."""
@@ -59,7 +59,7 @@ class Evidence:
     """(rows,) indices of the true labels in `labels`."""
     weights: Floats
     """(rows,) weights for scores; the other parts of the analysis count rows."""
-    methods: tuple[MethodAnswers, ...]
+    methods: tuple[MethodPredictions, ...]
     """Predictions of all methods."""
     texts: list[str] | None = None
     """(rows,) first texts."""
@@ -76,19 +76,19 @@ class Evidence:
         return len(self.true)
 
     @property
-    def contenders(self) -> tuple[MethodAnswers, ...]:
+    def contenders(self) -> tuple[MethodPredictions, ...]:
         """All methods except the untrained baseline, or only the baseline if it is alone."""
         return tuple(m for m in self.methods if m.contender) or self.methods
 
     @cached_property
-    def answers(self) -> dict[str, Ints]:
+    def predictions(self) -> dict[str, Ints]:
         """(rows,) indices of the predicted labels of each method, by majority vote of its seeds."""
         return {m.name: _vote(m.test, len(self.labels)) for m in self.methods}
 
     @cached_property
     def wrong(self) -> dict[str, Bools]:
         """(rows,) whether each method's prediction is wrong."""
-        return {name: answer != self.true for name, answer in self.answers.items()}
+        return {name: predicted != self.true for name, predicted in self.predictions.items()}
 
     @cached_property
     def group_codes(self) -> Ints | None:
@@ -107,7 +107,7 @@ class Evidence:
         return [f"{text}\n{pair}" for text, pair in zip(texts, self.pairs, strict=True)]
 
 
-def mean_probabilities(runs: Sequence[RunAnswers]) -> Floats | None:
+def mean_probabilities(runs: Sequence[SeedPredictions]) -> Floats | None:
     """Return the (rows, labels) mean over all runs with probabilities; None if there are none."""
     known = [run.probabilities for run in runs if run.probabilities is not None]
     if not known:
@@ -145,9 +145,12 @@ def collect(
     first = _of_split(named[0][1], split)
     order = pd.Index(first["row"])
     methods = tuple(
-        MethodAnswers(
+        MethodPredictions(
             name,
-            tuple(_answers(_ordered(_of_split(t, split), order, name), positions) for t in tables),
+            tuple(
+                _seed_predictions(_ordered(_of_split(t, split), order, name), positions)
+                for t in tables
+            ),
             _validation(tables, positions) if split == "test" else (),
             contender=name not in references,
         )
@@ -179,15 +182,15 @@ def _ordered(table: pd.DataFrame, order: pd.Index[Any], name: str) -> pd.DataFra
 
 def _validation(
     tables: Sequence[pd.DataFrame], positions: Mapping[str, int]
-) -> tuple[RunAnswers, ...]:
+) -> tuple[SeedPredictions, ...]:
     found = [_of_split(table, "validation") for table in tables]
-    return tuple(_answers(t, positions) for t in found) if all(map(len, found)) else ()
+    return tuple(_seed_predictions(t, positions) for t in found) if all(map(len, found)) else ()
 
 
-def _answers(table: pd.DataFrame, positions: Mapping[str, int]) -> RunAnswers:
+def _seed_predictions(table: pd.DataFrame, positions: Mapping[str, int]) -> SeedPredictions:
     columns = [f"probability_{label}" for label in positions]
     known = all(column in table for column in columns)
-    return RunAnswers(
+    return SeedPredictions(
         predicted=_positions(table["prediction"], positions),
         probabilities=table[columns].to_numpy(np.float64) if known else None,
     )
@@ -213,7 +216,7 @@ def _texts(rows: pd.DataFrame | None, split: str, order: pd.Index[Any]) -> dict[
     }
 
 
-def _vote(runs: Sequence[RunAnswers], labels: int) -> Ints:
+def _vote(runs: Sequence[SeedPredictions], labels: int) -> Ints:
     if len(runs) == 1:
         return runs[0].predicted
     votes = np.zeros((len(runs[0].predicted), labels))

@@ -14,7 +14,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from tuneoff.error_analysis.evidence import Evidence, Ints, MethodAnswers
+from tuneoff.error_analysis.evidence import Evidence, Ints, MethodPredictions
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def overlap(evidence: Evidence) -> Overlap:
     )
 
 
-def _pair(evidence: Evidence, a: MethodAnswers, b: MethodAnswers) -> Pair | None:
+def _pair(evidence: Evidence, a: MethodPredictions, b: MethodPredictions) -> Pair | None:
     runs = [
         (x.predicted, y.predicted)
         for i, x in enumerate(a.test)

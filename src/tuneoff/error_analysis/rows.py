@@ -26,7 +26,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class RowAnswer:
+class RowPrediction:
     """Prediction of one method for a row."""
 
     method: str
@@ -53,7 +53,7 @@ class ListedRow:
     """Shortened second text of a pair."""
     kinds: tuple[str, ...]
     """Reasons for listing the row; keys of `KINDS`."""
-    answers: list[RowAnswer]
+    predictions: list[RowPrediction]
     """Predictions of all methods."""
 
 
@@ -124,16 +124,16 @@ def _none() -> Ints:
 def _listed(
     evidence: Evidence, i: int, kinds: tuple[str, ...], probable: dict[str, Floats | None]
 ) -> ListedRow:
-    answers = []
+    predictions = []
     for method in evidence.methods:
-        answer = int(evidence.answers[method.name][i])
+        predicted = int(evidence.predictions[method.name][i])
         of_method = probable[method.name]
-        answers.append(
-            RowAnswer(
+        predictions.append(
+            RowPrediction(
                 method.name,
-                evidence.labels[answer],
-                None if of_method is None else float(of_method[i, answer]),
-                bool(answer == evidence.true[i]),
+                evidence.labels[predicted],
+                None if of_method is None else float(of_method[i, predicted]),
+                bool(predicted == evidence.true[i]),
             )
         )
     return ListedRow(
@@ -142,7 +142,7 @@ def _listed(
         text=cut(evidence.texts[i]) if evidence.texts else None,
         pair=cut(evidence.pairs[i]) if evidence.pairs else None,
         kinds=kinds,
-        answers=answers,
+        predictions=predictions,
     )
 
 

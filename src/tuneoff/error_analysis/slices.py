@@ -53,7 +53,7 @@ class Slice:
     """False discovery rate over all slices of all methods."""
 
     @property
-    def sure(self) -> bool:
+    def significant(self) -> bool:
         """Whether the difference from the other rows is significant."""
         return self.q <= SURE
 
@@ -64,7 +64,7 @@ class Slices:
 
     methods: dict[str, list[Slice]]
     """Slices of each method, most significant first; with equal P values, higher rates first."""
-    looked_at: int
+    tested: int
     """Number of slices."""
 
 

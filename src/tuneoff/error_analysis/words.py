@@ -14,7 +14,7 @@ from tuneoff.error_analysis.certainty import (
     adjusted,
     design_effects,
     more_than_chance,
-    sure,
+    significant,
     wilson,
 )
 from tuneoff.error_analysis.evidence import Evidence, Floats
@@ -65,7 +65,7 @@ class SuspectWord:
     """False discovery rate over all words of all methods."""
 
     @property
-    def sure(self) -> bool:
+    def significant(self) -> bool:
         """Whether the word is significantly over-represented among the errors."""
         return self.q <= SURE
 
@@ -82,7 +82,7 @@ class MethodWords:
     """Words that occur in most errors."""
     suspect: list[SuspectWord]
     """Words that are over-represented among the errors, most significant first."""
-    sure: int
+    significant: int
     """Number of all significant words, whether listed or not."""
 
 
@@ -98,7 +98,7 @@ class WordAcross:
     """Number of test rows that contain the word."""
     rates: dict[str, float]
     """Error rate of these rows by method."""
-    sure: list[str]
+    significant: list[str]
     """Methods for which the word is significantly over-represented."""
 
 
@@ -110,7 +110,7 @@ class Words:
     """Words of each method."""
     across: list[WordAcross]
     """Significant words, by number of methods and then by smallest q."""
-    looked_at: int
+    tested: int
     """Number of distinct words with enough rows."""
 
 
@@ -206,14 +206,14 @@ def _of_method(counted: _Counted, j: int, errors: int) -> MethodWords:
             )
             for i in suspect[:LISTED]
         ],
-        sure=int(sure(q).sum()),
+        significant=int(significant(q).sum()),
     )  # fmt: skip
 
 
 def _across(evidence: Evidence, counted: _Counted) -> list[WordAcross]:
     contending = {m.name for m in evidence.contenders}
     columns = [j for j, m in enumerate(evidence.methods) if m.name in contending]
-    is_sure = sure(counted.q)
+    is_sure = significant(counted.q)
     times, least = is_sure[:, columns].sum(1), counted.q[:, columns].min(1)
     names, rows, hits = counted.vocabulary, counted.rows, counted.hits
     order = sorted(np.flatnonzero(times), key=lambda i: (-times[i], least[i], names[i]))

@@ -22,7 +22,7 @@ from tuneoff.evaluation.result import (
 from tuneoff.exceptions import BadInput, Issue, nearest
 from tuneoff.results.record import RunRecord, Scores, Status
 from tuneoff.results.scores import scores
-from tuneoff.results.store import RunFolder, StudyFolder
+from tuneoff.results.store import RunFolder
 from tuneoff.tables import Columns, Table, choose_columns, read_table
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def evaluate_runs(
     """
     records = [_finished(folder) for folder in folders]
     labels = _common_labels(folders, records)
-    study = _study(folders[0])
+    study_folder = folders[0].study()
+    study = study_folder.spec() if study_folder else None
     table = _read(source, columns, study, labels, note)
     study_rows = _study_rows(folders[0], records[0])
     _note_overlap(table, study_rows, note)
@@ -125,21 +126,9 @@ def _common_labels(folders: Sequence[RunFolder], records: Sequence[RunRecord]) -
     return labels
 
 
-def _study_folder(folder: RunFolder) -> StudyFolder | None:
-    for path in (folder.path, folder.path.parent.parent):
-        if (path / "study.yaml").is_file():
-            return StudyFolder(path)
-    return None
-
-
-def _study(folder: RunFolder) -> StudySpec | None:
-    found = _study_folder(folder)
-    return None if found is None else found.spec()
-
-
 def _study_rows(folder: RunFolder, record: RunRecord) -> pd.DataFrame | None:
     """Return the rows of all splits of the study; None if they are not there any more."""
-    study = _study_folder(folder)
+    study = folder.study()
     task = None if study is None else study.task(record.data.fingerprint)
     return None if study is None or task is None else study.rows(task)
 

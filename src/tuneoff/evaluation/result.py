@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from tuneoff.comparison.bootstrap import Panel, RunPredictions
+from tuneoff.comparison.bootstrap import PairedPredictions, RunPredictions
 from tuneoff.comparison.pairwise import pairwise
 from tuneoff.results.metrics import QUALITY_METRICS, Floats
 from tuneoff.results.record import Quantiles, Scores
+from tuneoff.results.summary import Pairwise
 
 SCHEMA = 1
 """Version of the JSON form, raised when the meaning of a field changes."""
@@ -85,7 +86,7 @@ class Evaluation:
     label_shift: LabelShift | None
     texts: TextStatistics | None
     test_texts: TextStatistics | None
-    pairwise: dict[str, Any] | None
+    pairwise: Pairwise | None
     """The runs compared with each other, as in `summary.json`; None for a single run."""
 
     def to_plain(self) -> dict[str, Any]:
@@ -106,14 +107,14 @@ def intervals(
         tests: Predictions of each run on the test rows of its study, as far as they are known.
         labels: Number of labels.
     """
-    panel = Panel.of(new, labels)
+    panel = PairedPredictions.of(new, labels)
     points, draws = _scored(panel)
     found = []
     for place, test in enumerate(tests):
         own = {key: _interval(points[key][place], draws[key][:, place]) for key in points}
         differences: dict[str, Interval] = {}
         if test is not None:
-            past = Panel.of([test], labels)
+            past = PairedPredictions.of([test], labels)
             old_points, old_draws = _scored(past)
             differences = {
                 key: _interval(
@@ -127,7 +128,7 @@ def intervals(
     return found
 
 
-def _scored(panel: Panel) -> tuple[dict[str, Floats], dict[str, Floats]]:
+def _scored(panel: PairedPredictions) -> tuple[dict[str, Floats], dict[str, Floats]]:
     metrics = panel.metrics(list(QUALITY_METRICS))
     return panel.scores(metrics), panel.bootstrap(metrics)
 
@@ -162,7 +163,7 @@ def label_shift(new: Mapping[str, int], test: Mapping[str, int]) -> LabelShift |
 
 def compared(
     runs: Mapping[str, Sequence[RunPredictions]], metric: str, labels: int, margin: float
-) -> dict[str, Any] | None:
+) -> Pairwise | None:
     """Compare the methods on the new rows, as a study does on its test rows.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-from tuneoff.external_predictions.answers import FileIssues, row_ids
+from tuneoff.external_predictions.file_predictions import FileIssues, row_ids
 from tuneoff.external_predictions.files import read_columns
 
 

@@ -13,7 +13,12 @@ import numpy as np
 
 from tuneoff.config import file_name
 from tuneoff.exceptions import BadInput, Issue, nearest
-from tuneoff.external_predictions.answers import Answers, FileIssues, labels_in, read_answers
+from tuneoff.external_predictions.file_predictions import (
+    FileIssues,
+    FilePredictions,
+    labels_in,
+    read_predictions,
+)
 from tuneoff.external_predictions.files import Columns, read_columns
 from tuneoff.results.record import Cost, DataInfo, MethodInfo, Quality, RunRecord, Scores, Status
 from tuneoff.results.scores import scores
@@ -21,12 +26,12 @@ from tuneoff.results.scores import scores
 if TYPE_CHECKING:
     import pandas as pd
 
-FAMILY = "elsewhere"
+FAMILY = "external"
 """Family and method of runs with external predictions."""
 
 
 @dataclass(frozen=True)
-class Truth:
+class TaskTruth:
     """Rows and labels that the predictions are compared with."""
 
     labels: list[str]
@@ -43,7 +48,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class ForeignRun:
+class ExternalRun:
     """External predictions as a run without costs."""
 
     record: RunRecord
@@ -73,11 +78,11 @@ def parse_sources(options: Sequence[str]) -> list[tuple[str, Path]]:
 
 def read_runs(
     sources: Sequence[tuple[str, Path]],
-    truth: Truth | None = None,
+    truth: TaskTruth | None = None,
     *,
     metric: str = "macro_f1",
     taken: Sequence[str] = (),
-) -> tuple[Truth, list[ForeignRun]]:
+) -> tuple[TaskTruth, list[ExternalRun]]:
     """Read prediction files as runs.
 
     Args:
@@ -108,20 +113,20 @@ def read_runs(
         except BadInput as error:
             issues += error.issues
     labels = truth.labels if truth else labels_in([columns for _, columns in files])
-    found: list[tuple[str, Answers]] = []
+    found: list[tuple[str, FilePredictions]] = []
     for name, columns in files:
         try:
-            found.append((name, read_answers(columns, labels)))
+            found.append((name, read_predictions(columns, labels)))
         except BadInput as error:
             issues += error.issues
     if issues:
         raise BadInput(issues)
-    truth = truth or _truth_of([answers for _, answers in found], metric)
+    truth = truth or _truth_of([file_predictions for _, file_predictions in found], metric)
     seeds: Counter[str] = Counter()
     runs = []
-    for name, answers in found:
+    for name, file_predictions in found:
         try:
-            runs.append(_run(name, seeds[name], answers, truth))
+            runs.append(_run(name, seeds[name], file_predictions, truth))
         except BadInput as error:
             issues += error.issues
         seeds[name] += 1
@@ -130,7 +135,7 @@ def read_runs(
     return truth, runs
 
 
-def _truth_of(files: Sequence[Answers], metric: str) -> Truth:
+def _truth_of(files: Sequence[FilePredictions], metric: str) -> TaskTruth:
     """Take labels and rows from the files, and texts from the first file that has them."""
     import pandas as pd
 
@@ -153,17 +158,17 @@ def _truth_of(files: Sequence[Answers], metric: str) -> Truth:
     counts = Counter(labelled.splits)
     digest = hashlib.sha256("\0".join(map(str, labelled.rows)).encode()).hexdigest()
     data = DataInfo(digest, 0, counts["validation"], counts["test"], labels)
-    return Truth(labels, rows, data, metric, "")
+    return TaskTruth(labels, rows, data, metric, "")
 
 
-def _run(name: str, seed: int, answers: Answers, truth: Truth) -> ForeignRun:
-    table = _table(answers, truth)
-    content = hashlib.sha256(Path(answers.file).read_bytes()).hexdigest()
+def _run(name: str, seed: int, file_predictions: FilePredictions, truth: TaskTruth) -> ExternalRun:
+    table = _table(file_predictions, truth)
+    content = hashlib.sha256(Path(file_predictions.file).read_bytes()).hexdigest()
     quality = {split: _scores(table[table["split"] == split], truth) for split in _SPLITS}
     record = RunRecord(
         run_id=f"{file_name(name)}-s{seed}-{content[:8]}",
         status=Status.FINISHED,
-        method=MethodInfo(name, FAMILY, FAMILY, {"file": Path(answers.file).name}),
+        method=MethodInfo(name, FAMILY, FAMILY, {"file": Path(file_predictions.file).name}),
         seed=seed,
         model=truth.model,
         metric=truth.metric,
@@ -172,29 +177,33 @@ def _run(name: str, seed: int, answers: Answers, truth: Truth) -> ForeignRun:
         quality=Quality(**quality),
         cost=Cost(),
     )
-    return ForeignRun(record, table)
+    return ExternalRun(record, table)
 
 
 _SPLITS = ("validation", "test")
 
 
-def _table(answers: Answers, truth: Truth) -> pd.DataFrame:
+def _table(file_predictions: FilePredictions, truth: TaskTruth) -> pd.DataFrame:
     """Return the predictions in the format of `predictions.parquet`, in the order of the task."""
     import pandas as pd
 
-    issues = FileIssues(answers.file)
-    _check_labels(answers, truth, issues)
+    issues = FileIssues(file_predictions.file)
+    _check_labels(file_predictions, truth, issues)
     known = {(s, r): x for s, r, x in truth.rows[["split", "row", "label"]].itertuples(index=False)}
-    _check_rows(answers, known, issues)
+    _check_rows(file_predictions, known, issues)
     issues.raise_any()
-    keys = list(zip(answers.splits, answers.rows, strict=True))
+    keys = list(zip(file_predictions.splits, file_predictions.rows, strict=True))
     table: dict[str, Any] = {
-        "split": answers.splits,
-        "row": answers.rows,
+        "split": file_predictions.splits,
+        "row": file_predictions.rows,
         "label": [known[key] for key in keys],
-        "prediction": answers.predicted or _most_probable(answers.probable),
+        "prediction": file_predictions.predicted or _most_probable(file_predictions.probable),
     }
-    table |= {f"probability_{x}": answers.probable[x] for x in truth.labels if answers.probable}
+    table |= {
+        f"probability_{x}": file_predictions.probable[x]
+        for x in truth.labels
+        if file_predictions.probable
+    }
     frame = pd.DataFrame(table).assign(weight=1.0)
     order = {key: place for place, key in enumerate(known)}
     return frame.iloc[np.argsort([order[key] for key in keys])].reset_index(drop=True)
@@ -206,45 +215,50 @@ def _most_probable(probable: Mapping[str, list[float]]) -> list[str]:
     return [names[place] for place in places]
 
 
-def _check_labels(answers: Answers, truth: Truth, issues: FileIssues) -> None:
+def _check_labels(file_predictions: FilePredictions, truth: TaskTruth, issues: FileIssues) -> None:
     """Check that all labels of the file belong to the task, and that no column is missing."""
-    for column, names in (("label", answers.labels), ("prediction", answers.predicted)):
+    for column, names in (
+        ("label", file_predictions.labels),
+        ("prediction", file_predictions.predicted),
+    ):
         for place, name in enumerate(names or ()):
             if name not in truth.labels:
                 issues.add(
                     f"{name!r} is not a label of the task",
-                    row=answers.line(place),
+                    row=file_predictions.line(place),
                     column=column,
                     hint=nearest(name, truth.labels),
                 )
-    if answers.probable:
-        for name in answers.probable.keys() - set(truth.labels):
+    if file_predictions.probable:
+        for name in file_predictions.probable.keys() - set(truth.labels):
             hint = nearest(name, truth.labels)
             issues.add(
                 f"there is a column for {name!r}, which is not a label of the task", hint=hint
             )
-        for name in [x for x in truth.labels if x not in answers.probable]:
+        for name in [x for x in truth.labels if x not in file_predictions.probable]:
             hint = "Add one column for each label of the task."
             issues.add(f"there is no probability or logit for the label {name!r}", hint=hint)
 
 
-def _check_rows(answers: Answers, known: Mapping[Any, str], issues: FileIssues) -> None:
+def _check_rows(
+    file_predictions: FilePredictions, known: Mapping[Any, str], issues: FileIssues
+) -> None:
     """Check that the file has exactly the task's test rows, with the same labels."""
-    keys = list(zip(answers.splits, answers.rows, strict=True))
+    keys = list(zip(file_predictions.splits, file_predictions.rows, strict=True))
     for place, (split, row) in enumerate(keys):
         label = known.get((split, row))
-        given = answers.labels[place] if answers.labels else None
+        given = file_predictions.labels[place] if file_predictions.labels else None
         if label is None:
             issues.add(
                 f"{row!r} is not a {split} row of the task",
-                row=answers.line(place),
+                row=file_predictions.line(place),
                 column="row",
                 hint="Rows are numbered from 0 in the data file of the task.",
             )
         elif given is not None and given != label:
             issues.add(
                 f"the label is {given!r} in this file, but {label!r} in the task",
-                row=answers.line(place),
+                row=file_predictions.line(place),
                 column="label",
                 hint="Check that the row numbers refer to the same rows.",
             )
@@ -261,7 +275,7 @@ def _check_rows(answers: Answers, known: Mapping[Any, str], issues: FileIssues) 
             )
 
 
-def _scores(table: pd.DataFrame, truth: Truth) -> Scores | None:
+def _scores(table: pd.DataFrame, truth: TaskTruth) -> Scores | None:
     if table.empty:
         return None
     positions = {label: i for i, label in enumerate(truth.labels)}

@@ -6,34 +6,46 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneoff.results.record import RunRecord, Status
-
-COMPARED = ("train_seconds", "total_seconds", "peak_memory_bytes", "storage_bytes")
-"""Costs of which the forecast is compared with the actual value."""
+from tuneoff.results.summary import ForecastComparison, ForecastCost
 
 
 def beside_actual(
     forecast: Mapping[str, Any] | None, records: Sequence[RunRecord]
-) -> list[dict[str, Any]]:
-    """Forecast and actual means of each method with finished runs that were forecast.
+) -> list[ForecastComparison]:
+    """Return forecast and actual costs of each method, as means over its finished runs.
 
-    `{"name", "runs", "train_seconds": {"forecast", "actual"}, …}` for training and total time,
-    memory and storage; a method's other runs, of changed settings say, are left out.
+    Runs that were not forecast, for example because settings have changed, are left out.
     """
     totals = {r["run_id"]: r["total_seconds"] for r in (forecast or {}).get("runs", ())}
-    found = []
+    found: list[ForecastComparison] = []
     for own in (forecast or {}).get("methods", ()):
         done = [r for r in records if r.run_id in own["runs"] and r.status is Status.FINISHED]
         if not done:
             continue
-        row: dict[str, Any] = {"name": own["name"], "runs": len(done)}
-        for key in COMPARED:
-            expected = [totals[r.run_id] if key == "total_seconds" else own[key] for r in done]
-            row[key] = {
-                "forecast": _mean(expected),
-                "actual": _mean([getattr(r.cost, key) for r in done]),
+        found.append(
+            {
+                "name": own["name"],
+                "runs": len(done),
+                "train_seconds": _compared(
+                    [own["train_seconds"] for _ in done], [r.cost.train_seconds for r in done]
+                ),
+                "total_seconds": _compared(
+                    [totals[r.run_id] for r in done], [r.cost.total_seconds for r in done]
+                ),
+                "peak_memory_bytes": _compared(
+                    [own["peak_memory_bytes"] for _ in done],
+                    [r.cost.peak_memory_bytes for r in done],
+                ),
+                "storage_bytes": _compared(
+                    [own["storage_bytes"] for _ in done], [r.cost.storage_bytes for r in done]
+                ),
             }
-        found.append(row)
+        )
     return found
+
+
+def _compared(expected: Sequence[float | None], actual: Sequence[float | None]) -> ForecastCost:
+    return {"forecast": _mean(expected), "actual": _mean(actual)}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tuneoff import audit as checks
 from tuneoff.comparison.bootstrap import RunPredictions
@@ -15,11 +15,12 @@ from tuneoff.comparison.summary import summarize
 from tuneoff.config import DataSpec, MethodSpec, StudySpec
 from tuneoff.error_analysis import ErrorAnalysis, analyze, collect
 from tuneoff.exceptions import BadInput, Issue
-from tuneoff.external_predictions import FAMILY, ForeignRun, Truth
+from tuneoff.external_predictions import FAMILY, ExternalRun, TaskTruth
 from tuneoff.forecasting.actual import beside_actual
 from tuneoff.report.html import write_report
 from tuneoff.results.record import DataInfo, RunRecord, Status, TaskRecord
 from tuneoff.results.store import StudyFolder
+from tuneoff.results.summary import Summary
 from tuneoff.scheduling import LocalLauncher
 from tuneoff.scheduling.study import Watcher
 from tuneoff.tuning import run_tuned
@@ -79,7 +80,7 @@ def build_report(
     command: str | None = None,
     *,
     run_ids: Collection[str] | None = None,
-    elsewhere: Sequence[ForeignRun] = (),
+    external: Sequence[ExternalRun] = (),
     annotations: Annotations | None = None,
     list_rows: bool = True,
 ) -> Path:
@@ -90,7 +91,7 @@ def build_report(
         command: Command that created the study; by default the one in the last summary.
         run_ids: Runs that belong to the study. By default, these are the newest record of each of
             the study's methods and seeds, because a folder may contain runs of earlier settings.
-        elsewhere: External predictions to include.
+        external: External predictions to include.
         annotations: Labels of several annotators.
         list_rows: Whether the report shows rows of the data with their texts.
 
@@ -104,18 +105,19 @@ def build_report(
     records = _records(folder, run_ids)
     task = folder.task(records[0].data.fingerprint) if records else folder.task()
     if command is None:
-        command = (folder.summary() or {}).get("command")
+        last = folder.summary()
+        command = last.get("command") if last else None
     found = checks.audit(checks.collect(folder, study, task, records))
     findings = [finding.to_plain() for finding in found]
     histories = {r.run_id: folder.run(r.run_id).history() for r in records}
     predictions = _predictions(folder, records)
     rows = folder.rows(task) if task else None
-    study = _with_foreign(study, elsewhere)
-    records += [run.record for run in elsewhere]
-    predictions |= {run.record.run_id: run.predictions for run in elsewhere}
-    answers = _Answers.of(records, predictions, groups_of(rows))
-    errors = _errors(study, records, answers.tables, rows, annotations)
-    summary = _summary(folder, study, task, records, answers, errors)
+    study = _with_external(study, external)
+    records += [run.record for run in external]
+    predictions |= {run.record.run_id: run.predictions for run in external}
+    by_run = _Predictions.of(records, predictions, groups_of(rows))
+    errors = _errors(study, records, by_run.tables, rows, annotations)
+    summary = _summary(folder, study, task, records, by_run, errors)
     summary["command"] = command
     summary |= {"audit": findings, "tuning": folder.trials() if study.tune else None}
     summary["forecast"] = beside_actual(folder.forecast(), records) or None
@@ -126,8 +128,8 @@ def build_report(
 
 def report_predictions(
     out: Path,
-    truth: Truth,
-    runs: Sequence[ForeignRun],
+    truth: TaskTruth,
+    runs: Sequence[ExternalRun],
     command: str | None = None,
     *,
     annotations: Annotations | None = None,
@@ -153,13 +155,13 @@ def report_predictions(
     """
     folder = StudyFolder(out)
     study = StudySpec(model="", data=DataSpec(train=""), metric=truth.metric, seeds=())
-    study = _with_foreign(study, runs)
+    study = _with_external(study, runs)
     records = [run.record for run in runs]
     predictions = {run.record.run_id: run.predictions for run in runs}
     rows = truth.rows if "text" in truth.rows else None
-    answers = _Answers.of(records, predictions, groups_of(truth.rows))
-    errors = _errors(study, records, answers.tables, rows, annotations)
-    summary = _summary(folder, study, None, records, answers, errors)
+    by_run = _Predictions.of(records, predictions, groups_of(truth.rows))
+    errors = _errors(study, records, by_run.tables, rows, annotations)
+    summary = _summary(folder, study, None, records, by_run, errors)
     summary["command"] = command
     summary["rows"] |= {"train": None, "validation": truth.data.validation_rows or None}
     folder.write_summary(summary)
@@ -167,7 +169,7 @@ def report_predictions(
     return write_report(folder, summary, records, {}, None, command, errors=errors)
 
 
-def summary_of(folder: StudyFolder, run_ids: Collection[str] | None = None) -> dict[str, Any]:
+def summary_of(folder: StudyFolder, run_ids: Collection[str] | None = None) -> Summary:
     """Return the summary of a study without audit and error analysis, and write no file.
 
     Args:
@@ -177,11 +179,11 @@ def summary_of(folder: StudyFolder, run_ids: Collection[str] | None = None) -> d
     study, records = folder.spec(), _records(folder, run_ids)
     task = folder.task(records[0].data.fingerprint) if records else folder.task()
     groups = groups_of(folder.rows(task) if task else None)
-    answers = _Answers.of(records, _predictions(folder, records), groups)
-    return _summary(folder, study, task, records, answers, None)
+    by_run = _Predictions.of(records, _predictions(folder, records), groups)
+    return _summary(folder, study, task, records, by_run, None)
 
 
-def truth_of(folder: StudyFolder) -> Truth:
+def truth_of(folder: StudyFolder) -> TaskTruth:
     """Return the rows and labels that external predictions must have to be included in a study.
 
     Raises:
@@ -200,10 +202,10 @@ def truth_of(folder: StudyFolder) -> Truth:
         test_rows=task.splits["test"].rows,
         labels=task.labels,
     )
-    return Truth(task.labels, rows[rows["split"] != "train"], data, study.metric, study.model)
+    return TaskTruth(task.labels, rows[rows["split"] != "train"], data, study.metric, study.model)
 
 
-def _with_foreign(study: StudySpec, runs: Sequence[ForeignRun]) -> StudySpec:
+def _with_external(study: StudySpec, runs: Sequence[ExternalRun]) -> StudySpec:
     names = dict.fromkeys(run.record.method.name for run in runs)
     entries = tuple(MethodSpec(method=FAMILY, name=name) for name in names)
     return replace(study, methods=study.methods + entries)
@@ -222,7 +224,7 @@ def _predictions(folder: StudyFolder, records: Sequence[RunRecord]) -> dict[str,
 
 
 @dataclass(frozen=True)
-class _Answers:
+class _Predictions:
     """Predictions by run id: those that can be compared, and why the others cannot."""
 
     tables: dict[str, pd.DataFrame]
@@ -237,9 +239,9 @@ class _Answers:
         records: Sequence[RunRecord],
         tables: Mapping[str, pd.DataFrame],
         groups: Mapping[Hashable, str] | None,
-    ) -> _Answers:
+    ) -> _Predictions:
         labels = {record.run_id: record.data.labels for record in records}
-        found = _Answers({}, {}, {})
+        found = _Predictions({}, {}, {})
         for run_id, table in tables.items():
             try:
                 found.usable[run_id] = RunPredictions.from_table(table, labels[run_id], groups)
@@ -283,14 +285,14 @@ def _summary(
     study: StudySpec,
     task: TaskRecord | None,
     records: Sequence[RunRecord],
-    answers: _Answers,
+    by_run: _Predictions,
     errors: ErrorAnalysis | None,
-) -> dict[str, Any]:
+) -> Summary:
     """Return the summary with comparison and errors, and list runs with unusable predictions."""
-    given = answers.usable if answers.usable or answers.unusable else None
+    given = by_run.usable if by_run.usable or by_run.unusable else None
     summary = summarize(study, task, records, given, folder.path)
     if summary["pairwise"]:
-        summary["pairwise"]["unusable_predictions"] = answers.unusable
+        summary["pairwise"]["unusable_predictions"] = by_run.unusable
     return {**summary, "errors": errors.compact() if errors else None}
 
 

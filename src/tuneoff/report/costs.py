@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from tuneoff import formatting as fmt
 from tuneoff.report.figures.base import Material, mean
 from tuneoff.report.tables import Cell, Table
 from tuneoff.results.record import PARTS
+from tuneoff.results.summary import ForecastCost
 
 
 def parts_table(material: Material) -> Table | None:
@@ -44,24 +45,27 @@ def forecast_table(material: Material) -> Table | None:
     rows = material.summary.get("forecast")
     if not rows:
         return None
-    shown = {
-        "train_seconds": ("train time", fmt.seconds),
-        "total_seconds": ("total time", fmt.seconds),
-        "peak_memory_bytes": ("peak memory", fmt.size),
-        "storage_bytes": ("storage", fmt.size),
-    }
-    table = []
-    for row in rows:
-        cells = [Cell(row["name"])]
-        for key, (_, show) in shown.items():
-            expected, actual = row[key]["forecast"], row[key]["actual"]
-            cells += [Cell(show(expected), expected), Cell(show(actual), actual, _ratio(row[key]))]
-        table.append(cells)
-    heads = [head for title, _ in shown.values() for head in (f"{title}, forecast", "actual")]
+    table = [
+        [
+            Cell(row["name"]),
+            *_forecast_cells(row["train_seconds"], fmt.seconds),
+            *_forecast_cells(row["total_seconds"], fmt.seconds),
+            *_forecast_cells(row["peak_memory_bytes"], fmt.size),
+            *_forecast_cells(row["storage_bytes"], fmt.size),
+        ]
+        for row in rows
+    ]
+    titles = ("train time", "total time", "peak memory", "storage")
+    heads = [head for title in titles for head in (f"{title}, forecast", "actual")]
     return Table(["method", *heads], table)
 
 
-def _ratio(cost: dict[str, Any]) -> str:
+def _forecast_cells(cost: ForecastCost, show: Callable[[float | None], str]) -> list[Cell]:
+    expected, actual = cost["forecast"], cost["actual"]
+    return [Cell(show(expected), expected), Cell(show(actual), actual, _ratio(cost))]
+
+
+def _ratio(cost: ForecastCost) -> str:
     """Return the ratio of actual to forecast as `×1.08`."""
     expected, actual = mean([cost["forecast"]]), mean([cost["actual"]])
     return f"×{actual / expected:.2f}" if expected and actual is not None else ""

@@ -37,7 +37,7 @@ class RateLine:
     """Upper end of the interval."""
     reference: float
     """Error rate of all rows (for words) or of the other rows (for slices)."""
-    sure: bool
+    significant: bool
     """Whether the difference from the reference is significant."""
     q: str
     """False discovery rate."""
@@ -77,14 +77,14 @@ def content(material: Material) -> dict[str, Any] | None:
         "findings": findings(found),
         "names": names,
         "words": {name: word_lines(found, name) for name in names} if found.words else None,
-        "sure_words": {name: found.words.methods[name].sure for name in names}
+        "significant_words": {name: found.words.methods[name].significant for name in names}
         if found.words
         else {},
         "frequent": {name: _frequent(found, name) for name in names} if found.words else None,
-        "looked_at": found.words.looked_at if found.words else 0,
+        "tested": found.words.tested if found.words else 0,
         "across": _across(found, names),
         "slices": {name: slice_lines(found, name) for name in names},
-        "slices_looked_at": found.slices.looked_at,
+        "slices_tested": found.slices.tested,
         "pairs": _pairs(found, names),
         "calibration": _calibration(found, names),
         "suspects": found.suspects,
@@ -126,11 +126,11 @@ def _word_finding(found: ErrorAnalysis) -> list[str]:
     if found.words is None:
         return []
     best = found.overlap.best
-    own = [w for w in found.words.methods[best].suspect if w.sure]
+    own = [w for w in found.words.methods[best].suspect if w.significant]
     if not own:
         return [
             f"No word is significantly more frequent in the errors of {best} than in its other "
-            f"rows ({fmt.count(found.words.looked_at)} tested)."
+            f"rows ({fmt.count(found.words.tested)} tested)."
         ]
     shown = ", ".join(
         f"“{fmt.one_line(w.word)}” ({fmt.percent(100 * w.rate)} wrong)" for w in own[:3]
@@ -140,7 +140,7 @@ def _word_finding(found: ErrorAnalysis) -> list[str]:
 
 def _slice_finding(found: ErrorAnalysis) -> list[str]:
     best = found.overlap.best
-    worst = next((s for s in found.slices.methods[best] if s.sure and s.rate > s.rest), None)
+    worst = next((s for s in found.slices.methods[best] if s.significant and s.rate > s.rest), None)
     if worst is None:
         return [f"No subset of the rows is significantly harder for {best} than the rest."]
     return [
@@ -155,7 +155,7 @@ def _calibration_finding(found: ErrorAnalysis) -> list[str]:
     if own is None or own.scaling is None:
         return []
     name, scaled = found.overlap.best, own.scaling
-    sure = "overconfident" if scaled.temperature > 1.05 else "underconfident"
+    bias = "overconfident" if scaled.temperature > 1.05 else "underconfident"
     if 0.95 <= own.scaling.temperature <= 1.05:
         return [f"The probabilities of {found.overlap.best} are well calibrated on average."]
     temperature = f"a temperature of {scaled.temperature:.2f}, fitted on the validation rows,"
@@ -167,7 +167,7 @@ def _calibration_finding(found: ErrorAnalysis) -> list[str]:
             f"{fmt.score(scaled.ece)}."
         ]
     return [
-        f"{name} is {sure}: {temperature} reduces its calibration error from "
+        f"{name} is {bias}: {temperature} reduces its calibration error from "
         f"{fmt.score(own.ece)} to {fmt.score(scaled.ece)} without changing any prediction."
     ]
 
@@ -183,7 +183,7 @@ def word_lines(found: ErrorAnalysis, name: str) -> list[RateLine]:
 def _word_line(word: SuspectWord, reference: float) -> RateLine:
     return RateLine(
         fmt.one_line(word.word), _side(word.side), word.rows, word.errors,
-        word.rate, word.low, word.high, reference, word.sure, _q(word.q),
+        word.rate, word.low, word.high, reference, word.significant, _q(word.q),
     )  # fmt: skip
 
 
@@ -199,7 +199,16 @@ def slice_lines(found: ErrorAnalysis, name: str) -> list[RateLine]:
     """Return the slices that differ most significantly from the other rows for one method."""
     return [
         RateLine(
-            _slice_name(s), s.kind, s.rows, s.errors, s.rate, s.low, s.high, s.rest, s.sure, _q(s.q)
+            _slice_name(s),
+            s.kind,
+            s.rows,
+            s.errors,
+            s.rate,
+            s.low,
+            s.high,
+            s.rest,
+            s.significant,
+            _q(s.q),
         )
         for s in found.slices.methods[name][:SLICES]
     ]
@@ -235,7 +244,10 @@ def _across(found: ErrorAnalysis, names: list[str]) -> Table | None:
         [
             Cell(_word_name(w.word, w.side)),
             Cell(fmt.count(w.rows), w.rows),
-            *(Cell(fmt.percent(100 * w.rates[n]), w.rates[n], best=n in w.sure) for n in names),
+            *(
+                Cell(fmt.percent(100 * w.rates[n]), w.rates[n], best=n in w.significant)
+                for n in names
+            ),
         ]
         for w in found.words.across
     ]
@@ -334,9 +346,9 @@ def _agreement(low: float, high: float) -> str:
 def _card(row: ListedRow, labels: list[str], names: list[str]) -> RowCard:
     places = {name: place for place, name in enumerate(names)}
     by_label: dict[str, list[str]] = {}
-    for a in sorted(row.answers, key=lambda a: places.get(a.method, len(places))):
-        sure = f" {a.probability:.2f}" if a.probability is not None else ""
-        by_label.setdefault(a.label, []).append(f"{a.method}{sure}")
+    for a in sorted(row.predictions, key=lambda a: places.get(a.method, len(places))):
+        probability = f" {a.probability:.2f}" if a.probability is not None else ""
+        by_label.setdefault(a.label, []).append(f"{a.method}{probability}")
     return RowCard(
         id=fmt.one_line(str(row.id)),
         label=row.label,
@@ -345,6 +357,6 @@ def _card(row: ListedRow, labels: list[str], names: list[str]) -> RowCard:
         reasons=[KINDS[kind] for kind in row.kinds],
         kinds="|".join(row.kinds),
         label_place=labels.index(row.label),
-        wrong=" ".join(str(places[a.method]) for a in row.answers if not a.right),
+        wrong=" ".join(str(places[a.method]) for a in row.predictions if not a.right),
         answers=[(label, label == row.label, ", ".join(who)) for label, who in by_label.items()],
     )

@@ -37,12 +37,13 @@ from tuneoff.report.figures import tuning as tuning_figures
 from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.record import RunRecord, TaskRecord
 from tuneoff.results.store import StudyFolder, write_atomic
+from tuneoff.results.summary import Summary
 from tuneoff.tuning.outcomes import budget_text
 
 
 def write_report(
     folder: StudyFolder,
-    summary: dict[str, Any],
+    summary: Summary,
     records: Sequence[RunRecord],
     histories: Mapping[str, list[dict[str, Any]]],
     task: TaskRecord | None,
@@ -102,7 +103,7 @@ def page(material: Material, command: str | None = None) -> str:
 
 
 def _material(
-    summary: dict[str, Any],
+    summary: Summary,
     records: Sequence[RunRecord],
     histories: Mapping[str, list[dict[str, Any]]],
     task: TaskRecord | None,
@@ -116,7 +117,7 @@ def _material(
         records=by_name,
         histories=dict(histories),
         task=task,
-        looks=palette.looks((row["name"], row["family"]) for row in summary["methods"]),
+        styles=palette.styles((row["name"], row["family"]) for row in summary["methods"]),
     )
 
 
@@ -152,6 +153,7 @@ def _content(material: Material) -> dict[str, Any]:
     settings, common = tables.settings(material)
     measured = [row["name"] for row in material.measured]
     metric = QUALITY_METRICS.get(summary["metric"])
+    used = summary.get("seeds")  # missing in summaries of older versions
     deviations = [(r.method.name, f"{k}: {v}") for r in records for k, v in r.deviations.items()]
     warnings = [(r.method.name, warning) for r in records for warning in r.warnings]
     return {
@@ -162,13 +164,13 @@ def _content(material: Material) -> dict[str, Any]:
         "metric": metric.title if metric else summary["metric"],
         "made": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
         "version": __version__,
-        "looks": material.looks,
+        "styles": material.styles,
         "symbols": _SYMBOLS,
-        "methods": [(row["name"], material.looks[row["name"]]) for row in material.rows],
+        "methods": [(row["name"], material.styles[row["name"]]) for row in material.rows],
         "heads": tables.result_heads(material),
         "results": tables.result_rows(material),
         "seeds": _seeds(summary),
-        "seeds_line": seeds_line(summary["seeds"]) if summary.get("seeds") else None,
+        "seeds_line": seeds_line(used) if used else None,
         "majority": summary["reference"]["majority"],
         "measured": measured,
         "pairs": {
@@ -210,7 +212,7 @@ _SYMBOLS = {
 """Plotly's markers as SVG paths in a box of 12 x 12, for legends outside of the plots."""
 
 
-def _seeds(summary: Mapping[str, Any]) -> str:
+def _seeds(summary: Summary) -> str:
     """Return the number of seeds, such as `2 seeds`, or `2 to 5 seeds` if it differs."""
     counts = [len(row["runs"]) for row in summary["methods"]] or [0]
     if used := summary.get("seeds"):

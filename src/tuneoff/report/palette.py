@@ -117,7 +117,7 @@ _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """Colour and marker of one method."""
 
     colour: str
@@ -133,22 +133,22 @@ def colour(name: str, opacity: float = 1.0) -> Colour:
     return {"$c": name} if opacity == 1 else {"$c": name, "a": opacity}
 
 
-def looks(methods: Iterable[tuple[str, str | None]]) -> dict[str, Look]:
-    """Assign a look to each method, in the study's order, so reruns keep their colours.
+def styles(methods: Iterable[tuple[str, str | None]]) -> dict[str, Style]:
+    """Assign a style to each method, in the study's order, so reruns keep their colours.
 
     Args:
         methods: Pairs of name and family.
     """
-    found: dict[str, Look] = {}
+    found: dict[str, Style] = {}
     hues = greys = 0
     for name, family in methods:
         if family in ("baseline", "classical"):
-            found[name] = Look(f"g{greys % 2}", ("circle-open", "square-open")[greys % 2], "dot")
+            found[name] = Style(f"g{greys % 2}", ("circle-open", "square-open")[greys % 2], "dot")
             greys += 1
         else:
             turn, place = divmod(hues, len(_HUES))
             symbol = _SYMBOLS[(place + turn) % len(_SYMBOLS)]
-            found[name] = Look(_HUES[place], symbol, _DASHES[turn % len(_DASHES)])
+            found[name] = Style(_HUES[place], symbol, _DASHES[turn % len(_DASHES)])
             hues += 1
     return found
 

@@ -12,9 +12,8 @@ from tuneoff.display.study_table import status_word
 from tuneoff.report.figures.base import Material
 from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.record import RunRecord, Status, TaskRecord
+from tuneoff.results.summary import MethodSummary, half_width
 from tuneoff.tuning.outcomes import ended_text, outcomes, settings_text
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -84,14 +83,16 @@ def _quality_keys(material: Material) -> list[str]:
 def _best(material: Material, key: str) -> str | None:
     sign = 1 if QUALITY_METRICS[key].higher_is_better else -1
     found = [
-        (sign * v, row["name"]) for row in material.rows if (v := mean_of(row, "quality", key))
+        (sign * value, row["name"])
+        for row in material.rows
+        if (value := mean_of(row, "quality", key)) is not None
     ]
     return max(found)[1] if found else None
 
 
-def _score_cell(row: Row, key: str, *, best: bool) -> Cell:
+def _score_cell(row: MethodSummary, key: str, *, best: bool) -> Cell:
     stat = row["quality"][key]
-    return Cell(fmt.score(stat["mean"]), stat["mean"], fmt.spread(stat), best)
+    return Cell(fmt.score(stat["mean"]), stat["mean"], fmt.spread(half_width(stat)), best)
 
 
 COST_COLUMNS: dict[str, tuple[str, Callable[[float | None], str]]] = {
@@ -114,7 +115,7 @@ def _result_costs(material: Material) -> list[str]:
     return [key for key in _RESULT_COLUMNS if known or key != "latency_seconds"]
 
 
-def _cost_cells(row: Row, keys: Iterable[str]) -> list[Cell]:
+def _cost_cells(row: MethodSummary, keys: Iterable[str]) -> list[Cell]:
     p = row["parameters"]
     share = fmt.percent(p["trainable_percent"]) if p and p["trainable"] else ""
     trainable = Cell(fmt.count(p["trainable"]), p["trainable"], share) if p else Cell(fmt.MISSING)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from tuneoff import formatting as fmt
 from tuneoff.comparison.pairwise import pair_of
@@ -11,12 +10,11 @@ from tuneoff.comparison.sentences import interval, would_resolve
 from tuneoff.report.figures.base import Material
 from tuneoff.report.tables import COST_COLUMNS, Cell, Table, grouped
 from tuneoff.results.metrics import QUALITY_METRICS, Metric
-
-Pair = dict[str, Any]
+from tuneoff.results.summary import Answer, Goal, Pair, Pairwise, Recommendation, RunnerUp
 
 
 @dataclass(frozen=True)
-class Meeting:
+class MatrixCell:
     """A cell of the matrix: the method of the row compared with that of the column."""
 
     kind: str
@@ -41,13 +39,13 @@ class Verdict:
     """Sentence about the runner-up."""
     excluded: list[tuple[str, str]]
     """Excluded methods with the reason."""
-    uses: Table | None
+    by_goal: Table | None
     """Recommendation by goal; None if it is the same for all goals."""
     commands: list[tuple[str, str]]
-    """Command to predict with each method of `uses`."""
+    """Command to predict with each method of `by_goal`."""
     names: list[str]
     """Methods of the matrix, best first."""
-    matrix: list[tuple[str, list[Meeting | None]]]
+    matrix: list[tuple[str, list[MatrixCell | None]]]
     """Pairwise comparison: each method with its row of cells."""
     legend: str
     """Note below the matrix."""
@@ -73,16 +71,17 @@ def content(material: Material) -> Verdict | None:
         for second in names[place + 1 :]
         if (pair := pair_of(found, first, second))
     ]
-    runner_up = (recommended or {}).get("runner_up")
+    runner_up = recommended["runner_up"] if recommended else None
+    goals = recommended["by_goal"] if recommended else []
     # if one method is best for all goals, there is nothing to show by goal
-    differ = len({use["name"] for use in (recommended or {}).get("uses", ())}) > 1
+    differ = len({goal["name"] for goal in goals}) > 1
     return Verdict(
         command=recommended["command"] if recommended else None,
-        costs=_costs(recommended) if runner_up else None,
-        runner_up=_runner_up(recommended, metric) if runner_up else "",
-        excluded=[(e["name"], e["reason"]) for e in (recommended or {}).get("excluded", [])],
-        uses=_uses(recommended["uses"], metric) if differ else None,
-        commands=_commands(recommended["uses"]) if recommended and differ else [],
+        costs=_costs(recommended, runner_up) if recommended and runner_up else None,
+        runner_up=_runner_up(recommended, runner_up, metric) if recommended and runner_up else "",
+        excluded=[(e["name"], e["reason"]) for e in recommended["excluded"]] if recommended else [],
+        by_goal=_by_goal(goals, metric) if differ else None,
+        commands=_commands(goals) if differ else [],
         names=names,
         matrix=[
             (first, [_meeting(found, first, second, metric) for second in names]) for first in names
@@ -94,17 +93,17 @@ def content(material: Material) -> Verdict | None:
     )
 
 
-def word(answer: str) -> str:
+def word(answer: Answer) -> str:
     """Return one of the four answers as text."""
     return answer.replace("_", " ")
 
 
-def _meeting(found: Pair, first: str, second: str, metric: Metric) -> Meeting | None:
+def _meeting(found: Pairwise, first: str, second: str, metric: Metric) -> MatrixCell | None:
     pair = None if first == second else pair_of(found, first, second)
     if pair is None:
         return None
     about = "" if pair["scope"] == "methods" else "; for these models, one seed"
-    return Meeting(
+    return MatrixCell(
         pair["answer"],
         word(pair["answer"]),
         fmt.difference(pair["difference"], metric.unit).partition(" ")[0],
@@ -112,7 +111,7 @@ def _meeting(found: Pair, first: str, second: str, metric: Metric) -> Meeting | 
     )
 
 
-def _legend(found: Pair, metric: Metric) -> str:
+def _legend(found: Pairwise, metric: Metric) -> str:
     margin = fmt.margin(found["margin"], metric.unit)
     single = all(pair["scope"] == "models" for pair in found["pairs"])
     again = "over other test rows, for these models" if single else "over other seeds and test rows"
@@ -169,7 +168,7 @@ def _rows(mean: float) -> str:
     return fmt.count(mean) if mean >= 99.5 or mean == round(mean) else f"{mean:.1f}"
 
 
-def _explained(found: Pair, pairs: list[Pair]) -> str:
+def _explained(found: Pairwise, pairs: list[Pair]) -> str:
     single = any(pair["scope"] == "models" for pair in pairs)
     seeds = (
         " If a method has one seed, the answer is about its one model: it covers other test rows, "
@@ -210,7 +209,7 @@ def _explained(found: Pair, pairs: list[Pair]) -> str:
     )
 
 
-def _skipped(found: Pair) -> list[tuple[str, str]]:
+def _skipped(found: Pairwise) -> list[tuple[str, str]]:
     texts = [(f"{s['first']} – {s['second']}", s["reason"]) for s in found["skipped"]]
     reasons = found.get("unusable_predictions") or {}  # missing in summaries of older versions
     texts += [
@@ -220,39 +219,39 @@ def _skipped(found: Pair) -> list[tuple[str, str]]:
     return grouped(texts)
 
 
-def _costs(recommended: Pair) -> Table:
-    entries = (recommended, recommended["runner_up"])
+def _costs(recommended: Recommendation, runner_up: RunnerUp) -> Table:
+    entries = [(e["name"] or "", e["costs"]) for e in (recommended, runner_up)]
     shown = {
         key: (title, show)
         for key, (title, show) in COST_COLUMNS.items()
-        if key != "latency_seconds" or any(e["costs"].get(key) is not None for e in entries)
+        if key != "latency_seconds" or any(costs.get(key) is not None for _, costs in entries)
     }
     rows = [
-        [Cell(e["name"]), *(Cell(show(e["costs"].get(key))) for key, (_, show) in shown.items())]
-        for e in entries
+        [Cell(name), *(Cell(show(costs.get(key))) for key, (_, show) in shown.items())]
+        for name, costs in entries
     ]
     return Table(["", *(title for title, _ in shown.values())], rows)
 
 
-def _uses(found: list[Pair], metric: Metric) -> Table:
+def _by_goal(found: list[Goal], metric: Metric) -> Table:
     rows = []
-    for use in found:
-        show = COST_COLUMNS[use["key"]][1] if use["key"] in COST_COLUMNS else fmt.score
-        other = use["runner_up"]
+    for goal in found:
+        show = COST_COLUMNS[goal["key"]][1] if goal["key"] in COST_COLUMNS else fmt.score
+        other = goal["runner_up"]
         rows.append(
             [
-                Cell(use["use"]),
-                Cell(use["name"]),
-                Cell(show(use["figure"]), use["figure"]),
+                Cell(goal["goal"]),
+                Cell(goal["name"]),
+                Cell(show(goal["figure"]), goal["figure"]),
                 Cell(f"{other['name']} · {show(other['figure'])}" if other else fmt.MISSING),
-                Cell(_evidence(use, metric)),
+                Cell(_evidence(goal, metric)),
             ]
         )
     return Table(["goal", "method", "value", "second", "evidence"], rows, words=(1, 3, 4))
 
 
-def _evidence(use: Pair, metric: Metric) -> str:
-    pair = use["evidence"]
+def _evidence(goal: Goal, metric: Metric) -> str:
+    pair = goal["evidence"]
     if pair is None:
         return fmt.MISSING
     return f"{compared(pair)}: {interval(pair, metric)}"
@@ -269,12 +268,12 @@ def compared(pair: Pair) -> str:
     return f"{how[pair['answer']]} {pair['second']}"
 
 
-def _commands(found: list[Pair]) -> list[tuple[str, str]]:
-    return list({use["name"]: use["command"] for use in found if use["command"]}.items())
+def _commands(found: list[Goal]) -> list[tuple[str, str]]:
+    return list({goal["name"]: goal["command"] for goal in found if goal["command"]}.items())
 
 
-def _runner_up(recommended: Pair, metric: Metric) -> str:
-    name, other = recommended["name"], recommended["runner_up"]
+def _runner_up(recommended: Recommendation, other: RunnerUp, metric: Metric) -> str:
+    name = recommended["name"]
     pair = other["evidence"]
     if pair is None:
         return f"The runner-up is {other['name']}; the two were not compared."

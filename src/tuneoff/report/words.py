@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from markupsafe import Markup, escape
 
 from tuneoff import formatting as fmt
 from tuneoff.comparison.summary import mean_of
 from tuneoff.report.figures.base import Material
 from tuneoff.results.metrics import QUALITY_METRICS, Metric
-
-Row = dict[str, Any]
-
+from tuneoff.results.summary import MethodSummary
 
 NBSP = "\N{NO-BREAK SPACE}"
 """Character that keeps a number and its unit on one line."""
@@ -66,7 +62,7 @@ def answer(material: Material) -> list[Markup]:
     return sentences
 
 
-def _lead(material: Material, best: Row, metric: Metric) -> Markup:
+def _lead(material: Material, best: MethodSummary, metric: Metric) -> Markup:
     stat = best["quality"][metric.key]
     test = fmt.count(material.summary["rows"]["test"])
     direction = "highest" if metric.higher_is_better else "lowest"
@@ -90,7 +86,9 @@ def _lead(material: Material, best: Row, metric: Metric) -> Markup:
     )
 
 
-def _followers(rows: list[Row], best: Row, close: list[Row], metric: Metric) -> list[Markup]:
+def _followers(
+    rows: list[MethodSummary], best: MethodSummary, close: list[MethodSummary], metric: Metric
+) -> list[Markup]:
     if len(rows) == 1:
         return []
     if close:
@@ -120,7 +118,7 @@ def _followers(rows: list[Row], best: Row, close: list[Row], metric: Metric) -> 
     return [text + "; no other interval overlaps with that of the best method."]
 
 
-def _cost(best: Row, close: list[Row]) -> list[Markup]:
+def _cost(best: MethodSummary, close: list[MethodSummary]) -> list[Markup]:
     seconds = mean_of(best, "cost", "train_seconds")
     if seconds is None:
         return []
@@ -153,7 +151,7 @@ def _cost(best: Row, close: list[Row]) -> list[Markup]:
     return sentences
 
 
-def _trains(row: Row) -> str:
+def _trains(row: MethodSummary) -> str:
     parameters = row["parameters"]
     if not parameters or row["family"] in ("classical", "baseline"):
         return ""
@@ -162,7 +160,9 @@ def _trains(row: Row) -> str:
     return f", training {part} of the weights"
 
 
-def _floor(material: Material, best: Row, close: list[Row], metric: Metric) -> list[Markup]:
+def _floor(
+    material: Material, best: MethodSummary, close: list[MethodSummary], metric: Metric
+) -> list[Markup]:
     """Compare the best method with the classical reference and the majority label."""
     level = [row for row in (best, *close) if row["family"] == "classical"]
     found = [
@@ -181,10 +181,11 @@ def _floor(material: Material, best: Row, close: list[Row], metric: Metric) -> l
         if row["family"] == "classical" and row not in level
     ]
     majority = material.summary["reference"]["majority"]
-    if majority and metric.key in majority:
+    if majority and metric.key in ("accuracy", "macro_f1"):
+        score = majority["accuracy" if metric.key == "accuracy" else "macro_f1"]
         parts.append(
             Markup("predicting “{}” for all rows reaches {}").format(
-                fmt.shorten(majority["label"], 40), fmt.score(majority[metric.key])
+                fmt.shorten(majority["label"], 40), fmt.score(score)
             )
         )
     if parts:
@@ -196,11 +197,13 @@ def _size(value: float) -> str:
     return fmt.size(value).replace(" ", NBSP)
 
 
-def _overlap(best: Row, row: Row, metric: Metric) -> bool:
+def _overlap(best: MethodSummary, row: MethodSummary, metric: Metric) -> bool:
     one, other = best["quality"][metric.key], row["quality"][metric.key]
-    if one["low"] is None or other["low"] is None:
+    if one["low"] is None or one["high"] is None:
         return False
-    return bool(one["low"] <= other["high"] and other["low"] <= one["high"])
+    if other["low"] is None or other["high"] is None:
+        return False
+    return one["low"] <= other["high"] and other["low"] <= one["high"]
 
 
 def _names(names: list[str]) -> Markup:

@@ -61,7 +61,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class RowAnswers:
+class RowPredictions:
     """What r runs say about n rows, as far as metrics of probabilities need it."""
 
     of_true: Floats
@@ -98,7 +98,7 @@ class Metric:
     """Title in a narrow table; empty: `title`."""
     of_counts: Callable[[Counts], Floats] | None = None
     """(r, b) scores from labels and predictions alone."""
-    of_rows: Callable[[RowAnswers], RowValues] | None = None
+    of_rows: Callable[[RowPredictions], RowValues] | None = None
     """Values of the rows, for a metric of probabilities."""
 
 
@@ -122,11 +122,11 @@ def _matthews(counts: Counts) -> Floats:
     return ratio(covariance, np.sqrt(np.maximum(spread, 0)))
 
 
-def _log_losses(rows: RowAnswers) -> RowValues:
+def _log_losses(rows: RowPredictions) -> RowValues:
     return RowValues(-np.log(np.maximum(rows.of_true, np.finfo(np.float32).eps)))
 
 
-def _calibration_gaps(rows: RowAnswers) -> RowValues:
+def _calibration_gaps(rows: RowPredictions) -> RowValues:
     return RowValues(rows.correct - rows.confidence, confidence_bins(rows.confidence), ECE_BINS)
 
 

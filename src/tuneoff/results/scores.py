@@ -18,7 +18,7 @@ from tuneoff.results.metrics import (
     Floats,
     Integers,
     Metric,
-    RowAnswers,
+    RowPredictions,
 )
 from tuneoff.results.record import ClassScores, Scores
 
@@ -75,8 +75,8 @@ def scores(
     )
 
 
-def _answers(true: Integers, probabilities: npt.NDArray[Any]) -> RowAnswers:
-    return RowAnswers(
+def _answers(true: Integers, probabilities: npt.NDArray[Any]) -> RowPredictions:
+    return RowPredictions(
         of_true=probabilities[np.arange(len(true)), true].astype(np.float64)[None],
         confidence=probabilities.max(1).astype(np.float64)[None],
         correct=(probabilities.argmax(1) == true)[None],
@@ -84,7 +84,7 @@ def _answers(true: Integers, probabilities: npt.NDArray[Any]) -> RowAnswers:
 
 
 def _score(
-    metric: Metric, counts: Counts, rows: RowAnswers | None, weights: Floats
+    metric: Metric, counts: Counts, rows: RowPredictions | None, weights: Floats
 ) -> float | None:
     """Return the score of one run; None if it needs probabilities that are not there."""
     if metric.of_counts is not None:
@@ -106,7 +106,7 @@ def probability_score(
     return _score_of_rows(QUALITY_METRICS[key], _answers(true, probabilities), weights)
 
 
-def _score_of_rows(metric: Metric, rows: RowAnswers, weights: Floats) -> float:
+def _score_of_rows(metric: Metric, rows: RowPredictions, weights: Floats) -> float:
     assert metric.of_rows is not None
     found = metric.of_rows(rows)
     values, bins = found.values[0], None if found.bins is None else found.bins[0]

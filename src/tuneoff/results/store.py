@@ -38,6 +38,7 @@ from tuneoff.config import (
 )
 from tuneoff.exceptions import BadInput, Issue, nearest
 from tuneoff.results.record import RunRecord, TaskRecord
+from tuneoff.results.summary import Summary, Tuning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,12 +67,9 @@ def write_json(path: Path, content: Any) -> None:
     write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _read_json(path: Path) -> Any:
     """Read a JSON file; None if it does not exist."""
-    if not path.is_file():
-        return None
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 _DISK = {
@@ -156,8 +154,10 @@ class RunFolder:
             parent = folder.path.parent
             near = [p.parent.name for p in parent.glob("*/spec.json")] if parent.is_dir() else []
             if runs := sorted(p.parent.name for p in folder.path.glob("runs/*/spec.json")):
-                recommended = (StudyFolder(path).summary() or {}).get("recommendation") or {}
-                run = folder.path / "runs" / (recommended.get("run_id") or runs[0])
+                summary = StudyFolder(path).summary()
+                recommended = summary.get("recommendation") if summary else None
+                chosen = recommended.get("run_id") if recommended else None
+                run = folder.path / "runs" / (chosen or runs[0])
                 hint = f"It is a study. Give one of its runs, for example {run}"
                 raise BadInput(Issue("is not the folder of a run", file=str(path), hint=hint))
             problem = "is not the folder of a run (it has no spec.json)"
@@ -166,12 +166,17 @@ class RunFolder:
             raise BadInput(Issue(problem, file=str(path), hint=_nearest_run(folder.path, near)))
         return folder
 
-    def study_data(self) -> DataSpec | None:
-        """Return the data of the study of this run; None for a run without a study."""
+    def study(self) -> StudyFolder | None:
+        """Return the study of this run; None for a run without a study."""
         for folder in (self.path, self.path.parent.parent):
             if (folder / "study.yaml").is_file():
-                return StudyFolder(folder).spec().data
+                return StudyFolder(folder)
         return None
+
+    def study_data(self) -> DataSpec | None:
+        """Return the data of the study of this run; None for a run without a study."""
+        study = self.study()
+        return None if study is None else study.spec().data
 
     def write_spec(self, spec: RunSpec) -> None:
         """Write the specification of the run."""
@@ -358,14 +363,15 @@ class StudyFolder:
         """Return the folder of a trial, which need not exist."""
         return RunFolder(self.trials_folder / run_id)
 
-    def write_tuned(self, study: StudySpec, trials: dict[str, Any]) -> None:
+    def write_tuned(self, study: StudySpec, trials: Tuning) -> None:
         """Write the tuned study and its trials."""
         write_json(self.trials_file, trials)
         write_atomic(self.tuned_file, _as_yaml(study))
 
-    def trials(self) -> dict[str, Any] | None:
+    def trials(self) -> Tuning | None:
         """Read the trials of all searches; None if nothing was searched."""
-        return _read_json(self.trials_file)
+        found: Tuning | None = _read_json(self.trials_file)
+        return found
 
     def write_forecast(self, forecast: dict[str, Any]) -> None:
         """Write the forecast."""
@@ -373,12 +379,14 @@ class StudyFolder:
 
     def forecast(self) -> dict[str, Any] | None:
         """Read the forecast; None if there is none."""
-        return _read_json(self.forecast_file)
+        found: dict[str, Any] | None = _read_json(self.forecast_file)
+        return found
 
-    def write_summary(self, summary: dict[str, Any]) -> None:
+    def write_summary(self, summary: Summary) -> None:
         """Write the summary."""
         write_json(self.summary_file, summary)
 
-    def summary(self) -> dict[str, Any] | None:
+    def summary(self) -> Summary | None:
         """Read the summary; None if it has not been written yet."""
-        return _read_json(self.summary_file)
+        found: Summary | None = _read_json(self.summary_file)
+        return found

@@ -187,4 +187,4 @@ def kind_of(value: object) -> str:
         dict: "an object",
         bytes: "bytes",
     }
-    return "no value (null)" if value is None else names.get(type(value), type(value).__name__)
+    return "null" if value is None else names.get(type(value), type(value).__name__)

@@ -122,9 +122,9 @@ def _read_rows(
                 append(fields[place])
             starts.append(start)
         elif fields:
+            count = f"{len(fields)} field{'s' * (len(fields) != 1)}"
             issues.add(
-                f"the row has another number of fields ({len(fields)}) than the {first}"
-                f" ({len(header)})",
+                f"the row has {count}, but the {first} has {len(header)}",
                 row=start,
                 hint="Enclose a text that contains the delimiter in quotes, and remove surplus"
                 " delimiters.",

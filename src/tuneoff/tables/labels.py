@@ -150,7 +150,8 @@ def _joined_labels(names: set[str], separator: str) -> set[str]:
 
     Paths in a hierarchy (`news|sports`, `news|politics`) are single labels: each part has one
     parent, and no part is a label itself. The separators `_IN_NAMES` also occur in ordinary names,
-    and a comma in decimal numbers; for these, every part of a value must be a label itself.
+    and a comma in decimal numbers; for these, all parts of a value must be labels themselves, in
+    at least `FEWEST_JOINED` values (one for `, ` and decimal numbers).
     """
     parts = {
         name: [part for piece in name.split(separator) if (part := piece.strip())]
@@ -203,9 +204,8 @@ def _check_exact(raw: Raw, role: str, column: str, issues: FileIssues) -> None:
     values = raw.values[role]
     large = [i for i, value in enumerate(values) if _is_inexact(value, limit)]
     texts = (v.replace(",", ".") for v in values if isinstance(v, str) and v.strip())
-    if not large or not all(
-        map(_NUMBER.fullmatch, texts)
-    ):  # an id such as 5e123456 is not a number
+    # Ids such as 5e123456 look like floats, but other ids of their column are not numbers.
+    if not large or not all(map(_NUMBER.fullmatch, texts)):
         return
     left = len({values[i] for i in large})
     issues.add(

@@ -129,7 +129,8 @@ def _read_file(source: str, columns: Columns, role: Role, issues: FileIssues) ->
     except UnicodeDecodeError:
         add_decode_issue(path, issues)
     except TooLarge as error:
-        issues.add(str(error), hint="If you trust the file, decompress it and use the result.")
+        how = "convert it to CSV or JSONL" if kind == "parquet" else "decompress it"
+        issues.add(str(error), hint=f"If you trust the file, {how} and use the result.")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         issues.add(f"the gzip file is corrupt: {error}", hint="Compress the file again.")
     except OSError as error:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tuneoff import formatting as fmt
 from tuneoff.results.record import Status
-
-Trials = Mapping[str, Any]
-"""The content of `trials.json`, which stands in `summary.json` under `tuning`, too."""
+from tuneoff.results.summary import MethodTuning, TrialResult, Tuning
 
 
 @dataclass(frozen=True)
@@ -31,13 +29,13 @@ class Outcome:
     """Of all trials together."""
 
 
-def outcomes(tuning: Trials) -> list[Outcome]:
+def outcomes(tuning: Tuning) -> list[Outcome]:
     """The searches, in the study's order; methods without one have no trials."""
     return [_outcome(search) for search in tuning["methods"]]
 
 
-def _outcome(search: Mapping[str, Any]) -> Outcome:
-    trials: Sequence[Mapping[str, Any]] = search["trials"]
+def _outcome(search: MethodTuning) -> Outcome:
+    trials = search["trials"]
     best = best_trial(search)
     seconds = [t["seconds"] for t in trials if t["seconds"] is not None]
     ends = [t["status"] for t in trials]
@@ -54,12 +52,9 @@ def _outcome(search: Mapping[str, Any]) -> Outcome:
     )
 
 
-def best_trial(search: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def best_trial(search: MethodTuning) -> TrialResult | None:
     """The trial whose settings a method was run with; None where none finished."""
-    found: Mapping[str, Any] | None = next(
-        (t for t in search["trials"] if t["number"] == search["best"]), None
-    )
-    return found
+    return next((t for t in search["trials"] if t["number"] == search["best"]), None)
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
@@ -75,7 +70,7 @@ def ended_text(outcome: Outcome) -> str:
     return f"{outcome.trials} ({early})" if early else str(outcome.trials)
 
 
-def budget_text(tuning: Trials) -> str:
+def budget_text(tuning: Tuning) -> str:
     """The budget in a sentence."""
     trials, rows = tuning["trials"], tuning["rows"]
     text = f"{trials} {'trial' if trials == 1 else 'trials'} for each method on the validation rows"

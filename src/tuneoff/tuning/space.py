@@ -18,6 +18,7 @@ from tuneoff.methods.search_ranges import (
     searchable,
     varied,
 )
+from tuneoff.results.summary import NumberRange, ValueRange
 
 Settings = dict[str, Any]
 
@@ -114,7 +115,7 @@ def with_settings(entry: MethodSpec, settings: Settings) -> MethodSpec:
     )
 
 
-def range_to_plain(found: Range) -> dict[str, Any]:
+def range_to_plain(found: Range) -> NumberRange | ValueRange:
     """As JSON holds it."""
     if isinstance(found, Choice):
         return {"values": [list(v) if isinstance(v, tuple) else v for v in found.values]}

@@ -10,6 +10,7 @@ from tuneoff.config import MethodSpec, RunSpec, TuneSpec
 from tuneoff.methods.search_ranges import Range
 from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.record import RunRecord, Status
+from tuneoff.results.summary import MethodTuning, TrialResult, Tuning
 from tuneoff.tuning.space import Settings, range_to_plain, with_settings
 
 SCHEMA = 1
@@ -36,10 +37,21 @@ class Tried:
     """From the start of the trial's process to its record."""
     error: str | None = None
 
-    def to_plain(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in self.settings.items()}
-        return {**vars(self), "settings": settings, "status": str(self.status)}
+    def to_plain(self) -> TrialResult:
+        """Return plain values for JSON."""
+        return {
+            "number": self.number,
+            "settings": {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in self.settings.items()
+            },
+            "run_id": self.run_id,
+            "status": str(self.status),
+            "score": self.score,
+            "scores": self.scores,
+            "seconds": self.seconds,
+            "error": self.error,
+        }
 
 
 def tried(
@@ -92,8 +104,8 @@ class MethodSearch:
             return self.entry
         return with_settings(self.entry, best.settings)
 
-    def to_plain(self) -> dict[str, Any]:
-        """As JSON holds it."""
+    def to_plain(self) -> MethodTuning:
+        """Return plain values for JSON."""
         return {
             "name": self.entry.name,
             "method": self.entry.method,
@@ -125,8 +137,8 @@ class Tuned:
             for search in self.searches
         )
 
-    def to_plain(self) -> dict[str, Any]:
-        """The content of `trials.json`."""
+    def to_plain(self) -> Tuning:
+        """Return the content of `trials.json`."""
         return {
             "schema": SCHEMA,
             "metric": self.metric,

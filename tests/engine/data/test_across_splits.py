@@ -1,4 +1,4 @@
-"""What only a look at several files, or at a whole one, tells."""
+"""Checks of several files together, or of a complete file."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def rows(labels: str, prefix: str = "text") -> list[tuple[str, str]]:
 
 
 def frame(pairs: list[tuple[str, str]]) -> pd.DataFrame:
-    """Rows as they come from a CSV without quoted line ends."""
+    """Return rows as read from a CSV without quoted line endings."""
     found = pd.DataFrame(pairs, columns=HEADER, dtype="str")
     return found.assign(line=range(2, len(found) + 2))
 
 
-def test_label_in_the_test_only(write_csv: Callable[..., str]) -> None:
+def test_label_in_test_rows_only(write_csv: Callable[..., str]) -> None:
     train = write_csv("train.csv", HEADER, rows("ab" * 10))
     test = write_csv("test.csv", HEADER, rows("abAcacccccc", "other"))
     with pytest.raises(BadInput) as caught:
@@ -38,11 +38,11 @@ def test_label_in_the_test_only(write_csv: Callable[..., str]) -> None:
         (test, 4, "label"),
         (test, 5, "label"),
     ]
-    assert "'A' stands in the test rows" in caught.value.issues[0].message
+    assert "'A' is in the test rows" in caught.value.issues[0].message
     assert "(7 times: lines 5, 7, 8, 9, 10, …)" in caught.value.issues[1].message
 
 
-def test_label_in_the_validation_only_names_the_nearest(write_csv: Callable[..., str]) -> None:
+def test_label_in_validation_rows_only_suggests_the_nearest(write_csv: Callable[..., str]) -> None:
     train = write_csv("train.csv", HEADER, [("x", "positive"), ("y", "negative")] * 4)
     validation = write_csv("v.csv", HEADER, [("x", "positve")])
     with pytest.raises(BadInput, match=r"validation rows[\s\S]*Did you mean 'positive'\?"):
@@ -62,7 +62,8 @@ def test_label_with_one_row_cannot_be_split(write_csv: Callable[..., str]) -> No
     (issue,) = caught.value.issues
     assert (issue.line, issue.column) == (6, "label")
     assert issue.message == (
-        "the label 'c' has one row; none can be held out for test (0.2) and validation (0.1)"
+        "the label 'c' has only one row, so none can be held out for test (0.2) and"
+        " validation (0.1)"
     )
     other = write_csv("other.csv", HEADER, rows("abc", "other"))
     third = write_csv("third.csv", HEADER, rows("abc", "third"))
@@ -81,7 +82,7 @@ def test_same_file_twice(write_csv: Callable[..., str], tmp_path: Path) -> None:
         gather(DataSpec(train=train, test=other, validation=other))
 
 
-def test_issues_of_all_files_come_at_once(write_csv: Callable[..., str]) -> None:
+def test_issues_of_all_files_are_reported_together(write_csv: Callable[..., str]) -> None:
     train = write_csv("train.csv", HEADER, [("x", ""), ("y", "b")])
     test = write_csv("test.csv", ["text", "class"], rows("ab"))
     with pytest.raises(BadInput) as caught:
@@ -89,7 +90,7 @@ def test_issues_of_all_files_come_at_once(write_csv: Callable[..., str]) -> None
     assert [issue.file for issue in caught.value.issues] == [train, "gone.csv", test]
 
 
-def test_max_train_counts_what_validation_is_taken_from(write_csv: Callable[..., str]) -> None:
+def test_max_train_includes_validation_rows(write_csv: Callable[..., str]) -> None:
     train = write_csv("train.csv", HEADER, rows("ab" * 200))
     data = DataSpec(train=train, test=0.25, validation=0.1, max_train=100, max_test=20)
     found = gather(data)
@@ -97,7 +98,7 @@ def test_max_train_counts_what_validation_is_taken_from(write_csv: Callable[...,
     assert sizes == {"train": 90, "validation": 10, "test": 20}
     taken = pd.concat(found.splits.values())["row"]
     assert taken.is_unique
-    # The test rows are drawn from all rows, so that max_train does not change them.
+    # The test rows are drawn from all rows, so max_train does not change them.
     assert gather(replace(data, max_train=50)).splits["test"].equals(found.splits["test"])
     for split in found.splits.values():
         assert split["row"].is_monotonic_increasing
@@ -108,34 +109,35 @@ def test_max_train_counts_what_validation_is_taken_from(write_csv: Callable[...,
 
 def test_max_train_below_the_number_of_labels(write_csv: Callable[..., str]) -> None:
     train = write_csv("train.csv", HEADER, rows("abcdef" * 10))
-    with pytest.raises(BadInput, match="max_train 8 is too few for 6 labels"):
+    with pytest.raises(BadInput, match="max_train 8 is too small for 6 labels"):
         gather(DataSpec(train=train, max_train=8))
     skewed = write_csv("skewed.csv", HEADER, rows("a" * 100 + "b" * 100 + "c" * 4))
-    found = gather(DataSpec(train=skewed, max_train=8))  # two rows of each, one to hold out
+    found = gather(
+        DataSpec(train=skewed, max_train=8)
+    )  # two rows of each label, one of them held out
     kept = pd.concat([found.splits["train"], found.splits["validation"]])["label"]
     assert kept.value_counts().to_dict() == {"a": 3, "b": 3, "c": 2}
     assert set(found.splits["train"]["label"]) == {"a", "b", "c"}
 
 
-def test_weightless_rows_cannot_be_scored(write_csv: Callable[..., str]) -> None:
+def test_rows_without_weight_cannot_be_scored(write_csv: Callable[..., str]) -> None:
     lines = [(f"t {i}", "ab"[i % 2], 0) for i in range(40)]
     train = write_csv("train.csv", [*HEADER, "w"], [*lines, ("u", "a", 1)])
     with pytest.raises(BadInput, match=r"all weights of the [a-z]+ rows are 0"):
         gather(DataSpec(train=train, weight="w"))
 
 
-def test_a_share_that_groups_make_impossible_is_a_warning(write_csv: Callable[..., str]) -> None:
+def test_fraction_that_groups_prevent_is_a_warning(write_csv: Callable[..., str]) -> None:
     lines = [(f"t {i}", "ab"[i % 2], i // 30) for i in range(120)]
     train = write_csv("train.csv", [*HEADER, "g"], lines)
     test = write_csv("test.csv", [*HEADER, "g"], [("u", "a", 99), ("v", "b", 3)])
     found = gather(DataSpec(train=train, test=test, group="g"))
     assert any(
-        "validation holds 25.0% of the rows instead of 10.0%" in warning
-        for warning in found.warnings
+        "validation has 25.0% of the rows instead of 10.0%" in warning for warning in found.warnings
     )
     validation = set(found.splits["validation"]["group"])
     assert len(validation) == 1
-    shared = "test rows whose group stands in train too: 1 of 2 (line 3)"
+    shared = "test rows whose group is also in train: 1 of 2 (line 3)"
     assert (shared in found.warnings) == ("3" not in validation)
 
 
@@ -146,16 +148,16 @@ def test_warnings_of_the_splits() -> None:
     test = frame([("x", "a"), ("q", "b"), ("q", "b"), ("p", "A")])
     warnings = split_warnings({"train": train, "test": test})
     assert warnings == [
-        "labels that differ only in case or surrounding spaces are taken as different:"
+        "labels that differ only in case or surrounding spaces are treated as different labels:"
         " 'A' (2 times), 'a' (3 times)",
-        "labels that differ only in case or surrounding spaces are taken as different:"
+        "labels that differ only in case or surrounding spaces are treated as different labels:"
         " 'b' (4 times), 'b ' (1 times)",
         "no test row has the label 'b ', 'c': it cannot be scored there",
-        "train rows that repeat the text of an earlier one: 2 of 7 (lines 3, 6)",
-        "test rows that repeat the text of an earlier one: 1 of 4 (line 4)",
-        "test rows whose text stands in train too: 1 of 4 (line 2)",
-        "train rows whose text also stands with another label: 3 of 7 (lines 2, 3, 6)",
-        "test rows whose text also stands with another label: 1 of 4 (line 2)",
+        "train rows with the same text as an earlier row: 2 of 7 (lines 3, 6)",
+        "test rows with the same text as an earlier row: 1 of 4 (line 4)",
+        "test rows whose text is also in train: 1 of 4 (line 2)",
+        "train rows whose text also occurs with another label: 3 of 7 (lines 2, 3, 6)",
+        "test rows whose text also occurs with another label: 1 of 4 (line 2)",
     ]
     assert shared_counts({"train": train, "test": test}) == {"train/test": 1}
 
@@ -165,14 +167,12 @@ def test_clean_splits_give_no_warning() -> None:
     assert split_warnings(splits) == []
 
 
-def test_a_shared_premise_is_a_warning() -> None:
+def test_shared_premise_is_a_warning() -> None:
     train, test = frame(rows("ab")), frame([("text 0", "a"), ("new", "b")])
     train["text_pair"] = pd.Series(["p", "q"], dtype="str")
     test["text_pair"] = pd.Series(["r", "s"], dtype="str")
     (warning,) = split_warnings({"train": train, "test": test})
-    assert warning.startswith(
-        "test rows whose first text stands in train too: 1 of 2 (line 2); name"
-    )
+    assert warning.startswith("test rows whose first text is also in train: 1 of 2 (line 2); name")
 
 
 def test_split_record_counts() -> None:

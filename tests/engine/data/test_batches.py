@@ -1,4 +1,4 @@
-"""How the rows of a step or a split are laid into passes."""
+"""Distribution of the rows of a step or split over batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tuneoff.engine.data.batches import by_tokens
 
 
 def filled(lengths: list[int], budget: int) -> int:
-    """How many passes there are if each takes, in order, what it has room for."""
+    """Return the number of batches if each is filled in order."""
     passes, used = 1, 0
     for length in sorted(lengths):
         if used and used + length > budget:
@@ -22,9 +22,7 @@ def filled(lengths: list[int], budget: int) -> int:
 @given(st.lists(st.integers(1, 512), min_size=1, max_size=60), st.integers(1, 4096))
 @example([512] * 5, 2048)
 @example([2100], 2048)
-def test_passes_are_few_full_of_neighbours_and_no_larger_than_need_be(
-    lengths: list[int], budget: int
-) -> None:
+def test_batches_are_few_and_of_similar_lengths(lengths: list[int], budget: int) -> None:
     sizes, rows = np.array(lengths), np.arange(len(lengths))
     pieces = by_tokens(sizes, rows, budget)
     assert sorted(np.concatenate(pieces)) == list(rows)
@@ -32,10 +30,10 @@ def test_passes_are_few_full_of_neighbours_and_no_larger_than_need_be(
     assert len(pieces) == filled(lengths, budget)
     assert all(sizes[piece].sum() <= budget or len(piece) == 1 for piece in pieces)
     largest = max(sizes[piece].sum() for piece in pieces)
-    if max(lengths) < largest <= budget:  # a smaller budget would need one more
+    if max(lengths) < largest <= budget:  # a smaller size would need one more
         assert filled(lengths, int(largest) - 1) > len(pieces)
 
 
-def test_a_share_without_rows_is_one_pass_of_none() -> None:
+def test_no_rows_give_one_empty_batch() -> None:
     (piece,) = by_tokens(np.array([3, 4]), np.array([], np.int64), 8)
     assert len(piece) == 0

@@ -1,4 +1,4 @@
-"""A task on disk: the same question gives the same files, a changed one never reuses them."""
+"""Prepared tasks: equal data gives equal files, which changed data never reuses."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_task_holds_the_rows_of_the_file(
+def test_task_has_the_rows_of_the_file(
     data: DataSpec, model: dict[str, Any], tmp_path: Path, tokenizer_folder: Path
 ) -> None:
     record = prepare(data, **model, folder=tmp_path / "data")
@@ -103,7 +103,7 @@ def test_plain_task_has_no_pairs_groups_or_types(
     assert split.weights.tolist() == [1.0] * 12
 
 
-def test_twice_in_two_places_gives_the_same_bytes(
+def test_preparation_is_deterministic(
     data: DataSpec, model: dict[str, Any], tmp_path: Path
 ) -> None:
     one = prepare(data, **model, folder=tmp_path / "one")
@@ -117,7 +117,7 @@ def test_twice_in_two_places_gives_the_same_bytes(
     assert StudyFolder(tmp_path / "s").task() is None
 
 
-def test_what_is_there_is_reused(
+def test_prepared_task_is_reused(
     data: DataSpec, model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import transformers
@@ -134,24 +134,26 @@ def test_what_is_there_is_reused(
     again = prepare(data, **{**model, "model": "twin"}, folder=study.data)
     assert again == replace(first, model="twin")
     assert (study.data / first.key / "train" / "ids.bin").stat().st_mtime_ns == stamp
-    assert study.task() == again  # the one prepared last
+    assert study.task() == again  # the last prepared task
     assert study.task(first.fingerprint) == again
     with pytest.raises(BadInput, match="tokenised again"):
         prepare(replace(data, split_seed=2), **model, folder=study.data)
 
 
-def test_half_a_task_is_made_anew(data: DataSpec, model: dict[str, Any], tmp_path: Path) -> None:
+def test_incomplete_task_is_prepared_again(
+    data: DataSpec, model: dict[str, Any], tmp_path: Path
+) -> None:
     record = prepare(data, **model, folder=tmp_path / "data")
     whole = content(tmp_path / "data")
     (tmp_path / "data" / record.key / "task.json").unlink()
     shutil.rmtree(tmp_path / "data" / record.key / "test")
-    with pytest.raises(BadInput, match="holds no prepared task"):
+    with pytest.raises(BadInput, match="has no prepared task"):
         open_task(tmp_path / "data" / record.key)
     assert prepare(data, **model, folder=tmp_path / "data") == record
     assert content(tmp_path / "data") == whole
 
 
-def test_fingerprint_follows_what_is_trained_on(
+def test_fingerprint_depends_on_the_training_data(
     data: DataSpec,
     model: dict[str, Any],
     tmp_path: Path,
@@ -189,7 +191,7 @@ def test_fingerprint_follows_what_is_trained_on(
     assert task(model_path=tokenizer).key != base.key
 
 
-def test_bad_data_is_found_before_the_tokenizer_is_loaded(
+def test_invalid_data_is_found_before_the_tokenizer_is_loaded(
     data: DataSpec, model: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(BadInput, match="no column 'class'"):
@@ -219,11 +221,11 @@ def test_slow_tokenizer(
 
     slow = SimpleNamespace(is_fast=False)
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: slow)
-    with pytest.raises(BadInput, match="slow tokenizer only"):
+    with pytest.raises(BadInput, match="only a slow tokenizer"):
         prepare(data, **model, folder=tmp_path / "data")
 
 
-def test_another_process_was_first(
+def test_another_process_prepared_first(
     data: DataSpec, model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = prepare(data, **model, folder=tmp_path / "first")
@@ -238,7 +240,7 @@ def test_another_process_was_first(
     assert content(tmp_path / "data") == content(tmp_path / "first")
 
 
-def test_inspect_leaves_nothing(data: DataSpec, model: dict[str, Any], tmp_path: Path) -> None:
+def test_inspect_writes_nothing(data: DataSpec, model: dict[str, Any], tmp_path: Path) -> None:
     assert inspect(data, **model) == prepare(data, **model, folder=tmp_path / "data")
 
 
@@ -248,15 +250,15 @@ def test_check_file(data: DataSpec, write_csv: Callable[..., str], tokenizer_fol
     assert report.split.label_counts == {"maybe": 20, "no": 20, "yes": 20}
     assert list(report.lengths_by_label) == report.labels == ["maybe", "no", "yes"]
     assert list(report.warnings) == [
-        "rows of more than 12 tokens, which are cut: 32 of 60 (lines 6, 7, 8, 9, 10, …)"
+        "rows with more than 12 tokens, which are truncated: 32 of 60 (lines 6, 7, 8, 9, 10, …)"
     ]
     rows = [["the cat", "a"], ["the cat", "a"], ["the dog", "b"]]
     few = write_csv("few.csv", ["text", "label"], rows)
     report = check_file(DataSpec(train=few), model_path=tokenizer_folder, max_length=12)
     assert list(report.warnings) == [
-        "rows that are the only one of their label, of which none can be held out for a test:"
+        "rows that are the only one with their label, so that none can be held out for testing:"
         " 1 of 3 (line 4)",
-        "rows that repeat the text of an earlier one: 1 of 3 (line 3)",
+        "rows with the same text as an earlier row: 1 of 3 (line 3)",
     ]
     single = write_csv("one.csv", ["text", "label"], rows[:2])
     with pytest.raises(BadInput, match="all training rows have the label 'a'"):

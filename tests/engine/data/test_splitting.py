@@ -1,4 +1,4 @@
-"""Held-out rows are stratified, hold no row's twin back, and are the same at the same seed."""
+"""Splits are stratified, keep duplicates together, and are deterministic for a seed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_label_order() -> None:
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=8), st.integers(0, 200), st.integers(0, 3))
-def test_allocate_shares_out_in_proportion(counts: list[int], total: int, least: int) -> None:
+def test_allocate_is_proportional(counts: list[int], total: int, least: int) -> None:
     array = np.array(counts, np.int64)
     shares = allocate(array, total, least=least)
     assert shares.sum() == min(total, sum(counts))
@@ -53,7 +53,7 @@ def test_allocate_shares_out_in_proportion(counts: list[int], total: int, least:
         assert (np.abs(shares - quota) < 1 + 1e-9).all()
 
 
-def test_allocate_by_hand() -> None:
+def test_allocate_example() -> None:
     assert allocate(np.array([50, 30, 20]), 10).tolist() == [5, 3, 2]
     assert allocate(np.array([1000, 10, 1]), 100).tolist() == [99, 1, 0]
     assert allocate(np.array([1000, 10, 1]), 100, least=1).tolist() == [98, 1, 1]
@@ -66,7 +66,7 @@ def test_fraction_is_exact_for_each_label() -> None:
     assert frame["label"][held].value_counts().to_dict() == {"a": 50, "b": 30, "c": 2}
 
 
-def test_seed_and_purpose_decide_the_rows() -> None:
+def test_rows_depend_on_seed_and_purpose() -> None:
     frame = table(["a", "b"] * 100)
     first = hold_out(frame, 0.2, seed=3, purpose="test")
     assert (first == hold_out(frame, 0.2, seed=3, purpose="test")).all()
@@ -77,7 +77,7 @@ def test_seed_and_purpose_decide_the_rows() -> None:
 
 @settings(max_examples=60)
 @given(st.data(), st.booleans(), st.floats(0.05, 0.6), st.integers(0, 5))
-def test_twins_and_groups_stay_together(
+def test_duplicates_and_groups_stay_together(
     data: st.DataObject, grouped: bool, fraction: float, seed: int
 ) -> None:
     rows = data.draw(st.integers(4, 60))
@@ -110,7 +110,7 @@ def test_chains_of_texts_and_groups_are_one_component() -> None:
     assert len(set(numbers)) == 3
 
 
-def test_pair_counts_as_a_whole() -> None:
+def test_pairs_are_duplicates_if_both_texts_are_equal() -> None:
     one = table(list("aaa"), ["x", "x", "y"])
     one["text_pair"] = pd.Series(["p", "q", "p"], dtype="str")
     two = table(list("aa"), ["x", "y"])
@@ -121,7 +121,7 @@ def test_pair_counts_as_a_whole() -> None:
     assert second[1] not in first
 
 
-def test_grouped_split_comes_close_to_the_share_and_the_labels() -> None:
+def test_grouped_split_approximates_fraction_and_labels() -> None:
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 800, 6000)
     labels = np.where(rng.random(6000) < 0.2, "rare", "common")
@@ -131,13 +131,13 @@ def test_grouped_split_comes_close_to_the_share_and_the_labels() -> None:
     assert (frame["label"][held] == "rare").mean() == pytest.approx(0.2, abs=0.03)
 
 
-def test_one_huge_group_does_not_stand_in_the_way() -> None:
+def test_one_huge_group_stays_in_training() -> None:
     frame = table(["a"] * 100, groups=["huge"] * 60 + [f"g{i}" for i in range(40)])
     for seed in range(10):
         assert hold_out(frame, 0.1, seed=seed, purpose="test").sum() == 10
 
 
-def test_something_is_held_out_even_where_only_large_groups_are() -> None:
+def test_large_groups_are_held_out_if_necessary() -> None:
     frame = table(["a", "b"] * 60, groups=["x"] * 50 + ["y"] * 40 + ["z"] * 30)
     held = hold_out(frame, 0.01, seed=0, purpose="test")
     assert Counter(frame["group"][held]) == {"z": 30}
@@ -149,7 +149,7 @@ def test_nothing_can_be_held_out() -> None:
         hold_out(frame, 0.5, seed=0, purpose="validation")
 
 
-def test_a_label_that_is_nowhere_the_most_frequent_stays_in_training() -> None:
+def test_label_that_is_never_the_most_frequent_stays_in_training() -> None:
     labels = (["a"] * 9 + ["r"]) * 2 + ["a"] * 10
     groups = ["x"] * 10 + ["y"] * 10 + ["z"] * 10
     for seed in range(20):
@@ -157,14 +157,14 @@ def test_a_label_that_is_nowhere_the_most_frequent_stays_in_training() -> None:
         assert set(np.array(labels)[~held]) == {"a", "r"}
 
 
-def test_two_lost_labels_in_one_component_come_back_once() -> None:
+def test_component_with_two_missing_labels_returns_once() -> None:
     frame = table(list("aaabc"), ["t", "t", "t", "t", "u"])
     for seed in range(10):
         with pytest.raises(BadInput, match="no row can be held out"):
             hold_out(frame, 0.9, seed=seed, purpose="test")
 
 
-def test_subsample_keeps_order_share_and_rare_labels() -> None:
+def test_subsample_keeps_order_fractions_and_rare_labels() -> None:
     frame = table(["a"] * 600 + ["b"] * 390 + ["c"] * 10)
     some = subsample(frame, 100, seed=1, purpose="max_train")
     assert some["label"].value_counts().to_dict() == {"a": 60, "b": 39, "c": 1}

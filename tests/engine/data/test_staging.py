@@ -1,4 +1,4 @@
-"""A batch as one block of memory: what lies in it, and that spare places change no answer."""
+"""A batch in one block of memory, with padding that does not change the logits."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tuneoff.engine.data.batches import Batch, Staging, batch, cuda_places
 
 
 @given(st.integers(1, 70_000))
-def test_a_row_has_a_spare_place_and_little_more(tokens: int) -> None:
+def test_row_has_little_padding(tokens: int) -> None:
     places = cuda_places(tokens)
     assert tokens < places <= tokens + max(64, tokens / 16)
 
 
-def test_few_sizes_occur() -> None:
+def test_rows_have_few_sizes() -> None:
     assert len({cuda_places(tokens) for tokens in range(1, 20_000)}) < 100
 
 
 def staged(plain: Batch) -> Batch:
-    """`plain` as it lies on a GPU, here in the memory of the CPU."""
+    """Stage `plain` as for a GPU, in the memory of the CPU."""
     layout = Staging.of(plain)
     block = torch.full((layout.bytes,), 255, dtype=torch.uint8)
     layout.fill(block, plain)
@@ -39,12 +39,12 @@ def plain(toy_task: Any) -> Batch:
     return batch(rows, np.arange(7))
 
 
-def test_the_block_holds_the_batch(plain: Batch) -> None:
+def test_block_contains_the_batch(plain: Batch) -> None:
     found = staged(plain)
     assert found.tokens == plain.tokens
     assert torch.equal(found.input_ids[: plain.tokens], plain.input_ids)
     assert torch.equal(found.position_ids[: plain.tokens], plain.position_ids)
-    assert not found.input_ids[plain.tokens :].any()  # an id that every vocabulary has
+    assert not found.input_ids[plain.tokens :].any()  # id 0, which every vocabulary has
     assert torch.equal(found.labels, plain.labels)
     assert torch.equal(found.weights, plain.weights)
     assert found.offsets is not None
@@ -53,7 +53,7 @@ def test_the_block_holds_the_batch(plain: Batch) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert"])
-def test_spare_places_change_no_logits(load_tiny: Any, toy_task: Any, architecture: str) -> None:
+def test_padding_does_not_change_logits(load_tiny: Any, toy_task: Any, architecture: str) -> None:
     plain = batch(toy_task(architecture).splits["train"], np.arange(7))
     classifier = load_tiny("full", architecture).classifier.eval()
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""A store holds what plain calls of the tokenizer give, cut where they cut."""
+"""A token store has the same tokens as calls of the tokenizer, with the same truncation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tokenizer(tokenizer_folder: Path) -> Any:
 @pytest.mark.parametrize("pairs", [None, PAIRS])
 @pytest.mark.parametrize("max_length", [6, 12, 512])
 @pytest.mark.parametrize("chunk", [2, 4096])
-def test_equals_plain_calls(
+def test_store_equals_tokenizer_calls(
     tmp_path: Path,
     tokenizer: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -46,7 +46,7 @@ def test_equals_plain_calls(
     assert len(store) == len(TEXTS)
     for row, text in enumerate(TEXTS):
         pair = None if pairs is None else pairs[row]
-        # As a list of one: a call with a single pair drops a second text that is empty.
+        # A list with one entry, because a call with a single pair drops an empty second text.
         one = ([text], None if pair is None else [pair])
         plain = tokenizer(*one, truncation="longest_first", max_length=max_length)
         ids, types = plain["input_ids"][0], plain["token_type_ids"][0]
@@ -82,9 +82,9 @@ def test_types_and_mapping(tmp_path: Path, tokenizer: Any) -> None:
         opened[len(TEXTS)]
 
 
-def test_a_large_vocabulary_takes_wider_ids(tmp_path: Path) -> None:
+def test_large_vocabulary_uses_wider_ids(tmp_path: Path) -> None:
     class Wide:
-        """Gives each text one id beyond 16 bits."""
+        """Tokenizer that gives each text one id above 16 bits."""
 
         model_input_names = ("input_ids",)
         all_special_ids = ()
@@ -112,7 +112,7 @@ def test_no_warning_about_long_texts(
 ) -> None:
     import transformers
 
-    fresh = load_tokenizer(tokenizer_folder)  # the warning comes once per tokenizer
+    fresh = load_tokenizer(tokenizer_folder)  # the warning is shown once per tokenizer
     assert fresh.model_max_length == 16
     logger = logging.getLogger("transformers")
     before = logger.propagate
@@ -126,7 +126,7 @@ def test_no_warning_about_long_texts(
         logger.propagate = before
 
 
-def test_building_replaces_whole_or_not_at_all(tmp_path: Path, tokenizer: Any) -> None:
+def test_store_is_replaced_atomically(tmp_path: Path, tokenizer: Any) -> None:
     TokenStore.build(tmp_path / "store", tokenizer, ["the cat"], None, 8)
 
     class Failing:

@@ -1,4 +1,4 @@
-"""A tokenizer is complete and belongs to its model, or it is refused before anything is read."""
+"""Incomplete tokenizers, and those of other models, are rejected before data is read."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def test_no_tokenizer_files(copied: Path) -> None:
     assert f'save_pretrained("{copied}")' in str(refused.value)
 
 
-def test_special_tokens_alone(copied: Path) -> None:
+def test_vocabulary_of_special_tokens_only(copied: Path) -> None:
     content = json.loads((copied / "tokenizer.json").read_text())
     kept = {t: i for t, i in content["model"]["vocab"].items() if i < 4}
     content["model"]["vocab"] = kept
     (copied / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(BadInput, match="knows no words"):
+    with pytest.raises(BadInput, match="has no vocabulary"):
         load_tokenizer(copied)
 
 
-def test_a_vocabulary_without_its_merges(tmp_path: Path) -> None:
+def test_vocabulary_without_merges(tmp_path: Path) -> None:
     words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "a", "b", "ab"]
     (tmp_path / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}))
     (tmp_path / "config.json").write_text('{"model_type": "roberta", "vocab_size": 8}')
@@ -61,20 +61,20 @@ def test_more_tokens_than_embeddings(copied: Path) -> None:
     tokenizer.add_tokens(["<user>", "<url>"])
     tokenizer.save_pretrained(copied)
     message = f"has {before + 2} token ids, but the model has embeddings for {before}"
-    with pytest.raises(BadInput, match=f"{message}: '<user>', '<url>'") as refused:
+    with pytest.raises(BadInput, match=f"{message}: no embedding for '<user>', '<url>'") as refused:
         load_tokenizer(copied)
     assert "resize_token_embeddings(len(tokenizer))" in str(refused.value)
 
 
-def test_more_embeddings_than_tokens_is_no_mistake(copied: Path) -> None:
+def test_more_embeddings_than_tokens_is_allowed(copied: Path) -> None:
     config = json.loads((copied / "config.json").read_text())
     (copied / "config.json").write_text(json.dumps({**config, "vocab_size": 4096}))
     assert len(load_tokenizer(copied)) < 4096
 
 
 @pytest.fixture
-def sentencepiece_alone(tmp_path: Path) -> Path:
-    """A folder as DeBERTa-v3's on the hub: `spm.model`, and no tokenizer.json."""
+def sentencepiece_folder(tmp_path: Path) -> Path:
+    """Folder like DeBERTa-v3's on the hub: `spm.model` without tokenizer.json."""
     import sentencepiece
 
     folder = tmp_path / "deberta"
@@ -100,31 +100,31 @@ def sentencepiece_alone(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_sentencepiece_model_alone(sentencepiece_alone: Path) -> None:
-    tokenizer = load_tokenizer(sentencepiece_alone)
+def test_sentencepiece_model_only(sentencepiece_folder: Path) -> None:
+    tokenizer = load_tokenizer(sentencepiece_folder)
     assert isinstance(tokenizer, DebertaV2Tokenizer)
     assert "".join(tokenizer.tokenize("the cat")) == "▁the▁cat"
 
 
 @pytest.mark.parametrize("package", ["sentencepiece", "protobuf"])
-def test_a_sentencepiece_model_that_nothing_reads(
-    sentencepiece_alone: Path, monkeypatch: pytest.MonkeyPatch, package: str
+def test_sentencepiece_model_that_cannot_be_read(
+    sentencepiece_folder: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     module = {"protobuf": "google.protobuf"}.get(package, package)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=f"needs the package {package!r}") as refused:
-        load_tokenizer(sentencepiece_alone)
+        load_tokenizer(sentencepiece_folder)
     hint = str(refused.value)
     assert "pip install 'tuneoff[sentencepiece]'" in hint
-    # Where the packages are installed, the hint's two lines write what is missing.
+    # If the packages are installed, the two lines of the hint write the missing file.
     monkeypatch.undo()
     lines = re.findall(r"^    ((?:from|Auto).*)$", hint, re.MULTILINE)
     assert len(lines) == 2
     exec("\n".join(lines))
-    assert (sentencepiece_alone / "tokenizer.json").is_file()
+    assert (sentencepiece_folder / "tokenizer.json").is_file()
 
 
-def test_the_advice_for_pickles_names_the_tokenizer(copied: Path) -> None:
+def test_hint_for_pickles_names_the_tokenizer(copied: Path) -> None:
     (copied / "model.safetensors").rename(copied / "pytorch_model.bin")
     with pytest.raises(BadInput, match="AutoTokenizer"):
         find_model(str(copied))

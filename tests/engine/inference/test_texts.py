@@ -1,4 +1,4 @@
-"""Texts of Python callers: one row for each, and none that is not a text."""
+"""Texts of Python callers: one row per text, and errors for other values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_any_sequence_of_texts(run: Run) -> None:
         pd.testing.assert_frame_equal(run.predict(given), expected)
 
 
-def test_a_column_keeps_its_index(run: Run) -> None:
+def test_series_keeps_its_index(run: Run) -> None:
     frame = pd.DataFrame({"text": ["rain", "the cat ran", "bread"]}, index=[7, 9, 2])
     found = run.predict(frame["text"][frame["text"] != "rain"])
     assert found.index.tolist() == [9, 2]
@@ -39,13 +39,13 @@ def test_a_column_keeps_its_index(run: Run) -> None:
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT, np.nan])
-def test_a_missing_text_is_named_by_its_row(run: Run, missing: Any) -> None:
+def test_missing_text_is_reported_with_its_row(run: Run, missing: Any) -> None:
     with pytest.raises(BadInput) as caught:
         run.predict(["rain", missing, "the cat ran", missing])
     assert "texts that are not strings but missing: 2 of 4 (rows 1, 3)" in str(caught.value)
 
 
-def test_what_is_no_text(run: Run) -> None:
+def test_values_that_are_not_texts(run: Run) -> None:
     for given, said in (
         (["rain", 7, b"x"], "not strings but of type bytes or of type int: 2 of 3 (rows 1, 2)"),
         (
@@ -56,8 +56,8 @@ def test_what_is_no_text(run: Run) -> None:
         (b"rain", "not an object of type bytes"),
         (7, "not an object of type int"),
         ({"rain", "snow"}, "not an object of type set"),
-        ([{"text": "rain"}], "not rows with the columns 'text'.\n  Hint: Give the column"),
-        ([("rain", "snow")], "not pairs of them.\n  Hint: Give the second texts by themselves"),
+        ([{"text": "rain"}], "not rows with the columns 'text'.\n  Hint: Pass the column"),
+        ([("rain", "snow")], "not pairs of texts.\n  Hint: Pass the second texts separately"),
     ):
         with pytest.raises(BadInput) as caught:
             run.predict(given)  # type: ignore[arg-type]

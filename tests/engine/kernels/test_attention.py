@@ -1,4 +1,4 @@
-"""Attention within texts against PyTorch's own, text by text, forward and backward."""
+"""Attention within texts, compared with PyTorch's for each text, forward and backward."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LENGTHS = {
 
 
 def attend(states: list[Tensor], packing: Packing, **options: Any) -> Tensor:
-    """(tokens, heads, size) in and out; our function takes and gives Transformers' form."""
+    """Call the attention with (tokens, heads, size) instead of Transformers' shape."""
     q, k, v = (x.transpose(0, 1)[None] for x in states)
     out, _ = packed_attention(nn.Identity(), q, k, v, None, packing=packing, **options)
     return out[0]
@@ -47,7 +47,7 @@ def text_by_text(states: list[Tensor], lengths: list[int], scale: float) -> Tens
 def both(
     lengths: list[int], dtype: torch.dtype, heads: int = 3, size: int = 8, spread: float = 1.0
 ) -> tuple[SimpleNamespace, SimpleNamespace]:
-    """Outputs and gradients: ours in `dtype`, PyTorch's in float32 of the same numbers."""
+    """Return outputs and gradients of tuneoff in `dtype`, and of PyTorch in float32."""
     torch.manual_seed(0)
     packing, tokens = Packing(lengths, CPU), sum(lengths)
     row = tokens + packing.spare
@@ -71,7 +71,7 @@ def both(
 
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
-def test_float32_is_that_of_pytorch(lengths: list[int]) -> None:
+def test_float32_equals_pytorch(lengths: list[int]) -> None:
     ours, theirs = both(lengths, torch.float32)
     torch.testing.assert_close(ours.out, theirs.out, rtol=1e-5, atol=1e-5)
     for mine, yours in zip(ours.grads, theirs.grads, strict=True):
@@ -80,19 +80,19 @@ def test_float32_is_that_of_pytorch(lengths: list[int]) -> None:
 
 @pytest.mark.parametrize("spread", [1.0, 4.0])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
-def test_bfloat16_is_near_float32(lengths: list[int], spread: float) -> None:
-    """Also where the log-sum-exp is so large that bf16 rounds it by a tenth."""
+def test_bfloat16_is_close_to_float32(lengths: list[int], spread: float) -> None:
+    """This includes log-sum-exp values that are so large that bf16 rounds them by 0.1."""
     ours, theirs = both(lengths, torch.bfloat16, spread=spread)
     for mine, yours in zip([ours.out, *ours.grads], [theirs.out, *theirs.grads], strict=True):
-        # A gradient that is 0 (one token attends to itself alone) is left at rounding's size.
+        # A gradient of 0 (a single token attends only to itself) has the size of rounding errors.
         assert (mine - yours).norm() < 0.02 * (yours.norm() + spread**2)
 
 
 @pytest.mark.parametrize(("piece", "pieces"), [(1, [1] * 7), (1024, [4, 4]), (8192, [16])])
-def test_pieces_give_the_same(
+def test_blocks_give_the_same_result(
     monkeypatch: pytest.MonkeyPatch, piece: int, pieces: list[int]
 ) -> None:
-    """Also those with places for more texts than there are."""
+    """This includes blocks with places for more texts than there are."""
     lengths = [9, 10, 10, 11, 11, 11, 12]
     whole, _ = both(lengths, torch.float32)
     monkeypatch.setattr(packings, "_PIECE", piece)
@@ -103,10 +103,10 @@ def test_pieces_give_the_same(
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_the_largest_of_a_row_is_read_from_its_bits(dtype: torch.dtype) -> None:
+def test_maximum_of_a_row_from_its_bits(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     rows = torch.randn(200, 24).to(dtype)
-    rows[:50] = -rows[:50].abs()  # negative ones alone
+    rows[:50] = -rows[:50].abs()  # negative values only
     rows[:80, 7:] = -torch.inf
     rows[100], rows[101, 3], rows[102, 0] = 0.0, -0.0, torch.inf
     assert torch.equal(attention._largest(rows), rows.amax(-1, keepdim=True))
@@ -115,8 +115,8 @@ def test_the_largest_of_a_row_is_read_from_its_bits(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_padding_does_not_overflow_where_all_scores_are_very_low(dtype: torch.dtype) -> None:
-    """A padded place has a score of 0: far above real ones of -300, whose sum it must not meet."""
+def test_padding_with_very_low_scores(dtype: torch.dtype) -> None:
+    """Padding has a score of 0, which must not be added to real scores of -300."""
     lengths, size = [5, 8], 8
     packing = Packing(lengths, CPU)
     q = torch.full((sum(lengths) + packing.spare, 1, size), 10.0)
@@ -128,7 +128,7 @@ def test_padding_does_not_overflow_where_all_scores_are_very_low(dtype: torch.dt
     assert all(x.grad is not None and x.grad.isfinite().all() for x in states)
 
 
-def test_scaling_is_that_of_the_head_size_by_default() -> None:
+def test_default_scale_is_that_of_the_head_size() -> None:
     torch.manual_seed(0)
     packing = Packing([4, 6], CPU)
     states = [torch.randn(10 + packing.spare, 2, 16) for _ in range(3)]
@@ -137,7 +137,7 @@ def test_scaling_is_that_of_the_head_size_by_default() -> None:
     assert not torch.allclose(attend(states, packing, scaling=0.5), explicit)
 
 
-def test_dropout_drops_and_keeps_the_mean() -> None:
+def test_dropout_keeps_the_mean() -> None:
     torch.manual_seed(0)
     lengths = [4, 6, 30]
     packing = Packing(lengths, CPU)
@@ -152,8 +152,8 @@ def test_dropout_drops_and_keeps_the_mean() -> None:
     assert states[0].grad.isfinite().all()
 
 
-def test_dropout_of_nothing_by_groups_is_the_same() -> None:
-    """The path with dropout on its own layout: PyTorch's attention over the same groups."""
+def test_grouped_attention_without_dropout_is_the_same() -> None:
+    """The code with dropout uses PyTorch's attention over the same groups."""
     torch.manual_seed(0)
     lengths = [3, 3, 50, 70]
     packing = Packing(lengths, CPU)

@@ -1,4 +1,4 @@
-"""Dropout from bytes does what `nn.Dropout` does."""
+"""Dropout from random bytes is equivalent to `nn.Dropout`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def test_rate_and_mean(p: float, dtype: torch.dtype) -> None:
     assert len(out.unique()) == 2
 
 
-def test_the_gradient_is_dropped_where_the_value_was() -> None:
-    x = torch.randn(40, 33).T.requires_grad_()  # not contiguous, no multiple of 8
+def test_gradient_has_the_same_mask() -> None:
+    x = torch.randn(40, 33).T.requires_grad_()  # not contiguous, size not a multiple of 8
     out = dropout(0.3)(x)
     out.backward(torch.full_like(out, 2.0))
     assert x.grad is not None
@@ -41,29 +41,29 @@ def test_evaluation_changes_nothing() -> None:
     assert layer(x) is x
 
 
-def test_the_seed_decides() -> None:
+def test_mask_depends_on_the_seed() -> None:
     x = torch.ones(1000)
     first, second = dropout(0.5, 1), dropout(0.5, 1)
     drawn = first(x)
     assert torch.equal(drawn, second(x))
-    assert not torch.equal(drawn, first(x))  # the stream goes on
+    assert not torch.equal(drawn, first(x))  # the random stream continues
     assert not torch.equal(drawn, dropout(0.5, 2)(x))
 
 
-def test_a_rate_next_to_one_keeps_something() -> None:
+def test_rate_close_to_one_keeps_some_values() -> None:
     out = dropout(0.9999)(torch.ones(100_000))
     assert out.isfinite().all()
     assert 0 < (out != 0).sum() < 2000
 
 
-def test_layers_that_drop_nothing_or_all_are_left_alone() -> None:
+def test_layers_with_rate_zero_or_one_are_unchanged() -> None:
     model = nn.Sequential(nn.Dropout(0.0), nn.Dropout(0.1), nn.Dropout(1.0))
     use_byte_dropout(model, 0)
     assert [type(x) for x in model] == [nn.Dropout, ByteDropout, nn.Dropout]
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta"])
-def test_every_dropout_of_a_model_is_replaced(
+def test_all_dropout_layers_of_a_model_are_replaced(
     load_tiny: Callable[..., Any], architecture: str
 ) -> None:
     made = load_tiny("lora", architecture, dropout=0.2)

@@ -1,4 +1,4 @@
-"""AdamW from half-precision gradients changes the masters as AdamW from float32 ones does."""
+"""AdamW with half-precision gradients is equivalent to AdamW with float32 gradients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def gradients_of(step: int, shapes: list[tuple[int, ...]]) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("chunk", [1, 20, 10**6])
-def test_the_steps_are_adamws_own(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+def test_steps_equal_adamw(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     monkeypatch.setattr(half_gradients, "CHUNK", chunk)
     shapes: list[tuple[int, ...]] = [(5, 3), (3,), (4, 4), (2,)]
     start = [torch.randn(shape, generator=torch.Generator().manual_seed(9)) for shape in shapes]
@@ -31,12 +31,12 @@ def test_the_steps_are_adamws_own(monkeypatch: pytest.MonkeyPatch, chunk: int) -
         ]
 
     plain, own = (torch.optim.AdamW(groups(m), fused=True) for m in (expected, found))
-    # The last weight is its own master, as the head's are; its gradient is float32.
+    # The last weight has no separate master weight, like the head; its gradient is float32.
     weights = [nn.Parameter(m.detach().bfloat16()) for m in found[:-1]] + [found[-1]]
     halves = HalfPrecisionAdamW(own, list(zip(weights, found, strict=True)))
     for step in range(STEPS):
         drawn = gradients_of(step, shapes)
-        if step == 1:  # a weight without a gradient decays, and its moments with it
+        if step == 1:  # without a gradient, the weight and its moments decay
             drawn[1].zero_()
         for master, gradient in zip(expected, drawn, strict=True):
             master.grad = gradient.float()
@@ -55,7 +55,7 @@ def test_the_steps_are_adamws_own(monkeypatch: pytest.MonkeyPatch, chunk: int) -
     assert own.state[found[0]]["step"] == STEPS
 
 
-def test_a_weight_that_does_not_train_yet_is_left_alone() -> None:
+def test_weight_before_its_start_is_unchanged() -> None:
     masters = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))]
     weights = [nn.Parameter(m.detach().bfloat16()) for m in masters]
     adamw = torch.optim.AdamW(masters, lr=0.1, fused=True)

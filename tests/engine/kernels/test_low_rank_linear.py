@@ -1,4 +1,4 @@
-"""LoRA's layer as one operation gives what PEFT's own layer gives, forward and backward."""
+"""The fused LoRA layer is equivalent to PEFT's layer, forward and backward."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tuneoff.engine.model.load import PreparedModel
 
 LoadTiny = Callable[..., PreparedModel]
 ROLES, LAYERS = 6, 3
-"""Linear layers in each of the tiny model's three."""
+"""Number of linear layers in each of the tiny model's three layers."""
 
 
 def low_rank_layers(prepared: PreparedModel) -> list[Any]:
@@ -27,7 +27,7 @@ def is_fused(layer: Any) -> bool:
 
 
 def found(layer: Any, x: Tensor, d_out: Tensor) -> list[Tensor | None]:
-    """The output and the gradients of the input and of the two matrices."""
+    """Return the output and the gradients of the input and of the two matrices."""
     x = x.clone().requires_grad_()
     weights = [layer.lora_A["default"].weight, layer.lora_B["default"].weight]
     for weight in weights:
@@ -41,7 +41,7 @@ def assert_same_as_peft(layer: Any, tolerance: float) -> None:
     torch.manual_seed(1)
     base = layer.base_layer
     dtype = base.weight.dtype
-    with torch.no_grad():  # it starts at zero, which would hide what it adds
+    with torch.no_grad():  # B is zero at first, which would hide the adapter
         layer.lora_B["default"].weight.normal_(std=0.3)
     x = torch.randn(1, 7, base.in_features).to(dtype)
     d_out = torch.randn(1, 7, base.out_features).to(dtype)
@@ -56,7 +56,7 @@ def assert_same_as_peft(layer: Any, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["lora", "rslora", "pissa", "lora_plus", "lora_fa"])
-def test_the_layer_is_that_of_peft(load_tiny: LoadTiny, name: str) -> None:
+def test_layer_equals_peft(load_tiny: LoadTiny, name: str) -> None:
     layers = low_rank_layers(load_tiny(name))
     assert len(layers) == ROLES * LAYERS
     assert all(is_fused(layer) for layer in layers)
@@ -66,7 +66,7 @@ def test_the_layer_is_that_of_peft(load_tiny: LoadTiny, name: str) -> None:
         assert trains == (name != "lora_fa")
 
 
-def test_in_bfloat16_it_rounds_no_worse(load_tiny: LoadTiny) -> None:
+def test_rounding_in_bfloat16_is_not_larger(load_tiny: LoadTiny) -> None:
     layers = low_rank_layers(load_tiny("lora", dtype=torch.bfloat16))
     assert len(layers) == ROLES * LAYERS
     for layer in layers:
@@ -77,7 +77,7 @@ def test_in_bfloat16_it_rounds_no_worse(load_tiny: LoadTiny) -> None:
     ("name", "settings"),
     [("dora", {}), ("lora", {"dropout": 0.1}), ("lora", {"bias": "all"})],
 )
-def test_what_is_more_than_two_matrices_keeps_its_own_way(
+def test_other_adapters_are_not_fused(
     load_tiny: LoadTiny, name: str, settings: dict[str, Any]
 ) -> None:
     layers = low_rank_layers(load_tiny(name, **settings))
@@ -85,7 +85,7 @@ def test_what_is_more_than_two_matrices_keeps_its_own_way(
     assert not any(is_fused(layer) for layer in layers)
 
 
-def test_a_merged_layer_and_one_switched_off_keep_their_own_way(load_tiny: LoadTiny) -> None:
+def test_merged_and_disabled_adapters(load_tiny: LoadTiny) -> None:
     layer = low_rank_layers(load_tiny("lora"))[0]
     with torch.no_grad():
         layer.lora_B["default"].weight.normal_()
@@ -98,5 +98,5 @@ def test_a_merged_layer_and_one_switched_off_keep_their_own_way(load_tiny: LoadT
     torch.testing.assert_close(layer(x), layer.base_layer(x))
 
 
-def test_a_model_without_an_adapter_has_nothing_to_fuse(load_tiny: LoadTiny) -> None:
+def test_model_without_adapter(load_tiny: LoadTiny) -> None:
     assert fuse_low_rank(load_tiny("full").classifier.model) == 0

@@ -1,4 +1,4 @@
-"""Without padding, the logits and the gradients are those of Transformers with padding."""
+"""Logits and gradients without padding equal those of Transformers with padding."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make_batch(lengths: Sequence[int], *, types: bool = False, seed: int = 0) ->
 
 @pytest.fixture
 def twins(tiny_model: Callable[[str], Path], load_tiny: LoadTiny) -> Twins:
-    """`twins("bert")`: our model, and Transformers' own with its weights, untouched by ours."""
+    """`twins("bert")`: tuneoff's model, and an unmodified Transformers model with its weights."""
 
     def make(architecture: str) -> tuple[Classifier, Any]:
         classifier = load_tiny("full", architecture).classifier
@@ -88,7 +88,7 @@ LENGTHS = {
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
 @pytest.mark.parametrize("architecture", [*PACKED, "mpnet"])
-def test_logits_are_those_of_the_padded_model(
+def test_logits_equal_those_of_the_padded_model(
     twins: Twins, architecture: str, lengths: list[int]
 ) -> None:
     classifier, twin = twins(architecture)
@@ -97,12 +97,12 @@ def test_logits_are_those_of_the_padded_model(
     with torch.no_grad():
         ours, theirs = classifier(batch), padded_logits(twin, batch)
     assert ours.dtype == torch.float32
-    assert theirs.std() > 0.01  # else the comparison would say nothing
+    assert theirs.std() > 0.01  # otherwise the comparison would be meaningless
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "electra"])
-def test_token_types_are_those_of_the_padded_model(twins: Twins, architecture: str) -> None:
+def test_token_types_equal_those_of_the_padded_model(twins: Twins, architecture: str) -> None:
     classifier, twin = twins(architecture)
     batch = make_batch([5, 12, 33], types=True)
     with torch.no_grad():
@@ -112,13 +112,13 @@ def test_token_types_are_those_of_the_padded_model(twins: Twins, architecture: s
 
 
 @pytest.mark.parametrize("architecture", PACKED)
-def test_gradients_are_those_of_the_padded_model(twins: Twins, architecture: str) -> None:
+def test_gradients_equal_those_of_the_padded_model(twins: Twins, architecture: str) -> None:
     classifier, twin = twins(architecture)
     batch = make_batch([3, 4, 9, 17, 40, 64], types=architecture in ("bert", "electra"))
     F.cross_entropy(classifier(batch), batch.labels).backward()
     F.cross_entropy(padded_logits(twin, batch), batch.labels).backward()
     expected = dict(twin.named_parameters())
-    # Some gradients are 0 but for rounding, those of the keys' biases say.
+    # Some gradients are 0 except for rounding, for example those of the keys' biases.
     largest = max(float(p.grad.abs().max()) for p in expected.values() if p.grad is not None)
     compared = 0
     for name, parameter in classifier.model.named_parameters():
@@ -133,12 +133,12 @@ def test_gradients_are_those_of_the_padded_model(twins: Twins, architecture: str
 
 
 @pytest.mark.parametrize("architecture", [*PACKED, "mpnet"])
-def test_a_text_does_not_see_its_neighbours(load_tiny: LoadTiny, architecture: str) -> None:
-    """A packed row whose attention is not ours mixes its texts without any error."""
+def test_texts_of_a_row_are_independent(load_tiny: LoadTiny, architecture: str) -> None:
+    """Any other attention would mix the texts of a packed row without an error."""
     classifier = load_tiny("full", architecture).classifier.eval()
     batch = make_batch([6, 9, 9, 30])
     changed = batch.input_ids.clone()
-    changed[6:15] = (changed[6:15] - 4 + 7) % 20 + 4  # the second text, every token
+    changed[6:15] = (changed[6:15] - 4 + 7) % 20 + 4  # all tokens of the second text
     with torch.no_grad():
         before = classifier(batch)
         after = classifier(replace(batch, input_ids=changed))
@@ -146,8 +146,8 @@ def test_a_text_does_not_see_its_neighbours(load_tiny: LoadTiny, architecture: s
     torch.testing.assert_close(before[[0, 2, 3]], after[[0, 2, 3]], rtol=0, atol=1e-6)
 
 
-def test_transformers_own_attention_would_mix_the_texts(twins: Twins) -> None:
-    """The trap is real: with any attention but ours, the test above has to fail."""
+def test_transformers_attention_would_mix_the_texts(twins: Twins) -> None:
+    """The test above detects the error: it fails with Transformers' own attention."""
     classifier, twin = twins("bert")
     batch = make_batch([6, 9, 9, 30])
     unwrapped(classifier.model).config._attn_implementation = "sdpa"
@@ -166,7 +166,7 @@ def test_positions_start_after_the_pad_id(load_tiny: LoadTiny, architecture: str
         assert (right - classifier(batch)).abs().max() > 0.01
 
 
-def test_text_order_does_not_matter(load_tiny: LoadTiny) -> None:
+def test_order_of_texts_does_not_matter(load_tiny: LoadTiny) -> None:
     classifier = load_tiny("full").classifier.eval()
     batch = make_batch([5, 8, 20])
     alone = []
@@ -189,10 +189,10 @@ def test_text_order_does_not_matter(load_tiny: LoadTiny) -> None:
 
 @pytest.mark.parametrize("name", ["lora", "ia3"])
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta"])
-def test_an_untrained_adapter_changes_no_logit(
+def test_untrained_adapter_does_not_change_logits(
     load_tiny: LoadTiny, architecture: str, name: str
 ) -> None:
-    """Both start at the identity, so that the wrapped model must answer as the plain one."""
+    """Both start at the identity, so the logits must be those of the base model."""
     plain, adapted = (load_tiny(n, architecture).classifier.eval() for n in ("full", name))
     batch = make_batch([5, 8, 20])
     with torch.no_grad():
@@ -200,7 +200,7 @@ def test_an_untrained_adapter_changes_no_logit(
 
 
 @pytest.mark.parametrize("architecture", [*PACKED, "mpnet"])
-def test_bf16_is_close_and_its_head_is_float32(load_tiny: LoadTiny, architecture: str) -> None:
+def test_bf16_is_close_and_the_head_is_float32(load_tiny: LoadTiny, architecture: str) -> None:
     batch = make_batch([5, 8, 20])
     high = load_tiny("full", architecture).classifier.eval()
     low = load_tiny("full", architecture, dtype=torch.bfloat16).classifier.eval()
@@ -214,7 +214,7 @@ def test_bf16_is_close_and_its_head_is_float32(load_tiny: LoadTiny, architecture
 
 
 @pytest.mark.parametrize("architecture", [*PACKED, "albert"])
-def test_the_last_layer_is_finished_for_first_tokens_alone(
+def test_last_layer_is_computed_for_first_tokens_only(
     load_tiny: LoadTiny, architecture: str
 ) -> None:
     classifier = load_tiny("full", architecture).classifier.eval()
@@ -230,6 +230,6 @@ def test_the_last_layer_is_finished_for_first_tokens_alone(
     with torch.no_grad():
         classifier(make_batch([3, 9, 20]))
         *lower, last = widths.values()
-        # ALBERT's last layer is its first one: it needs every token
-        assert last == (32 if architecture == "albert" else 16)  # 3 and some places more
+        # ALBERT's last layer is also its first one, which needs every token
+        assert last == (32 if architecture == "albert" else 16)  # 3 texts, rounded up
         assert set(lower) <= {32}

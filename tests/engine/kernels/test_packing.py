@@ -1,4 +1,4 @@
-"""Groups of texts and their pieces: all texts in order, few shapes, and nothing cheaper."""
+"""Groups of texts and their blocks: all texts in order, few shapes, and minimal cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("texts", [*range(1, 40), 64, 65, 300])
 @pytest.mark.parametrize("longest", [16, 64, 128, 512])
-def test_no_other_pieces_would_cost_less(texts: int, longest: int) -> None:
+def test_blocks_have_minimal_cost(texts: int, longest: int) -> None:
     def cost(pieces: tuple[int, ...]) -> int:
         return sum(pieces) * packing._cost(longest) + len(pieces) * packing._GROUP_COST
 
@@ -22,7 +22,7 @@ def test_no_other_pieces_would_cost_less(texts: int, longest: int) -> None:
     assert sum(pieces[:-1]) < texts <= sum(pieces)
     assert max(pieces) == 1 or max(pieces) * longest**2 <= packing._PIECE
     sizes = [4**n for n in range(5) if n == 0 or 4**n * longest**2 <= packing._PIECE]
-    best = [()]  # of 0, 1, 2, … texts
+    best = [()]  # for 0, 1, 2, … texts
     for n in range(1, texts + 1):
         best.append(min(((size, *best[max(0, n - size)]) for size in sizes), key=cost))
     assert cost(tuple(pieces)) == cost(best[texts])
@@ -41,7 +41,7 @@ def test_groups_cover_the_row_in_order() -> None:
         place, text = place + group.tokens, text + group.texts
 
 
-def test_no_other_groups_would_cost_less() -> None:
+def test_groups_have_minimal_cost() -> None:
     def cost(groups: list[list[int]]) -> int:
         return sum(packing._GROUP_COST + len(g) * packing._cost(rounded(max(g))) for g in groups)
 
@@ -61,18 +61,18 @@ def test_no_other_groups_would_cost_less() -> None:
         assert cost(found) == min(every)
 
 
-def test_texts_of_all_lengths_ask_for_few_shapes() -> None:
-    """Of each shape a kernel is kept, for six products: 0.7 MB each."""
+def test_all_lengths_need_few_shapes() -> None:
+    """A kernel of 0.7 MB is kept for each shape and each of six products."""
     draw = np.random.default_rng(0)
     shapes = set()
     for _ in range(1000):
         lengths = np.minimum(draw.lognormal(4.5, 1, 16), 512).astype(int) + 1
         for group in Packing(sorted(lengths.tolist()), CPU).groups:
             shapes |= {(count, group.longest) for count in group.pieces}
-    assert 20 < len(shapes) <= 36  # 45 with lengths by 8
+    assert 20 < len(shapes) <= 36  # 45 with lengths rounded to 8
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 64, 65, 127, 128, 1000, 16_384])
-def test_rounding_adds_little(size: int) -> None:
+def test_rounding_adds_few_tokens(size: int) -> None:
     assert size <= rounded(size) <= max(size + 15, 1.125 * size)
     assert rounded(rounded(size)) == rounded(size)

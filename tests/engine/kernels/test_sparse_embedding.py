@@ -1,4 +1,4 @@
-"""Visiting only the embeddings that can change gives the weights that visiting all gives."""
+"""Updating only the embeddings that can change gives the same weights as updating all."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def trained(prepared: PreparedModel, rows: Any, *, apart: bool, late: bool) -> P
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_weights_are_those_of_whole_steps(
+def test_weights_equal_those_of_full_updates(
     tiny_model: Callable[[str], Path],
     load_tiny: Callable[..., PreparedModel],
     toy_task: Callable[..., Any],
@@ -56,7 +56,7 @@ def test_weights_are_those_of_whole_steps(
     path, rows = tiny_model("bert"), toy_task("bert").splits["train"]
     ours = trained(load_tiny("full", dtype=dtype), rows, apart=True, late=late)
     whole = trained(load_tiny("full", dtype=dtype), rows, apart=False, late=late)
-    # in bf16 the whole gradient is added up in bf16, which a few steps of Adam show
+    # the full gradient is accumulated in bf16, which changes a few steps of Adam
     tolerance = 2e-5 if dtype == torch.float32 else 4e-3
     for name, master in whole.masters.items():
         torch.testing.assert_close(ours.masters[name], master, rtol=0, atol=tolerance)
@@ -67,7 +67,7 @@ def test_weights_are_those_of_whole_steps(
     assert moved[seen].min() > 1e-3
     unseen = np.setdiff1d(np.arange(len(before)), seen.numpy())
     shrunk = ours.masters[TABLE][unseen] / before[unseen]
-    torch.testing.assert_close(shrunk, shrunk[:1, :1].expand_as(shrunk))  # decay, and no more
+    torch.testing.assert_close(shrunk, shrunk[:1, :1].expand_as(shrunk))  # weight decay only
     assert 0.999 < shrunk[0, 0] < 0.9999
     embedding = unwrapped(ours.classifier.model).get_input_embeddings()
     assert torch.equal(embedding.weight, ours.masters[TABLE].to(dtype))

@@ -1,4 +1,4 @@
-"""Memory, time, storage and arithmetic."""
+"""Measurement of memory, time, storage and arithmetic."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_peak_memory(monkeypatch: pytest.MonkeyPatch, kept_by_the_system: bool) 
         pytest.skip("Linux alone keeps a peak that can be reset")
     found = PeakMemory(CPU)
     block = touch(200)
-    while found.peak() < 195 * MB:  # until the sampler has read the resident set
+    while found.peak() < 195 * MB:  # until the sampler has read the resident memory
         time.sleep(0.01)
     del block
     gc.collect()
@@ -46,7 +46,7 @@ def test_peak_memory(monkeypatch: pytest.MonkeyPatch, kept_by_the_system: bool) 
     found.reset()
     assert found.peak() < 60 * MB
     kept = touch(100)
-    found.reset()  # what is still held counts
+    found.reset()  # memory in use still counts
     assert 90 * MB <= found.peak() < 160 * MB
     assert kept.sum() > 0
     assert found.reserved() is None
@@ -62,7 +62,7 @@ def test_weight_bytes_counts_shared_weights_once() -> None:
 
 
 class Clockwork:
-    """A clock that stands still until it is told to go on."""
+    """A clock that is advanced by hand."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -78,7 +78,7 @@ def clockwork(monkeypatch: pytest.MonkeyPatch) -> Clockwork:
     return made
 
 
-def test_clock_counts_training_alone_and_throughput_after_the_warm_up(
+def test_clock_measures_training_and_throughput_after_warm_up(
     clockwork: Clockwork,
 ) -> None:
     clock = TrainClock(CPU, warmup_steps=2)
@@ -89,7 +89,7 @@ def test_clock_counts_training_alone_and_throughput_after_the_warm_up(
                 clock.step(8, 100)
         with clock.evaluating():
             clockwork.now += 7
-        clockwork.now += 50  # neither
+        clockwork.now += 50  # counts for neither
     assert clock.train_seconds == 9
     assert clock.evaluate_seconds == 14
     assert (clock.samples_so_far, clock.tokens) == (48, 600)
@@ -105,7 +105,7 @@ def test_clock_of_a_single_step(clockwork: Clockwork) -> None:
     assert clock.samples_per_second == 4
 
 
-def test_storage_leaves_out_links_and_the_tokenizer(tmp_path: Path) -> None:
+def test_storage_excludes_links_and_the_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(b"x" * 5000)
     folder = tmp_path / "model"
     (folder / "base").mkdir(parents=True)
@@ -118,25 +118,25 @@ def test_storage_leaves_out_links_and_the_tokenizer(tmp_path: Path) -> None:
     assert storage_bytes(folder) == 123
 
 
-def test_flops_by_hand(load_tiny: Callable[..., Any]) -> None:
+def test_flops_example(load_tiny: Callable[..., Any]) -> None:
     lengths = np.array([10, 30])
     tokens, squares, hidden, wide = 40, 10**2 + 30**2, 64, 128
     weights = 4 * hidden**2 + 2 * hidden * wide
-    forward = 2 * tokens * weights + 4 * squares * hidden  # of a layer
-    # of the last one, for two texts: queries, keys and values of all tokens, the rest of the first
+    forward = 2 * tokens * weights + 4 * squares * hidden  # of one layer
+    # last layer, two texts: queries, keys and values of all tokens, the rest for first tokens
     rest = weights - 3 * hidden**2
     last = 2 * (tokens * 3 * hidden**2 + 2 * rest) + 4 * tokens * hidden
     expected = {
-        "full": 3 * (2 * forward + last),  # backward takes twice the forward pass
+        "full": 3 * (2 * forward + last),  # the backward pass needs twice the forward pass
         "head": 2 * forward + last,
         "baseline": 2 * forward + last,
-        "partial": 3 * (forward + last) + forward,  # the last two of three
+        "partial": 3 * (forward + last) + forward,  # the last two of three layers
     }
     for name, flops in expected.items():
         classifier = load_tiny(name).classifier
         found = training_flops(classifier.model, classifier.architecture, lengths)
         assert found == flops, name
-    # LoRA: the frozen matrices have no gradient of their own, the adapters' are small.
+    # LoRA: the frozen matrices have no gradient, and those of the adapters are small.
     classifier = load_tiny("lora", rank=4, targets=["query"]).classifier
     adapters = 2 * hidden * 4
     layer = 2 * tokens * (2 * weights + 3 * adapters) + 3 * 4 * squares * hidden
@@ -144,8 +144,8 @@ def test_flops_by_hand(load_tiny: Callable[..., Any]) -> None:
     assert training_flops(classifier.model, classifier.architecture, lengths) == 2 * layer + top
 
 
-def test_layers_that_share_their_weights_all_compute(tmp_path: Path) -> None:
-    """ALBERT's four layers do four times the arithmetic of its one group of weights."""
+def test_flops_of_layers_with_shared_weights(tmp_path: Path) -> None:
+    """ALBERT's four layers compute four times with the same weights."""
     from transformers import AlbertConfig, AlbertForSequenceClassification
 
     from tuneoff.engine.model.architecture import describe
@@ -165,7 +165,7 @@ def test_product_rate(dtype: torch.dtype) -> None:
 
 
 class Multiplier(TorchFunctionMode):
-    """A processor of so many operations per second, whose products alone move its clock."""
+    """A processor with a given rate, whose clock is advanced by products only."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -183,10 +183,10 @@ class Multiplier(TorchFunctionMode):
 
 
 @pytest.mark.parametrize(("rate", "largest"), [(1e8, 256), (2e10, 1024), (1e12, 2048)])
-def test_the_product_rate_of_a_slow_processor_takes_no_minutes(
+def test_product_rate_of_a_slow_processor_is_measured_quickly(
     monkeypatch: pytest.MonkeyPatch, rate: float, largest: int
 ) -> None:
-    """Emulated bf16 makes some 1e8 operations per second: 170 s for a product of 2048 x 2048."""
+    """Emulated bf16 has about 1e8 operations per second: 170 s for a 2048 x 2048 product."""
     with Multiplier(rate) as multiplier:
         monkeypatch.setattr("tuneoff.engine.measure.compute.time", multiplier)
         assert product_rate.__wrapped__(torch.float32, CPU) == pytest.approx(rate)
@@ -205,7 +205,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["memory_bytes"] > 1 << 28
 
 
-def test_the_driver_is_named_by_the_kernel_or_by_nvidia_smi(
+def test_driver_version_from_kernel_or_nvidia_smi(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tuneoff.engine.measure.environment import _driver_version
@@ -222,8 +222,8 @@ def test_the_driver_is_named_by_the_kernel_or_by_nvidia_smi(
     assert _driver_version() == "580.65.06"
 
 
-def test_memory_is_measured_in_a_fresh_process() -> None:
-    """The level is that before the model is loaded: libraries do not count."""
+def test_memory_in_a_new_process() -> None:
+    """The peak is relative to the level before the model is loaded, so libraries do not count."""
     code = (
         "import torch; from tuneoff.engine.measure.memory import PeakMemory\n"
         "found = PeakMemory(torch.device('cpu'))\n"

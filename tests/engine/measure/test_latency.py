@@ -1,4 +1,4 @@
-"""The time that one text takes by itself: which texts, how many, and what is made of them."""
+"""Latency of a single text: selection of texts, and the median."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tuneoff.engine.measure.latency import ENOUGH, LEAST_ROWS, ROWS, latency_sec
 
 
 class Clock:
-    """Stands still until an answer has taken its time."""
+    """A clock that is advanced by predictions only."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -25,24 +25,24 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def test_rows_are_spread_over_the_lengths() -> None:
+def test_rows_cover_all_lengths() -> None:
     lengths = np.random.default_rng(3).permutation(1000)
     rows = spread_rows(lengths)
     taken = sorted(lengths[rows].tolist())
     assert len(set(rows)) == ROWS
     assert (taken[0], taken[-1]) == (0, 999)
     assert max(np.diff(taken)) <= 21
-    # the first few stand for all, where more would take too long
+    # a prefix covers all lengths, if more texts would take too long
     assert min(lengths[rows[:LEAST_ROWS]]) < 400 < 600 < max(lengths[rows[:LEAST_ROWS]])
     assert spread_rows(lengths) == rows
     assert sorted(spread_rows(np.array([7, 7, 7]))) == [0, 1, 2]
 
 
-def test_it_is_the_median_after_a_warm_up(clock: Clock) -> None:
+def test_latency_is_the_median_after_a_warm_up(clock: Clock) -> None:
     answered: list[int] = []
 
     def answer(row: int) -> None:
-        # the first calls take a second, then a text of length n takes n ms
+        # the first calls take a second, the others n ms for a text of length n
         clock.now += 1.0 if len(answered) < LEAST_ROWS else (row + 1) / 1000
         answered.append(row)
 
@@ -51,7 +51,7 @@ def test_it_is_the_median_after_a_warm_up(clock: Clock) -> None:
     assert len(answered) == LEAST_ROWS + 21
 
 
-def test_slow_models_answer_a_few(clock: Clock) -> None:
+def test_slow_models_predict_few_texts(clock: Clock) -> None:
     answered: list[int] = []
 
     def answer(row: int) -> None:

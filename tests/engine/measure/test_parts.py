@@ -1,4 +1,4 @@
-"""Where the time of a run goes, in its record and in a trace of some steps."""
+"""Time by part in the record of a run, and in a trace of some steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tuneoff.results.store import RunFolder
 
 
 class Clockwork:
-    """A clock that stands still until it is told to go on."""
+    """A clock that is advanced by hand."""
 
     now = 100.0
 
@@ -24,7 +24,7 @@ class Clockwork:
         return self.now
 
 
-def test_laps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clockwork()
     monkeypatch.setattr("tuneoff.engine.measure.step_timer.time", clock)
     step_timer = StepTimer(torch.device("cpu"))
@@ -44,7 +44,7 @@ def test_laps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_laps_on_a_gpu_wait_for_nothing_and_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_timer_on_a_gpu_does_not_synchronise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuneoff.engine.measure.step_timer._PENDING", 16)
     device = torch.device("cuda")
     step_timer, a = StepTimer(device), torch.randn(2048, 2048, device=device)
@@ -62,11 +62,11 @@ def test_laps_on_a_gpu_wait_for_nothing_and_lose_nothing(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("name", ["full", "head", "tfidf", "baseline"])
-def test_the_parts_make_up_the_total(run_toy: Any, name: str) -> None:
+def test_parts_add_up_to_the_total(run_toy: Any, name: str) -> None:
     cost = run_toy(name).record.cost
     parts = dict(cost.parts)
     assert set(parts) <= set(PARTS)
-    assert parts.pop("tokenize") > 0  # of the study's preparation, in no run's total
+    assert parts.pop("tokenize") > 0  # part of the preparation, not of a run's total
     assert sum(parts.values()) == pytest.approx(cost.total_seconds)
     assert all(seconds >= 0 for seconds in parts.values())
     if name in ("full", "head"):
@@ -77,7 +77,7 @@ def test_the_parts_make_up_the_total(run_toy: Any, name: str) -> None:
     assert ("prefix" in parts) == (name == "head")
 
 
-def test_a_profile_shows_the_operators_and_changes_no_identity(
+def test_profile_shows_operators_and_keeps_the_run_id(
     tuneoff: Any, tiny_model: Any, toy_csv: Any, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -106,10 +106,10 @@ def test_a_profile_shows_the_operators_and_changes_no_identity(
     assert "--fresh" in refused.err
     plain = tuneoff(*asked, "--fresh", "--json")
     assert json.loads(plain.out)["run_id"] == profiled.run_id
-    assert not (out / "profile").exists()  # of another training
+    assert not (out / "profile").exists()  # belongs to another training
 
 
-def test_what_takes_no_steps_has_no_profile(
+def test_methods_without_steps_have_no_profile(
     tuneoff: Any, tiny_model: Any, toy_csv: Any, tmp_path: Path
 ) -> None:
     asked = ["train", "--method", "tfidf", "--model", tiny_model("bert"), "--train", toy_csv(60)]

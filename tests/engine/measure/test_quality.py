@@ -1,4 +1,4 @@
-"""Scores against scikit-learn and against sums done by hand."""
+"""Scores, compared with scikit-learn and with values calculated by hand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def one_hot(labels: list[int], classes: int, sure: float = 0.9) -> np.ndarray[An
     return found
 
 
-def test_against_scikit_learn_with_weights() -> None:
+def test_weighted_scores_equal_scikit_learn() -> None:
     draw = np.random.default_rng(0)
     true = draw.integers(0, 3, 200)
     weights = draw.uniform(0.1, 3, 200).astype(np.float32)
@@ -55,10 +55,10 @@ def test_against_scikit_learn_with_weights() -> None:
     assert sum(c.support for c in found.per_class.values()) == 200
 
 
-def test_a_label_that_the_split_lacks_is_no_part_of_the_macro_averages() -> None:
+def test_missing_label_is_not_in_macro_averages() -> None:
     true, predicted = [0, 0, 1, 1], [0, 1, 1, 1]
     found = score(split_of(true), one_hot(predicted, 3), ["a", "b", "c"])
-    # a: precision 1, recall 1/2; b: precision 2/3, recall 1; c is nowhere.
+    # a: precision 1, recall 1/2; b: precision 2/3, recall 1; c does not occur.
     assert found.macro_precision == pytest.approx((1 + 2 / 3) / 2)
     assert found.macro_recall == pytest.approx((1 / 2 + 1) / 2)
     assert found.macro_f1 == pytest.approx((2 / 3 + 4 / 5) / 2)
@@ -68,7 +68,7 @@ def test_a_label_that_the_split_lacks_is_no_part_of_the_macro_averages() -> None
     assert found.confusion_matrix == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
 
 
-def test_a_row_of_weight_two_is_the_row_twice() -> None:
+def test_row_of_weight_two_counts_twice() -> None:
     labels = ["a", "b"]
     once = score(split_of([0, 1, 1], [2, 1, 1]), one_hot([0, 0, 1], 2), labels)
     twice = score(split_of([0, 0, 1, 1]), one_hot([0, 0, 0, 1], 2), labels)
@@ -79,22 +79,22 @@ def test_a_row_of_weight_two_is_the_row_twice() -> None:
 
 
 @pytest.mark.parametrize("predicted", [[1, 1, 1], [0, 0, 0]])
-def test_a_split_of_one_label(predicted: list[int]) -> None:
-    """No warning, and a correlation of 0 where there is nothing to correlate."""
+def test_split_with_one_label(predicted: list[int]) -> None:
+    """There is no warning, and the undefined correlation is 0."""
     found = score(split_of([1, 1, 1]), one_hot(predicted, 3), ["a", "b", "c"])
     assert found.accuracy == (predicted[0] == 1)
     assert found.mcc == 0
 
 
-def test_log_loss_is_finite_where_the_true_label_was_ruled_out() -> None:
+def test_log_loss_is_finite_for_probability_zero() -> None:
     found = probability_score(
         "log_loss", np.array([0, 1]), np.array([[0, 1], [0, 1]], np.float32), np.ones(2)
     )
     assert found == pytest.approx(-np.log(np.finfo(np.float32).eps) / 2)
 
 
-def test_calibration_error_by_hand() -> None:
-    # Two rows in the bin (10/15, 11/15], one right: gap |0.5 - 0.7|; one row sure and right.
+def test_calibration_error_example() -> None:
+    # Two rows in the bin (10/15, 11/15], one right: gap |0.5 - 0.7|; one row certain and right.
     probabilities = np.array([[0.7, 0.3], [0.3, 0.7], [1.0, 0.0]], np.float32)
     found = probability_score("ece", np.array([0, 0, 0]), probabilities, np.ones(3))
     assert found == pytest.approx((2 * abs(0.5 - 0.7) + 0) / 3)
@@ -102,7 +102,7 @@ def test_calibration_error_by_hand() -> None:
     assert heavy == pytest.approx(2 * 0.2 / 4)
 
 
-def test_right_and_wrong_do_not_cancel_over_bins() -> None:
+def test_calibration_errors_of_bins_do_not_cancel() -> None:
     probabilities = np.array([[0.6, 0.4], [0.9, 0.1]], np.float32)
     found = probability_score("ece", np.array([0, 1]), probabilities, np.ones(2))
     assert found == pytest.approx((0.4 + 0.9) / 2)

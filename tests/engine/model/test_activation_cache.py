@@ -1,4 +1,4 @@
-"""What frozen layers give is stored once, and changes nothing."""
+"""States of frozen layers are stored once, and do not change the results."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ CPU = torch.device("cpu")
         ("bitfit", {}, 0),
     ],
 )
-def test_which_layers_are_frozen(
+def test_number_of_frozen_layers(
     load_tiny: LoadTiny, name: str, config: dict[str, Any], layers: int
 ) -> None:
     assert frozen_layers(load_tiny(name, **config)) == layers
 
 
-def test_what_cannot_be_packed_has_no_prefix(load_tiny: LoadTiny) -> None:
+def test_models_without_packing_have_no_frozen_layers(load_tiny: LoadTiny) -> None:
     assert frozen_layers(load_tiny("head", "mpnet")) == 0
-    assert frozen_layers(load_tiny("head", "albert")) == 1  # the one it has
+    assert frozen_layers(load_tiny("head", "albert")) == 1  # its only layer
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "electra", "albert"])
 @pytest.mark.parametrize(("name", "config"), [("head", {}), ("partial", {"k": 1})])
-def test_stored_states_give_the_same_answers(
+def test_stored_states_give_the_same_logits(
     toy_task: ToyTask, load_tiny: LoadTiny, architecture: str, name: str, config: dict[str, Any]
 ) -> None:
     if architecture == "albert" and name == "partial":
@@ -65,7 +65,7 @@ def test_stored_states_give_the_same_answers(
         assert split.states is not None
         assert split.states.pooled == (name == "head")
         np.testing.assert_allclose(predict(made.classifier, split, CPU), plain[n], atol=2e-6)
-        # A split without states is computed from its tokens, as before.
+        # A split without states is computed from its tokens.
         again = predict(made.classifier, replace(split, states=None), CPU)
         np.testing.assert_array_equal(again, plain[n])
 
@@ -73,7 +73,7 @@ def test_stored_states_give_the_same_answers(
 @pytest.mark.parametrize(
     ("name", "config"), [("head", {}), ("partial", {"k": 1}), ("lora", {"layers": "last 1"})]
 )
-def test_a_run_with_stored_states_is_the_one_that_computes_them(
+def test_run_with_stored_states_equals_run_that_computes_them(
     run_toy: RunToy, toy_task: ToyTask, name: str, config: dict[str, Any]
 ) -> None:
     task = toy_task("bert")
@@ -97,12 +97,12 @@ def test_a_run_with_stored_states_is_the_one_that_computes_them(
     assert "frozen_prefix" not in plain.record.deviations
 
 
-def test_runs_of_a_study_share_what_is_stored(run_toy: RunToy, toy_task: ToyTask) -> None:
+def test_runs_of_a_study_share_stored_states(run_toy: RunToy, toy_task: ToyTask) -> None:
     task = toy_task("bert")
     states = task.splits["train"].path.parent / "states"
     run_toy("partial", task=task, config={"k": 1}, epochs=1)
     written = {f.name: f.stat().st_mtime_ns for f in states.iterdir()}
-    assert len(written) == 6  # three splits, each with its meta file
+    assert len(written) == 6  # three splits with a metadata file each
     run_toy("lora", task=task, config={"layers": "last 1"}, epochs=1, seed=3)
     assert {f.name: f.stat().st_mtime_ns for f in states.iterdir()} == written
     run_toy("head", task=task, epochs=1)
@@ -110,7 +110,7 @@ def test_runs_of_a_study_share_what_is_stored(run_toy: RunToy, toy_task: ToyTask
     assert len(list(states.iterdir())) == 18
 
 
-def test_where_the_disk_is_too_small_states_are_computed(
+def test_states_are_computed_if_the_disk_is_too_small(
     run_toy: RunToy, toy_task: ToyTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefix, "SHARE_OF_FREE_DISK", 0.0)
@@ -120,7 +120,7 @@ def test_where_the_disk_is_too_small_states_are_computed(
     assert not (made.task.splits["train"].path.parent / "states").exists()
 
 
-def test_a_store_that_was_not_finished_is_none(tmp_path: Path) -> None:
+def test_incomplete_store_is_ignored(tmp_path: Path) -> None:
     offsets, file = np.array([0, 2, 5]), tmp_path / "train"
     writer = StateWriter(file, offsets, torch.bfloat16, 4)
     states = torch.arange(20, dtype=torch.bfloat16).view(5, 4)

@@ -1,4 +1,4 @@
-"""Activation checkpointing: the same weights to the bit, from less that is kept."""
+"""Activation checkpointing: the same weights, bit for bit, with less memory."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def weights_of(made: Any) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("name", "architecture"),
     [
-        ("full", "bert"),  # dropout draws again what it drew
+        ("full", "bert"),  # dropout repeats its random draws
         ("lora", "bert"),
         ("partial", "distilbert"),
         ("adapter", "roberta"),
-        ("prefix", "bert"),  # its layers get keys and values, and stay as they are
+        ("prefix", "bert"),  # its layers have keys and values, and are unchanged
         ("full", "deberta-v2"),
         ("full", "modernbert"),
         ("lora", "llama"),
     ],
 )
-def test_the_weights_are_the_same_to_the_bit(run_toy: RunToy, name: str, architecture: str) -> None:
+def test_weights_are_equal_bit_for_bit(run_toy: RunToy, name: str, architecture: str) -> None:
     plain = run_toy(name, architecture, gradient_checkpointing=False)
     found = weights_of(plain)
     again = run_toy(name, architecture, gradient_checkpointing=True, task=plain.task)
@@ -49,7 +49,7 @@ def test_the_weights_are_the_same_to_the_bit(run_toy: RunToy, name: str, archite
 
 
 @pytest.mark.parametrize("architecture", ["bert", "llama"])  # llama: a decoder, with a cache
-def test_less_is_kept(
+def test_fewer_tensors_are_kept(
     load_tiny: Callable[..., Any], toy_task: Callable[..., Any], architecture: str
 ) -> None:
     prepared = load_tiny("full", architecture)
@@ -75,7 +75,7 @@ def test_less_is_kept(
     assert kept() < 0.5 * everything
 
 
-def test_it_is_switched_on_when_a_single_example_does_not_fit(
+def test_switched_on_if_a_single_example_does_not_fit(
     run_toy: RunToy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     switches: list[Recomputation] = []

@@ -1,4 +1,4 @@
-"""The embedded model: found without an import, and refused unless its weights are the official."""
+"""The embedded model is found without an import, and rejected if its weights are modified."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ needs_package = pytest.mark.skipif(
 
 
 @needs_package
-def test_the_hub_id_finds_the_package_offline() -> None:
+def test_hub_id_finds_the_package_offline() -> None:
     folder = embedded_folder()
     assert folder is not None
     found = find_model(EMBEDDED_ID)
@@ -41,7 +41,7 @@ def test_finding_it_imports_nothing() -> None:
 
 
 @needs_package
-def test_a_tampered_copy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modified_copy_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = embedded_folder()
     assert original is not None
     copy = tmp_path / PACKAGE

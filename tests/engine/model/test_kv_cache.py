@@ -1,4 +1,4 @@
-"""Which models read a key-value cache is found by trying, whatever the argument is called."""
+"""Models that read a key-value cache are detected by trial, whatever the argument's name."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def test_models_that_read_a_cache(tiny_model: TinyModel, architecture: str, read
 
 
 @pytest.mark.parametrize("architecture", ["flaubert", "xlm"])
-def test_an_argument_of_that_name_with_another_purpose(architecture: str) -> None:
-    """These models have a `cache`, whose tokens they leave out of the input."""
+def test_cache_argument_with_another_purpose(architecture: str) -> None:
+    """The `cache` of these models has another purpose: its tokens are not part of the input."""
     config = AutoConfig.for_model(architecture, emb_dim=64, n_layers=2, n_heads=4, vocab_size=40)
     assert cache_argument(outline(config)) is None
 
 
 @pytest.mark.parametrize("architecture", ["bert", "llama"])
-def test_a_saved_prefix_opens_as_its_card_says(
+def test_saved_prefix_opens_as_its_model_card_says(
     run_toy: Callable[..., Any], architecture: str
 ) -> None:
     made = run_toy("prefix", architecture, epochs=1)
@@ -50,17 +50,17 @@ def test_a_saved_prefix_opens_as_its_card_says(
     card = (made.folder.model / "README.md").read_text(encoding="utf-8")
     model = AutoPeftModelForSequenceClassification.from_pretrained(made.folder.model).eval()
     inputs = {"input_ids": torch.tensor([[5, 6, 7]]), "attention_mask": torch.ones(1, 3).long()}
-    needed = "**Opens with**: `tuneoff.load" in card
+    needed = "**Open with**: `tuneoff.load" in card
     if needed:
         with pytest.raises(ValueError, match="past key values"):
             model(**inputs)
     assert pass_prefix(model) == needed
-    assert pass_prefix(model) == needed  # and nothing is renamed twice
+    assert pass_prefix(model) == needed  # nothing is renamed twice
     prefixed = model(**inputs).logits
     base = model.get_base_model()
     assert not torch.allclose(base(**inputs).logits, prefixed)
 
 
-def test_a_model_without_a_prefix_stays_as_it_is(load_tiny: Callable[..., Any]) -> None:
+def test_model_without_prefix_is_unchanged(load_tiny: Callable[..., Any]) -> None:
     assert not pass_prefix(load_tiny("lora").classifier.model)
     assert not pass_prefix(load_tiny("full").classifier.model)

@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("asked", DTYPES)
-def test_what_is_asked_is_taken(asked: str) -> None:
+def test_requested_precision_is_used(asked: str) -> None:
     assert choose_precision(asked, CPU) == asked
 
 
@@ -33,7 +33,7 @@ def test_what_is_asked_is_taken(asked: str) -> None:
         ("nothing is said", False),
     ],
 )
-def test_processors_that_multiply_bf16(
+def test_processors_with_bf16_products(
     monkeypatch: pytest.MonkeyPatch, flags: str, has: bool
 ) -> None:
     text = f"processor\t: 0\nmodel name\t: any\n{flags}\nbugs\t: bf16\n"
@@ -45,7 +45,7 @@ def test_processors_that_multiply_bf16(
         assert choose_precision("auto", CPU) == "fp32"
 
 
-def test_auto_where_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_without_information(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: str) -> None:
         raise FileNotFoundError
 
@@ -56,9 +56,9 @@ def test_auto_where_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Products:
-    """A clock that only products move: one in float64 takes twice as long as one in float32.
+    """A clock that is advanced by products only; float64 takes twice as long as float32.
 
-    The first product of each type meets a busy moment.
+    The first product of each type is slower, as on a busy machine.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Products:
         self.now += rows.element_size() + busy
 
 
-def test_the_best_of_several_products_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fastest_of_several_products_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     products = Products()
     monkeypatch.setattr(precision, "time", products)
     monkeypatch.setattr(torch.nn.functional, "linear", products.linear)
@@ -83,7 +83,7 @@ def test_the_best_of_several_products_decides(monkeypatch: pytest.MonkeyPatch) -
     assert not is_faster(torch.float64, torch.float32)
 
 
-def test_auto_measures_here() -> None:
+def test_auto_measures_on_this_machine() -> None:
     assert choose_precision("auto", CPU) in ("bf16", "fp32")
 
 
@@ -95,7 +95,7 @@ def test_device() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_gpu_is_taken() -> None:
+def test_gpu_is_used() -> None:
     device = choose_device("auto")
     assert device.type == "cuda"
     assert choose_precision("auto", device) in ("bf16", "fp16")

@@ -1,4 +1,4 @@
-"""A saved run opens in a fresh process with Transformers or PEFT alone, and answers as it did."""
+"""A saved model opens in a new process with Transformers or PEFT alone, with equal logits."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ needs_bitsandbytes = pytest.mark.skipif(
     find_spec("bitsandbytes") is None, reason="the extra 'qlora' is not installed"
 )
 
-# What a user would write: no name of ours, and no more than the folder. Probabilities of each text
-# by itself, so that no padding is needed.
+# Code of a user without tuneoff, with only the folder. It computes the probabilities of single
+# texts, so that no padding is needed.
 OPENER = """
 import json, sys
 import torch
@@ -50,9 +50,9 @@ OpenElsewhere = Callable[[Path, list[tuple[str, ...]]], tuple[dict[str, str], An
 
 @pytest.fixture(scope="module")
 def open_elsewhere() -> Iterator[OpenElsewhere]:
-    """Labels and probabilities of texts by a saved folder, in a process that knows nothing of us.
+    """Predict with saved folders in a process without tuneoff.
 
-    One process for all folders: it takes seconds to start.
+    One process is used for all folders, because it takes seconds to start.
     """
     with subprocess.Popen(
         [sys.executable, "-c", OPENER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -124,7 +124,7 @@ def test_pairs_and_bf16(
 
 
 def bare(name: str) -> str:
-    """A weight's name without the wrappers of PEFT."""
+    """Return a weight's name without the wrappers of PEFT."""
     for part in ("base_model.model.", "base_layer.", "modules_to_save.default."):
         name = name.replace(part, "")
     return name
@@ -140,15 +140,14 @@ def bare(name: str) -> str:
         ("baseline", ()),
     ],
 )
-def test_only_what_trains_has_changed(
+def test_only_trainable_weights_have_changed(
     run_toy: RunToy,
     tiny_model: TinyModel,
     name: str,
     trained: tuple[str, ...],
     precision: str,
 ) -> None:
-    """Frozen weights are saved bit for bit as they came, also where they were computed with
-    fewer bits."""
+    """Frozen weights are saved unchanged, bit for bit, even if the run used fewer bits."""
     made = run_toy(name, "bert", epochs=1, precision=precision)
     assert made.record.status == "finished", made.record.error
     before = load_file(tiny_model("bert") / "model.safetensors")
@@ -167,7 +166,7 @@ def test_only_what_trains_has_changed(
 
 
 @pytest.mark.parametrize(("name", "kind"), [("lora", "lora_"), ("ia3", "ia3_l")])
-def test_an_adapter_holds_the_adapter_and_the_head(run_toy: RunToy, name: str, kind: str) -> None:
+def test_adapter_folder_has_adapter_and_head(run_toy: RunToy, name: str, kind: str) -> None:
     made = run_toy(name, "bert", epochs=1)
     saved = load_file(made.folder.model / "adapter_model.safetensors")
     assert all(
@@ -175,7 +174,7 @@ def test_an_adapter_holds_the_adapter_and_the_head(run_toy: RunToy, name: str, k
     ), sorted(saved)
     assert sum(v.numel() for v in saved.values()) == made.record.parameters.trainable
     assert all(value.dtype == torch.float32 for value in saved.values())
-    # The base's weights are linked, not copied.
+    # The weights of the base model are linked, not copied.
     link = made.folder.model / "base" / "model.safetensors"
     assert link.is_symlink()
     assert link.resolve() == (made.model / "model.safetensors").resolve()
@@ -190,9 +189,7 @@ def load_again(made: Any, dtype: torch.dtype = torch.float32) -> Any:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", ["full", "baseline", "lora", "ia3"])
-def test_loaded_in_its_precision_it_answers_bit_for_bit(
-    run_toy: RunToy, name: str, precision: str
-) -> None:
+def test_logits_are_equal_in_the_same_precision(run_toy: RunToy, name: str, precision: str) -> None:
     from tuneoff.engine.model.precision import DTYPES
     from tuneoff.engine.training.predict import predict
 
@@ -203,14 +200,14 @@ def test_loaded_in_its_precision_it_answers_bit_for_bit(
     np.testing.assert_array_equal(answered, recorded)
 
 
-def test_a_folder_is_replaced_whole(run_toy: RunToy) -> None:
+def test_folder_is_replaced_atomically(run_toy: RunToy) -> None:
     made = run_toy("head", "bert", epochs=1)
     (made.folder.model / "leftover").write_text("of an earlier run")
     again = run_toy("head", "bert", task=made.task, epochs=1)
     assert again.folder.model == made.folder.model
     assert not (again.folder.model / "leftover").exists()
     assert {p.name for p in again.folder.path.iterdir()} == {
-        ".sample.safetensors",  # for the process that holds the saved model against the run
+        ".sample.safetensors",  # for the process that compares the saved model with the run
         "history.jsonl",
         "model",
         "predictions.parquet",
@@ -231,16 +228,16 @@ def test_qlora(run_toy: RunToy, open_elsewhere: OpenElsewhere, precision: str) -
     assert made.record.status == "finished", made.record.error
     classifier = load_again(made, DTYPES[precision])
     quantised = {bare(n) for n, m in classifier.model.named_modules() if isinstance(m, Linear4bit)}
-    assert len(quantised) == 6 * 3  # every linear layer of the body
+    assert len(quantised) == 6 * 3  # all linear layers of the body
     assert not any(name.startswith(("bert.pooler", "classifier")) for name in quantised)
     texts, recorded = recorded_rows(made)
     answered = predict(classifier, made.task.splits["test"], torch.device("cpu"))
     np.testing.assert_allclose(answered, recorded, atol=1e-5)
-    # PEFT alone opens it beside the base in full precision, which differs by the rounding to NF4.
+    # PEFT alone opens it with the base model in full precision, which differs by NF4's rounding.
     id2label, plain = open_elsewhere(made.folder.model, texts)
     assert list(id2label.values()) == made.task.labels
     assert np.abs(plain - recorded).mean() < 0.2
-    # Weights of 4 bits are counted as weights, not as the bytes that hold them.
+    # 4-bit weights are counted as weights, not as bytes.
     lora = run_toy("lora", "bert", task=made.task, epochs=1)
     assert made.record.parameters == lora.record.parameters
     assert made.record.cost.memory["weights"] < lora.record.cost.memory["weights"]
@@ -254,11 +251,11 @@ def test_qlora(run_toy: RunToy, open_elsewhere: OpenElsewhere, precision: str) -
         ("adapter", "tuneoff.load"),
     ],
 )
-def test_the_card_says_what_it_is(run_toy: Any, name: str, opener: str) -> None:
+def test_model_card(run_toy: Any, name: str, opener: str) -> None:
     made = run_toy(name, epochs=1)
     card = (made.folder.model / "README.md").read_text(encoding="utf-8")
-    assert f"# A text classifier by `{name}`" in card
-    assert f"**From**: `{made.model}`" in card
+    assert f"# Text classifier trained with `{name}`" in card
+    assert f"**Base model**: `{made.model}`" in card
     assert "`animals`, `food`, `weather`" in card
-    assert f"**Opens with**: `{opener}" in card
+    assert f"**Open with**: `{opener}" in card
     assert "More Information Needed" not in card

@@ -1,4 +1,4 @@
-"""Model folders that would run something: each has a tripwire, and none of them fires."""
+"""Malicious model folders: each would create a file, and none of them does."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ WIRE = "TUNEOFF_TRIPWIRE"
 
 
 @pytest.fixture
-def wire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that a payload makes; it must not be there at the end."""
+def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that a payload would create; it must not exist at the end."""
     file = tmp_path / "fired"
     monkeypatch.setenv(WIRE, str(file))
     return file
@@ -101,8 +101,8 @@ REFUSED: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused_before_anything_is_loaded(
-    name: str, copied: Path, wire: Path, tuneoff: Any, toy_csv: Any
+def test_rejected_before_anything_is_loaded(
+    name: str, copied: Path, canary: Path, tuneoff: Any, toy_csv: Any
 ) -> None:
     REFUSED[name](copied)
     with pytest.raises(ModelUnavailable):
@@ -110,13 +110,13 @@ def test_refused_before_anything_is_loaded(
     ended = tuneoff("check", toy_csv(20), "--model", copied)
     assert ended.code == 2
     assert "Traceback" not in ended.err
-    assert not wire.exists()
+    assert not canary.exists()
 
 
-def test_what_stands_beside_good_weights_is_not_opened(
-    copied: Path, wire: Path, run_toy: Any, tuneoff: Any, toy_csv: Any
+def test_files_next_to_valid_weights_are_not_opened(
+    copied: Path, canary: Path, run_toy: Any, tuneoff: Any, toy_csv: Any
 ) -> None:
-    """Such files are no reason to refuse: many repositories hold them for older libraries."""
+    """Such files are no error, because many repositories have them for older libraries."""
     for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "tokenizer.pkl"):
         (copied / name).write_bytes(PICKLE)
     for name in ("modeling_mine", "tokenization_mine", "handler", "setup", "__init__", "torch"):
@@ -126,11 +126,11 @@ def test_what_stands_beside_good_weights_is_not_opened(
     tuneoff("check", toy_csv(20), "--model", copied)
     made = run_toy("full", model=copied, epochs=1)
     assert made.record.status in ("finished", "failed")
-    assert not wire.exists()
+    assert not canary.exists()
 
 
 @pytest.mark.parametrize("name", ["pickle", "code", "library"])
-def test_a_run_s_model_from_somebody_else(copied: Path, wire: Path, name: str) -> None:
+def test_model_of_a_run_from_another_person(copied: Path, canary: Path, name: str) -> None:
     (copied / "base").mkdir()
     check_saved(copied)
     if name == "pickle":
@@ -141,4 +141,4 @@ def test_a_run_s_model_from_somebody_else(copied: Path, wire: Path, name: str) -
         setting(copied, "adapter_config.json", auto_mapping={"parent_library": "os"})
     with pytest.raises(ModelUnavailable):
         check_saved(copied)
-    assert not wire.exists()
+    assert not canary.exists()

@@ -1,4 +1,4 @@
-"""The loop: steps in pieces, weights of rows, the choice of the epoch, what is written down."""
+"""Training loop: micro-batches, row weights, choice of the epoch, and history."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def assert_same_weights(a: Any, b: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["full", "lora"])
-def test_a_step_in_pieces_is_the_whole_step(
+def test_micro_batches_are_equivalent_to_the_whole_step(
     run_toy: RunToy, toy_task: ToyTask, without_dropout: Path, name: str
 ) -> None:
     task = toy_task("bert")
-    # A large epsilon: AdamW's first steps are signs, which rounding may turn where a gradient is 0.
+    # A large epsilon, because AdamW's first steps are signs, which rounding may change near 0.
     options = {"task": task, "model": without_dropout, "adam_epsilon": 1e-3, "epochs": 2}
     whole = run_toy(name, **options)
     pieces = run_toy(name, **options, micro_batch_tokens=40)
@@ -76,7 +76,7 @@ def write(path: Path, rows: list[tuple[str, str, float]]) -> Path:
 
 @pytest.fixture
 def weighted_task(toy_task: ToyTask, toy_csv: Callable[..., Path], tmp_path: Path) -> ToyTask:
-    """A task whose training rows are given with their weights; the held-out ones stay the same."""
+    """`weighted_task(…)`: a task with these training rows and weights, and fixed other rows."""
     held_out = {}
     for seed, name in ((1, "test"), (2, "validation")):
         with toy_csv(12, seed=seed).open() as file:
@@ -106,7 +106,7 @@ def in_one_step(run_toy: RunToy, task: Any, model: Path, **options: Any) -> Any:
     )
 
 
-def test_a_row_of_weight_two_is_the_row_twice(
+def test_row_of_weight_two_counts_twice(
     run_toy: RunToy, weighted_task: ToyTask, without_dropout: Path
 ) -> None:
     heavy = [(*ROWS[0][:2], 2.0), *ROWS[1:]]
@@ -121,7 +121,7 @@ def test_a_row_of_weight_two_is_the_row_twice(
         assert_same_weights(a, c)
 
 
-def test_rows_of_weight_zero_do_not_matter(
+def test_rows_of_weight_zero_are_ignored(
     run_toy: RunToy, weighted_task: ToyTask, without_dropout: Path
 ) -> None:
     rubbish = [("snow rain storm wind", "food", 0.0), ("here", "animals", 0.0)]
@@ -130,7 +130,7 @@ def test_rows_of_weight_zero_do_not_matter(
     assert_same_weights(a, b)
 
 
-def test_a_step_of_rows_of_weight_zero_changes_nothing(
+def test_step_with_only_rows_of_weight_zero_changes_nothing(
     run_toy: RunToy, weighted_task: ToyTask, without_dropout: Path
 ) -> None:
     rubbish = [(f"the {word}", "food", 0.0) for word in ("rain", "snow", "wind")]
@@ -148,7 +148,7 @@ def test_class_weights_change_the_loss(
     task = toy_task("bert")
     options = {"task": task, "model": without_dropout, "epochs": 1, "adam_epsilon": 1e-3}
     plain = run_toy("full", **options)
-    # All alike: the weighted mean is the mean.
+    # With equal weights, the weighted mean is the mean.
     alike = run_toy("full", **options, class_weights=dict.fromkeys(task.labels, 3.0))
     assert_same_weights(plain, alike)
     other = run_toy("full", **options, class_weights={"food": 5.0})
@@ -157,10 +157,10 @@ def test_class_weights_change_the_loss(
 
 
 WRECKING: dict[str, Any] = {"warmup_ratio": 0.99, "learning_rate": 0.5, "metric": "log_loss"}
-"""The rate grows to an absurd one: the first epoch learns a little, the later ones wreck it."""
+"""The rate becomes far too high: the first epoch learns something, the later ones destroy it."""
 
 
-def test_the_best_epoch_is_restored(run_toy: RunToy, toy_task: ToyTask) -> None:
+def test_best_epoch_is_restored(run_toy: RunToy, toy_task: ToyTask) -> None:
     task = toy_task("bert")
     made = run_toy("full", task=task, epochs=5, batch_size=4, **WRECKING)
     assert made.record.status == "finished", made.record.error
@@ -168,7 +168,7 @@ def test_the_best_epoch_is_restored(run_toy: RunToy, toy_task: ToyTask) -> None:
     assert len(scores) == 5
     assert made.record.best_epoch == 1 + int(np.argmin(scores)) < 5
     assert max(scores) > 1.5 * min(scores)
-    # What is evaluated, written and saved are the weights of that epoch.
+    # The weights of this epoch are evaluated, written and saved.
     assert made.record.quality.validation.log_loss == pytest.approx(min(scores), rel=1e-6)
     table = made.folder.predictions().query("split == 'validation'")
     of_true = [row[f"probability_{row['label']}"] for _, row in table.iterrows()]
@@ -214,7 +214,7 @@ def test_history(run_toy: RunToy, toy_task: ToyTask) -> None:
     assert rows.index(validation[0]) == steps
 
 
-def test_a_long_run_is_logged_a_hundred_times(run_toy: RunToy, toy_task: ToyTask) -> None:
+def test_long_run_is_logged_a_hundred_times(run_toy: RunToy, toy_task: ToyTask) -> None:
     made = run_toy("head", task=toy_task("bert"), epochs=6, batch_size=1)
     training = [r for r in made.folder.history() if r["kind"] == "train"]
     assert made.record.data.train_rows * 6 > 200
@@ -252,17 +252,17 @@ def test_frozen_weights_have_no_gradient_and_no_state(run_toy: RunToy, toy_task:
     full, head = (run_toy(name, task=task, epochs=1).record for name in ("full", "head"))
     for record in (full, head):
         trainable, copied = record.parameters.trainable, 0
-        if record is full:  # words that do not occur in the training rows have none either
+        if record is full:  # nor have words that do not occur in training rows
             table = 64 * len(seen_ids(task.splits["train"].tokens, 28))
             trainable, copied = trainable - (28 * 64 - table), 4 * table
         assert record.cost.memory["gradients"] == 4 * trainable
-        # Two moments each, and a count of steps per tensor.
+        # Two moments each, and a number of steps per tensor.
         state = record.cost.memory["optimizer_state"] - copied
         assert 8 * trainable <= state < 8 * trainable + 2000
     assert head.parameters.trainable < 0.05 * full.parameters.trainable
 
 
-def test_the_best_checkpoint_keeps_the_first_of_equals(tmp_path: Path) -> None:
+def test_best_checkpoint_is_the_first_of_equal_scores(tmp_path: Path) -> None:
     best = BestCheckpoint(tmp_path, "accuracy")
     weights = {"w": torch.tensor([1.0])}
     assert best.offer(1, 0.5, weights)
@@ -278,7 +278,7 @@ def test_the_best_checkpoint_keeps_the_first_of_equals(tmp_path: Path) -> None:
 
 
 def refuse_above(tokens: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A device on which no more than so many tokens fit at once; the sizes that were tried."""
+    """Simulate a device with room for this number of tokens; return the sizes that were tried."""
     from tuneoff.engine.kernels.packed_forward import Classifier
 
     tried: list[int] = []
@@ -296,7 +296,7 @@ def refuse_above(tokens: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_step_that_does_not_fit_is_halved_until_it_does(
+def test_step_that_does_not_fit_is_halved(
     run_toy: RunToy,
     toy_task: ToyTask,
     without_dropout: Path,
@@ -317,14 +317,14 @@ def test_a_step_that_does_not_fit_is_halved_until_it_does(
     plenty.folder.__init__(kept)
     assert little.record.status == "finished", little.record.error
     assert max(tried) > 70
-    assert sum(tokens > 70 for tokens in tried) <= 3  # what fits is remembered
+    assert sum(tokens > 70 for tokens in tried) <= 3  # the size that fits is remembered
     (warning,) = little.record.warnings
     assert "memory ran out: steps were computed in pieces of" in warning
     if precision == "fp32":
         assert_same_weights(plenty, little)
 
 
-def test_what_does_not_fit_by_itself_is_a_record(
+def test_single_example_that_does_not_fit_is_recorded(
     run_toy: RunToy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_above(5, monkeypatch)

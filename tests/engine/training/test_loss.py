@@ -1,4 +1,4 @@
-"""The loss, its weights, and what they must be equal to."""
+"""Loss functions and class weights, compared with reference implementations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 LABELS = ["cat", "dog", "bird"]
 
 
-def test_balanced_is_that_of_scikit_learn() -> None:
+def test_balanced_weights_equal_scikit_learn() -> None:
     rows = np.array([0] * 7 + [1] * 2 + [2])
     found = class_weights("balanced", LABELS, rows)
     assert found is not None
@@ -23,13 +23,13 @@ def test_balanced_is_that_of_scikit_learn() -> None:
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
 
 
-def test_balanced_without_a_label_in_training() -> None:
+def test_balanced_weights_without_training_rows_of_a_label() -> None:
     found = class_weights("balanced", LABELS, np.array([0, 0, 2]))
     assert found is not None
     assert found.isfinite().all()
 
 
-def test_none_is_none() -> None:
+def test_no_class_weights() -> None:
     assert class_weights("none", LABELS, np.array([0, 1])) is None
 
 
@@ -39,12 +39,12 @@ def test_weights_by_label() -> None:
     assert found.tolist() == [0.0, 1.0, 2.5]
 
 
-def test_unknown_label_names_the_nearest() -> None:
+def test_unknown_label_suggests_the_nearest() -> None:
     with pytest.raises(BadInput, match=r"'brid'.*\n.*'bird'"):
         class_weights({"brid": 2.0}, LABELS, np.array([0]))
 
 
-def test_the_loss_is_that_of_pytorch_once_it_is_divided() -> None:
+def test_mean_loss_equals_pytorch() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(8, 3), torch.arange(8) % 3
     by_class = torch.tensor([1.0, 3.0, 0.5])
@@ -54,7 +54,7 @@ def test_the_loss_is_that_of_pytorch_once_it_is_divided() -> None:
     torch.testing.assert_close(mean, F.cross_entropy(logits, labels, weight=by_class))
 
 
-def test_a_row_of_weight_two_is_the_row_twice() -> None:
+def test_row_of_weight_two_counts_twice() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 1])
     loss = Loss(None, CPU)
@@ -63,7 +63,7 @@ def test_a_row_of_weight_two_is_the_row_twice() -> None:
     torch.testing.assert_close(once, twice)
 
 
-def test_smoothing_and_focal_by_hand() -> None:
+def test_smoothing_and_focal_loss_examples() -> None:
     logits = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.4, 0.3]])
     labels, rows = torch.tensor([0, 2]), torch.tensor([1.0, 3.0])
     log_p = logits.log_softmax(-1)
@@ -80,7 +80,7 @@ def test_smoothing_and_focal_by_hand() -> None:
     torch.testing.assert_close(plain, -(own * rows).sum())
 
 
-def test_a_focal_loss_of_a_certain_row_has_a_gradient() -> None:
+def test_focal_loss_of_a_certain_row_has_a_finite_gradient() -> None:
     logits = torch.tensor([[200.0, 0.0]], requires_grad=True)
     Loss(None, CPU, focal=0.5)(logits, torch.tensor([0]), torch.ones(1)).backward()
     assert logits.grad is not None

@@ -1,4 +1,4 @@
-"""AdamW's schedule, clipping, groups and float32 masters."""
+"""AdamW's schedule, clipping, parameter groups and float32 master weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def optimizer_of(
 def test_linear_schedule() -> None:
     train = TrainSpec(warmup_ratio=0.2)
     factors = [_factor(step, 10, train) for step in range(10)]
-    assert factors[:2] == pytest.approx([1 / 3, 2 / 3])  # up to 1 at the third step
+    assert factors[:2] == pytest.approx([1 / 3, 2 / 3])  # reaches 1 at the third step
     assert factors[2:] == pytest.approx([1 - i / 8 for i in range(8)])
 
 
@@ -48,7 +48,7 @@ def test_cosine_and_constant_schedules() -> None:
     assert [_factor(s, 10, constant) for s in (0, 1, 9)] == [0.5, 1.0, 1.0]
 
 
-def test_the_rate_follows_the_schedule() -> None:
+def test_learning_rate_follows_the_schedule() -> None:
     model = nn.Linear(2, 2)
     found = optimizer_of(model, warmup_ratio=0.1, lr_scheduler_type="linear")
     rates = []
@@ -69,7 +69,7 @@ def reference(model: nn.Module, loss: Any, steps: int, **options: Any) -> None:
         adamw.step()
 
 
-def test_steps_are_those_of_adamw_with_clipping() -> None:
+def test_steps_equal_adamw_with_clipping() -> None:
     torch.manual_seed(0)
     ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
     theirs.load_state_dict(ours.state_dict())
@@ -88,12 +88,14 @@ def test_steps_are_those_of_adamw_with_clipping() -> None:
     torch.testing.assert_close(ours.bias, theirs.bias)
 
 
-def test_matrices_alone_decay() -> None:
+def test_only_matrices_have_weight_decay() -> None:
     model = nn.ParameterDict(
         {
             "matrix": nn.Parameter(torch.ones(3, 3)),
             "bias": nn.Parameter(torch.ones(3)),
-            "column": nn.Parameter(torch.ones(3, 1)),  # a vector that lies as a matrix: IA3's
+            "column": nn.Parameter(
+                torch.ones(3, 1)
+            ),  # a vector with the shape of a matrix, like IA3's
             "row": nn.Parameter(torch.ones(1, 3)),
         }
     )
@@ -107,13 +109,13 @@ def test_matrices_alone_decay() -> None:
         assert torch.equal(model[name], torch.ones_like(model[name])), name
 
 
-def test_steps_too_small_for_bf16_add_up_in_the_masters() -> None:
+def test_small_steps_accumulate_in_master_weights() -> None:
     model = nn.Linear(2, 1, bias=False).to(torch.bfloat16)
     masters = {"weight": torch.full((1, 2), 100.0)}
     with torch.no_grad():
         model.weight.copy_(masters["weight"])
     found = optimizer_of(model, masters, max_grad_norm=0.0)
-    # 100 - 0.1 rounds to 100 in bf16, whose neighbours there are 0.5 apart.
+    # 100 - 0.1 rounds to 100 in bf16, whose resolution there is 0.5.
     for step in range(1, 7):
         found.backward(model(torch.ones(1, 2, dtype=torch.bfloat16)).sum())
         found.step()
@@ -123,8 +125,8 @@ def test_steps_too_small_for_bf16_add_up_in_the_masters() -> None:
     assert model.weight[0, 0] == 99.5
 
 
-def test_pieces_of_a_step_add_up_and_steps_do_not() -> None:
-    """The gradient of a step is the sum over its pieces, in float32, and begins at 0."""
+def test_gradients_accumulate_within_a_step_only() -> None:
+    """The gradient of a step is the float32 sum over its micro-batches, and begins at 0."""
     torch.manual_seed(0)
     x = torch.randn(6, 3, dtype=torch.bfloat16)
     weights = []
@@ -141,7 +143,7 @@ def test_pieces_of_a_step_add_up_and_steps_do_not() -> None:
             found.sync_model()
         weights.append(masters["weight"])
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=2e-3)
-    # With eps = 1 the step's size shows the gradient's: 3 steps of g / (|g| + 1) each.
+    # With eps = 1 the update depends on the gradient: 3 steps of g / (|g| + 1) each.
     gradient = x.float().sum(0)
     expected = torch.tensor([0.5, -1.0, 2.0]) - 3 * 0.1 * gradient / (gradient.abs() + 1)
     torch.testing.assert_close(weights[0][0], expected, rtol=0, atol=5e-3)
@@ -154,11 +156,13 @@ def test_bytes() -> None:
     found.backward(model(torch.ones(1, 4, dtype=torch.bfloat16)).sum())
     found.step()
     found.sync_model()
-    assert found.state_bytes() == 3 * 4 * 8 + 4  # master, two moments; and the count of steps
+    assert (
+        found.state_bytes() == 3 * 4 * 8 + 4
+    )  # master weights, two moments, and the number of steps
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_gradient_that_is_not_finite_stops_the_run(value: float) -> None:
+def test_non_finite_gradient_stops_the_run(value: float) -> None:
     model = nn.Linear(2, 1)
     before = model.weight.clone()
     found = optimizer_of(model)
@@ -168,14 +172,14 @@ def test_a_gradient_that_is_not_finite_stops_the_run(value: float) -> None:
     assert torch.equal(model.weight, before)
 
 
-def test_fp16_scales_its_loss_and_skips_a_step_that_overflows() -> None:
+def test_fp16_scales_the_loss_and_skips_overflows() -> None:
     model = nn.Linear(2, 1, bias=False).to(torch.float16)
     masters = {"weight": torch.ones(1, 2)}
     with torch.no_grad():
         model.weight.fill_(1)
     found = optimizer_of(model, masters)
     x = torch.full((1, 2), 100.0, dtype=torch.float16)
-    found.backward(model(x).float().sum())  # 2^16 x 100 is beyond fp16
+    found.backward(model(x).float().sum())  # 2^16 x 100 overflows in fp16
     found.step()
     found.sync_model()
     assert torch.equal(masters["weight"], torch.ones(1, 2))
@@ -186,9 +190,9 @@ def test_fp16_scales_its_loss_and_skips_a_step_that_overflows() -> None:
     assert (masters["weight"] < 1).all()
 
 
-def test_a_weight_of_its_own_pace_trains_at_its_rate_and_from_its_start() -> None:
+def test_parameter_group_has_its_own_rate_and_start() -> None:
     model = nn.ParameterDict({n: nn.Parameter(torch.ones(2, 2)) for n in ("plain", "fast", "late")})
-    # 10 steps, so `late` starts with the third.
+    # 10 steps, so `late` starts at the third one.
     param_groups = {"fast": ParamGroup(rate=3.0), "late": ParamGroup(start=0.2)}
     found = optimizer_of(model, param_groups=param_groups, max_grad_norm=0.0)
     for step in range(1, 4):
@@ -197,13 +201,13 @@ def test_a_weight_of_its_own_pace_trains_at_its_rate_and_from_its_start() -> Non
         found.step()
         found.sync_model()
         assert found.learning_rate == pytest.approx(0.1)
-        # AdamW's first steps on a constant gradient are the learning rate each.
+        # With a constant gradient, AdamW's first steps have the size of the learning rate.
         assert model["plain"][0, 0].item() == pytest.approx(1 - 0.1 * step, abs=1e-5)
         assert model["fast"][0, 0].item() == pytest.approx(1 - 0.3 * step, abs=1e-5)
     assert model["late"][0, 0].item() == pytest.approx(0.9, abs=1e-5)
 
 
-def test_a_step_that_overflows_in_fp16_does_not_count() -> None:
+def test_overflowing_step_in_fp16_does_not_count() -> None:
     model = nn.Linear(2, 2).half()
     masters = {name: w.detach().float() for name, w in model.named_parameters()}
     found = optimizer_of(model, masters, warmup_ratio=0.1, lr_scheduler_type="linear")

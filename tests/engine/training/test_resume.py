@@ -1,7 +1,7 @@
-"""A run that died goes on, and ends as if nothing had happened: bit for bit.
+"""A resumed run has the same result as an uninterrupted one, bit for bit.
 
-Of the methods and the steps in which they are interrupted a sample runs by default, and all of them
-with `make grid`.
+A sample of the methods and of the steps at which they are interrupted runs by default; `make grid`
+runs all of them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def assert_equal(one: Any, other: Any) -> None:
 
 
 def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if a signal came in that step: the engine's own path from there on."""
+    """Simulate a signal in this step; the engine handles it as usual."""
     done = [0]
 
     def asked_to() -> bool:
@@ -64,7 +64,7 @@ def _no_signal() -> Any:
     stop._asked.clear()
 
 
-# 60 rows: 43 to train, 3 steps an epoch. In the first step; at the end of an epoch; in the last.
+# 60 rows: 43 for training, 3 steps per epoch. First step, end of an epoch, last step.
 STEPS = (1, 3, 5, 9)
 RESUMED: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [
     ("full", {"precision": "bf16"}, STEPS),
@@ -79,7 +79,7 @@ RESUMED: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [
 
 
 def cells() -> Iterator[Any]:
-    """Every method with every step; those beyond the sample are marked `grid`."""
+    """Yield every method with every step; combinations outside the sample are marked `grid`."""
     for name, options, sample in RESUMED:
         for step in STEPS:
             marks = () if step in sample else pytest.mark.grid
@@ -87,7 +87,7 @@ def cells() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("name", "options", "step"), list(cells()))
-def test_an_interrupted_run_ends_as_one_that_was_not(
+def test_resumed_run_equals_uninterrupted_run(
     run_toy: RunToy,
     toy_task: ToyTask,
     monkeypatch: pytest.MonkeyPatch,
@@ -99,15 +99,15 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
         pytest.importorskip("bitsandbytes")
     task = toy_task("bert")
     options = {"task": task, "epochs": 3, **options}
-    whole = run_toy(name, **options)
-    kept = shutil.copytree(whole.folder.path, whole.folder.path.with_name("whole"))
-    shutil.rmtree(whole.folder.path)
-    whole.folder.path.mkdir()
+    uninterrupted = run_toy(name, **options)
+    kept = shutil.copytree(uninterrupted.folder.path, uninterrupted.folder.path.with_name("whole"))
+    shutil.rmtree(uninterrupted.folder.path)
+    uninterrupted.folder.path.mkdir()
 
     with monkeypatch.context() as patched:
         interrupted_at(step, patched)
         broken = run_toy(name, **options)
-    if step < 9 or name != "partial":  # which may have stopped early
+    if step < 9 or name != "partial":  # partial may have stopped early
         assert broken.record.status == "interrupted"
         assert "rerun the same command to resume" in broken.record.error
         assert broken.folder.checkpoint.is_dir()
@@ -116,16 +116,16 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
 
     again = run_toy(name, **options)
     assert not again.folder.checkpoint.exists()
-    whole.folder.__init__(kept)  # type: ignore[misc]
-    assert_equal(again, whole)
+    uninterrupted.folder.__init__(kept)  # type: ignore[misc]
+    assert_equal(again, uninterrupted)
 
 
-def test_checkpoints_change_nothing(run_toy: RunToy, toy_task: ToyTask) -> None:
+def test_checkpoints_do_not_change_the_result(run_toy: RunToy, toy_task: ToyTask) -> None:
     task = toy_task("bert")
     often = run_toy("full", task=task, epochs=2, checkpoint_seconds=0.0)
     kept = shutil.copytree(often.folder.path, often.folder.path.with_name("often"))
     never = run_toy("full", task=task, epochs=2)
-    assert never.folder.path == often.folder.path  # how often does not change the answer
+    assert never.folder.path == often.folder.path  # the interval is not part of the run id
     often.folder.__init__(kept)
     assert_equal(often, never)
 
@@ -138,7 +138,7 @@ def point(step: int) -> Point:
     return Point({"w": torch.full((3,), float(step))}, {"step": step, "large": 2**127 + step})
 
 
-def test_the_last_points_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
+def test_last_checkpoints_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
     found = Checkpoints(tmp_path, "run", 60.0)
     assert found.latest() is None
     for step in (1, 2, 30):
@@ -154,7 +154,7 @@ def test_the_last_points_are_kept_and_the_newest_is_read(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("file", ["tensors.safetensors", "state.json"])
 @pytest.mark.parametrize("how", ["cut", "altered", "missing", "empty"])
-def test_a_torn_or_altered_point_is_passed_over(tmp_path: Path, file: str, how: str) -> None:
+def test_incomplete_or_modified_checkpoint_is_skipped(tmp_path: Path, file: str, how: str) -> None:
     found = Checkpoints(tmp_path, "run", 60.0)
     for step in (1, 2):
         found.save(step, point(step))
@@ -176,8 +176,8 @@ def test_a_torn_or_altered_point_is_passed_over(tmp_path: Path, file: str, how: 
     assert found.latest() is None
 
 
-def spoilt(data: bytes) -> Iterator[bytes]:
-    """Cut at every length, and with each single bit turned."""
+def corruptions(data: bytes) -> Iterator[bytes]:
+    """Yield the content truncated at every length, and with each single bit changed."""
     for place in range(len(data)):
         yield data[:place]
         for bit in range(8):
@@ -185,38 +185,38 @@ def spoilt(data: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("file", ["tensors.safetensors", "state.json"])
-def test_any_cut_and_any_bit_of_a_point_is_noticed(tmp_path: Path, file: str) -> None:
+def test_any_cut_and_any_bit_of_a_checkpoint_is_detected(tmp_path: Path, file: str) -> None:
     found = Checkpoints(tmp_path, "run", 60.0)
     found.save(1, point(1))
     victim = tmp_path / "step-00000001" / file
     data = victim.read_bytes()
     assert found.latest() is not None
-    for altered in spoilt(data):
+    for altered in corruptions(data):
         victim.write_bytes(altered)
         assert found.latest() is None
     victim.write_bytes(data)
     assert found.latest() is not None
 
 
-def test_any_cut_and_any_bit_of_the_best_weights_is_noticed(tmp_path: Path) -> None:
+def test_any_cut_and_any_bit_of_the_best_weights_is_detected(tmp_path: Path) -> None:
     BestCheckpoint(tmp_path, "accuracy").offer(1, 0.5, {"w": torch.ones(3)})
     (victim,) = tmp_path.glob("best-*.safetensors")
     data = victim.read_bytes()
     best = BestCheckpoint(tmp_path, "accuracy")
     assert best.go_on(1, 0.5, victim.name)
-    for altered in spoilt(data):
+    for altered in corruptions(data):
         victim.write_bytes(altered)
         assert not best.go_on(1, 0.5, victim.name)
-    assert best.go_on(None, None, None)  # none was expected
+    assert best.go_on(None, None, None)  # no best epoch is expected
 
 
-def test_the_best_weights_that_a_point_names_come_first(tmp_path: Path) -> None:
+def test_best_weights_named_by_the_checkpoint_are_used(tmp_path: Path) -> None:
     best = BestCheckpoint(tmp_path, "accuracy")
     best.offer(1, 0.5, {"w": torch.ones(3)})
     first = best.kept
     older = (tmp_path / str(first)).read_bytes()
     best.offer(2, 0.6, {"w": torch.zeros(3)})
-    (tmp_path / str(first)).write_bytes(older)  # the removal was lost with the machine's power
+    (tmp_path / str(first)).write_bytes(older)  # a power failure has undone the removal
     for name, epoch, value in ((first, 1, 1.0), (best.kept, 2, 0.0)):
         again = BestCheckpoint(tmp_path, "accuracy")
         assert again.go_on(epoch, 0.5, name)
@@ -224,6 +224,6 @@ def test_the_best_weights_that_a_point_names_come_first(tmp_path: Path) -> None:
         assert found["w"].tolist() == [value] * 3
 
 
-def test_points_come_as_often_as_asked(tmp_path: Path) -> None:
+def test_checkpoint_interval(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path, "run", 0.0).due()
     assert not Checkpoints(tmp_path, "run", 60.0).due()

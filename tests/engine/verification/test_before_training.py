@@ -1,4 +1,4 @@
-"""Each architecture agrees with Transformers' plain forward pass, or is refused by name."""
+"""Each architecture agrees with Transformers' forward pass, or is rejected by name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tuneoff.results.record import Checks, LogitDifference
 TinyModel = Callable[[str], Path]
 ToyTask = Callable[..., Any]
 RunToy = Callable[..., Any]
-Spoil = Callable[[Callable[[dict[str, Any]], dict[str, Any]]], Path]
+Modify = Callable[[Callable[[dict[str, Any]], dict[str, Any]]], Path]
 
 LABELS = ["animals", "food", "weather"]
 PADDING = {
@@ -41,7 +41,7 @@ PADDING = {
     "xlnet": "left",
     **dict.fromkeys(("mobilebert", "funnel", "convbert", "fnet"), "none"),
 }
-"""How the texts of a batch are joined; None: without padding."""
+"""Padding of a batch; None: texts are concatenated without padding."""
 
 
 def check(path: Path, task: Any, precision: Precision = "fp32") -> None:
@@ -68,24 +68,24 @@ def test_agrees_with_transformers(
 
 
 @pytest.mark.parametrize("architecture", ["nystromformer"])
-def test_a_family_that_cannot_run_is_refused_by_name(
+def test_unsupported_architecture_is_rejected_by_name(
     tiny_model: TinyModel, toy_task: ToyTask, architecture: str
 ) -> None:
     with pytest.raises(ModelUnavailable, match=f"the {architecture} model cannot be run"):
         check(tiny_model(architecture), toy_task(architecture))
 
 
-def test_a_family_that_lacks_a_precision(tiny_model: TinyModel, toy_task: ToyTask) -> None:
+def test_architecture_without_a_precision(tiny_model: TinyModel, toy_task: ToyTask) -> None:
     check(tiny_model("bert"), toy_task("bert"), "bf16")
     with pytest.raises(ModelUnavailable, match="the fnet model in bf16 cannot be run") as refused:
         check(tiny_model("fnet"), toy_task("fnet"), "bf16")
     assert "--precision fp32" in str(refused.value)
 
 
-def test_token_types_that_the_token_store_leaves_out(
+def test_token_types_that_the_token_store_omits(
     tiny_model: TinyModel, toy_task: ToyTask, tmp_path: Path
 ) -> None:
-    """To XLM a token type of 0 is not the same as none."""
+    """For XLM, a token type of 0 is not the same as none."""
     folder = shutil.copytree(tiny_model("xlm"), tmp_path / "xlm")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
@@ -94,10 +94,10 @@ def test_token_types_that_the_token_store_leaves_out(
         check(folder, toy_task("xlm"))
 
 
-def test_a_forward_pass_of_its_own_is_refused_by_name(
+def test_different_forward_pass_is_rejected_by_name(
     tiny_model: TinyModel, toy_task: ToyTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Padding on the right, whatever the model needs: as it was before the check."""
+    """Padding on the right, whatever the model needs, as before the check existed."""
     monkeypatch.setattr(guard, "choose_padding", lambda *_, **__: "right")
     check(tiny_model("bart"), toy_task("bart"))
     with pytest.raises(ModelUnavailable, match="cannot run the xlnet model correctly"):
@@ -108,7 +108,7 @@ def test_a_forward_pass_of_its_own_is_refused_by_name(
 def test_predictions_do_not_depend_on_other_rows(
     run_toy: RunToy, tiny_model: TinyModel, tmp_path: Path, architecture: str
 ) -> None:
-    """From a classifier of the same labels in another order, whose output layer is drawn again."""
+    """The model has the same labels in another order, so its output layer is initialised."""
     model = AutoModelForSequenceClassification.from_pretrained(
         tiny_model(architecture), num_labels=3, id2label=dict(enumerate(reversed(LABELS)))
     )
@@ -142,8 +142,8 @@ def test_predictions_do_not_depend_on_other_rows(
 
 
 @pytest.fixture
-def spoilt(tiny_model: TinyModel, tmp_path: Path) -> Spoil:
-    """`spoilt(change)`: a BERT whose tensors, by name, went through `change`."""
+def modified(tiny_model: TinyModel, tmp_path: Path) -> Modify:
+    """`modified(change)`: a BERT whose named tensors were replaced by `change`."""
 
     def make(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
         folder = shutil.copytree(tiny_model("bert"), tmp_path / "spoilt")
@@ -166,12 +166,12 @@ def change_config(folder: Path, **changes: Any) -> None:
         ("_orig_mod.", "torch.compile"),
         ("module.", "DistributedDataParallel"),
         ("module._orig_mod.bert.", "DistributedDataParallel"),
-        ("encoder_model.", "a class around the model"),
+        ("encoder_model.", "a wrapper class"),
         ("_fsdp_wrapped_module.", "FullyShardedDataParallel"),
     ],
 )
-def test_prefixed_tensors(spoilt: Spoil, toy_task: ToyTask, prefix: str, origin: str) -> None:
-    folder = spoilt(lambda tensors: {prefix + name: x for name, x in tensors.items()})
+def test_prefixed_tensors(modified: Modify, toy_task: ToyTask, prefix: str, origin: str) -> None:
+    folder = modified(lambda tensors: {prefix + name: x for name, x in tensors.items()})
     shown = prefix.removesuffix("bert.")
     with pytest.raises(ModelUnavailable, match="begin with") as refused:
         check(folder, toy_task())
@@ -183,16 +183,16 @@ def test_prefixed_tensors(spoilt: Spoil, toy_task: ToyTask, prefix: str, origin:
     check(folder, toy_task())
 
 
-def test_a_model_in_peft_s_wrapper_is_to_be_merged(spoilt: Spoil, toy_task: ToyTask) -> None:
-    """Renamed tensors would be a model without its adapter."""
-    folder = spoilt(lambda tensors: {f"base_model.model.{n}": x for n, x in tensors.items()})
+def test_unmerged_peft_model_has_a_hint(modified: Modify, toy_task: ToyTask) -> None:
+    """With renamed tensors, the adapter would be missing."""
+    folder = modified(lambda tensors: {f"base_model.model.{n}": x for n, x in tensors.items()})
     with pytest.raises(ModelUnavailable, match=r"comes from PEFT\. Merge the adapter") as refused:
         check(folder, toy_task())
     assert "rename" not in str(refused.value)
 
 
 def follow(hint: str | None) -> None:
-    """Run the lines of a hint."""
+    """Run the code lines of a hint."""
     exec(textwrap.dedent((hint or "").partition("\n")[2]), {})
 
 
@@ -219,53 +219,53 @@ def test_prefixed_tensors_in_several_files(
 
 
 @pytest.mark.parametrize("part", ["_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
-def test_wrapped_layers(spoilt: Spoil, toy_task: ToyTask, part: str) -> None:
+def test_wrapped_layers(modified: Modify, toy_task: ToyTask, part: str) -> None:
     def wrapped(tensors: dict[str, Any]) -> dict[str, Any]:
         return {re.sub(r"(layer\.\d+\.)", rf"\g<1>{part}.", n): x for n, x in tensors.items()}
 
-    folder = spoilt(wrapped)
-    with pytest.raises(ModelUnavailable, match=f"hold '{part}") as refused:
+    folder = modified(wrapped)
+    with pytest.raises(ModelUnavailable, match=f"contain '{part}'") as refused:
         check(folder, toy_task())
     follow(refused.value.issues[0].hint)
     check(folder, toy_task())
 
 
-def test_what_the_file_has_instead_is_told(spoilt: Spoil, toy_task: ToyTask) -> None:
+def test_unexpected_tensors_are_named(modified: Modify, toy_task: ToyTask) -> None:
     old = "encoder.layer.1.output.dense.weight"
-    folder = spoilt(lambda t: {n.replace(old, f"{old}_orig"): x for n, x in t.items()})
+    folder = modified(lambda t: {n.replace(old, f"{old}_orig"): x for n, x in t.items()})
     with pytest.raises(ModelUnavailable, match=rf"The file has {old}_orig instead"):
         check(folder, toy_task())
 
 
-def test_a_weight_that_is_no_number(spoilt: Spoil, toy_task: ToyTask) -> None:
+def test_non_finite_weight(modified: Modify, toy_task: ToyTask) -> None:
     name = "encoder.layer.1.output.dense.weight"
-    folder = spoilt(lambda t: {n: x * float("nan") if n == name else x for n, x in t.items()})
+    folder = modified(lambda t: {n: x * float("nan") if n == name else x for n, x in t.items()})
     with pytest.raises(ModelUnavailable, match=rf"NaN or infinite: bert\.{name}"):
         check(folder, toy_task())
 
 
-def test_a_missing_weight(spoilt: Spoil, toy_task: ToyTask) -> None:
+def test_a_missing_weight(modified: Modify, toy_task: ToyTask) -> None:
     name = "encoder.layer.1.output.dense.weight"
-    folder = spoilt(lambda tensors: {n: x for n, x in tensors.items() if n != name})
+    folder = modified(lambda tensors: {n: x for n, x in tensors.items() if n != name})
     with pytest.raises(ModelUnavailable, match=rf"1 of the model's \d+ weights is not .*{name}"):
         check(folder, toy_task())
 
 
-def test_a_weight_without_a_place(tiny_model: TinyModel, toy_task: ToyTask, tmp_path: Path) -> None:
+def test_unused_weight(tiny_model: TinyModel, toy_task: ToyTask, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_model("bert"), tmp_path / "shorter")
     change_config(folder, num_hidden_layers=2)
-    with pytest.raises(ModelUnavailable, match=r"no place for: encoder\.layer\.2"):
+    with pytest.raises(ModelUnavailable, match=r"does not have: encoder\.layer\.2"):
         check(folder, toy_task())
 
 
-def test_parts_that_a_classifier_does_without(spoilt: Spoil, toy_task: ToyTask) -> None:
-    """Heads of the pretraining, and a head for another number of labels."""
+def test_unused_heads_are_allowed(modified: Modify, toy_task: ToyTask) -> None:
+    """These are heads of the pretraining, and a head for another number of labels."""
     extra = {
         "cls.predictions.bias": torch.zeros(3),
         "classifier.weight": torch.zeros(7, 64),
         "classifier.bias": torch.zeros(7),
     }
-    check(spoilt(lambda t: {**{f"bert.{n}": x for n, x in t.items()}, **extra}), toy_task())
+    check(modified(lambda t: {**{f"bert.{n}": x for n, x in t.items()}, **extra}), toy_task())
 
 
 @pytest.mark.parametrize("key", ["vocab_size", "max_position_embeddings"])
@@ -275,12 +275,12 @@ def test_weights_of_another_shape(
     folder = shutil.copytree(tiny_model("bert"), tmp_path / "resized")
     size = json.loads((folder / "config.json").read_text())[key]
     change_config(folder, **{key: 3 * size})
-    with pytest.raises(ModelUnavailable, match=rf"{size} × 64 in the file and {3 * size}") as found:
+    with pytest.raises(ModelUnavailable, match=rf"{size} × 64 in the file but {3 * size}") as found:
         check(folder, toy_task())
-    assert f"Change {key} from {3 * size} to {size}" in str(found.value)
+    assert f"change {key} from {3 * size} to {size}" in str(found.value)
 
 
-def test_a_saved_model_whose_weights_are_gone(run_toy: RunToy) -> None:
+def test_saved_model_without_weights(run_toy: RunToy) -> None:
     made = run_toy("full", epochs=1, max_length=64)
     file = made.folder.model / "model.safetensors"
     kept = {name: x for name, x in load_file(file).items() if not name.startswith("classifier")}
@@ -289,10 +289,10 @@ def test_a_saved_model_whose_weights_are_gone(run_toy: RunToy) -> None:
         Predictor(made.folder)
 
 
-def test_commands_end_before_training(
-    tuneoff: Any, spoilt: Spoil, toy_csv: Callable[..., Path], tmp_path: Path
+def test_commands_fail_before_training(
+    tuneoff: Any, modified: Modify, toy_csv: Callable[..., Path], tmp_path: Path
 ) -> None:
-    folder = spoilt(lambda tensors: {f"_orig_mod.{name}": x for name, x in tensors.items()})
+    folder = modified(lambda tensors: {f"_orig_mod.{name}": x for name, x in tensors.items()})
     out = tmp_path / "study"
     data = ("--train", toy_csv(60), "--methods", "full", "--seeds", 1, "--out", out)
     ended = tuneoff("compare", "--model", folder, *data)
@@ -308,7 +308,7 @@ def test_commands_end_before_training(
     assert "the tokenizer has 30 token ids" in ended.err.replace("\n", " ")
 
 
-def test_old_checks_can_be_read() -> None:
+def test_earlier_checks_can_be_read() -> None:
     old = TypeAdapter(Checks).validate_python({"unchanged": [], "changed": []})
     assert old.alone is None
     assert not old.depends_on_batch
@@ -320,8 +320,6 @@ def test_old_checks_can_be_read() -> None:
     ("settings", "spread"),
     [({"initializer_range": 0.5, "init_std": 0.1}, 0.5), ({"init_std": 0.1}, 0.1), ({}, 0.02)],
 )
-def test_new_weights_are_as_wide_as_the_family_has_them(
-    settings: dict[str, float], spread: float
-) -> None:
-    """BART, XLM and FlauBERT call the setting `init_std`, and some families have none."""
+def test_standard_deviation_of_new_weights(settings: dict[str, float], spread: float) -> None:
+    """BART, XLM and FlauBERT name the setting `init_std`, and some architectures have none."""
     assert _initial_spread(SimpleNamespace(**settings)) == spread

@@ -1,14 +1,14 @@
-"""Preparation of a task: from the rows of the tables to what the training loop reads.
+"""Data preparation: splits, checks, tokens and batches.
 
-In the order in which a row passes them:
+The modules, in the order in which they process a row:
 
-1. `gather`: the three splits in memory, from the tables that `tuneoff.tables` reads
-2. `check`: errors and warnings that only a look across the splits finds (`near_duplicates`)
-3. `split`: held-out fractions and subsamples
-4. `tokens`: the flat token store on disk (`tokenizer` loads and checks the tokenizer)
-5. `task`: all of it in one call, kept under the study's `data/<key>/`; `explore` counts what the
-   reader of a report wants to see
-6. `batches`: rows of a token store as the model takes them
+1. `gather`: build the three splits in memory, from the tables that `tuneoff.tables` reads
+2. `check`: find errors and warnings that need several splits or a whole table (`near_duplicates`)
+3. `split`: hold out fractions and draw subsamples
+4. `tokens`: write the token store (`tokenizer` loads and checks the tokenizer)
+5. `task`: do all of this in one call and store the result in the study's `data/<key>/`; `explore`
+   computes the statistics for the report
+6. `batches`: build the model's inputs from rows of a token store
 
 Importing this package loads neither torch nor transformers nor datasets.
 """

@@ -1,4 +1,4 @@
-"""Rows of a token store as the model takes them: joined into one row, lengths beside."""
+"""Batches: texts of a token store, concatenated into one packed row without padding."""
 
 from __future__ import annotations
 
@@ -14,45 +14,46 @@ from torch import Tensor
 from tuneoff.engine.data.task import Split
 
 CPU_TOKENS, GPU_TOKENS = 2_048, 65_536
-"""Tokens per forward pass where nothing is trained. On a CPU, states that stay in its caches: with
-MiniLM on two cores 512 reviews take 7.9 s, where 8,192 tokens at once take 9.9 s and three times
-the memory; 1,600 pairs of SNLI 2.0 s and 2.4 s."""
+"""Tokens per forward pass at inference. On a CPU, the states of 2,048 tokens stay in its caches:
+with MiniLM on two cores, 512 reviews take 7.9 s, compared with 9.9 s and three times the memory for
+8,192 tokens; 1,600 pairs of SNLI take 2.0 s, compared with 2.4 s."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of a split, without padding, in the order of their lengths."""
+    """Rows of a split without padding, sorted by length."""
 
     rows: npt.NDArray[np.int64]
-    """(texts,) positions in the split."""
+    """Positions in the split, of shape (texts,)."""
     lengths: list[int]
-    """Tokens of each text."""
+    """Number of tokens of each text."""
     input_ids: Tensor
-    """(tokens,) int64: the texts' ids, one text after the other."""
+    """Token ids of the concatenated texts, int64 of shape (tokens,)."""
     position_ids: Tensor
-    """(tokens,) int64, from 0 in each text."""
+    """Position of each token in its text, from 0; int64 of shape (tokens,)."""
     token_type_ids: Tensor | None
-    """(tokens,) int64, for pairs."""
+    """Token types of pairs, int64 of shape (tokens,)."""
     labels: Tensor
-    """(texts,) int64."""
+    """Int64 of shape (texts,)."""
     weights: Tensor
-    """(texts,) float32."""
+    """Float32 of shape (texts,)."""
     states: Tensor | None = None
-    """(tokens or texts, hidden) what the frozen layers below give, where the split has it."""
+    """Cached output of the frozen lower layers, of shape (tokens or texts, hidden); None if the
+    split has none."""
     offsets: Tensor | None = None
-    """(texts + 2,) int32, on a CUDA device alone: where each text begins, where the spare places
-    begin and where they end. `input_ids`, `position_ids` and `token_type_ids` then have (places,)
-    elements, of which the first `tokens` are real."""
+    """Start of each text, and start and end of the spare positions; int32 of shape (texts + 2,).
+    Only on a CUDA device: there, `input_ids`, `position_ids` and `token_type_ids` have the shape
+    (places,), and only the first `tokens` elements are real."""
     bound: int | None = None
-    """No text has more tokens, nor are there more spare places; None: as `lengths` says."""
+    """Upper bound on the tokens of each text and on the spare positions; None: use `lengths`."""
 
     @property
     def tokens(self) -> int:
-        """Real tokens."""
+        """Number of real tokens."""
         return sum(self.lengths)
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on `device`; on a CUDA device as `Staging` lays it out."""
+        """Return the batch on `device`; on a CUDA device in the layout of `Staging`."""
         if device.type == "cpu":
             return self
         if device.type == "cuda":
@@ -66,10 +67,11 @@ class Batch:
 
 
 def cuda_places(tokens: int) -> int:
-    """Size of a packed row on a CUDA device that holds `tokens` real tokens and one spare place.
+    """Return the size of a packed row on a CUDA device for `tokens` real tokens.
 
-    Few different sizes occur, so that a CUDA graph per size is worth its capture: multiples of 64,
-    from 2,048 tokens on of 1/16 to 1/32 of the size.
+    The row has at least one spare position. Sizes are multiples of 64, and from 2,048 tokens
+    multiples of 1/32 to 1/16 of the size. So few different sizes occur, and capturing a CUDA graph
+    for each size pays off.
     """
     step = max(64, (1 << tokens.bit_length()) // 32)
     return (tokens // step + 1) * step
@@ -77,10 +79,10 @@ def cuda_places(tokens: int) -> int:
 
 @dataclass(frozen=True)
 class Staging:
-    """Layout of a batch's integers and weights as one block of memory, for one copy to a GPU.
+    """Layout of a batch's integers and weights in one block of memory, for a single copy to a GPU.
 
-    A packed row on a GPU has spare places at its end. They are a text of their own, because
-    `varlen_attn` leaves rows beyond its last offset uninitialised; there is always at least one.
+    A packed row on a GPU has at least one spare position at its end. The spare positions form a
+    text of their own, because `varlen_attn` leaves rows after its last offset uninitialised.
     """
 
     texts: int
@@ -89,13 +91,13 @@ class Staging:
 
     @classmethod
     def of(cls, batch: Batch) -> Staging:
-        """The layout for `batch`."""
+        """Return the layout for `batch`."""
         types = batch.token_type_ids is not None
         return cls(len(batch.lengths), cuda_places(batch.tokens), types)
 
     @property
     def _parts(self) -> list[tuple[str, torch.dtype, int]]:
-        """Name, type and number of elements; 8-byte types first, so that all are aligned."""
+        """Name, type and number of elements; 8-byte types come first, so all are aligned."""
         types = [("token_type_ids", torch.int64, self.places)] if self.types else []
         return [
             ("input_ids", torch.int64, self.places),
@@ -108,17 +110,17 @@ class Staging:
 
     @property
     def bytes(self) -> int:
-        """Size of the block."""
+        """Size of the block in bytes."""
         return sum(dtype.itemsize * count for _, dtype, count in self._parts)
 
     def views(self, block: Tensor) -> dict[str, Tensor]:
-        """Tensors by the names of `Batch`'s fields that share the memory of `block`, uint8."""
-        found, at = {}, 0
+        """Return tensors that share the memory of `block` (uint8), by the names of `Batch`."""
+        tensors, start = {}, 0
         for name, dtype, count in self._parts:
             size = dtype.itemsize * count
-            found[name] = block[at : at + size].view(dtype)
-            at += size
-        return found
+            tensors[name] = block[start : start + size].view(dtype)
+            start += size
+        return tensors
 
     def fill(self, block: Tensor, batch: Batch) -> None:
         """Write `batch` to `block`, a uint8 tensor on the CPU."""
@@ -133,9 +135,14 @@ class Staging:
         views["offsets"].copy_(torch.from_numpy(ends))
 
     def send(self, batch: Batch, device: torch.device, into: Tensor | None = None) -> Batch:
-        """Return `batch` on `device`, copied without waiting; to `into`, a block there, if given.
+        """Return `batch` on `device`; the copy is asynchronous.
 
-        PyTorch reuses the pinned memory only after the copy has ended.
+        PyTorch reuses the pinned memory only after the copy is complete.
+
+        Args:
+            batch: A batch on the CPU that this layout fits.
+            device: A CUDA device.
+            into: Block on `device` (uint8) to copy to; None: allocate one.
         """
         host = torch.empty(self.bytes, dtype=torch.uint8, pin_memory=True)
         self.fill(host, batch)
@@ -150,12 +157,12 @@ class Staging:
 
 
 def batch(split: Split, rows: npt.NDArray[np.int64]) -> Batch:
-    """The rows at these positions of `split`, shortest first."""
+    """Return the rows at the given positions of `split` as a batch, shortest first."""
     store = split.tokens
     rows = rows[np.argsort(store.lengths[rows], kind="stable")]
     lengths = store.lengths[rows]
     ends = np.cumsum(lengths)
-    # Token t of the batch is token t - begin(text) of its text: one index for ids and types.
+    # Token t of the batch is token t - start(text) of its text: one index for ids and types.
     positions = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
     index = positions + np.repeat(store.offsets[rows], lengths)
     return Batch(
@@ -175,9 +182,12 @@ def batch(split: Split, rows: npt.NDArray[np.int64]) -> Batch:
 def steps(
     split: Split, batch_size: int, generator: np.random.Generator | None
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """One epoch: the rows of each optimizer step, every chosen row once, in a new order.
+    """Yield the rows of each optimizer step of one epoch, in random order.
 
-    Without a generator as they stand.
+    Args:
+        split: The split; each of its `positions` occurs once.
+        batch_size: Number of rows per step; the last step may have fewer.
+        generator: Draws the order; None: keep the order of the split.
     """
     order = split.positions if generator is None else generator.permutation(split.positions)
     for start in range(0, len(order), batch_size):
@@ -185,30 +195,39 @@ def steps(
 
 
 def inference_tokens(device: torch.device) -> int:
-    """Tokens per forward pass where nothing is trained."""
+    """Return the number of tokens per forward pass at inference."""
     return CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
 
 
 def by_tokens(
     lengths: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], budget: int
 ) -> list[npt.NDArray[np.int64]]:
-    """`rows` in as few pieces of at most `budget` tokens (one row at least) as their order allows,
-    similar lengths together, no piece larger than it need be for that."""
+    """Split `rows`, sorted by length, into batches of at most `budget` tokens.
+
+    The number of batches is the minimum for this order. With this number, the batches are as equal
+    in size as possible, which needs less memory than full batches and a small last one. A row with
+    more than `budget` tokens is a batch of its own.
+
+    Args:
+        lengths: Number of tokens of each row of the split, of shape (all rows,).
+        rows: Positions in the split, of shape (rows,).
+        budget: Maximum number of tokens of a batch.
+    """
     rows = rows[np.argsort(lengths[rows], kind="stable")]
     ends = np.cumsum(lengths[rows])
     cuts = _filled(ends, budget)
     low = -(-int(ends[-1]) // (len(cuts) + 1)) if len(rows) else 0
-    while low < budget:  # pieces of one size take less memory than full ones and a rest
+    while low < budget:  # bisect for the smallest budget that needs no more batches
         middle = (low + budget) // 2
-        if len(found := _filled(ends, middle)) == len(cuts):
-            cuts, budget = found, middle
+        if len(smaller := _filled(ends, middle)) == len(cuts):
+            cuts, budget = smaller, middle
         else:
             low = middle + 1
     return np.split(rows, cuts)
 
 
 def _filled(ends: npt.NDArray[np.int64], budget: int) -> list[int]:
-    """Where pieces begin, but the first one, if each takes what `budget` has room for."""
+    """Return the starts of all batches but the first, if each is filled up to `budget` tokens."""
     cuts: list[int] = []
     start = used = 0
     while True:
@@ -220,5 +239,5 @@ def _filled(ends: npt.NDArray[np.int64], budget: int) -> list[int]:
 
 
 def count_tokens(split: Split, rows: Sequence[npt.NDArray[np.int64]]) -> int:
-    """Real tokens in these rows."""
+    """Return the number of real tokens in the given rows."""
     return int(sum(split.tokens.lengths[r].sum() for r in rows))

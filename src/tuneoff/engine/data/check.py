@@ -1,4 +1,4 @@
-"""What only a look at a whole table, or across the splits, finds: issues and warnings."""
+"""Checks that need a whole table or several splits: issues (errors) and warnings."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tuneoff.tables.notes import SHOWN, missing_names, place_name, told_of
 from tuneoff.tables.source import Table
 
 ONE_SIDED = 0.99
-"""Share of one label above which accuracy says nothing."""
+"""Proportion of one label above which accuracy is not informative."""
 
 PAIRS = (("train", "validation"), ("train", "test"), ("validation", "test"))
 
 
 def same_files(data: DataSpec) -> list[Issue]:
-    """One issue for each two splits that name the same file."""
-    named = {
+    """Return an issue for each pair of splits that use the same file."""
+    files = {
         role: Path(source).expanduser()
         for role in ("train", "validation", "test")
         if isinstance(source := getattr(data, role), str) and not source.startswith("hf:")
@@ -34,15 +34,15 @@ def same_files(data: DataSpec) -> list[Issue]:
         Issue(
             f"the same file is given for {one} and {other}",
             file=str(getattr(data, other)),
-            hint=f"Give another file, or for {other} a fraction such as 0.1.",
+            hint=f"Use another file, or for {other} a fraction such as 0.1.",
         )
-        for one, other in combinations(named, 2)
-        if named[one].exists() and named[other].exists() and named[one].samefile(named[other])
+        for one, other in combinations(files, 2)
+        if files[one].exists() and files[other].exists() and files[one].samefile(files[other])
     ]
 
 
 def label_issues(data: DataSpec, tables: Mapping[str, Table]) -> list[Issue]:
-    """Return the issues of the labels of the files as they were read, before any split."""
+    """Return the issues of the labels in the files, before any rows are held out."""
     train = tables["train"]
     counts = train.frame["label"].value_counts()
     issues = single_label(data, train)
@@ -55,15 +55,15 @@ def label_issues(data: DataSpec, tables: Mapping[str, Table]) -> list[Issue]:
 
 
 FEW = 20
-"""Rows of which each may well be an example of another label."""
+"""Number of rows up to which it is plausible that each row has a different label."""
 
 
 def single_label(data: DataSpec, train: Table) -> list[Issue]:
-    """The issue of a table whose rows all have one label, or each a label of its own."""
+    """Return an issue if all rows of a table have the same label, or each has a different one."""
     labels = train.frame["label"].unique()
     if len(labels) == len(train.frame) > FEW:
-        problem = f"each of the {len(labels)} rows has a label of its own: is the column an id?"
-        hint = "Name the column of the label with --label."
+        problem = f"each of the {len(labels)} rows has a different label: is the column an id?"
+        hint = "Set the column of the labels with --label."
         return [Issue(problem, file=train.source, column=data.label, hint=hint)]
     if len(labels) > 1:
         return []
@@ -72,7 +72,7 @@ def single_label(data: DataSpec, train: Table) -> list[Issue]:
             f"all training rows have the label {labels[0]!r}",
             file=train.source,
             column=data.label,
-            hint="A classifier needs two labels at least.",
+            hint="A classifier needs at least two labels.",
         )
     ]
 
@@ -89,10 +89,10 @@ def _too_small(data: DataSpec, train: Table, counts: pd.Series[int]) -> list[Iss
     return _capped(
         [
             Issue(
-                f"the label {label!r} has one row; none can be held out for {wanted}",
+                f"the label {label!r} has only one row, so none can be held out for {wanted}",
                 file=train.source,
                 column=data.label,
-                hint="Add rows of this label, remove it, or give the splits as files.",
+                hint="Add rows with this label, remove the row, or give the splits as files.",
                 **{word: int(places[label])},
             )
             for label in small
@@ -102,20 +102,20 @@ def _too_small(data: DataSpec, train: Table, counts: pd.Series[int]) -> list[Iss
 
 def _unknown_labels(role: str, column: str | None, train: Table, other: Table) -> list[Issue]:
     known = set(train.frame["label"])
-    strange = other.frame[~other.frame["label"].isin(known)]
+    unknown = other.frame[~other.frame["label"].isin(known)]
     issues = []
     word = place_name(other.frame)
-    for label, rows in strange.groupby("label", sort=True):
+    for label, rows in unknown.groupby("label", sort=True):
         places = ", ".join(str(place) for place in rows[word][:SHOWN])
         more = ", …" if len(rows) > SHOWN else ""
         issues.append(
             Issue(
-                f"the label {label!r} stands in the {role} rows and not in the training rows"
+                f"the label {label!r} is in the {role} rows but not in the training rows"
                 f" ({len(rows)} times: {word}s {places}{more})",
                 file=other.source,
                 column=column,
                 hint=f"{nearest(str(label), known)[:200]} Or remove these rows, or add training"
-                " rows of this label.",
+                " rows with this label.",
                 **{word: int(rows[word].iloc[0])},
             )
         )
@@ -130,9 +130,10 @@ def _capped(issues: list[Issue]) -> list[Issue]:
 
 
 def split_warnings(splits: Mapping[str, pd.DataFrame]) -> list[str]:
-    """What is worth a look in the splits as they will be used; no text is quoted.
+    """Return warnings about the final splits.
 
-    Rows are named by their line in the file that they come from, or their number.
+    A warning identifies rows by their line in the source file, or by their number, and never quotes
+    a text.
     """
     labels = pd.concat([frame["label"] for frame in splits.values()])
     return [
@@ -148,13 +149,13 @@ def split_warnings(splits: Mapping[str, pd.DataFrame]) -> list[str]:
 
 
 def duplicate_count(frame: pd.DataFrame) -> int:
-    """Rows whose text (and pair) stands in an earlier row."""
+    """Return the number of rows whose text (and pair) is the same as that of an earlier row."""
     (codes,) = text_codes(frame)
     return len(codes) - len(np.unique(codes))
 
 
 def shared_counts(splits: Mapping[str, pd.DataFrame]) -> dict[str, int]:
-    """By `"train/test"` and so on: rows of the second split whose text stands in the first."""
+    """Return, by `"train/test"` etc., the rows of the second split whose text is in the first."""
     codes = dict(zip(splits, text_codes(*splits.values()), strict=True))
     return {
         f"{one}/{other}": int(np.isin(codes[other], codes[one]).sum())
@@ -169,7 +170,7 @@ def _labels_alike(labels: pd.Series[str]) -> list[str]:
     for label in sorted(str(label) for label in counts.index):
         alike.setdefault(label.strip().casefold(), []).append(label)
     return [
-        "labels that differ only in case or surrounding spaces are taken as different: "
+        "labels that differ only in case or surrounding spaces are treated as different labels: "
         + ", ".join(f"{label!r} ({counts[label]} times)" for label in labels)
         for labels in alike.values()
         if len(labels) > 1
@@ -196,7 +197,7 @@ def _one_sided(splits: Mapping[str, pd.DataFrame]) -> list[str]:
         counts = frame["label"].value_counts()
         if len(counts) > 1 and counts.iloc[0] > ONE_SIDED * len(frame):
             most = counts.index[0]
-            what = f"more than 99 % of the {_rows_of(role)} have the label {most!r}; the others"
+            what = f"more than 99 % of the {_rows_of(role)} have the label {most!r}; other labels"
             warnings += told_of(what, frame, (frame["label"] != most).to_numpy())
     return warnings
 
@@ -206,7 +207,7 @@ def _repeated(splits: Mapping[str, pd.DataFrame]) -> list[str]:
         note
         for role, frame in splits.items()
         for note in told_of(
-            f"{_rows_of(role)} that repeat the text of an earlier one",
+            f"{_rows_of(role)} with the same text as an earlier row",
             frame,
             pd.Series(text_codes(frame)[0]).duplicated().to_numpy(),
         )
@@ -214,7 +215,7 @@ def _repeated(splits: Mapping[str, pd.DataFrame]) -> list[str]:
 
 
 def _rows_of(role: str) -> str:
-    """`train rows`; a file alone has no role."""
+    """Return `train rows` etc.; only `rows` for a file that has no role."""
     return f"{role} rows".strip()
 
 
@@ -225,7 +226,7 @@ def _shared(splits: Mapping[str, pd.DataFrame]) -> list[str]:
         for one, other in PAIRS
         if one in codes and other in codes
         for note in told_of(
-            f"{other} rows whose text stands in {one} too",
+            f"{other} rows whose text is also in {one}",
             splits[other],
             np.isin(codes[other], codes[one]),
         )
@@ -236,13 +237,11 @@ def _shared(splits: Mapping[str, pd.DataFrame]) -> list[str]:
             continue
         values = "group" if column == "group" else "text"
         known = set(train[values]) - {""}
-        hint = "" if column == "group" else "; name that column as the group to part them"
+        hint = "" if column == "group" else "; name its column with --group to keep them together"
         for role in ("validation", "test"):
             if role in splits:
-                found = splits[role][values].isin(known).to_numpy()
-                notes = told_of(
-                    f"{role} rows whose {what} stands in train too", splits[role], found
-                )
+                shared = splits[role][values].isin(known).to_numpy()
+                notes = told_of(f"{role} rows whose {what} is also in train", splits[role], shared)
                 warnings += [note + hint for note in notes]
     return warnings
 
@@ -253,8 +252,8 @@ def _near(splits: Mapping[str, pd.DataFrame]) -> list[str]:
         for one, other in PAIRS
         if one in splits and other in splits
         for note in told_of(
-            f"{other} rows whose text is nearly one of {one} (a few words differ, or case and"
-            " punctuation)",
+            f"{other} rows whose text is almost the same as one in {one} (a few words, case or"
+            " punctuation differ)",
             splits[other],
             near_rows(splits[one], splits[other]),
         )
@@ -265,13 +264,13 @@ def _contradictions(splits: Mapping[str, pd.DataFrame]) -> list[str]:
     codes = text_codes(*splits.values())
     labels = pd.concat([frame["label"] for frame in splits.values()]).to_numpy()
     kinds = pd.DataFrame({"code": np.concatenate(codes), "label": labels}).drop_duplicates()["code"]
-    twofold = kinds[kinds.duplicated()].unique()
+    ambiguous = kinds[kinds.duplicated()].unique()
     return [
         note
         for (role, frame), own in zip(splits.items(), codes, strict=True)
         for note in told_of(
-            f"{_rows_of(role)} whose text also stands with another label",
+            f"{_rows_of(role)} whose text also occurs with another label",
             frame,
-            np.isin(own, twofold),
+            np.isin(own, ambiguous),
         )
     ]

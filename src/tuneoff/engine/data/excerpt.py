@@ -1,4 +1,4 @@
-"""A few rows of a prepared task that stand for all of it: what a forecast tries a method on."""
+"""Representative excerpts of a prepared task, on which a forecast runs a method."""
 
 from __future__ import annotations
 
@@ -20,32 +20,35 @@ from tuneoff.results.store import write_json
 Rows = npt.NDArray[np.int64]
 
 TYPICAL = 8
-"""Steps of a training that stand for all: their tokens are quantiles of those of all steps."""
+"""Number of typical training steps; their token counts are quantiles of those of all steps."""
 
 PIECES = 12
-"""Passes of a CPU that stand for an evaluation."""
+"""Number of forward passes (in the size for a CPU) that represent an evaluation."""
 
 
 @dataclass(frozen=True)
 class Excerpt:
-    """What was taken, and what it stands for."""
+    """An excerpt, and the size of the task that it represents."""
 
     path: Path
-    """A prepared task of its own; its training rows stand in the order of their steps."""
+    """Folder of the excerpt, a prepared task; its training rows are in the order of the steps."""
     steps: int
-    """Steps of one pass over the training rows taken."""
+    """Training steps of one epoch of the excerpt."""
     extremes: int
-    """How many of them, the first ones, are the largest of the training and no typical ones."""
+    """The first `extremes` steps are the largest ones of the training; the others are typical."""
     all_steps: int
-    """Steps of one epoch of the whole task."""
+    """Training steps of one epoch of the whole task."""
     tokens: dict[str, int]
-    """By split, of the rows taken; where they stand for all, in as many as those would take."""
+    """Tokens of the excerpt, by split."""
     all_tokens: dict[str, int]
+    """Tokens of the whole task, by split."""
     rows: dict[str, int]
+    """Rows of the excerpt, by split."""
     all_rows: dict[str, int]
+    """Rows of the whole task, by split."""
 
     def to_plain(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Return the fields as plain values for JSON."""
         return {**asdict(self), "path": str(self.path)}
 
 
@@ -58,12 +61,19 @@ def take_excerpt(
     seeds: Sequence[int],
     train_rows: int | None = None,
 ) -> Excerpt:
-    """Write an excerpt of the task in `task_path` into the new `folder`.
+    """Write an excerpt of a prepared task into a new folder.
 
-    Of the training, whole steps: the largest that a run with one of `seeds` comes to in `epochs`,
-    which decide about its peak of memory, and `TYPICAL` ones. With `train_rows` as many rows
-    instead, each label with its share, for methods that know no steps. Of the other splits, rows
-    of all lengths.
+    The training rows are those of complete steps: the largest steps of all seeds and epochs, which
+    determine the peak memory, and `TYPICAL` typical ones. The rows of the other splits have all
+    lengths.
+
+    Args:
+        task_path: Folder of the prepared task.
+        folder: Folder to create.
+        batch_size: Rows of a training step.
+        epochs: Epochs of a run.
+        seeds: Seeds of the runs.
+        train_rows: For methods without steps: number of training rows, stratified by label.
     """
     task = open_task(task_path)
     chosen = {name: _pieces(s) for name, s in task.splits.items() if name != "train"}
@@ -104,31 +114,31 @@ def _counted(
 def _steps(
     split: Split, batch_size: int, epochs: int, seeds: Sequence[int]
 ) -> tuple[list[Rows], list[Rows]]:
-    """The largest steps, and typical ones; all of an epoch where there are hardly more."""
+    """Return the largest steps and typical steps; all steps of an epoch if it has few."""
     lengths = split.tokens.lengths
     largest: dict[str, tuple[int, Rows]] = {}
     first: list[Rows] = []
     for seed in seeds:
-        order = np.random.default_rng(seed)  # as the training itself draws it
+        order = np.random.default_rng(seed)  # the same order as in training
         for _ in range(epochs):
             drawn = list(steps(split, batch_size, order))
             first = first or drawn
-            for by, power in (("tokens", 1), ("squares", 2)):  # memory grows by either
+            for by, power in (("tokens", 1), ("squares", 2)):  # memory can grow with either
                 sizes = [int((lengths[rows] ** power).sum()) for rows in drawn]
-                at = int(np.argmax(sizes))
-                if by not in largest or sizes[at] > largest[by][0]:
-                    largest[by] = sizes[at], drawn[at]
+                place = int(np.argmax(sizes))
+                if by not in largest or sizes[place] > largest[by][0]:
+                    largest[by] = sizes[place], drawn[place]
     if len(first) <= TYPICAL + len(largest):
         return [], first
-    whole = sorted(first[:-1], key=lambda rows: int(lengths[rows].sum()))
-    places = ((np.arange(TYPICAL) + 0.5) / TYPICAL * len(whole)).astype(int)
-    # In a mixed order: ever longer ones would make the resident set grow otherwise.
-    mixed = np.random.default_rng(0).permutation(places)
-    return [rows for _, rows in largest.values()], [whole[i] for i in mixed]
+    by_size = sorted(first[:-1], key=lambda rows: int(lengths[rows].sum()))
+    places = ((np.arange(TYPICAL) + 0.5) / TYPICAL * len(by_size)).astype(int)
+    # In random order, because with increasing lengths the resident set would keep growing.
+    shuffled = np.random.default_rng(0).permutation(places)
+    return [rows for _, rows in largest.values()], [by_size[i] for i in shuffled]
 
 
 def _pieces(split: Split) -> Rows:
-    """Rows of `PIECES` passes, of short texts as of long ones; all where there are no more."""
+    """Return the rows of `PIECES` forward passes, short to long texts; all if there are few."""
     pieces = by_tokens(split.tokens.lengths, np.arange(len(split)), CPU_TOKENS)
     places = ((np.arange(PIECES) + 0.5) / PIECES * len(pieces)).astype(int)
     taken = pieces if len(pieces) <= PIECES + 1 else [pieces[i] for i in places]
@@ -136,14 +146,14 @@ def _pieces(split: Split) -> Rows:
 
 
 def _of_each_label(split: Split, count: int) -> Rows:
-    """`count` rows, each label with its share."""
+    """Return `count` rows, stratified by label."""
     by_label = np.argsort(split.labels, kind="stable")
     places = np.arange(min(count, len(split))) * len(split) // min(count, len(split))
     return np.sort(by_label[places])
 
 
 def _write_tokens(store: TokenStore, rows: Rows, folder: Path) -> None:
-    """A token store of some rows of another one."""
+    """Write a token store with some rows of another one."""
     folder.mkdir()
     spans = [slice(store.offsets[row], store.offsets[row + 1]) for row in rows]
     np.concatenate([store.ids[span] for span in spans]).tofile(folder / "ids.bin")

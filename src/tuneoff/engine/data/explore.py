@@ -1,4 +1,4 @@
-"""What a reader wants to see of the data before any training, as records."""
+"""Statistics of the data for the report, as records."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tuneoff.engine.data.check import duplicate_count
 from tuneoff.results.record import Quantiles, SplitRecord
 
 BINS = 40
-"""Bins of a length histogram at most."""
+"""Maximum number of bins of a length histogram."""
 
 Lengths = npt.NDArray[np.integer[Any]]
 
 
 def quantiles(lengths: Lengths) -> Quantiles:
-    """Of token counts, (rows,), at least one."""
+    """Return quantiles of token counts, which must not be empty; `lengths` has shape (rows,)."""
     q25, median, q75, q95, q99 = (
         float(value) for value in np.quantile(lengths, [0.25, 0.5, 0.75, 0.95, 0.99])
     )
@@ -36,7 +36,14 @@ def quantiles(lengths: Lengths) -> Quantiles:
 
 
 def histogram(lengths: Lengths) -> list[list[int]]:
-    """[first token count of the bin, rows] pairs of equally wide bins, empty ones included."""
+    """Return a histogram of token counts with bins of equal width.
+
+    Args:
+        lengths: Token counts, of shape (rows,).
+
+    Returns:
+        A pair [lowest token count, number of rows] for each bin, also for empty ones.
+    """
     least = int(lengths.min())
     width = -(-(int(lengths.max()) - least + 1) // BINS)
     counts = np.bincount((lengths.astype(np.int64) - least) // width)
@@ -46,7 +53,14 @@ def histogram(lengths: Lengths) -> list[list[int]]:
 def split_record(
     frame: pd.DataFrame, labels: Sequence[str], lengths: Lengths, max_length: int
 ) -> SplitRecord:
-    """One split; `lengths` (rows,) are token counts before cutting at `max_length`."""
+    """Return the statistics of one split.
+
+    Args:
+        frame: Rows of the split.
+        labels: Label set of the study.
+        lengths: Token counts before truncation, of shape (rows,).
+        max_length: Number of tokens to which texts are truncated.
+    """
     counts = frame["label"].value_counts()
     over = np.maximum(lengths.astype(np.int64) - max_length, 0)
     tokens = int(lengths.sum(dtype=np.int64))
@@ -63,7 +77,7 @@ def split_record(
 
 
 def _groups(frame: pd.DataFrame) -> dict[str, int]:
-    """Return the counts of groups of a split; nothing without a group column."""
+    """Return the group counts of a split; empty without a group column."""
     if "group" not in frame:
         return {}
     sizes = frame["group"][frame["group"] != ""].value_counts()
@@ -77,6 +91,6 @@ def _groups(frame: pd.DataFrame) -> dict[str, int]:
 def lengths_by_label(
     frame: pd.DataFrame, labels: Sequence[str], lengths: Lengths
 ) -> dict[str, Quantiles]:
-    """Token counts of each label's rows; a label without rows is left out."""
+    """Return quantiles of the token counts for each label that has rows."""
     own = frame["label"].to_numpy()
     return {label: quantiles(lengths[own == label]) for label in labels if (own == label).any()}

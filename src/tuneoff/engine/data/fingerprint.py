@@ -1,4 +1,4 @@
-"""Identities by content: of the rows, of a tokenizer, of the two together."""
+"""Fingerprints of a task: of its rows, and of the rows together with the tokenizer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 LAYOUT = 1
-"""Of a task's folder; raised when its files change their meaning."""
+"""Version of the layout of a task's folder; incremented when the meaning of its files changes."""
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -27,10 +27,10 @@ _CHUNK = 65_536
 
 
 def rows_fingerprint(splits: Mapping[str, pd.DataFrame], labels: Sequence[str]) -> str:
-    """SHA-256 over the label list and the rows of each split, in their order.
+    """Return the SHA-256 of the label list and the rows of each split, in order.
 
-    A row is its text, pair, label, weight, group and its place in the source: predictions name
-    rows by that place, so a moved row is a changed task.
+    A row is hashed with its text, pair, label, weight, group and position in the source.
+    Predictions identify rows by this position, so a task with moved rows is a different task.
     """
     digest = hashlib.sha256(json.dumps(list(labels)).encode())
     for role, frame in splits.items():
@@ -47,7 +47,7 @@ def rows_fingerprint(splits: Mapping[str, pd.DataFrame], labels: Sequence[str]) 
 
 
 def _update_strings(digest: hashlib._Hash, column: pd.Series[str]) -> None:
-    """Lengths before the characters, so that no two columns of strings run into the same bytes."""
+    """Hash the lengths before the characters, so that different columns never give equal bytes."""
     for start in range(0, len(column), _CHUNK):
         encoded = [text.encode() for text in column.iloc[start : start + _CHUNK]]
         digest.update(np.array([len(text) for text in encoded], "<i8").tobytes())
@@ -55,7 +55,10 @@ def _update_strings(digest: hashlib._Hash, column: pd.Series[str]) -> None:
 
 
 def task_key(fingerprint: str, model_path: Path, model_type: str, max_length: int) -> str:
-    """16 hex digits of what decides a task's files: rows, tokenizer files, length."""
+    """Return the key of a task: 16 hex digits that depend on all that determines its files.
+
+    These are the rows, the tokenizer files, the model type and the maximum length.
+    """
     digest = hashlib.sha256(f"{LAYOUT}\0{fingerprint}\0{model_type}\0{max_length}".encode())
     files = {file for pattern in _TOKENIZER_FILES for file in model_path.glob(pattern)}
     for file in sorted(files):

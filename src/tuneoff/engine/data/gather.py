@@ -1,4 +1,4 @@
-"""From a `DataSpec` to the three splits in memory, with every check of the input on the way."""
+"""Read the data of a `DataSpec`, check it, and build the three splits in memory."""
 
 from __future__ import annotations
 
@@ -19,31 +19,37 @@ ROLES: tuple[Role, ...] = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Gathered:
-    """The rows of a task."""
+    """Rows of a task."""
 
     labels: list[str]
-    """The study's label set: those of the training rows, in order."""
+    """Label set of the study: the labels of the training rows, in order."""
     splits: dict[str, pd.DataFrame]
-    """In the order of `ROLES`; the columns of `Table.frame`."""
+    """Rows by split, in the order of `ROLES`; columns as in `Table.frame`."""
     warnings: list[str] = field(default_factory=list)
     columns: dict[str, str] = field(default_factory=dict)
-    """Names of the columns of text and label in the training file."""
+    """Names of the text and label columns of the training file."""
 
 
 def gather(data: DataSpec) -> Gathered:
-    """Read, check and split; `BadInput` with the issues of all files at once.
+    """Read, check and split the data.
 
-    A fraction of test rows is held out first, from the whole training file; `max_train` then
-    keeps so many of what remains; the fraction of validation rows is taken out of those. So
-    `max_train` 3000 with a validation fraction means 3,000 rows for both together.
+    Rows are held out in this order:
+
+    1. test rows, as a fraction of the whole training file
+    2. a subsample of `max_train` of the remaining rows
+    3. validation rows, as a fraction of this subsample; so with `max_train` 3000, training and
+       validation together have 3,000 rows
+
+    Raises:
+        BadInput: Any file is invalid; the exception has the issues of all files.
     """
-    tables, columns, found, warnings = _read(data)
+    tables, columns, collected, warnings = _read(data)
     data = replace(data, text=columns.text, label=columns.label)
     if "train" in tables:
-        found.issues += label_issues(data, tables)
+        collected.issues += label_issues(data, tables)
         if data.max_train is not None:
-            found.issues += _too_few(data.max_train, tables["train"], data)
-    found.raise_any()
+            collected.issues += _too_few(data.max_train, tables["train"], data)
+    collected.raise_any()
     warnings += [warning for table in tables.values() for warning in table.warnings]
     train = tables["train"].frame
     labels = label_order(list(train["label"].unique()))
@@ -71,22 +77,22 @@ def gather(data: DataSpec) -> Gathered:
 
 
 def _read(data: DataSpec) -> tuple[dict[str, Table], Columns, IssueList, list[str]]:
-    """The files that could be read, their columns, the issues of the others, and notes.
+    """Read the files; return the tables, the columns, the issues of invalid files, and warnings.
 
-    The columns of the training file are those of all.
+    The text and label columns of the training file are used for all files.
     """
-    found = IssueList(same_files(data))
+    collected = IssueList(same_files(data))
     tables: dict[str, Table] = {}
     columns, notes = Columns.of(data), []
     for role in ROLES:
         source = getattr(data, role)
         if isinstance(source, str):
-            with found.collecting():
-                own, said = choose_columns(source, columns, role)
-                notes += said
+            with collected.collecting():
+                own, more = choose_columns(source, columns, role)
+                notes += more
                 columns = replace(columns, text=own.text, label=own.label)
                 tables[role] = read_table(source, own, role)
-    return tables, columns, found, notes
+    return tables, columns, collected, notes
 
 
 def _too_few(max_train: int, train: Table, data: DataSpec) -> list[Issue]:
@@ -96,17 +102,20 @@ def _too_few(max_train: int, train: Table, data: DataSpec) -> list[Issue]:
         return []
     return [
         Issue(
-            f"max_train {max_train} is too few for {labels} labels",
+            f"max_train {max_train} is too small for {labels} labels",
             file=train.source,
             column=data.label,
-            hint=f"Give at least {needed}"
-            + (": validation is held out of them." if needed > labels else "."),
+            hint=f"Set max_train to at least {needed}"
+            + (": it includes the validation rows." if needed > labels else "."),
         )
     ]
 
 
 def _check_weights(data: DataSpec, splits: dict[str, pd.DataFrame]) -> None:
-    """Rows held out by a fraction or a limit may all weigh nothing; a score divides by the sum."""
+    """Raise `BadInput` if all weights of a split are 0, because scores divide by their sum.
+
+    Weights are checked again here, because the rows of a split may have been drawn at random.
+    """
     weightless = [role for role, frame in splits.items() if not frame["weight"].any()]
     if weightless:
         raise BadInput(
@@ -114,7 +123,7 @@ def _check_weights(data: DataSpec, splits: dict[str, pd.DataFrame]) -> None:
                 f"all weights of the {weightless[0]} rows are 0",
                 file=data.train,
                 column=data.weight,
-                hint="Give more rows a positive weight, or another split_seed.",
+                hint="Give more rows a positive weight, or use another split_seed.",
             )
         )
 
@@ -122,12 +131,12 @@ def _check_weights(data: DataSpec, splits: dict[str, pd.DataFrame]) -> None:
 def _parted(
     frame: pd.DataFrame, fraction: float, seed: int, purpose: Purpose, warnings: list[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What stays and what is held out, both in the order of the source."""
+    """Return the remaining and the held-out rows, both in the order of the source."""
     held = hold_out(frame, fraction, seed=seed, purpose=purpose)
     share = float(held.mean())
     if abs(share - fraction) * len(frame) >= max(2.0, 0.1 * fraction * len(frame)):
         warnings.append(
-            f"{purpose} holds {share:.1%} of the rows instead of {fraction:.1%}: groups and equal"
-            " texts stay together"
+            f"{purpose} has {share:.1%} of the rows instead of {fraction:.1%}, because groups and"
+            " equal texts are not split"
         )
     return frame[~held].reset_index(drop=True), frame[held].reset_index(drop=True)

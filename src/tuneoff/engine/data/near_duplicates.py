@@ -1,4 +1,4 @@
-"""Texts that are nearly those of another split: a word changed, case, punctuation or spaces."""
+"""Near-duplicates between splits: texts that differ in a word, case, punctuation or spaces."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ import numpy.typing as npt
 import pandas as pd
 
 ALIKE = 0.8
-"""Share of the words of two texts that both hold, from which they are near-duplicates."""
+"""Minimum Jaccard similarity of the words of near-duplicates: common words over all words."""
 
 END = 6
-"""Words at the beginning, or at the end, that two near-duplicates share. One change leaves one of
-the two ends as it was, so it takes two changes far apart to go unnoticed."""
+"""Number of first or last words that two near-duplicates have in common. One change affects only
+one of the two ends, so a pair is missed only if both ends were changed."""
 
 LOOKED_AT = 8
-"""Candidates of one ending that a text is compared with: forms begin alike by the thousand."""
+"""Maximum number of candidates per end. Form letters have the same start by the thousand."""
 
 _WORD = re.compile(r"\w+")
 
 
 def near_rows(known: pd.DataFrame, frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """(rows of `frame`,) whether its text (and pair) is nearly one of `known`, and not the same.
+    """Find rows whose text (and pair) is almost the same as one in `known`, but not identical.
 
-    Linear in the rows: 50,000 reviews take a few seconds.
+    The time is linear in the number of rows; 50,000 reviews take a few seconds.
+
+    Returns:
+        Mask of shape (rows of `frame`,).
     """
     texts = _joined(known)
     words = [_WORD.findall(text.casefold()) for text in texts]
@@ -38,7 +41,7 @@ def near_rows(known: pd.DataFrame, frame: pd.DataFrame) -> npt.NDArray[np.bool_]
     same = set(texts)
     found = np.zeros(len(frame), bool)
     for row, text in enumerate(_joined(frame)):
-        if text in same:  # another warning tells these
+        if text in same:  # identical texts have a separate warning
             continue
         own = _WORD.findall(text.casefold())
         others = {place for end in _ends(own) for place in by_end.get(end, ())}
@@ -54,7 +57,7 @@ def _joined(frame: pd.DataFrame) -> list[str]:
 
 
 def _ends(words: Sequence[str]) -> list[tuple[str, ...]]:
-    """The keys by which near-duplicates find each other; half of a short text is an end."""
+    """Return the keys by which candidates are found: the first and last words (up to a half)."""
     size = min(END, (len(words) + 1) // 2)
     return [("first", *words[:size]), ("last", *words[-size:])] if size else []
 

@@ -1,6 +1,6 @@
-"""Fractions held out and subsamples drawn: stratified, grouped, the same at the same seed.
+"""Held-out fractions and subsamples: stratified, grouped and deterministic for a given seed.
 
-All of it works on whole arrays, so that a million rows take seconds.
+The computation is vectorised, so a million rows take seconds.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ IntArray = npt.NDArray[np.int64]
 Purpose = Literal["test", "validation", "max_train", "max_test"]
 
 _STREAMS: dict[Purpose, int] = {"test": 0, "validation": 1, "max_train": 2, "max_test": 3}
-"""One random stream for each draw, so that asking for one does not change another."""
+"""A separate random stream for each draw, so that one setting does not affect other draws."""
 
 
 def label_order(labels: Sequence[str]) -> list[str]:
-    """Distinct labels in the order of their positions: as numbers if all are integers."""
+    """Return the distinct labels, sorted: as numbers if all are integers, otherwise as strings."""
     distinct = sorted(set(labels))
     try:
         return sorted(distinct, key=int)
@@ -31,7 +31,14 @@ def label_order(labels: Sequence[str]) -> list[str]:
 
 
 def text_codes(*frames: pd.DataFrame) -> list[IntArray]:
-    """For each frame (rows,): the same number for the same text (and pair), over all frames."""
+    """Return codes of the texts: rows with the same text (and pair) have the same number.
+
+    Args:
+        frames: Tables; the codes are consistent across all of them.
+
+    Returns:
+        For each table an array of shape (rows,).
+    """
     joined = pd.concat([frame[_text_columns(frame)] for frame in frames], ignore_index=True)
     codes = _codes(joined["text"])
     if "text_pair" in joined:
@@ -41,10 +48,13 @@ def text_codes(*frames: pd.DataFrame) -> list[IntArray]:
 
 
 def components(frame: pd.DataFrame) -> IntArray:
-    """(rows,): the same number for rows that must stay together.
+    """Return the components of the rows: rows that must be in the same split.
 
-    Those are rows of the same text (and pair) and, with a `group` column, of the same group, also
-    through others. A row with the empty group belongs to none.
+    Rows are connected if they have the same text (and pair) or, with a `group` column, the same
+    group; also indirectly, through other rows. An empty group connects no rows.
+
+    Returns:
+        The number of each row's component, of shape (rows,).
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -63,18 +73,30 @@ def components(frame: pd.DataFrame) -> IntArray:
 def hold_out(
     frame: pd.DataFrame, fraction: float, *, seed: int, purpose: Purpose
 ) -> npt.NDArray[np.bool_]:
-    """(rows,): True for the rows held out, close to `fraction` of all and of each label.
+    """Choose rows to hold out, close to `fraction` of all rows and of the rows of each label.
 
-    Components stay whole, so with large ones the share can miss `fraction`; every label keeps a
-    row on the other side. Raises `BadInput` if nothing can be held out.
+    Components are never split, so with large components the result may differ from `fraction`.
+    Every label keeps at least one row that is not held out.
+
+    Args:
+        frame: The rows.
+        fraction: Fraction of the rows to hold out.
+        seed: Seed of the draw.
+        purpose: What the rows are drawn for; each purpose has its own random stream.
+
+    Returns:
+        Mask of shape (rows,), true for the rows that are held out.
+
+    Raises:
+        BadInput: No row can be held out.
     """
     component = components(frame)
     labels = _codes(frame["label"], sort=True)
     sizes = np.bincount(component)
     pairs, counts = np.unique(component * (labels.max() + 1) + labels, return_counts=True)
     owner, label = np.divmod(pairs, labels.max() + 1)
-    # A component counts for its most frequent label: with groups that mix labels, stratifying
-    # exactly is a knapsack problem, and this comes close.
+    # A component counts for its most frequent label. With groups of mixed labels, exact
+    # stratification is a knapsack problem; this is a good approximation.
     by_owner = np.lexsort((label, -counts, owner))
     primary = label[by_owner][np.unique(owner[by_owner], return_index=True)[1]]
     targets = allocate(
@@ -83,10 +105,10 @@ def hold_out(
     rng = _generator(seed, purpose)
     order = rng.permutation(len(sizes))
     held = _fill(primary, sizes, targets, order)
-    # A label with few or large components may be gone from the other side: bring one back.
+    # All components of a label may be held out if it has few or large ones: keep the smallest.
     for lost in _lost_labels(held, owner, label):
         mine = owner[label == lost]
-        if held[mine].all():  # not yet brought back together with another label
+        if held[mine].all():  # not yet kept because of another label
             held[mine[np.argmin(sizes[mine])]] = False
     if not held.any():
         held[_smallest_free(owner, label, counts, sizes, order, purpose)] = True
@@ -97,9 +119,16 @@ def hold_out(
 def subsample(
     frame: pd.DataFrame, rows: int, *, seed: int, purpose: Purpose, least: int = 1
 ) -> pd.DataFrame:
-    """`rows` rows of `frame` in their order, stratified by label; all if there are no more.
+    """Draw a subsample of `rows` rows, stratified by label, in the order of `frame`.
 
-    Every label keeps `least` rows where `rows` allows it.
+    A table with no more than `rows` rows is returned unchanged.
+
+    Args:
+        frame: The rows.
+        rows: Number of rows to draw.
+        seed: Seed of the draw.
+        purpose: What the rows are drawn for; each purpose has its own random stream.
+        least: Minimum number of rows of each label, if `rows` is large enough for all labels.
     """
     if len(frame) <= rows:
         return frame
@@ -111,22 +140,30 @@ def subsample(
 
 
 def allocate(counts: IntArray, total: int, *, least: int = 0) -> IntArray:
-    """(labels,): `total` rows shared out in proportion to `counts`, by the largest remainders.
+    """Distribute `total` rows over the labels in proportion to `counts` (largest remainders).
 
-    A label gets at least `least` rows, or all that it has, if `total` suffices for that.
+    A label gets at least `least` rows, or all of its rows, if `total` is large enough.
+
+    Args:
+        counts: Number of rows of each label, of shape (labels,).
+        total: Number of rows to distribute.
+        least: Minimum number of rows of each label.
+
+    Returns:
+        Rows to take of each label, of shape (labels,).
     """
     total = min(total, int(counts.sum()))
     floor = np.minimum(counts, least)
     if floor.sum() > total:
         floor = np.zeros_like(counts)
     small = np.zeros(len(counts), bool)
-    while True:  # ends: each round marks at least one more label as small
+    while True:  # terminates, because each round marks at least one more label as small
         rest = np.where(small, 0, counts)
         quota = rest * ((total - floor[small].sum()) / max(1, rest.sum()))
-        slipped = ~small & (quota < floor)
-        if not slipped.any():
+        too_low = ~small & (quota < floor)
+        if not too_low.any():
             break
-        small |= slipped
+        small |= too_low
     shares = np.where(small, floor, np.floor(quota + 1e-9)).astype(np.int64)
     fraction = np.where(small | (shares >= counts), -1.0, quota - shares)
     shares[np.argsort(-fraction, kind="stable")[: total - shares.sum()]] += 1
@@ -136,10 +173,19 @@ def allocate(counts: IntArray, total: int, *, least: int = 0) -> IntArray:
 def _fill(
     strata: IntArray, sizes: IntArray, targets: IntArray, order: IntArray
 ) -> npt.NDArray[np.bool_]:
-    """(items,): items taken in `order` within their stratum until its target of rows is met.
+    """Take items in `order` from each stratum until its target number of rows is reached.
 
-    An item is taken if that brings the sum nearer to the target. Items of more than twice the
-    target come last, for they would block the others.
+    An item is taken if that brings the sum closer to the target. Items of more than twice the
+    target come last, because they would block the others.
+
+    Args:
+        strata: Stratum of each item, of shape (items,).
+        sizes: Number of rows of each item, of shape (items,).
+        targets: Number of rows to take from each stratum, of shape (strata,).
+        order: Permutation of the items.
+
+    Returns:
+        Mask of the items that are taken, of shape (items,).
     """
     too_large = sizes > 2 * targets[strata]
     order = order[np.lexsort((too_large[order], strata[order]))]
@@ -154,7 +200,7 @@ def _fill(
 
 
 def _lost_labels(held: npt.NDArray[np.bool_], owner: IntArray, label: IntArray) -> IntArray:
-    """Labels of which every component is held out."""
+    """Return the labels whose components are all held out."""
     return np.setdiff1d(label, label[~held[owner]])
 
 
@@ -166,15 +212,18 @@ def _smallest_free(
     order: IntArray,
     purpose: Purpose,
 ) -> int:
-    """The smallest component without which every label still has a row; the first in `order`."""
+    """Return the smallest component that can be held out without losing all rows of a label.
+
+    Among components of the same size this is the first in `order`.
+    """
     free = np.ones(len(sizes), bool)
     free[owner[counts == np.bincount(label, weights=counts)[label]]] = False
     candidates = order[free[order]]
     if not len(candidates):
         raise BadInput(
             Issue(
-                f"no row can be held out for {purpose}: the rows hang together by groups or equal"
-                " texts, and every part is all that a label has",
+                f"no row can be held out for {purpose}: rows with the same group or text must stay"
+                " together, and each such set of rows contains all rows of some label",
                 hint=f"Add rows, or give {purpose} as a file.",
             )
         )

@@ -1,4 +1,4 @@
-"""A share of the training rows, for trials that need not see all of them."""
+"""Subsamples of the training rows, for trials that train on a part of the data."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from tuneoff.engine.data.task import Task
 
 
 def with_rows(task: Task, count: int | None, seed: int) -> Task:
-    """`task` trained on `count` of its training rows, each label with its share; None: on all.
+    """Return `task` with a stratified subsample of its training rows.
 
-    A smaller share is part of a larger one at the same seed. Validation rows are left as they are.
+    With the same seed, a smaller subsample is part of a larger one. The other splits are unchanged.
+
+    Args:
+        task: The task.
+        count: Number of training rows; None: all.
+        seed: Seed of the draw.
     """
     train = task.splits["train"]
     if count is None or count >= len(train):
@@ -23,7 +28,7 @@ def with_rows(task: Task, count: int | None, seed: int) -> Task:
 
 
 def _dealt(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-    """Positions in an order any beginning of which holds each label by its share."""
+    """Return the positions in a random order in which any first n rows are stratified by label."""
     order = np.random.default_rng(seed).permutation(len(labels))
     by_label = order[np.argsort(labels[order], kind="stable")]
     counts = np.bincount(labels)

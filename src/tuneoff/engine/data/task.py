@@ -1,8 +1,8 @@
-"""From a `DataSpec` to a task on disk that every run of a study reads.
+"""Prepared tasks: the data of a `DataSpec` on disk, as all runs of a study read it.
 
-A task's folder, `<study>/data/<key>/`, holds `rows.parquet` (split, row, text, text_pair, label,
-weight, group), a token store per split, and `task.json`, which is written last: where it stands,
-the rest is whole.
+The folder of a task, `<study>/data/<key>/`, contains `rows.parquet` (split, row, text, text_pair,
+label, weight, group), a token store for each split, and `task.json`. The latter is written last, so
+if it exists, the task is complete.
 """
 
 from __future__ import annotations
@@ -48,52 +48,52 @@ class Split:
     name: str
     tokens: TokenStore
     labels: npt.NDArray[np.int64]
-    """(rows,) positions in the task's label list."""
+    """Index of each row's label in the label list of the task, of shape (rows,)."""
     weights: npt.NDArray[np.float32]
-    """(rows,), 1 where no weight column was named."""
+    """Weight of each row, 1 without a weight column; of shape (rows,)."""
     rows: npt.NDArray[np.int64]
-    """(rows,) 0-based row of the source file."""
+    """Row of the source file, from 0; of shape (rows,)."""
     path: Path
-    """The task's `rows.parquet`."""
+    """The `rows.parquet` of the task."""
     states: StateStore | None = None
-    """What the frozen layers of a model give for the rows, where that is stored."""
+    """Cached output of a model's frozen layers; None if there is none."""
     chosen: npt.NDArray[np.int64] | None = None
-    """Positions of the rows that are trained on, ascending; None: all."""
+    """Positions of the rows to train on, ascending; None: all."""
 
     @property
     def positions(self) -> npt.NDArray[np.int64]:
-        """Of the rows that are trained on."""
+        """Positions of the rows to train on."""
         return np.arange(len(self)) if self.chosen is None else self.chosen
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def texts(self) -> list[str]:
-        """The texts themselves, read from disk at each call."""
+        """Return the texts; each call reads them from disk."""
         return _strings(self.path, self.name, "text") or []
 
     def pairs(self) -> list[str] | None:
-        """The second texts, read from disk at each call; None where the task has no pairs."""
+        """Return the second texts; each call reads them. None if the task has no pairs."""
         return _strings(self.path, self.name, "text_pair")
 
     def groups(self) -> list[str] | None:
-        """The groups, "" for none, read from disk at each call; None without a group column."""
+        """Return the groups, "" for none; each call reads them. None without a group column."""
         return _strings(self.path, self.name, "group")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A prepared task, opened."""
+    """An opened task."""
 
     record: TaskRecord
     labels: list[str]
     splits: dict[str, Split]
-    """`train`, `validation`, `test`."""
+    """The splits `train`, `validation` and `test`."""
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """One file, as `tuneoff check` shows it."""
+    """Statistics and warnings of one file, as shown by `tuneoff check`."""
 
     source: str
     split: SplitRecord
@@ -112,50 +112,61 @@ def prepare(
     max_length: int,
     folder: Path,
 ) -> TaskRecord:
-    """Read, check, split and tokenise `data` into `folder/<key>/`, or reuse what stands there.
+    """Read, check, split and tokenise data into `folder/<key>/`, or reuse the task in this folder.
 
-    `folder` is a study's `data/`; `model_path` a local folder with a fast tokenizer. The same
-    rows, tokenizer and `max_length` give the same key, and the same files bit for bit. Raises
-    `BadInput` for all that is wrong with the data before the tokenizer is loaded. Two processes
-    may prepare the same task at once: the first one's files stay.
+    The same rows, tokenizer and `max_length` result in the same key and bit-identical files. Two
+    processes may prepare the same task at once: the files of the first one are kept.
+
+    Args:
+        data: The data.
+        model: Name of the model, for the record.
+        model_path: Local folder with a fast tokenizer.
+        model_fingerprint: Fingerprint of the model, for the record.
+        model_type: Transformers' `model_type` of the model.
+        max_length: Number of tokens to which texts are truncated.
+        folder: The folder `data/` of a study.
+
+    Raises:
+        BadInput: The data are invalid. All issues are reported together, before the tokenizer is
+            loaded.
     """
-    found = gather(data)
+    gathered = gather(data)
     path = Path(model_path)
-    fingerprint = rows_fingerprint(found.splits, found.labels)
+    fingerprint = rows_fingerprint(gathered.splits, gathered.labels)
     key = task_key(fingerprint, path, model_type, max_length)
     names: dict[str, Any] = {
         "model": model,
         "model_fingerprint": model_fingerprint,
         "model_type": model_type,
-        "columns": found.columns,
+        "columns": gathered.columns,
     }
     if not _is_whole(folder / key):
         tokenizer = load_tokenizer(path)
         folder.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(dir=folder, prefix=f".{key}."))
         try:
-            _write_rows(building / "rows.parquet", found.splits)
+            _write_rows(building / "rows.parquet", gathered.splits)
             start = time.perf_counter()
-            for role, frame in found.splits.items():
+            for role, frame in gathered.splits.items():
                 _tokenize(building / role, tokenizer, frame, max_length)
             tokenizing = time.perf_counter() - start
-            record = replace(_record(found, building, key, fingerprint, max_length), **names)
+            record = replace(_record(gathered, building, key, fingerprint, max_length), **names)
             sync_tree(building)
             write_json(building / "task.json", record.to_plain())
-            building.chmod(0o755)  # mkdtemp's 0700 would hide a shared study from its readers
+            building.chmod(0o755)  # mkdtemp sets 0700: other users could not read the study
             _move(building, folder / key)
             write_json(_seconds_file(folder / key), {"tokenize": tokenizing})
         finally:
             shutil.rmtree(building, ignore_errors=True)
-    # Written again when reused, too: another model may share the tokenizer, and the task that
-    # was prepared last is known by its file's time.
-    stores = {role: TokenStore.open(folder / key / role) for role in found.splits}
+    # Also written if the task is reused: another model may have the same tokenizer, and the
+    # modification time of the file shows which task was prepared last.
+    stores = {role: TokenStore.open(folder / key / role) for role in gathered.splits}
     names["warnings"] = [
-        *found.warnings,
+        *gathered.warnings,
         *(
             note
             for role, store in stores.items()
-            for note in _token_notes(role, found.splits[role], store)
+            for note in _token_notes(role, gathered.splits[role], store)
         ),
     ]
     record = replace(_read_record(folder / key), **names)
@@ -172,7 +183,7 @@ def inspect(
     model_type: str,
     max_length: int,
 ) -> TaskRecord:
-    """As `prepare`, with nothing left on disk."""
+    """Return the same as `prepare`, but leave nothing on disk."""
     with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
         return prepare(
             data,
@@ -186,9 +197,18 @@ def inspect(
 
 
 def check_file(data: DataSpec, *, model_path: str | Path, max_length: int) -> FileReport:
-    """What stands in `data.train` alone, unsplit; `BadInput` as from `prepare`.
+    """Check the file `data.train` alone, without splitting it.
 
-    A label of one row is a warning here: the splits may be meant to be files.
+    A label with one row causes a warning here and not an error, because the user may have the other
+    splits in files.
+
+    Args:
+        data: The data; only the file `train` is read.
+        model_path: Local folder with a fast tokenizer.
+        max_length: Number of tokens to which texts are truncated.
+
+    Raises:
+        BadInput: The file is invalid, as in `prepare`.
     """
     table = read_alone(data)
     labels = label_order(list(table.frame["label"].unique()))
@@ -198,7 +218,7 @@ def check_file(data: DataSpec, *, model_path: str | Path, max_length: int) -> Fi
         lengths = store.full_lengths
         notes = _token_notes("", table.frame, store)
     single = told_of(
-        "rows that are the only one of their label, of which none can be held out for a test",
+        "rows that are the only one with their label, so that none can be held out for testing",
         table.frame,
         ~table.frame["label"].duplicated(keep=False).to_numpy(),
     )
@@ -212,7 +232,7 @@ def check_file(data: DataSpec, *, model_path: str | Path, max_length: int) -> Fi
 
 
 def read_alone(data: DataSpec) -> Table:
-    """The rows of `data.train` as they are, without a role; `BadInput` as from `prepare`."""
+    """Read the file `data.train` without splitting it; raise `BadInput` as in `prepare`."""
     columns, notes = choose_columns(data.train, Columns.of(data))
     table = read_table(data.train, columns, "test")
     if issues := single_label(replace(data, label=columns.label), table):
@@ -221,13 +241,18 @@ def read_alone(data: DataSpec) -> Table:
 
 
 def open_task(path: str | Path, roles: Sequence[str] = ROLES) -> Task:
-    """Open a prepared task, `path` being `<study>/data/<key>`; `BadInput` if there is none.
+    """Open a prepared task.
 
-    Of the splits that `roles` leaves out, no row is kept and no token store is opened.
+    Args:
+        path: Folder of the task, `<study>/data/<key>`.
+        roles: Splits to open; nothing is kept in memory for the others.
+
+    Raises:
+        BadInput: There is no prepared task in the folder.
     """
     path = Path(path)
     if not (path / "task.json").is_file():
-        raise BadInput(Issue("holds no prepared task (no task.json)", file=str(path)))
+        raise BadInput(Issue("the folder has no prepared task (no task.json)", file=str(path)))
     record = _read_record(path)
     rows = pd.read_parquet(
         path / "rows.parquet",
@@ -250,7 +275,7 @@ def open_task(path: str | Path, roles: Sequence[str] = ROLES) -> Task:
 
 
 def tokenize_seconds(path: Path) -> float | None:
-    """What tokenising the task in `path` took, whenever it was; None where nobody knows."""
+    """Return the seconds that tokenisation took when the task in `path` was prepared, or None."""
     try:
         seconds: float = json.loads(_seconds_file(path).read_text(encoding="utf-8"))["tokenize"]
     except (OSError, ValueError, KeyError):
@@ -259,7 +284,7 @@ def tokenize_seconds(path: Path) -> float | None:
 
 
 def _seconds_file(path: Path) -> Path:
-    """Beside the task: its own files are the same bit for bit, however long they took."""
+    """Return a file outside the task's folder, because the files in it must be reproducible."""
     return path.with_name(f"{path.name}.seconds.json")
 
 
@@ -269,15 +294,15 @@ def _tokenize(folder: Path, tokenizer: Any, frame: pd.DataFrame, max_length: int
 
 
 def _token_notes(role: str, frame: pd.DataFrame, store: TokenStore) -> list[str]:
-    """What becomes of the texts of `frame` as tokens: cut, or not one of them known."""
+    """Return warnings about texts that are truncated or have only unknown tokens."""
     rows = f"{role} rows".strip()
     return [
         *told_of(
-            f"{rows} of more than {store.max_length} tokens, which are cut",
+            f"{rows} with more than {store.max_length} tokens, which are truncated",
             frame,
             store.full_lengths > store.max_length,
         ),
-        *told_of(f"{rows} of which the tokenizer knows no word", frame, store.unknown),
+        *told_of(f"{rows} with only unknown tokens", frame, store.unknown),
     ]
 
 
@@ -288,22 +313,22 @@ def _write_rows(file: Path, splits: dict[str, pd.DataFrame]) -> None:
 
 
 def _record(
-    found: Gathered, folder: Path, key: str, fingerprint: str, max_length: int
+    gathered: Gathered, folder: Path, key: str, fingerprint: str, max_length: int
 ) -> TaskRecord:
-    lengths = {role: TokenStore.open(folder / role).full_lengths for role in found.splits}
-    train = found.splits["train"]
+    lengths = {role: TokenStore.open(folder / role).full_lengths for role in gathered.splits}
+    train = gathered.splits["train"]
     return TaskRecord(
         fingerprint=fingerprint,
         key=key,
-        labels=found.labels,
+        labels=gathered.labels,
         pair="text_pair" in train,
         max_length=max_length,
         splits={
-            role: split_record(frame, found.labels, lengths[role], max_length)
-            for role, frame in found.splits.items()
+            role: split_record(frame, gathered.labels, lengths[role], max_length)
+            for role, frame in gathered.splits.items()
         },
-        shared_rows=shared_counts(found.splits),
-        lengths_by_label=lengths_by_label(train, found.labels, lengths["train"]),
+        shared_rows=shared_counts(gathered.splits),
+        lengths_by_label=lengths_by_label(train, gathered.labels, lengths["train"]),
         model="",
         model_fingerprint="",
         model_type="",
@@ -311,9 +336,9 @@ def _record(
 
 
 def _move(building: Path, target: Path) -> None:
-    """Put a finished folder in its place, unless another process was first."""
+    """Move the folder `building` to `target`, unless another process was faster."""
     if target.exists() and not _is_whole(target):
-        shutil.rmtree(target)  # left half-way by another version or a copy
+        shutil.rmtree(target)  # incomplete, from another version or an interrupted copy
     try:
         os.replace(building, target)
     except OSError:
@@ -322,7 +347,7 @@ def _move(building: Path, target: Path) -> None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether all files of a task are there; one that vanished is made again."""
+    """Return whether all files of a task exist; an incomplete task is prepared again."""
     if not (path / "task.json").is_file() or not (path / "rows.parquet").is_file():
         return False
     try:

@@ -1,4 +1,4 @@
-"""Loading a model's tokenizer, and refusing one that does not belong to the model."""
+"""Load a model's tokenizer and check that it is complete and belongs to the model."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 from tuneoff.exceptions import BadInput, Issue, MissingExtra
 
 GET_IT = (
-    "Download the model again with its tokenizer files, or write them into the folder:\n"
+    "Download the model again with its tokenizer files, or write them to the folder:\n"
     "    from transformers import AutoTokenizer\n"
     '    AutoTokenizer.from_pretrained("NAME").save_pretrained("{path}")'
 )
-"""The hint for a folder without a complete tokenizer."""
+"""Hint for a folder without a complete tokenizer."""
 
 CONVERT = (
     "    from transformers import AutoTokenizer\n"
     '    AutoTokenizer.from_pretrained("{path}").save_pretrained("{path}")'
 )
-"""Two lines that write a tokenizer.json from the other files of a tokenizer."""
+"""Python code that writes a tokenizer.json from the other files of a tokenizer."""
 
 
 def load_tokenizer(path: Path) -> Any:
     """Return the fast tokenizer in a local folder.
 
     Raises:
-        BadInput: The folder has no fast tokenizer, only a part of its files, or one that does not
+        BadInput: The folder has no fast tokenizer, the tokenizer is incomplete, or it does not
             belong to the model in the same folder.
-        MissingExtra: The folder has a SentencePiece model alone, and the packages that read it are
+        MissingExtra: The folder has only a SentencePiece model, and the packages that read it are
             not installed.
     """
     from transformers import AutoTokenizer
@@ -38,7 +38,7 @@ def load_tokenizer(path: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             str(path), use_fast=True, trust_remote_code=False, local_files_only=True
         )
-    except Exception as error:  # tokenizers raises bare exceptions for a broken file
+    except Exception as error:  # tokenizers raises plain `Exception` for a corrupt file
         problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(
             Issue(
@@ -50,9 +50,9 @@ def load_tokenizer(path: Path) -> Any:
     if not tokenizer.is_fast:
         raise BadInput(
             Issue(
-                "the model has a slow tokenizer only",
+                "the model has only a slow tokenizer",
                 file=str(path),
-                hint="Take a model with a tokenizer.json.",
+                hint="Choose a model with a tokenizer.json.",
             )
         )
     _check_complete(path, tokenizer)
@@ -61,9 +61,9 @@ def load_tokenizer(path: Path) -> Any:
 
 
 def _check_sentencepiece(path: Path) -> None:
-    """Raise `MissingExtra` if only a SentencePiece model is there and nothing can read it.
+    """Raise `MissingExtra` if there is only a SentencePiece model and no package to read it.
 
-    Transformers would take the file for another format, and ask for another package.
+    Transformers would assume another format of the file and ask for another package.
     """
     if (path / "tokenizer.json").is_file() or not (models := sorted(path.glob("*.model"))):
         return
@@ -82,15 +82,15 @@ def _check_sentencepiece(path: Path) -> None:
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # of a package around it
+    except ModuleNotFoundError:  # the parent package is missing
         return False
 
 
 def _check_complete(path: Path, tokenizer: Any) -> None:
     """Raise `BadInput` if a file of the tokenizer is missing.
 
-    Transformers builds a tokenizer of the special tokens alone where no file is there, and one that
-    knows single letters where the merges of a byte-pair encoding are missing.
+    Without files, Transformers builds a tokenizer that has only the special tokens; without the
+    merges of a byte-pair encoding, one that has only single characters.
     """
     names = dict(tokenizer.vocab_files_names)
     whole = names.pop("tokenizer_file", "tokenizer.json")
@@ -100,7 +100,7 @@ def _check_complete(path: Path, tokenizer: Any) -> None:
     if words and len(missing) in (0, len(parts)):
         return
     message = (
-        f"the model's tokenizer knows no words: {whole} has special tokens alone"
+        f"the model's tokenizer has no vocabulary: {whole} contains only special tokens"
         if (path / whole).is_file()
         else "the model's tokenizer is missing or incomplete: the folder has no "
         + " and no ".join([whole, *missing])
@@ -125,7 +125,7 @@ def _check_vocabulary(path: Path, tokenizer: Any) -> None:
     raise BadInput(
         Issue(
             f"the tokenizer has {extra[-1][0] + 1:,} token ids, but the model has embeddings for"
-            f" {rows:,}: {named}{more} cannot be looked up",
+            f" {rows:,}: no embedding for {named}{more}",
             file=str(path),
             hint="If tokens were added to the tokenizer, resize the embeddings and save the model"
             " again:\n"
@@ -134,8 +134,8 @@ def _check_vocabulary(path: Path, tokenizer: Any) -> None:
             f'    model = AutoModel.from_pretrained("{path}")\n'
             "    model.resize_token_embeddings(len(tokenizer))\n"
             f'    model.save_pretrained("{path}")\n'
-            "  The new embeddings are random until they are trained, for which the method must"
-            " train the embeddings (for example full). Otherwise take the tokenizer that the model"
-            " was pretrained with.",
+            "  The new embeddings are random until they are trained, so the method must train the"
+            " embeddings (for example full). Otherwise use the tokenizer that the model was"
+            " pretrained with.",
         )
     )

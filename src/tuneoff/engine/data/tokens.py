@@ -1,12 +1,12 @@
-"""Texts as token ids, flat on disk and memory-mapped, so that rows cost no memory.
+"""Token store: token ids of texts in memory-mapped files, so that rows need no memory.
 
-A store is a folder:
+A store is a folder with these files:
 
-    ids.bin            the ids of all rows, one after the other (`dtype` of meta.json)
-    type_ids.bin       token types beside them (uint8), only where any differs from 0
-    offsets.npy        int64 of rows + 1: row i is ids[offsets[i]:offsets[i + 1]]
-    full_lengths.npy   int32 of rows: tokens before cutting, special ones included
-    unknown.npy        bool of rows: not one of the tokens is known
+    ids.bin            concatenated ids of all rows, in the `dtype` of meta.json
+    type_ids.bin       token types of the ids (uint8), if any of them is not 0
+    offsets.npy        int64 of shape (rows + 1,): row i is ids[offsets[i]:offsets[i + 1]]
+    full_lengths.npy   int32 of shape (rows,): tokens before truncation, with special tokens
+    unknown.npy        bool of shape (rows,): whether all tokens of the row are unknown
     meta.json          rows, dtype, max_length; written last
 """
 
@@ -27,13 +27,14 @@ import numpy.typing as npt
 from tuneoff.results.store import write_json
 
 CHUNK = 4096
-"""Rows tokenised at once: enough to keep the tokenizer's threads busy, a few MB of Python lists."""
+"""Number of rows per call of the tokenizer, enough to use all of its threads. The Python lists of a
+chunk take a few MB."""
 
 IntArray = npt.NDArray[Any]
 
 
 class TokenStore:
-    """A memory-mapped token store, opened for reading."""
+    """A memory-mapped token store, open for reading."""
 
     def __init__(
         self,
@@ -45,36 +46,40 @@ class TokenStore:
     ) -> None:
         self.path = path
         self.ids = ids
-        """(tokens,) uint16 or int32: the ids of all rows, one after the other."""
+        """Concatenated ids of all rows, uint16 or int32 of shape (tokens,)."""
         self.type_ids = type_ids
-        """(tokens,) uint8, or None where all are 0."""
+        """Token types, uint8 of shape (tokens,); None if all are 0."""
         self.offsets = offsets
-        """(rows + 1,) int64."""
+        """Start of each row, and the total number of tokens; int64 of shape (rows + 1,)."""
         self.max_length = max_length
+        """Number of tokens to which rows were truncated."""
         self.lengths: npt.NDArray[np.int64] = np.diff(offsets)
-        """(rows,) int64: tokens of each row, after cutting."""
+        """Number of tokens of each row after truncation, int64 of shape (rows,)."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> IntArray:
-        """The ids of one row, (tokens of the row,), without copying."""
+        """Return the ids of one row as a view, of shape (tokens of the row,)."""
         if not -len(self) <= row < len(self):
-            raise IndexError(f"row {row} of a token store of {len(self)} rows")
+            raise IndexError(f"row {row} is out of range: the token store has {len(self)} rows")
         row %= len(self)
         return self.ids[self.offsets[row] : self.offsets[row + 1]]
 
     @property
     def full_lengths(self) -> npt.NDArray[np.int32]:
-        """(rows,) int32: tokens before cutting, special ones included; read at each call."""
+        """Number of tokens before truncation, including special tokens; int32 of shape (rows,).
+
+        Each access reads them from disk.
+        """
         full: npt.NDArray[np.int32] = np.load(self.path / "full_lengths.npy")
         return full
 
     @property
     def unknown(self) -> npt.NDArray[np.bool_]:
-        """(rows,) whether a row has tokens and the tokenizer knows none of them; read at each call.
+        """Mask of the rows that have tokens, all of which are unknown; of shape (rows,).
 
-        None is, in a store of an older version.
+        Each access reads it from disk. It is all false in a store of an older version.
         """
         file = self.path / "unknown.npy"
         unknown: npt.NDArray[np.bool_]
@@ -83,7 +88,7 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: str | Path) -> TokenStore:
-        """Map an existing store; `FileNotFoundError` if there is none."""
+        """Open an existing store; raise `FileNotFoundError` if there is none."""
         folder = Path(folder)
         meta = json.loads((folder / "meta.json").read_text())
         offsets = np.load(folder / "offsets.npy")
@@ -105,17 +110,21 @@ class TokenStore:
         pairs: Sequence[str] | None,
         max_length: int,
     ) -> TokenStore:
-        """Tokenise `texts` (with `pairs`) into `folder`, replacing what stands there, and open it.
+        """Tokenise texts into a store, replace an existing one atomically, and open it.
 
-        `tokenizer` is a fast tokenizer of transformers. A row longer than `max_length` tokens is
-        cut by its truncation `longest_first`. The folder appears whole or not at all.
+        Args:
+            folder: Folder of the store.
+            tokenizer: Fast tokenizer of Transformers.
+            texts: The texts.
+            pairs: The second texts, one for each text.
+            max_length: Maximum number of tokens; longer rows are truncated (`longest_first`).
         """
         folder = Path(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
             _write(temporary, tokenizer, texts, pairs, max_length)
-            temporary.chmod(0o755)  # mkdtemp's 0700 would hide a shared study from its readers
+            temporary.chmod(0o755)  # mkdtemp sets 0700: other users could not read the study
             if folder.exists():
                 shutil.rmtree(folder)
             os.replace(temporary, folder)
@@ -175,20 +184,20 @@ def _write(
 def _tokenize(
     tokenizer: Any, texts: list[str], pairs: list[str] | None, max_length: int
 ) -> tuple[list[list[int]], list[list[int]] | None, list[int]]:
-    """Ids and token types of each row, cut, and the token counts before cutting.
+    """Return the truncated ids and token types of each row, and the token counts before truncation.
 
-    Only the rows that are too long are tokenised again with truncation, because the count before
-    cutting is wanted of all and few are too long.
+    Rows are first tokenised without truncation, because the counts before truncation are needed.
+    Only rows that are too long, usually few, are tokenised again with truncation.
     """
     options = {
         "add_special_tokens": True,
         "padding": False,
         "return_attention_mask": False,
         "return_token_type_ids": "token_type_ids" in tokenizer.model_input_names,
-        "verbose": False,  # no warning that a text is longer than the model takes: it is cut below
+        "verbose": False,  # no warnings about texts that are too long: they are truncated below
     }
-    whole = tokenizer(texts, pairs, truncation=False, **options)
-    ids, types = whole["input_ids"], whole.get("token_type_ids")
+    complete = tokenizer(texts, pairs, truncation=False, **options)
+    ids, types = complete["input_ids"], complete.get("token_type_ids")
     full = [len(row) for row in ids]
     long = [row for row, length in enumerate(full) if length > max_length]
     if long:
@@ -207,10 +216,10 @@ def _tokenize(
 
 
 def _unknown(tokenizer: Any, ids: list[list[int]]) -> list[bool]:
-    """Of each row: whether it has tokens and all of them stand for unknown words."""
-    missing = tokenizer.unk_token_id
-    hollow = {*tokenizer.all_special_ids, missing}
-    return [missing in row and all(token in hollow for token in row) for row in ids]
+    """Return, for each row, whether it has only unknown and special tokens, and an unknown one."""
+    unknown = tokenizer.unk_token_id
+    special = {*tokenizer.all_special_ids, unknown}
+    return [unknown in row and all(token in special for token in row) for row in ids]
 
 
 def _flat(rows: Iterable[Iterable[int]], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

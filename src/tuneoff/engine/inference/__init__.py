@@ -1,6 +1,15 @@
 """Predictions for new texts with a trained model."""
 
+from tuneoff.engine.inference.exported import MANIFEST, ExportedModel, TextClassifier, original
 from tuneoff.engine.inference.predict import Predictor
 from tuneoff.engine.inference.texts import as_texts, blank_note
 
-__all__ = ["Predictor", "as_texts", "blank_note"]
+__all__ = [
+    "MANIFEST",
+    "ExportedModel",
+    "Predictor",
+    "TextClassifier",
+    "as_texts",
+    "blank_note",
+    "original",
+]

@@ -1,11 +1,10 @@
-"""Labels and probabilities for new texts, from a run's saved model."""
+"""Prediction of labels and probabilities for new texts, with the saved model of a run."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ from tuneoff.engine.data.explore import quantiles
 from tuneoff.engine.data.task import Split
 from tuneoff.engine.data.tokenizer import load_tokenizer
 from tuneoff.engine.data.tokens import TokenStore
-from tuneoff.engine.inference.texts import as_texts
+from tuneoff.engine.inference.texts import as_pairs, prediction_table
 from tuneoff.engine.model.load import load_trained
 from tuneoff.engine.model.precision import DTYPES, choose_device, choose_precision, has_bf16
 from tuneoff.engine.model.untrusted_files import check_saved
@@ -31,14 +30,23 @@ Progress = Callable[[int, int], None]
 
 
 class Predictor:
-    """A finished run, loaded: texts in, labels and probabilities out."""
+    """Predicts labels and probabilities of texts with the model of a finished run.
+
+    Args:
+        folder: Folder of the run.
+        device: Device to predict on; "auto" chooses it.
+
+    Raises:
+        BadInput: The run has no saved model, or the device is not available.
+    """
 
     def __init__(self, folder: RunFolder, *, device: str = "auto") -> None:
-        """Load the run's model; `BadInput` if the run has none."""
         record = folder.record()
         if record is None or record.status != Status.FINISHED:
-            how = "not run yet" if record is None else record.status.value
-            raise BadInput(Issue(f"has no model to predict with ({how})", file=str(folder.path)))
+            status = "not run yet" if record is None else record.status.value
+            raise BadInput(
+                Issue(f"the run has no model to predict with ({status})", file=str(folder.path))
+            )
         self.labels = record.data.labels
         self._classical = (
             classical.load(folder.model) if classical.is_saved_in(folder.model) else None
@@ -47,11 +55,11 @@ class Predictor:
             return
         check_saved(folder.model)
         self._device = choose_device(device)
-        asked = record.train["precision"] or "auto"
-        known = self._device.type == record.train["device"]
-        if asked == "bf16" and not has_bf16(self._device):  # trained on a newer GPU
-            known = False
-        precision = choose_precision(asked if known else "auto", self._device)
+        trained_in = record.train["precision"] or "auto"
+        usable = self._device.type == record.train["device"]
+        if trained_in == "bf16" and not has_bf16(self._device):  # trained on a newer GPU
+            usable = False
+        precision = choose_precision(trained_in if usable else "auto", self._device)
         self._max_length = int(record.train["max_length"])
         self._tokenizer = load_tokenizer(folder.model)
         self._classifier = load_trained(
@@ -67,33 +75,33 @@ class Predictor:
         pairs: str | Iterable[str] | None = None,
         progress: Progress = lambda done, rows: None,
     ) -> pd.DataFrame:
-        """Return columns `prediction` and `probability_<label>` for each label, a row per text.
+        """Predict the label of each text.
 
         Args:
             texts: Texts, or a single one.
-            pairs: The second texts of a run that was trained on pairs, as many.
-            progress: Called with the rows done and all rows.
+            pairs: The second texts, one for each text, if the run was trained on pairs.
+            progress: Called with the number of finished rows and of all rows.
+
+        Returns:
+            A row per text, with the column `prediction` and a column `probability_<label>` for each
+            label.
 
         Raises:
-            BadInput: A text is missing or not a string, or texts and pairs differ in number.
+            BadInput: A text is missing or not a string, or the numbers of texts and of second texts
+                differ.
         """
-        given = as_texts(texts)
-        seconds = None if pairs is None else as_texts(pairs, "second text")
-        if seconds is not None and len(seconds) != len(given):
-            raise BadInput(f"{len(given)} texts and {len(seconds)} second texts do not pair up.")
-        probabilities = self._probabilities(given, seconds, progress)
-        labels = np.array(self.labels, dtype=object)
-        columns: dict[str, Any] = {"prediction": labels[probabilities.argmax(1)]}
-        columns |= {f"probability_{x}": probabilities[:, i] for i, x in enumerate(self.labels)}
-        return pd.DataFrame(columns)
+        found = self._probabilities(*as_pairs(texts, pairs), progress)
+        return prediction_table(found, self.labels)
 
     def token_statistics(
         self, texts: list[str], pairs: list[str] | None
     ) -> tuple[Quantiles, int, float] | None:
-        """Return the lengths of texts, the number truncated, and the share of unknown tokens.
+        """Compute statistics of the tokens of texts.
 
-        Lengths are in tokens before truncation, including special tokens. None for a run without a
-        tokenizer.
+        Returns:
+            Quantiles of the lengths in tokens (before truncation, with special tokens), the number
+            of truncated texts, and the proportion of unknown tokens (special tokens excluded). None
+            for a run without a tokenizer, or without texts.
         """
         if self._classical is not None or not texts:
             return None
@@ -105,8 +113,8 @@ class Predictor:
             special = set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
             words = ~np.isin(store.ids, list(special))
             unknown = np.asarray(store.ids)[words] == self._tokenizer.unk_token_id
-        share = float(unknown.mean()) if len(unknown) else 0.0
-        return quantiles(lengths), int((lengths > self._max_length).sum()), share
+        proportion = float(unknown.mean()) if len(unknown) else 0.0
+        return quantiles(lengths), int((lengths > self._max_length).sum()), proportion
 
     def _probabilities(
         self, texts: list[str], pairs: list[str] | None, progress: Progress

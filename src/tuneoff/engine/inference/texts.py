@@ -1,10 +1,12 @@
-"""Texts as Python callers give them."""
+"""Texts that are passed to `predict`, and the table that it returns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tuneoff.exceptions import BadInput
@@ -12,10 +14,14 @@ from tuneoff.tables.notes import told
 
 
 def as_texts(given: str | Iterable[str], what: str = "text") -> list[str]:
-    """Return texts as a list, a single text as a list of one.
+    """Return texts as a list; a single text becomes a list of one.
 
-    Raises `BadInput` if `given` holds something that is missing or not a string; `what` is what
-    the message calls a text.
+    Args:
+        given: Texts, or a single one.
+        what: Noun for a text in messages.
+
+    Raises:
+        BadInput: A text is missing or not a string, or `given` is not a sequence of texts.
     """
     if isinstance(given, str):
         return [given]
@@ -24,19 +30,19 @@ def as_texts(given: str | Iterable[str], what: str = "text") -> list[str]:
         raise BadInput(
             f"predict takes a {what} or a sequence of them, not an object of type"
             f" {type(given).__name__}.",
-            hint="Give a string, a list of strings or one column of a data frame.",
+            hint="Pass a string, a list of strings or one column of a data frame.",
         )
     texts: list[Any] = list(given)
-    if texts and all(isinstance(text, Mapping) for text in texts):  # a `datasets.Dataset`, say
+    if texts and all(isinstance(text, Mapping) for text in texts):  # such as `datasets.Dataset`
         columns = ", ".join(repr(str(column)) for column in texts[0])
         raise BadInput(
             f"predict takes {what}s, not rows with the columns {columns}.",
-            hint='Give the column with the texts: dataset["text"], say.',
+            hint='Pass the column with the texts, such as dataset["text"].',
         )
     if texts and all(isinstance(text, tuple | list) and len(text) == 2 for text in texts):
         raise BadInput(
-            f"predict takes {what}s, not pairs of them.",
-            hint="Give the second texts by themselves: predict(texts, pairs=seconds).",
+            f"predict takes {what}s, not pairs of {what}s.",
+            hint="Pass the second texts separately: predict(texts, pairs=seconds).",
         )
     wrong = [i for i, text in enumerate(texts) if not isinstance(text, str)]
     if wrong:
@@ -45,13 +51,48 @@ def as_texts(given: str | Iterable[str], what: str = "text") -> list[str]:
             told(
                 f"{what}s that are not strings but {' or '.join(kinds)}", wrong, len(texts), "row"
             ),
-            hint="Rows are counted from 0. Remove these rows, or give an empty string for them.",
+            hint="Rows are counted from 0. Remove these rows, or replace them by empty strings.",
         )
     return texts
 
 
+def as_pairs(
+    texts: str | Iterable[str], pairs: str | Iterable[str] | None
+) -> tuple[list[str], list[str] | None]:
+    """Return texts and second texts as lists.
+
+    Raises:
+        BadInput: A text is missing or not a string, or the numbers of texts and of second texts
+            differ.
+    """
+    firsts = as_texts(texts)
+    seconds = None if pairs is None else as_texts(pairs, "second text")
+    if seconds is not None and len(seconds) != len(firsts):
+        raise BadInput(
+            f"the number of texts ({len(firsts)}) differs from the number of second texts"
+            f" ({len(seconds)})."
+        )
+    return firsts, seconds
+
+
+def prediction_table(probabilities: npt.NDArray[np.float32], labels: Sequence[str]) -> pd.DataFrame:
+    """Return a row per text with the columns `prediction` and `probability_<label>`.
+
+    Args:
+        probabilities: (texts, labels) probabilities.
+        labels: The labels.
+    """
+    names = np.array(labels, dtype=object)
+    columns: dict[str, Any] = {"prediction": names[probabilities.argmax(1)]}
+    columns |= {f"probability_{label}": probabilities[:, i] for i, label in enumerate(labels)}
+    return pd.DataFrame(columns)
+
+
 def blank_note(texts: Sequence[str], pairs: Sequence[str] | None) -> str | None:
-    """Return a note on the rows without any text, whose labels mean nothing; None without any."""
+    """Return a note about rows whose texts are empty, because their labels have no meaning.
+
+    None if there are no such rows.
+    """
     seconds = [""] * len(texts) if pairs is None else pairs
     both = zip(texts, seconds, strict=True)
     blank = [i for i, (one, two) in enumerate(both) if not one.strip() and not two.strip()]

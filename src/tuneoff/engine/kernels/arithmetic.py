@@ -1,7 +1,7 @@
-"""How a CUDA device multiplies and adds: TF32 for what stays in float32, and in which order.
+"""Arithmetic of a CUDA device: TF32 for products of float32 matrices, deterministic algorithms.
 
-Both are settings of PyTorch for the whole process, so they are in force for one run and put back
-after it.
+Both are settings of PyTorch for the whole process, so they are set for one run and restored after
+it.
 """
 
 from __future__ import annotations
@@ -13,23 +13,26 @@ from contextlib import contextmanager
 import torch
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-"""Environment variable without which PyTorch refuses matrix products in deterministic mode."""
+"""Environment variable that PyTorch requires for matrix products in deterministic mode."""
 
 
 def has_tf32(device: torch.device) -> bool:
-    """Whether `device` has tensor cores for TF32: 8 bits of exponent, 10 of mantissa."""
+    """Return whether `device` has tensor cores for TF32 (8 bits of exponent, 10 of mantissa)."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @contextmanager
 def arithmetic(device: torch.device, *, tf32: bool, deterministic: bool) -> Iterator[None]:
-    """Compute on a CUDA `device` as the settings say; nothing changes for other devices.
+    """Apply the arithmetic settings to a CUDA `device` within the context.
+
+    Nothing changes for other devices.
 
     Args:
         device: The device of the run.
-        tf32: Whether products of float32 matrices round their inputs to TF32, where the device can.
-        deterministic: Whether operations use algorithms that give the same bits each time. An
-            operation without one raises a `RuntimeError` of PyTorch.
+        tf32: Whether products of float32 matrices round their inputs to TF32, if the device
+            supports it.
+        deterministic: Whether all operations use algorithms whose results are the same bit for bit
+            each time. PyTorch raises a `RuntimeError` for an operation without such an algorithm.
     """
     if device.type != "cuda":
         yield
@@ -39,9 +42,9 @@ def arithmetic(device: torch.device, *, tf32: bool, deterministic: bool) -> Iter
     fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("high" if tf32 and has_tf32(device) else "highest")
     if deterministic:
-        os.environ.setdefault(WORKSPACE, ":4096:8")  # read when cuBLAS is loaded, later than this
+        os.environ.setdefault(WORKSPACE, ":4096:8")  # cuBLAS is loaded later and then reads it
         torch.use_deterministic_algorithms(True)
-        # It would write NaN to new memory: a check for bugs, at the price of a pass over it.
+        # Filling new memory with NaN only helps to find bugs, and costs a pass over the memory.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield

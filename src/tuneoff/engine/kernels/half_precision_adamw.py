@@ -1,9 +1,9 @@
-"""AdamW on a GPU from gradients in half precision.
+"""AdamW on a GPU with gradients in half precision.
 
-AdamW's kernel takes gradients of its weights' own type, float32. To keep all of them in float32
-beside the half-precision ones costs four bytes per weight, 0.44 GB for BERT-base, and is not
-needed: a step that is computed in one piece has its whole gradient in half precision, and AdamW
-changes some weights after the others. Their gradients are converted in turn, in the same memory.
+PyTorch's AdamW kernel needs gradients in the type of its weights, float32. A float32 copy of all
+gradients would cost four bytes per weight, 0.44 GB for BERT-base. It is not needed without gradient
+accumulation: the gradient of the step is then in half precision anyway, and AdamW can update the
+weights chunk by chunk. The gradients of one chunk after the other are converted in one buffer.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 CHUNK = 16 * 2**20
-"""Weights whose gradients are converted at once (64 MB), or one larger matrix."""
+"""Number of weights whose gradients are converted at once (64 MB); a larger matrix is one chunk."""
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Weights of one of AdamW's groups, and room for their gradients in float32."""
+    """Weights of one of AdamW's parameter groups, and buffers for their gradients in float32."""
 
     group: dict[str, Any]
     weights: list[Tensor]
@@ -31,10 +31,14 @@ class _Chunk:
 
 
 class HalfPrecisionAdamW:
-    """Takes AdamW's steps for `masters`, whose gradients are those of `weights`.
+    """AdamW for float32 master weights, with the gradients of half-precision weights.
 
-    `pairs`: (weight, master) of one shape each; a weight that is its own master has its gradient
-    in float32. The moments are in `optimizer`'s state, as if it had taken the steps itself.
+    The moments are in the state of `optimizer`, as if it had taken the steps itself.
+
+    Args:
+        optimizer: Its parameters are the masters.
+        pairs: (weight, master), of the same shape. A weight that is its own master has a float32
+            gradient.
     """
 
     def __init__(
@@ -54,28 +58,30 @@ class HalfPrecisionAdamW:
                     size = 0
                 parts[-1][1].append((weight, master))
                 size += master.numel()
-        most = max(sum(m.numel() for w, m in part if w is not m) for _, part in parts)
+        largest = max(sum(m.numel() for w, m in part if w is not m) for _, part in parts)
         device = self._pairs[0][1].device
-        self._room = torch.empty(most, dtype=torch.float32, device=device)
+        self._room = torch.empty(largest, dtype=torch.float32, device=device)
         self._chunks = [self._chunk(group, part) for group, part in parts]
 
     def _chunk(self, group: dict[str, Any], part: list[tuple[Tensor, Tensor]]) -> _Chunk:
-        room, at = [], 0
+        buffers, offset = [], 0
         for weight, master in part:
             size = 0 if weight is master else master.numel()
-            room.append(self._room[at : at + size].view(master.shape) if size else weight)
-            at += size
-        return _Chunk(group, [w for w, _ in part], [m for _, m in part], room)
+            buffers.append(
+                self._room[offset : offset + size].view(master.shape) if size else weight
+            )
+            offset += size
+        return _Chunk(group, [w for w, _ in part], [m for _, m in part], buffers)
 
     @property
     def bytes(self) -> int:
-        """Of the gradients, and of the room for their conversion."""
+        """Size of the gradients and of the buffer for their conversion."""
         return self._room.nbytes + sum(weight.nbytes for weight, _ in self._pairs)
 
     def norm(self) -> Tensor:
-        """The norm of the whole gradient, a scalar in float32."""
+        """Return the norm of all gradients together, a float32 scalar on the device."""
         norms: list[Tensor] = []
-        for lowered in (True, False):  # one call for each type
+        for lowered in (True, False):  # one call per type
             gradients = [
                 weight.grad
                 for weight, master in self._pairs
@@ -88,23 +94,25 @@ class HalfPrecisionAdamW:
 
     @torch.no_grad()
     def step(self, scale: Tensor) -> None:
-        """Change the masters by the gradients over `scale`, and drop the gradients."""
+        """Update the masters with the gradients divided by `scale`, and free the gradients."""
         for chunk in self._chunks:
             masters, gradients = [], []
             halves: tuple[list[Tensor], list[Tensor]] = ([], [])
-            for weight, master, room in zip(chunk.weights, chunk.masters, chunk.room, strict=True):
+            for weight, master, buffer in zip(
+                chunk.weights, chunk.masters, chunk.room, strict=True
+            ):
                 gradient = weight.grad
                 if gradient is None and master not in self._state:
-                    continue  # it has not begun to train
+                    continue  # it is not trained yet
                 masters.append(master)
                 if weight is master:
                     gradients.append(torch.zeros_like(master) if gradient is None else gradient)
                     continue
-                gradients.append(room)
+                gradients.append(buffer)
                 if gradient is None:
-                    room.zero_()
+                    buffer.zero_()
                 else:
-                    halves[0].append(room)
+                    halves[0].append(buffer)
                     halves[1].append(gradient)
             if halves[0]:
                 torch._foreach_copy_(*halves)

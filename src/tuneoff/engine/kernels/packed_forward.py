@@ -1,10 +1,10 @@
-"""The forward pass without padding: one row of real tokens, and attention that knows its texts.
+"""Forward pass without padding, on one row of real tokens.
 
-Transformers' own layers run on a row (1, tokens, hidden) into which all texts of a batch are
-joined. Everything but attention treats tokens one by one, so only attention must be told where
-texts end: `attention.packed_attention`, registered under the name `PACKED`, gets the batch's
-`Packing` through the keyword arguments that the layers hand down. No mask is built: Transformers
-would build it without the texts' borders and mix them silently.
+The layers of Transformers run on one row (1, tokens, hidden) that contains all texts of a batch.
+All operations except attention treat tokens independently, so only attention needs the boundaries
+of the texts: `attention.packed_attention`, registered as `PACKED`, gets the `Packing` of the batch
+through the keyword arguments that the layers pass on. No mask is built, because Transformers would
+build it without the boundaries, and the texts would silently attend to each other.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PACKED = "tuneoff_packed"
 
 
 def register() -> None:
-    """Make `PACKED` known to Transformers, with a mask builder that builds none."""
+    """Register `PACKED` with Transformers, with a function that builds no mask."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(PACKED, packed_attention)
@@ -43,14 +43,14 @@ def _no_mask(*_: Any, **__: Any) -> None:
 def choose_padding(
     model: nn.Module, architecture: EncoderArchitecture, computes_in: torch.dtype = torch.float32
 ) -> Padding | None:
-    """Return how the texts of a batch are joined: without padding (None), or with which.
+    """Return the padding that the model needs, or None if it can run on packed rows.
 
     Args:
-        model: The model with what a method added, before its weights are rounded.
+        model: The model as a method changed it, before its weights are rounded.
         architecture: Description of the model.
-        computes_in: Type of the products, other than float32 for a quantised model alone.
+        computes_in: Type of the matrix products; not float32 only for a quantised model.
     """
-    # PEFT puts virtual tokens before a padded batch; a packed row never meets its code.
+    # The code of PEFT that prepends virtual tokens handles padded batches only.
     if architecture.packed_head is not None and not has_virtual_tokens(model):
         return None
     pass_prefix(model)
@@ -58,12 +58,12 @@ def choose_padding(
 
 
 class Classifier(nn.Module):
-    """A classification model that takes `Batch`es: packed where its family can be, else padded."""
+    """A classification model that runs on a `Batch`: packed if its family allows it, or padded."""
 
     def __init__(
         self, model: nn.Module, architecture: EncoderArchitecture, padding: Padding | None
     ) -> None:
-        """`padding` is what `choose_padding` returned for `model`."""
+        """`padding` is the result of `choose_padding` for `model`."""
         super().__init__()
         self.model = model
         self.architecture = architecture
@@ -73,16 +73,16 @@ class Classifier(nn.Module):
         if self.packs:
             register()
             inner.config._attn_implementation = PACKED
-        # The head computes in float32: it is a thousandth of the work, and logits rounded to bf16
-        # tie where they should rank.
+        # The head computes in float32. It is a thousandth of the work, and logits rounded to bf16
+        # would have ties.
         for name in architecture.head:
             inner.get_submodule(name).register_forward_pre_hook(_to_float32)
-        # Whether only tuneoff can run this prefix; see `pass_prefix`.
+        # Whether only tuneoff can run the model's prefix; see `pass_prefix`.
         self.passes_prefix = pass_prefix(model)
 
         self.has_fixed_shapes = self.packs
-        """Whether shapes in a forward pass depend on the size of the packed row alone, as they do
-        where attention takes its texts by offsets; known once a pass has been made."""
+        """Whether all shapes of a forward pass depend only on the size of the packed row, as they
+        do if attention uses offsets of the texts. Known after the first forward pass."""
         self._given: Tensor | None = None
         self._frozen: list[nn.Module] = []
         self._packing: Packing | None = None
@@ -93,24 +93,27 @@ class Classifier(nn.Module):
 
     @property
     def parts_tokens(self) -> bool:
-        """Whether the last layer goes on with the texts' first tokens alone."""
+        """Whether the last layer computes only the first token of each text after attention."""
         return bool(self._last)
 
     def train(self, mode: bool = True) -> Classifier:
-        """As PyTorch's, but that the frozen prefix drops nothing, the same in each epoch."""
+        """As in PyTorch, but the frozen lower layers stay in evaluation mode.
+
+        Their states are then the same in each epoch.
+        """
         super().train(mode)
         for module in self._frozen:
             module.eval()
         return self
 
     def freeze_below(self, layers: int) -> None:
-        """Keep dropout out of the embeddings and the lowest `layers` layers."""
+        """Disable dropout in the embeddings and the lowest `layers` layers."""
         inner = unwrapped(self.model)
         names = (*self.architecture.embeddings, *self.architecture.layers[:layers])
         self._frozen = [inner.get_submodule(name) for name in names]
 
     def start_above(self, layers: int) -> None:
-        """Where a batch brings the states below layer `layers`, begin with them."""
+        """Start at layer `layers` for a batch that has the states below this layer."""
         inner = unwrapped(self.model)
         embeddings, *projections = self.architecture.embeddings
         _instead(inner.get_submodule(embeddings), lambda *_, **__: self._given, self)
@@ -118,19 +121,22 @@ class Classifier(nn.Module):
             _instead(inner.get_submodule(name), lambda states, *_, **__: states, self)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits (texts, labels) in float32, in the order of the batch's texts."""
+        """Return the logits (texts, labels) in float32, in the order of the texts in the batch."""
         return self._packed(batch) if self.packs else self._padded(batch)
 
     def states_below(self, batch: Batch, layers: int) -> Tensor:
-        """(tokens, hidden) what layer `layers` gets; with all layers (texts, hidden), what the last
-        one gives for the first tokens."""
+        """Return the input of layer `layers`, (tokens, hidden).
+
+        If `layers` is the number of layers, return the output of the last one for the first token
+        of each text, (texts, hidden).
+        """
         inner = unwrapped(self.model)
         if layers == len(self.architecture.layers):
             return self._first(batch)
-        found: list[Tensor] = []
+        states: list[Tensor] = []
 
         def stop(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-            found.append(inputs[0])
+            states.append(inputs[0])
             raise _Reached
 
         hook = inner.get_submodule(self.architecture.layers[layers]).register_forward_pre_hook(stop)
@@ -140,20 +146,21 @@ class Classifier(nn.Module):
             pass
         finally:
             hook.remove()
-        return found[0][0, : batch.tokens]
+        return states[0][0, : batch.tokens]
 
     def _packed(self, batch: Batch) -> Tensor:
         assert self.architecture.packed_head is not None
         inner = unwrapped(self.model)
         if batch.states is not None and len(batch.states) == len(batch.lengths):
-            # The last layer's, of first tokens alone: no text is one token short.
+            # Output of the last layer for first tokens; input of a layer would be longer, because
+            # every text has more than one token.
             first = batch.states[:, None]
         else:
             first = self._first(batch)[:, None]
         return self.architecture.packed_head(inner, first).float()
 
     def _first(self, batch: Batch) -> Tensor:
-        """(texts, hidden) the last layer's states of the first tokens."""
+        """Return the output of the last layer for the first token of each text, (texts, hidden)."""
         inner = unwrapped(self.model)
         packing = packing_of(batch, self._last)
         inputs = {
@@ -162,10 +169,10 @@ class Classifier(nn.Module):
         }
         if batch.token_type_ids is not None:
             inputs["token_type_ids"] = batch.token_type_ids
-        places = batch.tokens + packing.spare
-        inputs = {name: _filled(x, places)[None] for name, x in inputs.items()}
+        size = batch.tokens + packing.spare
+        inputs = {name: _filled(x, size)[None] for name, x in inputs.items()}
         if batch.states is not None:
-            self._given = _filled(batch.states, places)[None]
+            self._given = _filled(batch.states, size)[None]
         self._packing = packing
         body = inner.get_submodule(self.architecture.body)
         try:
@@ -178,7 +185,7 @@ class Classifier(nn.Module):
         return states[:texts] if self._last else states.index_select(0, packing.starts[:texts])
 
     def _part(self, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """Go on with the first tokens alone: the head reads no other."""
+        """Continue with only the first token of each text; the head uses no other."""
         if self._packing is None:
             return None
         parted = self._packing.parted
@@ -191,7 +198,10 @@ class Classifier(nn.Module):
 
 
 def packing_of(batch: Batch, last: frozenset[nn.Module]) -> Packing:
-    """Where the texts of `batch` lie; `last`: the modules of the layer whose first tokens count."""
+    """Return the layout of `batch`.
+
+    `last` has the modules of the layer after which only the first token of each text is used.
+    """
     device = batch.input_ids.device
     if batch.offsets is None:
         return Packing(batch.lengths, device, last)
@@ -199,22 +209,22 @@ def packing_of(batch: Batch, last: frozenset[nn.Module]) -> Packing:
     return Packing(batch.lengths, device, last, batch.offsets, spare, batch.bound)
 
 
-def _filled(x: Tensor, places: int) -> Tensor:
-    """`x` (tokens, …) with zeros behind it up to `places`."""
-    missing = places - len(x)
+def _filled(x: Tensor, size: int) -> Tensor:
+    """Pad `x` (tokens, …) with zeros to a length of `size`."""
+    missing = size - len(x)
     return F.pad(x, (*[0, 0] * (x.dim() - 1), 0, missing)) if missing else x
 
 
 class _Reached(Exception):
-    """The states that were asked for are there."""
+    """Ends a forward pass as soon as the requested states are computed."""
 
 
 def _instead(module: nn.Module, given: Callable[..., Any], classifier: Classifier) -> None:
-    """Let `module` give what `given` does while the batch has states, else what it always gave."""
-    own = module.forward
+    """Replace `module` by the function `given` while the batch has precomputed states."""
+    original = module.forward
 
     def forward(*inputs: Any, **more: Any) -> Any:
-        return (own if classifier._given is None else given)(*inputs, **more)
+        return (original if classifier._given is None else given)(*inputs, **more)
 
     module.forward = forward
 
@@ -226,7 +236,7 @@ def _to_float32(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def unwrapped(model: nn.Module) -> Any:
-    """The Transformers model inside a PEFT wrapper, or the model itself."""
+    """Return the Transformers model inside a PEFT wrapper, or the model itself."""
     if not hasattr(model, "peft_config"):
         return model
     base: Any = model.base_model
@@ -234,6 +244,6 @@ def unwrapped(model: nn.Module) -> Any:
 
 
 def has_virtual_tokens(model: nn.Module) -> bool:
-    """Whether PEFT puts virtual tokens before each text of `model`."""
+    """Return whether PEFT prepends virtual tokens to each text of `model`."""
     configs = getattr(model, "peft_config", {}).values()
     return any(config.is_prompt_learning for config in configs)

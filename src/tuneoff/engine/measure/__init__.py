@@ -1,7 +1,12 @@
 """Measurements of time, memory, compute, storage and quality. Definitions: docs/measuring.md.
 
-`clock` takes times, `memory` peaks and their parts, and `meter` combines both for the training
-loop. `step_timer` splits the time of the steps, `latency` times single texts, `parameters` counts
-weights, `compute` estimates the utilisation of the hardware, `storage` counts bytes on disk,
-`quality` scores predictions, and `environment` describes the machine.
+- `clock`, `memory` and `meter`: time and peak memory of a training, and both together.
+- `step_timer`: time of the training steps by part.
+- `latency`: time of single texts.
+- `parameters`: number of weights.
+- `compute`: utilisation of the hardware.
+- `storage`: size on disk.
+- `quality`: scores of predictions.
+- `environment`: description of the machine.
+- `profile`: trace of a few training steps.
 """

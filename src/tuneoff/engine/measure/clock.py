@@ -1,4 +1,4 @@
-"""Times of a training, the device synchronised whenever the clock is read."""
+"""Clock of a training. It waits for the device before training or evaluation time ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tuneoff.engine.measure.step_timer import StepTimer
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished all work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -20,7 +20,12 @@ def synchronize(device: torch.device) -> None:
 
 
 class TrainClock:
-    """Runs in training alone; throughput counts from the end of `warmup_steps`."""
+    """Measures the time of training, validation and saving, and the throughput of training.
+
+    Args:
+        device: Device of the training.
+        warmup_steps: Number of steps at the start that the throughput leaves out.
+    """
 
     def __init__(self, device: torch.device, warmup_steps: int) -> None:
         self._device = device
@@ -38,7 +43,7 @@ class TrainClock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Time spent in here is training."""
+        """Count the time of the block as training."""
         synchronize(self._device)
         self._since = time.perf_counter()
         try:
@@ -50,7 +55,7 @@ class TrainClock:
 
     @contextmanager
     def pausing(self) -> Iterator[None]:
-        """Time spent in here, within `running`, is not training."""
+        """Do not count the time of the block, inside `running`, as training."""
         synchronize(self._device)
         self._before = self.seconds_so_far
         self._since = None
@@ -60,7 +65,7 @@ class TrainClock:
             self._since = time.perf_counter()
 
     def state(self) -> dict[str, float]:
-        """As a checkpoint keeps it."""
+        """Return the state for a checkpoint."""
         return {
             "steps": self._steps,
             "before": self.seconds_so_far,
@@ -75,7 +80,7 @@ class TrainClock:
         }
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Go on from a `state`."""
+        """Restore a `state`."""
         self._steps, self._before = int(state["steps"]), state["before"]
         self._warm_seconds = state["warm_seconds"]
         self._warm_samples = int(state["warm_samples"])
@@ -87,7 +92,7 @@ class TrainClock:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Time spent in here is evaluation."""
+        """Count the time of the block as evaluation."""
         start = time.perf_counter()
         try:
             yield
@@ -97,7 +102,7 @@ class TrainClock:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Time spent in here is keeping weights, or a point to go on from."""
+        """Count the time of the block as saving of weights or checkpoints."""
         start = time.perf_counter()
         try:
             yield
@@ -105,7 +110,7 @@ class TrainClock:
             self.save_seconds += time.perf_counter() - start
 
     def step(self, samples: int, tokens: int) -> None:
-        """A step over this many samples and real tokens is done."""
+        """Count a finished step with this many samples and real tokens."""
         self._steps += 1
         self.samples_so_far += samples
         self.tokens += tokens
@@ -116,22 +121,22 @@ class TrainClock:
 
     @property
     def seconds_so_far(self) -> float:
-        """Of training, without waiting for the device."""
+        """Training time so far, without waiting for the device."""
         return self._before + (0.0 if self._since is None else time.perf_counter() - self._since)
 
     @property
     def train_seconds(self) -> float:
-        """Of training, first step to last."""
+        """Training time up to the end of the last `running` block."""
         return self._before
 
     @property
     def samples_per_second(self) -> float:
-        """Steady state; over all steps where there are too few for a warm-up."""
+        """Training throughput after the warm-up, or over all steps if there are too few."""
         return self._rate(self.samples_so_far, self._warm_samples)
 
     @property
     def tokens_per_second(self) -> float:
-        """Real tokens, steady state."""
+        """Training throughput in real tokens, as `samples_per_second`."""
         return self._rate(self.tokens, self._warm_tokens)
 
     def _rate(self, total: int, warm: int) -> float:

@@ -1,4 +1,4 @@
-"""How much of the machine's arithmetic a training uses."""
+"""Floating-point operations of a training, and the rate that the hardware reaches."""
 
 from __future__ import annotations
 
@@ -24,13 +24,18 @@ def training_flops(
     lengths: npt.NDArray[np.int64],
     above: int = 0,
 ) -> float:
-    """Floating-point operations of one training pass over texts of these token counts.
+    """Return the floating-point operations of one training epoch.
 
-    Counted are products alone, two operations per multiply-add: forward, the gradient of the
-    input from the first trained layer upward, and the gradient of each weight that trains; of the
-    layers from `above` on alone. What is computed for padding, or again, does not count, nor what
-    the last layer need not compute because the head reads first tokens alone; embeddings and head
-    are left out (below 1 %).
+    This counts matrix products, two operations per multiply-add: forward, the gradient of the input
+    from the first trained layer upward, and the gradient of each trained weight. Not counted are
+    computations for padding, recomputations, what the last layer can omit because the head reads
+    only first tokens, and embeddings and head (body 1 %).
+
+    Args:
+        model: The model, with the weights to train.
+        architecture: Description of the model.
+        lengths: Number of tokens of each text.
+        above: Number of lowest layers that are not computed.
     """
     tokens = float(lengths.sum())
     squares = float((lengths.astype(np.float64) ** 2).sum())
@@ -39,11 +44,11 @@ def training_flops(
         nn.ModuleList([inner.get_submodule(name) for name in architecture.parts_of(i)])
         for i in range(above, len(architecture.layers))
     ]
-    below = inner.get_submodule(architecture.body)
+    body = inner.get_submodule(architecture.body)
     in_layers = {id(p) for layer in layers for p in layer.parameters()}
     head = {id(p) for name in architecture.head for p in inner.get_submodule(name).parameters()}
-    flowing = any(
-        p.requires_grad for p in below.parameters() if id(p) not in in_layers and id(p) not in head
+    has_gradient = any(
+        p.requires_grad for p in body.parameters() if id(p) not in in_layers and id(p) not in head
     )
     before_parting = {
         inner.get_submodule(name)
@@ -52,17 +57,21 @@ def training_flops(
     }
     total = 0.0
     for i, layer in enumerate(layers, above + 1):
-        flowing = flowing or any(p.requires_grad for p in layer.parameters())
-        parts = i == len(architecture.layers) and architecture.parting is not None
-        pairs = tokens if parts else squares
-        total += 4 * pairs * architecture.hidden_size * (3 if flowing else 1)
+        has_gradient = has_gradient or any(p.requires_grad for p in layer.parameters())
+        first_tokens_only = i == len(architecture.layers) and architecture.parting is not None
+        pairs = tokens if first_tokens_only else squares
+        total += 4 * pairs * architecture.hidden_size * (3 if has_gradient else 1)
         for linear in _linears(layer):
             weight = cast(nn.Parameter, linear.weight)
-            passes = 1 + flowing + weight.requires_grad
-            whole = not parts or any(linear in module.modules() for module in before_parting)
-            total += 2 * (tokens if whole else len(lengths)) * elements(weight) * passes
+            passes = 1 + has_gradient + weight.requires_grad
+            all_tokens = not first_tokens_only or any(
+                linear in module.modules() for module in before_parting
+            )
+            total += 2 * (tokens if all_tokens else len(lengths)) * elements(weight) * passes
     repeats = float(inner.config.num_hidden_layers) / len(architecture.layers)
-    return total * max(1.0, repeats)  # ALBERT uses a layer repeatedly; BART's decoder has more
+    return total * max(
+        1.0, repeats
+    )  # ALBERT applies one layer repeatedly; BART's decoder adds layers
 
 
 def _linears(layer: nn.Module) -> Iterable[nn.Linear]:
@@ -73,15 +82,15 @@ def _linears(layer: nn.Module) -> Iterable[nn.Linear]:
 
 @cache
 def product_rate(dtype: torch.dtype, device: torch.device, seconds: float = 0.3) -> float:
-    """Operations per second of a plain square matrix product in `dtype`, measured once a process.
+    """Measure the operations per second of a square matrix product in `dtype`, once per process.
 
-    The best of several products of 2048 x 2048 (8192 on a GPU) within about `seconds`. The size
-    grows from 256 while the next product still fits into the time, because a processor that
-    emulates `dtype` would need minutes, and into the memory that a GPU has left.
+    This is the best of several products of size 2048 x 2048 (8192 on a GPU) within about `seconds`.
+    The size is increased from 256 as long as the next product fits into the time, because a
+    processor that emulates `dtype` would need minutes, and into the free memory of a GPU.
     """
     size, largest = 256, 8192 if device.type == "cuda" else 2048
     a, b = _operands(size, dtype, device)
-    a @ b  # loads the library
+    a @ b  # the first product loads the library
     synchronize(device)
     best, end = float("inf"), time.perf_counter() + seconds
     while True:
@@ -102,6 +111,6 @@ def product_rate(dtype: torch.dtype, device: torch.device, seconds: float = 0.3)
 
 
 def _operands(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Two random matrices, for whose product there is room, too."""
+    """Return two random matrices, after checking that there is memory for their product."""
     a, b, _ = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(3))
     return a, b

@@ -1,4 +1,4 @@
-"""What a run ran on."""
+"""Description of the machine and the software of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DRIVER_VERSION = Path("/sys/module/nvidia/version")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Machine, device and versions: what must be equal for costs to be compared."""
+    """Return machine, device and versions; costs can be compared only if all are equal."""
     return {
         "tuneoff": __version__,
         "python": platform.python_version(),
@@ -32,7 +32,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "preload": os.environ.get("LD_PRELOAD") or "none",
         "memory_bytes": psutil.virtual_memory().total,
         **(_gpu(device) if device.type == "cuda" else {"device": device.type}),
-        "torch": str(torch.__version__),  # the build included, which not every package's name has
+        "torch": str(torch.__version__),  # with the build, which package metadata may lack
         **{
             name: _version(name)
             for name in (
@@ -47,7 +47,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def _gpu(device: torch.device) -> dict[str, Any]:
-    """The card, or the MIG instance, that the run has, and what drives it."""
+    """Return the GPU or MIG instance of the run, its driver and the CUDA version."""
     return {
         "device": torch.cuda.get_device_name(device),
         "gpu_memory_bytes": torch.cuda.get_device_properties(device).total_memory,
@@ -57,13 +57,13 @@ def _gpu(device: torch.device) -> dict[str, Any]:
 
 
 def _driver_version() -> str | None:
-    """The version of NVIDIA's driver; None where neither the kernel nor nvidia-smi says it."""
+    """Return the version of NVIDIA's driver from the kernel or nvidia-smi; None if unknown."""
     with suppress(OSError):
         return _DRIVER_VERSION.read_text().strip()
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     with suppress(OSError, subprocess.SubprocessError):
-        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        return next(iter(said.stdout.split()), None)  # a line for each card
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return next(iter(result.stdout.split()), None)  # one line per GPU
     return None
 
 

@@ -1,4 +1,4 @@
-"""How long one text takes by itself."""
+"""Latency of single texts."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ import numpy as np
 import numpy.typing as npt
 
 ROWS = 50
-"""Texts that are answered at the most; the median of 50 is known well enough to hold a limit."""
+"""Maximum number of texts. The median of 50 is precise enough to check a maximum latency."""
 LEAST_ROWS = 5
-"""Texts that are answered however long they take; as many are answered before, to warm up."""
+"""Minimum number of texts, however long they take. As many are predicted before, as warm-up."""
 ENOUGH = 5.0
-"""Seconds after which no further text is begun: a large model on a CPU takes seconds for one."""
+"""Time limit in seconds: no text is started after it. A large model on a CPU takes seconds each."""
 
 
 def latency_seconds(answer: Callable[[int], object], lengths: npt.NDArray[np.int64]) -> float:
-    """Median seconds that `answer` takes for a row.
+    """Measure the median time of a prediction for a single text, in seconds.
 
-    `answer` gets the position of one row, and returns when its answer is there. `lengths` (rows,)
-    are those of the texts: the rows are taken evenly from the shortest to the longest.
+    Args:
+        answer: Predicts the row at a position, and returns after the result is available.
+        lengths: (rows,) lengths of the texts. The rows are chosen evenly from the shortest to the
+            longest.
     """
     rows = spread_rows(lengths)
-    for row in rows[:LEAST_ROWS]:  # kernels, caches and buffers of the first calls
+    for row in rows[:LEAST_ROWS]:  # the first calls build kernels and fill caches
         answer(row)
     seconds: list[float] = []
-    begun = now = time.perf_counter()
+    first_start = now = time.perf_counter()
     for row in rows:
-        if len(seconds) >= LEAST_ROWS and now - begun >= ENOUGH:
+        if len(seconds) >= LEAST_ROWS and now - first_start >= ENOUGH:
             break
         start = time.perf_counter()
         answer(row)
@@ -39,10 +41,9 @@ def latency_seconds(answer: Callable[[int], object], lengths: npt.NDArray[np.int
 
 
 def spread_rows(lengths: npt.NDArray[np.int64], count: int = ROWS) -> list[int]:
-    """At most `count` positions, evenly from the shortest to the longest text.
+    """Return at most `count` positions, chosen evenly from the shortest to the longest text.
 
-    In an order that is the same each time and mixes the lengths, so that the first few of them
-    stand for all.
+    Their order is always the same and mixes the lengths, so that the first few are representative.
     """
     order = np.argsort(lengths, kind="stable")
     places = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(np.int64)

@@ -1,7 +1,8 @@
-"""Peak memory: of the allocator on a GPU, of the resident set on a CPU.
+"""Peak memory: of PyTorch's allocator on a GPU, of the resident set on a CPU.
 
-The peak is the growth over the level before the model was loaded. On a CPU, Linux keeps the peak
-itself and lets it be reset (`/proc/self/clear_refs`); elsewhere a thread samples the resident set.
+The peak is the difference from the level before the model was loaded. On a CPU, Linux records the
+peak and allows resetting it (`/proc/self/clear_refs`); on other systems a thread samples the
+resident set.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _SAMPLE_SECONDS = 0.01
 
 
 class PeakMemory:
-    """Peaks of memory in bytes over the level at its making, reset at will."""
+    """Peak memory in bytes above the level at construction, since the last `reset`."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -33,7 +34,7 @@ class PeakMemory:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the peak so far: a new phase begins."""
+        """Reset the peak at the start of a new phase."""
         release_memory()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
@@ -44,7 +45,7 @@ class PeakMemory:
             self._sampler.reset()
 
     def peak(self) -> int:
-        """Most bytes since the last reset: allocated ones on a GPU, resident ones elsewhere."""
+        """Return the peak since the last reset: allocated on a GPU, resident elsewhere."""
         if self._device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self._device)
         else:
@@ -52,12 +53,12 @@ class PeakMemory:
         return max(0, peak - self._level)
 
     def reserved(self) -> int | None:
-        """Most bytes that the GPU's allocator held since the last reset; None elsewhere."""
+        """Return the peak that a GPU's allocator reserved since the last reset; None elsewhere."""
         return torch.cuda.max_memory_reserved(self._device) if self._device.type == "cuda" else None
 
 
 class _Sampler:
-    """Reads the resident set every 10 ms, where the system keeps no peak that can be reset."""
+    """Samples the resident set every 10 ms, on systems without a peak that can be reset."""
 
     def __init__(self, process: psutil.Process) -> None:
         self._process = process
@@ -88,10 +89,13 @@ def _resident_peak() -> int:
 
 
 def weight_bytes(model: torch.nn.Module) -> int:
-    """Parameters and buffers as they lie in memory; shared ones once, quantised ones and scales."""
+    """Return the size of parameters and buffers in memory, in bytes.
+
+    Shared ones are counted once; quantised ones are counted with their scales.
+    """
     weights = [*model.parameters(), *model.buffers()]
     states = [state for w in weights if (state := getattr(w, "quant_state", None)) is not None]
-    # Double quantisation keeps a state of its own for the scales.
+    # With double quantisation, the scales have a quantisation state, too.
     states += [second for s in states if (second := getattr(s, "state2", None)) is not None]
     weights += [x for s in states for x in (s.absmax, s.code)]
     return sum({t.data_ptr(): t.nbytes for t in weights}.values())

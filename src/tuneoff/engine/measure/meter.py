@@ -1,4 +1,4 @@
-"""Time and memory of a training in one: what the loop reports to."""
+"""Time and memory of a training together, for the training loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tuneoff.engine.measure.memory import PeakMemory
 
 
 class TrainMeter(TrainClock):
-    """A `TrainClock` that also keeps the peaks of memory, of training and of validation apart."""
+    """A `TrainClock` that also measures the peak memory, separately of training and validation."""
 
     def __init__(self, device: torch.device, warmup_steps: int, memory: PeakMemory) -> None:
         super().__init__(device, warmup_steps)
@@ -21,21 +21,21 @@ class TrainMeter(TrainClock):
         self.reserved_bytes: int | None = None
 
     def state(self) -> dict[str, float]:
-        """As a checkpoint keeps it."""
+        """Return the state for a checkpoint."""
         return super().state() | {
             "peak_bytes": max(self.peak_bytes, self._memory.peak()),
             "evaluate_peak_bytes": self.evaluate_peak_bytes,
         }
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Go on from a `state`."""
+        """Restore a `state`."""
         super().restore(state)
         self.peak_bytes = int(state["peak_bytes"])
         self.evaluate_peak_bytes = int(state.get("evaluate_peak_bytes", 0))
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Time and memory spent in here are training."""
+        """Count time and memory of the block as training."""
         self._memory.reset()
         with super().running():
             yield
@@ -46,7 +46,7 @@ class TrainMeter(TrainClock):
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Time and memory spent in here are validation."""
+        """Count time and memory of the block as validation."""
         self._memory.reset()
         with super().evaluating():
             yield

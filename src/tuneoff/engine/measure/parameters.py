@@ -1,4 +1,4 @@
-"""Counting weights, each once."""
+"""Number of parameters; shared and copied ones are counted once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from tuneoff.results.record import Parameters
 
 
 def count_parameters(model: nn.Module, architecture: EncoderArchitecture) -> Parameters:
-    """Total and trained weights of the model; the head apart, a head that was copied once."""
+    """Count all and trainable parameters, the latter separately for body and head.
+
+    A head that PEFT copied is counted once.
+    """
     total = body = head = 0
     for name, parameter in counted_parameters(model).items():
         count = elements(parameter)

@@ -1,4 +1,4 @@
-"""What happens in a few steps of a training, operator by operator: `tuneoff train --profile`."""
+"""Profile of a few training steps by operator, for `tuneoff train --profile`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch.profiler import ProfilerActivity, profile
 from tuneoff.results.store import write_json
 
 WARM_UP = 3
-"""Steps before the first that is traced: in them caches fill and kernels are chosen."""
+"""Number of steps before the first traced one. They fill caches and select kernels."""
 
 STEPS = 5
-"""Traced: enough for a mean, and some MB of trace."""
+"""Number of traced steps: enough for a mean, with a trace of a few MB."""
 
 OPERATORS = 10
-"""Of the summary: those that take most of the time."""
+"""Number of operators in the summary, those that take most time."""
 
 
 class Trace:
-    """Traces `STEPS` steps after `WARM_UP`, or what a shorter training has of them.
+    """Traces `STEPS` steps after `WARM_UP` steps; fewer if the training is shorter.
 
-    Leaves `trace.json.gz`, which Perfetto and chrome://tracing open, and `operators.json` in
-    `folder`. Steps take longer meanwhile: times of such a run are not to be compared.
+    Writes `trace.json.gz`, for Perfetto or chrome://tracing, and `operators.json` to `folder`.
+    Tracing slows the steps down, so the times of such a run cannot be compared.
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
@@ -33,7 +33,7 @@ class Trace:
         self._first = 0
 
     def step(self, done: int, total: int) -> None:
-        """`done` steps of `total` are behind, over all epochs."""
+        """Start or end tracing after `done` of `total` steps, counted over all epochs."""
         if self._profile is None and self._first == 0 and done >= min(WARM_UP, total - 1):
             self._first = done
             activities = [ProfilerActivity.CPU]
@@ -53,21 +53,21 @@ class Trace:
         self._profile.export_chrome_trace(str(file))
         on_device = self._device.type == "cuda"
         key = "self_device_time_total" if on_device else "self_cpu_time_total"
-        found = sorted(self._profile.key_averages(), key=lambda event: -getattr(event, key))
-        whole = sum(getattr(event, key) for event in found)
+        events = sorted(self._profile.key_averages(), key=lambda event: -getattr(event, key))
+        total = sum(getattr(event, key) for event in events)
         content = {
             "steps": steps,
             "first_step": self._first + 1,
             "device": self._device.type,
-            "seconds": whole / 1e6,
+            "seconds": total / 1e6,
             "operators": [
                 {
                     "name": event.key,
                     "calls": event.count,
                     "seconds": getattr(event, key) / 1e6,
-                    "share": getattr(event, key) / whole if whole else 0.0,
+                    "share": getattr(event, key) / total if total else 0.0,
                 }
-                for event in found[:OPERATORS]
+                for event in events[:OPERATORS]
             ],
         }
         write_json(self._folder / "operators.json", content)

@@ -1,4 +1,4 @@
-"""Scores of one split from the labels and the probabilities that the model gave."""
+"""Scores of the predictions for a split."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from tuneoff.results.scores import scores
 
 
 def score(split: Split, probabilities: npt.NDArray[np.float32], labels: list[str]) -> Scores:
-    """Scores of `probabilities` (rows, labels) on `split`, over the study's label set."""
+    """Return the scores of `probabilities` (rows, labels) on `split`.
+
+    `labels` is the study's label set.
+    """
     return scores(
         split.labels,
         probabilities.argmax(1),

@@ -10,20 +10,21 @@ import torch
 
 STEP_PARTS = ("data", "forward", "backward", "optimizer")
 """Batching and transfer to the device; logits and loss; gradients; clipping, AdamW and the copy of
-the changed weights into the model."""
+the updated weights to the model."""
 
 GRAPH = "graph"
 """All parts together, for steps that are replayed as a CUDA graph."""
 
 _PENDING = 4096
-"""CUDA events that wait to be read: a few MB, several hundred steps."""
+"""Maximum number of unread CUDA events: a few MB, several hundred steps."""
 
 
 class StepTimer:
-    """Seconds by part. On a GPU the device's own clock, read later: no step waits for it.
+    """Measures the time of each part of the steps.
 
-    There a part lasts from when the device has done what came before to when it has done the part,
-    so that a device which waits for the host does so in the part that kept it waiting.
+    On a GPU, events record the time on the device and are read later, so that no step waits. The
+    time of a part is from the end of the previous part to the end of this part on the device. If
+    the device has to wait for the host, the wait counts for the part that caused it.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -33,14 +34,14 @@ class StepTimer:
         self._events: list[tuple[str | None, torch.cuda.Event]] = []
 
     def start(self) -> None:
-        """Start a step: the time since the last `record` belongs to no part."""
+        """Start a step: the time since the last `record` does not count for any part."""
         if self._cuda:
             self._record(None)
         else:
             self._last = time.perf_counter()
 
     def record(self, part: str) -> None:
-        """Add the time since the last call to `part`. Costs 0.2 us, on a GPU 2 us."""
+        """Add the time since the last call to `part`. This takes 0.2 us, on a GPU 2 us."""
         if self._cuda:
             self._record(part)
             return
@@ -50,14 +51,14 @@ class StepTimer:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """By part; on a GPU this waits for the device."""
+        """Time of each part in seconds; on a GPU this waits for the device."""
         if self._events:
             self._events[-1][1].synchronize()
             self._read()
         return dict(self._seconds)
 
     def restore(self, seconds: Mapping[str, float]) -> None:
-        """Go on from `seconds`; parts that it does not name begin at 0."""
+        """Restore `seconds`; parts that it does not contain start at 0."""
         self._seconds = {part: seconds.get(part, 0.0) for part in STEP_PARTS}
         if GRAPH in seconds:
             self._seconds[GRAPH] = seconds[GRAPH]
@@ -74,7 +75,7 @@ class StepTimer:
             self._read(_PENDING // 2 + 1)
 
     def _read(self, count: int | None = None) -> None:
-        """Book the first `count` events, all of which the device has passed; keep the last."""
+        """Add the times of the first `count` events, which the device has passed; keep the last."""
         done = self._events[:count]
         for (_, before), (part, after) in pairwise(done):
             if part is not None:

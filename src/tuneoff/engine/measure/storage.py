@@ -1,4 +1,4 @@
-"""Bytes on disk."""
+"""Size of saved models on disk."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ if TYPE_CHECKING:
 
 
 def storage_bytes(folder: Path, model: nn.Module | None = None) -> int:
-    """Bytes of a saved model that are needed beside the base model.
+    """Return the size of a saved model without what the base model has, in bytes.
 
-    Links to the base model count nothing, nor does the tokenizer, which is the base model's own,
-    nor do the weights of `model` that a whole model's file repeats from its base (in float32).
+    Not counted are links to the base model, the tokenizer (that of the base model), and, if the
+    full model is saved, the frozen weights of `model` (in float32).
     """
     files = sum(
         path.stat().st_size
         for path in folder.rglob("*")
         if path.is_file() and not path.is_symlink() and not _is_tokenizer(path.name)
     )
-    if model is None or not any(folder.glob("model*.safetensors")):  # what trained lies apart
+    # Without a file of the full model, the trained weights are in a file of their own.
+    if model is None or not any(folder.glob("model*.safetensors")):
         return files
     return files - sum(4 * w.numel() for w in model.parameters() if not w.requires_grad)
 

@@ -1,8 +1,9 @@
-"""Models: finding, loading, describing and saving them.
+"""Find, load, describe and save models.
 
-`source` finds a pretrained model and `untrusted_files` refuses unsafe contents, `load` builds the
-classifier and `weights` checks that its weights come from the files, `save` writes it for
-Transformers and PEFT. `architecture` describes the layers of an encoder, `padding` how to batch its
-texts. `activation_cache` keeps what frozen layers compute, `activation_checkpointing` recomputes
-what does not fit into memory.
+- `source` finds a pretrained model; `untrusted_files` rejects unsafe files.
+- `load` builds the classifier; `weights` checks that its weights come from the files.
+- `save` writes a trained model in the formats of Transformers and PEFT.
+- `architecture` describes the layers of an encoder; `padding` determines how to batch its texts.
+- `activation_cache` stores the output of frozen layers; `activation_checkpointing` recomputes
+  activations that do not fit into memory.
 """

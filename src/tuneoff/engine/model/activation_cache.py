@@ -2,7 +2,7 @@
 
 With `head` and `partial`, and with adapters in the last layers only, the embeddings and lower
 layers give the same hidden states in every epoch, for every seed and setting, if their dropout is
-off. The states are stored beside the prepared task, where all runs of a study read them.
+off. The states are stored in the folder of the prepared task, where all runs of a study read them.
 """
 
 from __future__ import annotations
@@ -34,18 +34,19 @@ class CachedActivations:
     """Hidden states that a run reads from disk, and their cost."""
 
     layers: int
-    """Number of lowest layers that no training step computes."""
+    """Number of lowest layers that training steps skip."""
     seconds: float
-    """Time to compute the states of the training rows. It counts as training time of every run that
-    reads them, whichever run of the study computed them."""
+    """Time to compute the states of the training rows, in seconds. It counts as training time of
+    every run that reads them, no matter which run of the study computed them."""
     bytes: int
-    """Size on disk of all splits."""
+    """Size on disk of all splits, in bytes."""
 
 
 def frozen_layers(prepared: PreparedModel) -> int:
     """Return the number of lowest layers that give the same states in every epoch.
 
-    It is 0 where the embeddings or the first layer train, and for a model that cannot be packed.
+    It is 0 if the embeddings, the first layer or layers with shared weights are trained, or if the
+    model does not support packed rows.
     """
     architecture = prepared.classifier.architecture
     if not prepared.classifier.packs or not prepared.masters:
@@ -71,17 +72,17 @@ def cache_activations(
     """Return `task` with the hidden states of the lowest `layers` layers, reading or storing them.
 
     Args:
-        prepared: The model; its forward pass then starts above these layers.
+        prepared: The model; afterwards its forward pass starts above these layers.
         task: The prepared task.
-        identity: Everything else that the states depend on: weights, types, quantisation.
-        device: Where missing states are computed.
+        identity: Everything else that the states depend on: weights, data types, quantisation.
+        device: Device to compute missing states on.
         layers: Number of layers.
-        size: Tokens of a forward pass, halved where memory runs out; None: the device's default.
+        size: Tokens of a forward pass, halved if memory runs out; None: the default of the device.
 
     Returns:
-        The task and what was stored. Splits are stored in order, the training rows first, as far
-        as the disk allows. If not even the training rows fit, the task is unchanged and the second
-        value None.
+        The task, and a description of the stored states. Splits are stored in order, the training
+        rows first, as long as there is enough disk space. If there is not enough for the training
+        rows, the task is unchanged and the second value is None.
     """
     size = size or PassSize(inference_tokens(device))
     depth = len(prepared.classifier.architecture.layers)
@@ -111,17 +112,18 @@ def _stored(
     size: PassSize,
     pooled: bool,
 ) -> StateStore | None:
+    """Return the store of a split, computing it if necessary; None without enough disk space."""
     classifier = prepared.classifier
     width = classifier.architecture.hidden_size
     dtype = next(
         p.dtype for n, p in classifier.model.named_parameters() if _is_body(classifier, n, p)
     )
     offsets = np.arange(len(split) + 1) if pooled else split.tokens.offsets
-    known = StateStore.open(file, offsets, dtype, width, pooled)
-    if known is not None:
-        return known
-    wanted = int(offsets[-1]) * width * dtype.itemsize
-    if wanted > SHARE_OF_FREE_DISK * shutil.disk_usage(split.path.parent).free:
+    existing = StateStore.open(file, offsets, dtype, width, pooled)
+    if existing is not None:
+        return existing
+    needed = int(offsets[-1]) * width * dtype.itemsize
+    if needed > SHARE_OF_FREE_DISK * shutil.disk_usage(split.path.parent).free:
         return None
     writer = StateWriter(file, offsets, dtype, width)
     start = time.perf_counter()
@@ -143,7 +145,7 @@ def _is_body(classifier: Classifier, name: str, parameter: Tensor) -> bool:
 def _states(
     classifier: Classifier, split: Split, device: torch.device, layers: int, size: PassSize
 ) -> Any:
-    """Rows, and their states on the CPU, piece by piece."""
+    """Yield batches of rows with their states on the CPU."""
     classifier.eval()
 
     def states(piece: Rows) -> tuple[Rows, Tensor]:

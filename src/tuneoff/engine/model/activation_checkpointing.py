@@ -1,9 +1,10 @@
-"""Activation checkpointing: layers that keep their input alone, and compute the rest again.
+"""Activation checkpointing: keep only the input of each layer and recompute its activations.
 
-A layer's activations are most of what training holds beside the weights (in BERT some 17 states
-per token and layer, where a state is `hidden_size` numbers). With this only the layers' inputs
-stay, for one more forward pass, a third of the time (Chen et al. 2016, arXiv 1604.06174). The
-gradients are the same to the bit: what dropout drew is drawn again.
+Apart from the weights, training needs most memory for the activations of the layers (in BERT about
+17 states per token and layer, where a state has `hidden_size` numbers). With checkpointing only the
+inputs of the layers are kept, at the cost of one more forward pass, a third of the time (Chen et
+al. 2016, arXiv 1604.06174). The gradients are bit-identical, because dropout draws the same masks
+again.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ from tuneoff.engine.kernels.packed_forward import Classifier, unwrapped
 
 
 class Recomputation:
-    """A switch in `classifier`: whether its layers keep their input alone while they train.
+    """Activation checkpointing of the layers of a classifier, switched with the attribute `on`.
 
-    `dropout`: the stream that the layers' dropout draws from; None: PyTorch's own.
+    Args:
+        classifier: The model; the `forward` methods of its layers are replaced.
+        dropout: Random generator of the dropout layers; None: PyTorch's.
     """
 
     def __init__(self, classifier: Classifier, dropout: np.random.Generator | None) -> None:
         self.on = False
         self._dropout = dropout
         names = classifier.architecture.layers
-        if classifier.parts_tokens:  # the last layer goes on with the first tokens alone: small
+        if classifier.parts_tokens:  # most of the last layer has only the first tokens: small
             names = names[:-1]
         for name in dict.fromkeys(names):
             self._wrap(unwrapped(classifier.model).get_submodule(name))
@@ -41,7 +44,7 @@ class Recomputation:
         own = layer.forward
 
         def forward(*inputs: Any, **more: Any) -> Any:
-            # A cache of keys that the layer adds to would be added to twice.
+            # With recomputation, the layer would append its keys to a cache twice.
             cached = any(isinstance(value, Cache) for value in (*inputs, *more.values()))
             if not self.on or cached or not (layer.training and torch.is_grad_enabled()):
                 return own(*inputs, **more)
@@ -50,7 +53,7 @@ class Recomputation:
         layer.forward = forward
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """What surrounds a layer's forward pass, and its repetition."""
+        """Return the contexts of a layer's forward pass and of its recomputation."""
         if self._dropout is None:
             return nullcontext(), nullcontext()
         return nullcontext(), _drawn_again(self._dropout, self._dropout.bit_generator.state)
@@ -58,7 +61,7 @@ class Recomputation:
 
 @contextmanager
 def _drawn_again(stream: np.random.Generator, state: Any) -> Iterator[None]:
-    """`stream` gives what it gave from `state` on, and then goes on as if it had not."""
+    """Rewind `stream` to `state` within the context; restore its current state afterwards."""
     now = stream.bit_generator.state
     stream.bit_generator.state = state
     try:

@@ -1,7 +1,7 @@
-"""One description per encoder: layers in order, the role of every linear layer, the head.
+"""Description of an encoder: its layers in order, the roles of its linear layers, and its head.
 
-Derived from the model's structure where that says enough; what a family must be told stands in the
-two tables below.
+It is derived from the structure of the model as far as possible. The tables below contain what has
+to be specified for each model family.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tuneoff.methods.base import ROLES, Role
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# How families call the linear layers of a layer. The first match wins: BERT's feed-forward
-# `output.dense` must not take its `attention.output.dense`.
+# Names of the linear layers of a layer in the model families. The first match counts: BERT's
+# `attention.output.dense` also matches the pattern for its feed-forward `output.dense`.
 _ROLE_PATTERNS: tuple[tuple[Role, str], ...] = (
     ("query", r"(query|query_proj|q_lin|q_proj|q_head|attn\.q|attn\.Wqkv|self\.in_proj)$"),
     ("key", r"(key|key_proj|k_lin|k_proj|k_head|attn\.k|attn\.Wqkv|self\.in_proj)$"),
@@ -62,8 +62,8 @@ def _classifier_head(model: Any, first: Tensor) -> Tensor:
     return model.classifier(first)  # type: ignore[no-any-return]
 
 
-# Families whose layers run on a packed row, with their head on the first tokens' states. Their
-# layers hand keyword arguments on to the attention function, and take position ids.
+# Families whose layers support packed rows, with their head, which takes the states of the first
+# tokens. Their layers pass keyword arguments to the attention function and accept position ids.
 _PACKED_HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "bert": _bert_head,
     "albert": _albert_head,
@@ -74,8 +74,9 @@ _PACKED_HEADS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "electra": _classifier_head,
 }
 
-# Where in a layer tokens part for good: the first module after attention all of whose inputs are
-# states of single tokens. ALBERT's last layer is its first one, too.
+# Module of a layer from which on tokens are independent of each other: the first module after
+# attention whose inputs are all states of single tokens. ALBERT is excluded, because its layers are
+# the same module.
 _PARTING = dict.fromkeys(set(_PACKED_HEADS) - {"albert"}, "attention.output") | {
     "distilbert": "sa_layer_norm"
 }
@@ -83,33 +84,44 @@ _PARTING = dict.fromkeys(set(_PACKED_HEADS) - {"albert"}, "attention.output") | 
 
 @dataclass(frozen=True)
 class EncoderArchitecture:
-    """The parts of a classification model, by the names of its modules."""
+    """Parts of a classification model, by the names of its modules."""
 
     model_type: str
     body: str
+    """The encoder without the head."""
     embeddings: tuple[str, ...]
     """Modules with weights below the first layer."""
     layers: tuple[str, ...]
+    """Layers of the encoder, from the lowest."""
     beside: tuple[str, ...]
-    """Lists of further parts of the layers, a part for each: XLM has its attentions in `layers`,
-    and normalisations and feed-forward networks in lists of their own."""
+    """Module lists with further parts of the layers, one part per layer: XLM has its attention
+    modules in `layers`, and its normalisations and feed-forward networks in separate lists."""
     head: tuple[str, ...]
+    """Modules of the classification head, including a pooler."""
     norms: tuple[str, ...]
+    """Normalisation modules with weights."""
     linears: tuple[str, ...]
-    """Every linear layer inside of `layers`."""
+    """All linear layers within `layers` and `beside`."""
     roles: dict[Role, tuple[str, ...]]
+    """Linear layers by role."""
     first_position: int
+    """Position id of the first token of a text."""
     positions: int | None
-    """Tokens that the position embeddings have room for; None: any number."""
+    """Maximum number of tokens of the position embeddings; None: unlimited."""
     hidden_size: int
     packed_head: Callable[[Any, Tensor], Tensor] | None
-    """`packed_head(model, first)`: first-token states (texts, 1, hidden) to logits (texts, labels);
-    None where the family cannot be packed."""
+    """`packed_head(model, first)` computes logits, of shape (texts, labels), from the states of the
+    first tokens, of shape (texts, 1, hidden). None if the family does not support packed rows."""
     parting: str | None
-    """Module of the last layer from which on no token needs another; None where none is known."""
+    """Module of the last layer from which on tokens are independent of each other; None if it is
+    unknown."""
 
     def linear(self, role: Role) -> list[str]:
-        """Names of the linear layers that play `role`; `ModelUnavailable` if none is known to."""
+        """Return the names of the linear layers with a role.
+
+        Raises:
+            ModelUnavailable: No layer with this role is known.
+        """
         names = list(self.roles[role])
         if not names:
             raise ModelUnavailable(
@@ -119,11 +131,11 @@ class EncoderArchitecture:
         return names
 
     def linears_named(self, end: str) -> list[str]:
-        """Names of the linear layers in the encoder's layers that end in `end`."""
+        """Return the linear layers whose name ends with `end`, as whole parts of the name."""
         return [name for name in self.linears if f".{name}".endswith(end and f".{end}")]
 
     def layer_of(self, name: str) -> int | None:
-        """Index of the layer that a module or parameter belongs to; None outside of them."""
+        """Return the index of the layer of a module or parameter; None if it is in no layer."""
         dotted = f".{name}."
         for i in range(len(self.layers)):
             if any(f".{part}." in dotted for part in self.parts_of(i)):
@@ -131,22 +143,23 @@ class EncoderArchitecture:
         return None
 
     def parts_of(self, layer: int) -> tuple[str, ...]:
-        """Names of the modules that make up a layer: mostly a single one."""
+        """Return the names of the modules of a layer, usually a single one."""
         return (self.layers[layer], *(f"{name}.{layer}" for name in self.beside))
 
     def reads_cache(self, model: nn.Module) -> bool:
-        """Whether every layer of `model` reads keys and values from a cache that it is given."""
+        """Return whether all layers of `model` read keys and values from a cache argument."""
         return cache_argument(model) is not None
 
     def is_head(self, parameter: str) -> bool:
-        """Whether a parameter of this name, adapter wrappers and all, belongs to the head."""
+        """Return whether a parameter belongs to the head; adapters may have extended its name."""
         return any(f".{name}." in f".{parameter}" for name in self.head)
 
 
 def describe(model: PreTrainedModel) -> EncoderArchitecture:
-    """The architecture of a `…ForSequenceClassification` model that has no adapter yet.
+    """Describe a `…ForSequenceClassification` model without an adapter.
 
-    Raises `ModelUnavailable` where no stack of layers is found.
+    Raises:
+        ModelUnavailable: The model has no recognisable stack of layers.
     """
     config, body = model.config, model.base_model_prefix
     encoder = model.get_submodule(body)
@@ -192,10 +205,11 @@ def describe(model: PreTrainedModel) -> EncoderArchitecture:
 
 
 def _layers(encoder: nn.Module, config: Any) -> tuple[str, ...]:
-    """The outermost list of as many modules as the configuration has layers.
+    """Return the layers: the outermost list whose length is the number of layers.
 
-    ALBERT's layers share the weights of a few groups, mostly of one. Funnel's stand in blocks. An
-    encoder-decoder has those of its encoder first, for the head reads what the decoder gives.
+    ALBERT has groups of layers with shared weights, usually one group. Funnel has blocks of layers.
+    For an encoder-decoder, these are the layers of the encoder and then of the decoder, because the
+    head reads the output of the decoder.
     """
     if getattr(config, "is_encoder_decoder", False):
         lists = [(part, *_stack(encoder.get_submodule(part))) for part in ("encoder", "decoder")]
@@ -211,14 +225,14 @@ def _layers(encoder: nn.Module, config: Any) -> tuple[str, ...]:
 
 
 def _stack(part: nn.Module) -> tuple[str, int]:
-    """Name and length of the outermost list of modules."""
+    """Return the name and the length of the outermost list of modules."""
     lists = ((name, x) for name, x in part.named_modules() if isinstance(x, nn.ModuleList))
-    name, found = next(lists, ("", nn.ModuleList()))
-    return name, len(found)
+    name, outermost = next(lists, ("", nn.ModuleList()))
+    return name, len(outermost)
 
 
 def _beside(encoder: nn.Module, depth: int, first: str) -> list[str]:
-    """Lists of `depth` modules, children of the encoder, other than that of the `first` layer."""
+    """Return the encoder's lists of `depth` modules, except the one with the layer `first`."""
     return [
         name
         for name, child in encoder.named_children()
@@ -227,7 +241,7 @@ def _beside(encoder: nn.Module, depth: int, first: str) -> list[str]:
 
 
 def _embeddings(encoder: nn.Module, body: str) -> tuple[str, ...]:
-    """Children of the encoder that hold a token embedding, or map embeddings to its width."""
+    """Return the children of the encoder that contain or project token embeddings."""
     return tuple(
         f"{body}.{name}"
         for name, child in encoder.named_children()
@@ -236,8 +250,8 @@ def _embeddings(encoder: nn.Module, body: str) -> tuple[str, ...]:
 
 
 def _positions(config: Any) -> int | None:
-    """Rows of the table of position embeddings, those of RoBERTa's first ones taken off."""
-    absolute = getattr(config, "position_biased_input", True)  # DeBERTa's are mostly relative
+    """Return the number of usable position embeddings; RoBERTa does not use the first ones."""
+    absolute = getattr(config, "position_biased_input", True)  # mostly False in DeBERTa
     if not absolute or config.model_type in _WITHOUT_TABLE:
         return None
     positions = getattr(config, "max_position_embeddings", None)
@@ -246,7 +260,7 @@ def _positions(config: Any) -> int | None:
     return positions - first_position(config.model_type, config.pad_token_id)
 
 
-# Positions are rotated into keys and queries, or relative: no table that ends.
+# Families with rotary or relative positions, which have no limit.
 _WITHOUT_TABLE = frozenset({"llama", "qwen2", "qwen3", "mistral", "gemma", "modernbert", "funnel"})
 
 
@@ -255,11 +269,11 @@ def _has_weights(module: nn.Module) -> bool:
 
 
 def _roles(linears: tuple[str, ...]) -> dict[Role, tuple[str, ...]]:
-    """Linear layers by role; one that makes queries, keys and values at once has all three."""
-    found: dict[Role, list[str]] = {role: [] for role in ROLES}
+    """Return the linear layers by role; a fused query-key-value layer has all three roles."""
+    by_role: dict[Role, list[str]] = {role: [] for role in ROLES}
     for name in linears:
         roles = [role for role, pattern in _ROLE_PATTERNS if re.search(rf"(^|\.){pattern}", name)]
         fused = roles == ["query", "key", "value"]
         for role in roles if fused else roles[:1]:
-            found[role].append(name)
-    return {role: tuple(names) for role, names in found.items()}
+            by_role[role].append(name)
+    return {role: tuple(names) for role, names in by_role.items()}

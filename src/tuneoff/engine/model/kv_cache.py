@@ -1,9 +1,9 @@
-"""Key-value caches: which models read one, and how PEFT's prefix reaches them.
+"""Key-value caches: detect models that read one, and pass PEFT's prefix to them.
 
-Prefix tuning puts trained keys and values before those of each layer, in a Transformers `Cache`.
-The argument that takes the cache is called `past_key_values` in some releases of Transformers and
-`cache` in others, PEFT knows only the former, and some models accept such an argument for another
-purpose. The name therefore proves nothing, and the model is tried instead.
+Prefix tuning prepends trained keys and values to those of each layer, in a Transformers `Cache`.
+The argument for the cache is called `past_key_values` in some releases of Transformers and `cache`
+in others, PEFT knows only the former, and some models use such an argument for another purpose. The
+name is therefore no proof, and a forward pass is tried instead.
 """
 
 from __future__ import annotations
@@ -19,15 +19,20 @@ from torch import Tensor
 _PEFT_ARGUMENT = "past_key_values"
 _CANDIDATES = re.compile(r"past|cache")
 _RENAMED = "renamed_argument"
-"""Attribute of a `forward` that this module put in place of a model's own."""
+"""Attribute that marks a `forward` method replaced by this module."""
 
 
 def cache_argument(model: Any) -> str | None:
-    """Name of the argument of the body of `model` through which all layers read a cache.
+    """Return the name of the argument through which all layers of the body read a cache.
 
-    Each candidate is tried in a forward pass of a copy with arbitrary weights, which takes about
-    0.1 s. `model` is a `…ForSequenceClassification` model without an adapter, on any device. None:
-    no layer, or not every layer, reads a cache.
+    Each candidate is tried in forward passes of a copy with arbitrary weights, which takes about
+    0.1 s.
+
+    Args:
+        model: A `…ForSequenceClassification` model without an adapter, on any device.
+
+    Returns:
+        The name; None if not all layers read a cache.
     """
     with torch.device("meta"):
         body = type(model)(model.config).get_submodule(model.base_model_prefix)
@@ -35,14 +40,14 @@ def cache_argument(model: Any) -> str | None:
     if not candidates:
         return None
     body.to_empty(device="cpu").eval()
-    for buffer in body.buffers():  # some are indices
+    for buffer in body.buffers():  # some contain indices, which must be valid
         buffer.zero_()
     return next((name for name in candidates if _reads_cache(body, name)), None)
 
 
 @torch.no_grad()
 def _reads_cache(body: Any, argument: str) -> bool:
-    """Whether every layer of `body` continues a cache of three tokens that is passed as `argument`.
+    """Return whether all layers of `body` extend a cache of three tokens passed as `argument`.
 
     XLM and FlauBERT do not: for them the tokens in the cache are a part of the input.
     """
@@ -62,17 +67,19 @@ def _reads_cache(body: Any, argument: str) -> bool:
         body(**_inputs(3), **{argument: cache})
         used.clear()
         states = body(**_inputs(2, cached=3), **{argument: cache})[0]
-    except Exception:  # a model fails in its own way at an argument that it does not understand
+    except Exception:  # models raise different exceptions for an argument that they do not support
         return False
     every = set(range(body.config.num_hidden_layers))
     return used == every and states.shape[1] == 2 and cache.get_seq_length() == 5
 
 
 def pass_prefix(model: Any) -> bool:
-    """Let PEFT pass the prefix of `model`, whatever the argument for a cache is called.
+    """Make PEFT's prefix tuning work for `model`, whatever its cache argument is called.
 
-    Returns True if `model` uses prefix tuning and this PEFT cannot run it without this function. A
-    second call changes nothing and returns the same.
+    A second call changes nothing and returns the same.
+
+    Returns:
+        Whether `model` uses prefix tuning and the installed PEFT cannot run it without this change.
     """
     from peft import PeftType
 
@@ -86,7 +93,7 @@ def pass_prefix(model: Any) -> bool:
     if _runs(model):
         return False
     argument = cache_argument(base)
-    if argument in (None, _PEFT_ARGUMENT):  # PEFT fails for another reason, and will say so
+    if argument in (None, _PEFT_ARGUMENT):  # PEFT fails for another reason and will report it
         return False
     for module in modules:
         if argument in signature(module.forward).parameters:
@@ -96,7 +103,7 @@ def pass_prefix(model: Any) -> bool:
 
 @torch.no_grad()
 def _runs(model: Any) -> bool:
-    """Whether PEFT can compute the logits of two tokens."""
+    """Return whether PEFT can compute the logits of a text of two tokens."""
     training = model.training
     model.eval()
     try:
@@ -111,13 +118,13 @@ def _runs(model: Any) -> bool:
 def _inputs(
     tokens: int, *, cached: int = 0, device: str | torch.device = "cpu"
 ) -> dict[str, Tensor]:
-    """One text of so many tokens, with attention to those in the cache."""
+    """Return the inputs for one text of `tokens` tokens that attends to `cached` tokens."""
     mask = torch.ones(1, cached + tokens, dtype=torch.long, device=device)
     return {"input_ids": mask[:, :tokens], "attention_mask": mask}
 
 
 def _renamed(forward: Callable[..., Any], argument: str) -> Callable[..., Any]:
-    """`forward` that also takes its `argument` under the name that PEFT looks for."""
+    """Return a `forward` that also accepts `argument` under the name that PEFT uses."""
 
     def renamed(*inputs: Any, **more: Any) -> Any:
         if _PEFT_ARGUMENT in more:

@@ -1,4 +1,4 @@
-"""From a pretrained model to the classifier that a method trains."""
+"""Load a pretrained model as a classifier and prepare it for a method."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A classifier that a method made ready to train."""
+    """A classifier to which a method was applied, ready for training."""
 
     classifier: Classifier
     masters: dict[str, Tensor]
-    """By name, the float32 values of the weights that train."""
+    """Float32 values of the trainable weights, by name."""
     param_groups: dict[str, ParamGroup]
-    """By name, the body's weights that train otherwise than the run's settings say."""
+    """Settings of the body's weights, by name, if the method changes those of the run."""
     hook: Hook
-    """What the method does beside the plain loop."""
+    """Callbacks of the method in the training loop."""
     dropout: np.random.Generator | None
-    """What dropout draws from; None: PyTorch's own generator."""
+    """Random generator of dropout; None: PyTorch's."""
 
 
 def load_classifier(
@@ -54,10 +54,20 @@ def load_classifier(
     attention_dropout: float | str,
     seed: int,
 ) -> PreparedModel:
-    """The model in `path` with a head for `labels`, made ready for `method`, on `device`.
+    """Load the model in `path` with a head for `labels` and apply a method to it.
 
-    The body computes in `dtype`, the head in float32. The seed is set before anything is drawn.
-    Raises `BadInput` where the method does not fit the model.
+    Args:
+        path: Folder of the pretrained model.
+        labels: Label set of the study.
+        method: The method.
+        config: Settings of the method.
+        dtype: Data type of the body's computation; the head computes in float32.
+        device: Device of the result.
+        attention_dropout: Dropout probability of the attention; "model": keep that of the model.
+        seed: Seed of everything that is drawn: the head, weights of adapters, dropout.
+
+    Raises:
+        BadInput: The method cannot be applied to the model.
     """
     from transformers import set_seed
 
@@ -78,7 +88,7 @@ def load_classifier(
     hook = method.hook(trained, config) if method.hook else Hook()
     padding = choose_padding(trained, architecture, dtype if method.quantized else torch.float32)
     masters = lower(trained, architecture, dtype)
-    if not method.quantized:  # lowered first: the device never holds the body in float32
+    if not method.quantized:  # after `lower`, so that the device never stores the body in float32
         trained.to(device)
         masters = {name: master.to(device) for name, master in masters.items()}
     fuse_low_rank(trained)
@@ -99,9 +109,17 @@ def check_fits(
     *,
     longest: int,
 ) -> None:
-    """Try the method `name` on the outline of the model in `path`, without its weights.
+    """Check that a method can be applied to a model, without loading the weights.
 
-    `longest`: tokens of the longest text. Raises `BadInput` with the reason where it does not fit.
+    Args:
+        path: Folder of the pretrained model.
+        name: Name of the method.
+        settings: Settings of the method.
+        labels: Label set of the study.
+        longest: Number of tokens of the longest text.
+
+    Raises:
+        BadInput: The method cannot be applied. In the message, "it" is the method.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -116,7 +134,7 @@ def check_fits(
             method.apply(model, architecture, config)
         except BadInput:
             raise
-        except Exception as error:  # of PEFT, on a family that it was not written for
+        except Exception as error:  # PEFT raises various exceptions for unsupported families
             raise BadInput(
                 f"it cannot be applied to a {architecture.model_type} model:"
                 f" {type(error).__name__}: {error}",
@@ -127,11 +145,11 @@ def check_fits(
     room = architecture.positions - method.virtual_tokens(config)
     if longest > room:
         raise BadInput(
-            f"its virtual tokens leave room for texts of {room} tokens, and the longest has"
+            f"its virtual tokens leave room for {room} tokens of a text, but the longest text has"
             f" {longest}",
             hint=f"Set train.max_length to {room} or less."
             if room > 0
-            else "Take fewer virtual tokens.",
+            else "Use fewer virtual tokens.",
         )
 
 
@@ -139,7 +157,11 @@ def check_fits(
 def lower(
     model: nn.Module, architecture: EncoderArchitecture, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """Put the body's weights into `dtype`; the float32 values of those that train, by name."""
+    """Convert the weights of the body to `dtype`.
+
+    Returns:
+        Float32 values of the trainable weights, by name.
+    """
     masters: dict[str, Tensor] = {}
     for name, parameter in counted_parameters(model).items():
         if parameter.requires_grad:
@@ -147,15 +169,15 @@ def lower(
         if parameter.is_floating_point() and not architecture.is_head(name):
             parameter.data = parameter.data.to(dtype)
         if parameter.requires_grad and parameter.dtype == torch.float32:
-            masters[name] = parameter  # the model's own tensor is the master
+            masters[name] = parameter  # no copy is needed
     for module in model.modules():
-        if type(module).__name__ == "BufferDict":  # PEFT's: frozen matrices that adapters share
+        if type(module).__name__ == "BufferDict":  # PEFT's frozen matrices that adapters share
             module.to(dtype)
     return masters
 
 
 def _labelled(path: Path, labels: Sequence[str]) -> Any:
-    """The configuration in `path`, of a classifier for `labels`."""
+    """Return the configuration in `path` for a classifier with the given labels."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(
@@ -165,14 +187,14 @@ def _labelled(path: Path, labels: Sequence[str]) -> Any:
         problem_type="single_label_classification",
         trust_remote_code=False,
     )
-    if config.pad_token_id is None:  # of decoders; their head looks for the last token before it
+    if config.pad_token_id is None:  # decoders: the head finds the last token by the padding
         config.pad_token_id = pad_token(path)
     _without_cache(config)
     return config
 
 
 def _without_cache(config: Any) -> None:
-    """Let no decoder fill a key-value cache: a classifier reads each text once."""
+    """Disable the key-value cache of decoders, because a classifier reads each text only once."""
     if hasattr(config, "use_cache"):
         config.use_cache = False
 
@@ -186,11 +208,21 @@ def pretrained(
     device: torch.device,
     attention_dropout: float | str = "model",
 ) -> tuple[PreTrainedModel, EncoderArchitecture]:
-    """Return the model in `path` with a head for `labels`, in float32 on the CPU, and its
-    description; a quantised model in 4 bits on `device`, computing in `dtype`.
+    """Load the model in `path` with a head for `labels`, and describe it.
+
+    Args:
+        path: Folder of the pretrained model.
+        labels: Label set of the study.
+        quantized: Whether to quantise the body to 4 bits.
+        dtype: Data type of the computation of a quantised body.
+        device: Device of a quantised model.
+        attention_dropout: Dropout probability of the attention; "model": keep that of the model.
+
+    Returns:
+        The model, in float32 on the CPU unless it is quantised, and its description.
 
     Raises:
-        ModelUnavailable: A weight other than the head's would not come from the files.
+        ModelUnavailable: The files do not contain all weights of the body.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -202,8 +234,8 @@ def pretrained(
                 setattr(config, key, float(attention_dropout))
     four_bits = quantization(config, dtype, device) if quantized else {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of libraries, on keys of a checkpoint's own head
-        model, found = AutoModelForSequenceClassification.from_pretrained(
+        warnings.simplefilter("ignore")  # of libraries, about weights of the checkpoint's head
+        model, loading_info = AutoModelForSequenceClassification.from_pretrained(
             path,
             config=config,
             dtype=torch.float32,
@@ -214,21 +246,23 @@ def pretrained(
             **four_bits,
         )
     architecture = describe(model)
-    check_weights(path, model, architecture, found)
+    check_weights(path, model, architecture, loading_info)
     _never_repacked(model)
-    own = AutoConfig.from_pretrained(path, trust_remote_code=False).id2label
-    if [own[i] for i in sorted(own)] != list(labels):
-        _forget_labels(model, architecture, found)
+    original = AutoConfig.from_pretrained(path, trust_remote_code=False).id2label
+    if [original[i] for i in sorted(original)] != list(labels):
+        _forget_labels(model, architecture, loading_info)
     return model, architecture
 
 
 @torch.no_grad()
 def _forget_labels(
-    model: PreTrainedModel, architecture: EncoderArchitecture, found: Mapping[str, Any]
+    model: PreTrainedModel, architecture: EncoderArchitecture, loading_info: Mapping[str, Any]
 ) -> None:
-    """Draw the checkpoint's own output layer anew: it speaks of other labels, or of these in
-    another order. `found`: what loading told; a layer that was missing is drawn already."""
-    drawn = {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
+    """Initialise the output layer at random, because its labels or their order are different.
+
+    Nothing is done if `loading_info` shows that Transformers already initialised the layer.
+    """
+    drawn = {*loading_info["missing_keys"], *(key for key, *_ in loading_info["mismatched_keys"])}
     name, layer = [
         (name, module)
         for part in architecture.head
@@ -243,21 +277,27 @@ def _forget_labels(
 
 
 def _initial_spread(config: Any) -> float:
-    """Return the standard deviation of new weights; Transformers' default where a family has none.
+    """Return the standard deviation of new weights, or Transformers' default if there is none.
 
     BART, XLM and FlauBERT call it `init_std`.
     """
-    known = (getattr(config, key, None) for key in ("initializer_range", "init_std"))
-    return float(next((value for value in known if value is not None), 0.02))
+    values = (getattr(config, key, None) for key in ("initializer_range", "init_std"))
+    return float(next((value for value in values if value is not None), 0.02))
 
 
 def quantization(config: Any, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """Options of `from_pretrained`: NF4 with double quantisation for the body alone.
+    """Return options of `from_pretrained` for NF4 with double quantisation of the body.
 
-    The head is named in full and stays as it is. Raises `MissingExtra` without bitsandbytes.
+    The head is not quantised. Its modules are listed with complete names, because a skip list with
+    `pooler` would not cover `bert.pooler.dense`.
 
-    Names of the head's modules must be complete: a skip list with `pooler` alone would not cover
-    `bert.pooler.dense`.
+    Args:
+        config: Configuration of the model.
+        dtype: Data type of the computation.
+        device: Device of the model.
+
+    Raises:
+        MissingExtra: bitsandbytes is not installed.
     """
     from importlib.util import find_spec
 
@@ -281,10 +321,10 @@ def quantization(config: Any, dtype: torch.dtype, device: torch.device) -> dict[
 
 
 def _never_repacked(model: nn.Module) -> None:
-    """Keep 4-bit weights as they are.
+    """Prevent bitsandbytes from repacking 4-bit weights.
 
-    On a CPU with bf16 products, bitsandbytes repacks them at the first forward pass in evaluation,
-    and from then on no gradient passes through their layer: the second epoch would fail.
+    On a CPU with bf16 instructions, it repacks them at the first forward pass in evaluation mode.
+    Afterwards no gradient passes through the layer, and the second epoch would fail.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -292,21 +332,21 @@ def _never_repacked(model: nn.Module) -> None:
 
 
 def _set_head(model: nn.Module, architecture: EncoderArchitecture, trains: bool) -> None:
-    """Train the head, or not; of a head that an adapter copied, the copy."""
+    """Make the head trainable or not; if an adapter copied the head, only the copy may train."""
     for name, parameter in model.named_parameters():
         if architecture.is_head(name):
             parameter.requires_grad_(trains and ".original_module." not in name)
 
 
 def pad_token(path: Path) -> int:
-    """The token that the tokenizer in `path` pads with; of one that never pads, a text's end."""
+    """Return the id of the tokenizer's padding token, or of its end token if it has none."""
     tokenizer = load_tokenizer(path)
-    found = tokenizer.pad_token_id
-    return int(tokenizer.eos_token_id or 0) if found is None else int(found)
+    token = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id or 0) if token is None else int(token)
 
 
 def counted_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Every weight once: of a head that an adapter copied, the copy alone."""
+    """Return all weights by name, each once; if an adapter copied the head, only the copy."""
     return {
         name: parameter
         for name, parameter in model.named_parameters()
@@ -317,7 +357,17 @@ def counted_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 def load_trained(
     folder: Path, *, quantized: bool, dtype: torch.dtype, device: torch.device
 ) -> Classifier:
-    """A saved run's model, ready to predict in the precision that it was trained in."""
+    """Load the saved model of a run for prediction.
+
+    Args:
+        folder: Folder of the saved model.
+        quantized: Whether the body is quantised to 4 bits.
+        dtype: Data type of the body's computation.
+        device: Device of the model.
+
+    Returns:
+        The model in evaluation mode.
+    """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     _hush()
@@ -326,7 +376,7 @@ def load_trained(
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     _without_cache(config)
     model: nn.Module
-    model, found = AutoModelForSequenceClassification.from_pretrained(
+    model, loading_info = AutoModelForSequenceClassification.from_pretrained(
         base,
         config=config,
         dtype=torch.float32,
@@ -335,7 +385,7 @@ def load_trained(
         **(quantization(config, dtype, device) if quantized else {}),
     )
     architecture = describe(model)  # type: ignore[arg-type]
-    check_weights(base, model, architecture, found, with_head=base == folder)  # type: ignore[arg-type]
+    check_weights(base, model, architecture, loading_info, with_head=base == folder)  # type: ignore[arg-type]
     _never_repacked(model)
     for name in architecture.head:
         model.get_submodule(name).float()
@@ -355,11 +405,27 @@ def load_trained(
 
 
 REBUILT = "method.json"
-"""Beside a model to which a method added modules that neither Transformers nor PEFT know."""
+"""File that marks a saved model with added modules that neither Transformers nor PEFT can build."""
+
+
+def open_rebuilt(folder: Path) -> PreTrainedModel:
+    """Return the float32 model of a method that adds modules of its own, on the CPU."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    _hush()
+    base = folder / "base"
+    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    _without_cache(config)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base, config=config, dtype=torch.float32, use_safetensors=True
+    )
+    _rebuild(model, describe(model), folder)
+    model.eval()
+    return model  # type: ignore[no-any-return]
 
 
 def _rebuild(model: nn.Module, architecture: EncoderArchitecture, folder: Path) -> nn.Module:
-    """Let the method add its modules again, and fill in what was trained."""
+    """Apply the method again to add its modules, and load the trained weights."""
     from safetensors.torch import load_file
 
     saved = json.loads((folder / REBUILT).read_text(encoding="utf-8"))
@@ -371,7 +437,7 @@ def _rebuild(model: nn.Module, architecture: EncoderArchitecture, folder: Path) 
 
 
 def _hush() -> None:
-    """Keep Transformers' remarks on a head that is drawn anew, as it is meant to be, to itself."""
+    """Hide Transformers' warnings about a head with new weights, which is intended."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -1,7 +1,7 @@
-"""Running out of memory, and computing the same in smaller pieces when it happens.
+"""Out-of-memory handling: retry a computation in smaller pieces.
 
-One mechanism for all phases of a run: `retried` for what a caller can make smaller in its own way
-(an optimizer step, a matrix product), `PassSize` for forward passes where nothing is trained.
+All phases of a run use one of these: `retried` for computations that the caller knows how to shrink
+(an optimizer step, a matrix product), and `PassSize` for forward passes at inference.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tuneoff.engine.data.batches import by_tokens
 Rows = npt.NDArray[np.int64]
 T = TypeVar("T")
 
-# What PyTorch's CPU allocator, CUDA and its libraries (cuBLAS, cuDNN, cuSPARSE, …) say.
+# Parts of the messages of PyTorch's CPU allocator, CUDA and its libraries (cuBLAS, cuDNN, …).
 _SIGNS = (
     "can't allocate memory",
     "cannot allocate memory",
@@ -32,7 +32,7 @@ _SIGNS = (
 
 
 def is_out_of_memory(problem: BaseException) -> bool:
-    """Whether `problem` says that memory ran out, on a GPU or beside it."""
+    """Return whether an exception means that GPU or CPU memory ran out."""
     if isinstance(problem, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(problem).lower()
@@ -40,41 +40,45 @@ def is_out_of_memory(problem: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """Hand freed memory back, so that what a phase needs is not hidden by what came before it."""
+    """Return freed memory to the system, so that the peak memory of each phase can be measured."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only in glibc
         if trim is not None:
             trim(0)
 
 
 def retried(compute: Callable[[], T], shrink: Callable[[], bool]) -> T:
-    """Return `compute()`, called again whenever memory ran out and `shrink` made it need less.
+    """Return `compute()`; whenever memory runs out, call `shrink` and try again.
 
     Args:
-        compute: What may run out of memory. It leaves nothing behind when it does.
-        shrink: Makes `compute` need less; returns False if that is not possible.
+        compute: Computation that may run out of memory. It must have no side effects if it does.
+        shrink: Reduces the memory that `compute` needs; returns False if that is not possible.
 
     Raises:
-        Exception: The error of `compute`, if it is another one or `shrink` returned False.
+        Exception: The exception of `compute`, if it is of another kind or `shrink` returned False.
     """
     while True:
         try:
             return compute()
-        except (RuntimeError, MemoryError) as problem:  # torch.OutOfMemoryError is the former
+        except (RuntimeError, MemoryError) as problem:  # OutOfMemoryError is a RuntimeError
             if not is_out_of_memory(problem) or not shrink():
                 raise
-        # Outside of the handler, whose traceback holds what filled the memory.
+        # Outside of the handler, because the traceback refers to the tensors that fill the memory.
         release_memory()
 
 
 @dataclass
 class PassSize:
-    """Tokens per forward pass where nothing is trained: halved whenever memory runs out.
+    """Tokens per forward pass at inference, halved whenever memory runs out.
 
-    One object serves all evaluations of a run, so that none repeats what did not fit before.
+    All evaluations of a run share one object, so that a size that failed is not tried again.
+
+    Attributes:
+        tokens: Current maximum number of tokens per forward pass.
+        planned: Initial value of `tokens`.
     """
 
     tokens: int
@@ -86,12 +90,12 @@ class PassSize:
     def over(
         self, lengths: npt.NDArray[np.int64], rows: Rows, compute: Callable[[Rows], T]
     ) -> Iterator[T]:
-        """Yield `compute(piece)` for pieces of `rows` with at most so many tokens, or one row.
+        """Yield `compute(batch)` for batches of `rows` of at most `tokens` tokens, or one row.
 
         Args:
-            lengths: (all rows,) tokens of each row of the split.
-            rows: Positions in the split.
-            compute: One forward pass.
+            lengths: Number of tokens of each row of the split, of shape (all rows,).
+            rows: Positions in the split, of shape (rows,).
+            compute: Does one forward pass.
         """
         for piece in by_tokens(lengths, rows, self.tokens):
             yield from self._of(lengths, piece, compute)
@@ -99,7 +103,7 @@ class PassSize:
     def _of(
         self, lengths: npt.NDArray[np.int64], rows: Rows, compute: Callable[[Rows], T]
     ) -> list[T]:
-        """The results for `rows`, in more pieces if memory runs out."""
+        """Return the results for `rows`, in more batches if memory runs out."""
 
         def passes() -> list[T]:
             return [compute(piece) for piece in by_tokens(lengths, rows, self.tokens)]

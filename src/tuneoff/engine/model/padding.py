@@ -1,10 +1,10 @@
-"""How to batch texts of different lengths so that no text's logits depend on the others.
+"""Padding of texts of different lengths, so that the logits of a text do not depend on the others.
 
-For most families padding on the right is correct. XLNet reads its last place and needs padding on
-the left. Where padding reaches the texts on either side (FNet has no attention mask; ConvBERT's
-convolutions, Funnel's pooling and MobileBERT's neighbouring tokens ignore it), only texts of equal
-length share a forward pass. A forward pass of a few random tokens tells which, so that no list of
-families is needed.
+For most model families, padding on the right is correct. XLNet reads the last position and needs
+padding on the left. In some families padding affects the texts on either side (FNet has no
+attention mask; ConvBERT's convolutions, Funnel's pooling and MobileBERT's neighbouring tokens
+ignore it), so only texts of equal length can share a forward pass. A forward pass with a few random
+tokens determines which is the case, so no list of families is needed.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ Padding = Literal["right", "left", "none"]
 """Side of the padding; "none": only texts of equal length share a batch."""
 
 SAME = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 0.1}
-"""Difference, in standard deviations of the logits, up to which logits count as the same where the
-padding is chosen. In float32 it is a hundred times what rounding explains, and still small, because
-training may amplify a dependence."""
+"""Maximum difference of logits, in standard deviations, that counts as equal when the padding is
+chosen. In float32 it is a hundred times the effect of rounding, but still small, because training
+may amplify a dependence."""
 
 TOLERANCE = {"fp32": 2e-3, "fp16": 3e-2, "bf16": 0.25}
-"""Largest difference of two logits, over the standard deviation of all logits, that rounding in
-this type explains, accumulated over the layers. A model that lost its head or its adapter differs
-by 1 or more."""
+"""Maximum difference of two logits, in standard deviations of all logits, that rounding in this
+type can cause, accumulated over the layers. A model that lost its head or its adapter differs by 1
+or more."""
 
 LENGTHS = (5, 9, 24)
-"""Tokens of the texts on which a side is tried."""
+"""Numbers of tokens of the texts that are used to choose the padding."""
 
 
 @torch.no_grad()
 def find_padding(model: nn.Module, inner: Any, tolerance: float) -> Padding:
-    """Return a padding under which a text gets the same logits alone as among longer ones.
+    """Return a padding with which a text has the same logits alone and in a batch of longer texts.
 
     Args:
         model: A Transformers model with a classification head, with or without an adapter.
-        inner: The same without the adapter's wrapper.
-        tolerance: Largest difference that counts as the same, as in `TOLERANCE`.
+        inner: The same model without the wrapper of an adapter.
+        tolerance: Maximum difference that counts as equal, as in `TOLERANCE`.
 
     Returns:
-        The first of "right", "left" and "none" that qualifies.
+        The first of "right", "left" and "none" that meets this condition.
     """
     table = inner.get_input_embeddings()
     if "attention_mask" not in _parameters(inner) or not isinstance(table, nn.Embedding):
@@ -71,8 +71,10 @@ def find_padding(model: nn.Module, inner: Any, tolerance: float) -> Padding:
 
 
 def _random_texts(config: Any, table: nn.Embedding) -> list[Tensor]:
-    """Token ids without special ones, and the end-of-text token where the model has one: BART's
-    head looks for it."""
+    """Return texts of random non-special tokens, one per length in `LENGTHS`.
+
+    Each ends with the end-of-text token if the model has one, because BART's head reads it.
+    """
     special = {v for k, v in config.to_dict().items() if k.endswith("token_id") and type(v) is int}
     plain = [i for i in range(min(table.num_embeddings, 1000)) if i not in special] or [0]
     generator = torch.Generator().manual_seed(0)
@@ -94,12 +96,18 @@ def _padded(texts: list[Tensor], pad_token_id: int, side: Literal["right", "left
 
 
 def padded_inputs(inner: Any, batch: Batch, padding: Padding) -> list[dict[str, Tensor]]:
-    """Return what a Transformers model takes: (texts, longest) each, in the order of the texts.
+    """Return the padded inputs of a Transformers model, in the order of the texts.
 
-    One dictionary for the whole batch, or with the padding "none" one for each run of texts of the
-    same length.
+    Args:
+        inner: The Transformers model.
+        batch: Texts in a packed row.
+        padding: Side of the padding.
+
+    Returns:
+        Keyword arguments with tensors of shape (texts, longest). This is one dictionary for the
+        whole batch, or with the padding "none" one for each sequence of texts of equal length.
     """
-    ids = batch.input_ids[: batch.tokens]  # on a GPU the row has spare places at its end
+    ids = batch.input_ids[: batch.tokens]  # on a GPU the row has spare positions at its end
     columns = {"input_ids": (ids, inner.config.pad_token_id or 0)}
     if "attention_mask" in _parameters(inner):
         columns["attention_mask"] = (torch.ones_like(ids), 0)
@@ -121,7 +129,7 @@ def padded_inputs(inner: Any, batch: Batch, padding: Padding) -> list[dict[str, 
 
 
 def _runs(lengths: list[int]) -> list[tuple[int, int]]:
-    """(length, texts) of each run of neighbours of the same length."""
+    """Return the length and the number of texts of each sequence of texts of equal length."""
     return [(length, len(list(run))) for length, run in groupby(lengths)]
 
 

@@ -1,4 +1,4 @@
-"""The type that a run computes in."""
+"""Choice of the device and the precision of a run."""
 
 from __future__ import annotations
 
@@ -18,19 +18,24 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 
 def choose_device(asked: str) -> torch.device:
-    """The device for `asked`; "auto" takes a CUDA GPU, then an Apple one, then the CPU.
+    """Return the device named `asked`; "auto" prefers a CUDA GPU, then an Apple GPU, then the CPU.
 
-    Raises `BadInput` for a device that this machine does not have.
+    Raises:
+        BadInput: The device is not available.
     """
-    there = {
+    available = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
     if asked != "auto":
-        if not there.get(asked, False):
-            has = ", ".join(repr(name) for name, here in there.items() if here)
-            raise BadInput(f"there is no device {asked!r} here.", hint=f"This machine has: {has}.")
+        if not available.get(asked, False):
+            names = ", ".join(
+                repr(name) for name, is_available in available.items() if is_available
+            )
+            raise BadInput(
+                f"the device {asked!r} is not available.", hint=f"Available devices: {names}."
+            )
         return torch.device(asked)
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
@@ -38,18 +43,21 @@ def choose_device(asked: str) -> torch.device:
 
 
 def choose_precision(asked: str, device: torch.device) -> Precision:
-    """The precision for `asked`; "auto" is bf16 where the device computes in it natively.
+    """Return the precision named `asked`; "auto" is bf16 if the device supports it natively.
 
-    On a CPU it must be faster, too, which is measured in some 50 ms: with AMX products in bf16 take
-    a fifth of the time of those in fp32, and on the same processor in a virtual machine that hides
-    AMX twice as long. Raises `BadInput` for bf16 on a CUDA GPU without it.
+    Otherwise "auto" is fp16 on a CUDA GPU and fp32 elsewhere. On a CPU, bf16 must also be faster
+    than fp32, which is measured in about 50 ms: with AMX, bf16 matrix products take a fifth of the
+    time of fp32; on the same processor in a virtual machine that hides AMX, twice as long.
+
+    Raises:
+        BadInput: `asked` is bf16, but the CUDA GPU does not support it.
     """
     if asked in DTYPES:
         if asked == "bf16" and not has_bf16(device):
             name, (major, minor) = _card(device)
             raise BadInput(
-                f"precision bf16: {name} has compute capability {major}.{minor}, and bf16 needs 8.0"
-                " or higher.",
+                f"precision bf16: {name} has compute capability {major}.{minor}, but bf16 requires"
+                " 8.0 or higher.",
                 hint="Use precision fp16 or auto.",
             )
         return asked
@@ -60,15 +68,17 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
 
 
 def rounding(precision: Precision, tf32: bool | None) -> Precision:
-    """The precision whose rounding explains differences of logits between two computations.
+    """Return the precision whose rounding explains differences of logits of two computations.
 
-    TF32, which `tf32` says was used for float32, has as many bits of mantissa as fp16.
+    Args:
+        precision: Precision of the run.
+        tf32: Whether float32 products used TF32, which has as many mantissa bits as fp16.
     """
     return "fp16" if precision == "fp32" and tf32 else precision
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether `device` computes in bf16 at all: every CUDA GPU from capability 8.0 on does."""
+    """Return whether `device` supports bf16; CUDA GPUs do from compute capability 8.0."""
     return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
@@ -77,7 +87,7 @@ def _card(device: torch.device) -> tuple[str, tuple[int, int]]:
 
 
 def emulation_warning(precision: Precision, device: torch.device) -> str | None:
-    """A warning if `device` is a CPU without instructions for products in `precision`."""
+    """Return a warning if `device` is a CPU without instructions for `precision`, else None."""
     if device.type != "cpu" or _cpu_multiplies(precision) is not False:
         return None
     return (
@@ -87,9 +97,10 @@ def emulation_warning(precision: Precision, device: torch.device) -> str | None:
 
 
 def is_faster(one: torch.dtype, other: torch.dtype, repeats: int = 7) -> bool:
-    """Whether a linear layer of BERT-base's width takes this CPU less time in `one` than `other`.
+    """Return whether a linear layer (of BERT-base's width) is faster in `one` than in `other`.
 
-    By the best of `repeats` products each, taken in turns, so that a busy moment meets both.
+    The fastest of `repeats` products on the CPU counts. The types alternate, so that other load of
+    the machine affects both.
     """
     pairs = {
         dtype: (torch.ones(512, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype))
@@ -104,7 +115,7 @@ def is_faster(one: torch.dtype, other: torch.dtype, repeats: int = 7) -> bool:
     return best[one] < best[other]
 
 
-# As Linux names them, on x86 and Arm processors.
+# Names of the instructions on Linux, for x86 and Arm processors.
 _INSTRUCTIONS: dict[Precision, set[str]] = {
     "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
     "fp16": {"avx512_fp16", "amx_fp16", "fphp", "asimdhp"},
@@ -112,12 +123,12 @@ _INSTRUCTIONS: dict[Precision, set[str]] = {
 
 
 def _cpu_multiplies(precision: Precision) -> bool | None:
-    """Whether the processor has instructions for products in `precision`; None: unknown."""
+    """Return whether the processor has instructions for `precision`; None if this is unknown."""
     if precision == "fp32":
         return True
     try:
         with open("/proc/cpuinfo") as file:
             flags = next((line for line in file if line.startswith(("flags", "Features"))), "")
-    except OSError:  # Linux alone has this file
+    except OSError:  # only Linux has this file
         return None
     return bool(_INSTRUCTIONS[precision] & set(flags.split()))

@@ -1,4 +1,4 @@
-"""Saving what a method trained, so that Transformers or PEFT alone opens it."""
+"""Save trained models in formats that Transformers or PEFT can open without tuneoff."""
 
 from __future__ import annotations
 
@@ -22,21 +22,29 @@ from tuneoff.methods.base import Method
 from tuneoff.results.store import write_json
 
 LISTED = 12
-"""Labels that a model card names."""
+"""Maximum number of labels in a model card."""
 
 
 def save_classifier(
     prepared: PreparedModel, base: Path, folder: Path, *, method: Method, config: Any, name: str
 ) -> None:
-    """Write `folder`: trained weights in float32, labels in `config.json`, the tokenizer, a card.
+    """Save a trained classifier: float32 weights, `config.json` with labels, tokenizer, model card.
 
-    `base` is the pretrained model's folder, `name` what it is called. Weights that did not train
-    are taken from there, not from the model's copy in the computing precision. An adapter's folder
-    holds `base/`, the base model's configuration with the study's labels and a link to its weights:
-    PEFT reads the number of labels from the base and nowhere else. So does that of a method whose
-    modules neither Transformers nor PEFT know, with `method.json` by which `tuneoff.load` builds
-    them again.
-    The prepared's model is not to be used any more.
+    Weights that were not trained are copied from the pretrained model, because the classifier may
+    have them in a lower precision.
+
+    The folder of an adapter contains `base/`, with the configuration of the base model, the labels
+    of the study, and a link to the weights, because PEFT reads the number of labels only from the
+    base. A model with modules that neither Transformers nor PEFT can build has `base/`, too, and
+    `method.json`, from which `tuneoff.load` builds the modules.
+
+    Args:
+        prepared: The trained model. It must not be used afterwards.
+        base: Folder of the pretrained model.
+        folder: Folder to write; an existing one is replaced.
+        method: The method.
+        config: Settings of the method.
+        name: Name of the pretrained model, for the model card.
     """
     classifier, weights = prepared.classifier, dict(prepared.masters)
     prepared.hook.before_save(weights)
@@ -59,7 +67,7 @@ def save_classifier(
 
 
 def _opener(folder: Path, classifier: Classifier) -> str:
-    """What opens a saved model, of the three kinds there are."""
+    """Return the function that opens the saved model, for the model card."""
     if (folder / REBUILT).is_file() or classifier.passes_prefix:
         return "tuneoff.load, given the folder of the run"
     if (folder / "adapter_config.json").is_file():
@@ -68,8 +76,8 @@ def _opener(folder: Path, classifier: Classifier) -> str:
 
 
 def _card(method: Method, name: str, labels: list[str], opener: str) -> str:
-    """A model card: what this is, in place of the empty form that libraries leave."""
-    told = ", ".join(
+    """Return the model card, which replaces the empty template of the libraries."""
+    listed = ", ".join(
         f"`{json.dumps(label, ensure_ascii=False)[1:-1]}`" for label in labels[:LISTED]
     )
     more = f" and {len(labels) - LISTED} more (`config.json`)" if len(labels) > LISTED else ""
@@ -78,17 +86,18 @@ library_name: {"peft" if opener.startswith("peft") else "transformers"}
 pipeline_tag: text-classification
 ---
 
-# A text classifier by `{method.name}`
+# Text classifier trained with `{method.name}`
 
-- **From**: `{name}`, {method.summary}
-- **Labels**: {told}{more}
-- **Opens with**: `{opener}`
-- **Data, settings, scores**: `record.json` and `predictions.parquet` in the folder above
+- **Base model**: `{name}`
+- **Method**: `{method.name}`, {method.summary}
+- **Labels**: {listed}{more}
+- **Open with**: `{opener}`
+- **Data, settings, scores**: `record.json` and `predictions.parquet` in the parent folder
 """
 
 
 def _config(classifier: Classifier, base: Path) -> Any:
-    """The base model's own configuration with the study's labels."""
+    """Return the configuration of the base model with the labels of the study."""
     from transformers import AutoConfig
 
     used = unwrapped(classifier.model).config
@@ -105,7 +114,7 @@ def _config(classifier: Classifier, base: Path) -> Any:
 
 
 def _head(classifier: Classifier) -> dict[str, Tensor]:
-    """The head as it was used: the base has none, and one drawn again would be another."""
+    """Return the weights of the head, even if they were not trained: the base model has none."""
     return {
         name: parameter
         for name, parameter in classifier.model.named_parameters()
@@ -127,7 +136,7 @@ def _overlay(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     state = {name: value.detach().cpu() for name, value in weights.items()}
     unexpected = model.load_state_dict(state, strict=False).unexpected_keys
     if unexpected:
-        raise RunFailed(f"the saved model has no place for {unexpected[0]}")
+        raise RunFailed(f"the model that is to be saved has no parameter {unexpected[0]}")
 
 
 def _link_base(base: Path, config: Any, folder: Path) -> None:
@@ -139,7 +148,7 @@ def _link_base(base: Path, config: Any, folder: Path) -> None:
 
 
 def _adds_modules(classifier: Classifier, base: Path) -> bool:
-    """Whether the model has weights that one built from its configuration has not."""
+    """Return whether the model has weights that a model built from its configuration lacks."""
     from transformers import AutoModelForSequenceClassification
 
     with torch.device("meta"):
@@ -173,6 +182,6 @@ def _save_adapter(
     adapter = model.peft_config["default"]
     adapter.base_model_name_or_path = str((folder / "base").resolve())
     adapter.inference_mode = True
-    # Left to itself PEFT would ask the hub whether the vocabulary was changed.
+    # By default PEFT would query the hub to find out whether the vocabulary was changed.
     model.save_pretrained(temporary, save_embedding_layers=False)
     config.save_pretrained(temporary)

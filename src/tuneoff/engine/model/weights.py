@@ -1,4 +1,4 @@
-"""Comparison of a checkpoint's tensors with the model's: only the head may be drawn at random."""
+"""Check that all weights of the body come from the checkpoint; only the head may be random."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRAPPERS = {
     "base_model": "PEFT",
     "base_layer": "PEFT",
 }
-"""Wrappers that put their name into the names of tensors: before them, but `INSIDE` within."""
+"""Wrappers that add their name to the names of tensors, as a prefix or, if `INSIDE`, within."""
 INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "base_layer")
 
 RENAME = (
@@ -48,16 +48,20 @@ def check_weights(
     *,
     with_head: bool = False,
 ) -> None:
-    """Raise `ModelUnavailable` if a weight of the body was not taken from the files in `path`.
+    """Check that all weights of the body were loaded from the files in `path`.
 
-    Transformers draws such a weight at random and goes on. The head is meant to be drawn.
+    Transformers initialises missing weights at random and continues, which is intended only for the
+    head.
 
     Args:
         path: Folder of the model.
-        model: The loaded model, or its outline on the meta device.
+        model: The loaded model, or the same without weights on the meta device.
         architecture: Description of `model`.
-        found: What `from_pretrained(..., output_loading_info=True)` returned with the model.
-        with_head: Whether the files must hold the head, too.
+        found: Loading info, as from `from_pretrained(..., output_loading_info=True)`.
+        with_head: Whether the files must also contain the head.
+
+    Raises:
+        ModelUnavailable: A weight is missing, has another shape, or does not exist in the model.
     """
     missing = sorted(
         name for name in found["missing_keys"] if with_head or not architecture.is_head(name)
@@ -75,13 +79,13 @@ def check_weights(
         issue = _with_part(path, part, missing, weights)
     elif missing:
         message = f"{len(missing)} of the model's {weights} weights {_are(missing)} not in the file"
-        instead = sorted(found["unexpected_keys"])
-        other = f". The file has {_listed(instead)} instead" if instead else ""
+        others = sorted(found["unexpected_keys"])
+        other = f". The file has {_listed(others)} instead" if others else ""
         issue = Issue(f"{message} and would be random: {_listed(missing)}{other}", hint=SAVE_AGAIN)
     elif reshaped:
         issue = _of_another_shape(reshaped, model.config)
     elif unused:
-        message = f"the file has {_counted(unused)} that the model of config.json has no place for"
+        message = f"the file has {_counted(unused)} that the model of config.json does not have"
         issue = Issue(f"{message}: {_listed(unused)}", hint=SAVE_AGAIN)
     else:
         return
@@ -89,10 +93,10 @@ def check_weights(
 
 
 def _of_body(name: str, model: PreTrainedModel) -> bool:
-    """Whether an unexpected tensor belongs to a part of the body that the model has.
+    """Return whether an unexpected tensor belongs to a part of the body that the model has.
 
-    It is no mistake that a classifier goes without the pooler, the decoder or the head of a
-    checkpoint. Buffers and tables that Transformers leaves out on purpose are not in its report.
+    A classifier may ignore the pooler, the decoder or the head of a checkpoint. Buffers and tables
+    that Transformers omits on purpose are not among the unexpected tensors.
     """
     body = model.base_model_prefix
     parts = {child for child, _ in model.get_submodule(body).named_children()}
@@ -101,19 +105,19 @@ def _of_body(name: str, model: PreTrainedModel) -> bool:
 
 
 def _prefix(missing: Sequence[str], unexpected: Iterable[str], body: str) -> str | None:
-    """The most frequent prefix that separates an unexpected name from a missing one."""
+    """Return the most frequent prefix by which an unexpected name differs from a missing one."""
     wanted = {*missing, *(name.removeprefix(f"{body}.") for name in missing)}
-    found: Counter[str] = Counter()
+    prefixes: Counter[str] = Counter()
     for name in unexpected:
         parts = name.split(".")
         tails = (".".join(parts[i:]) for i in range(1, len(parts)))
         if tail := next((tail for tail in tails if tail in wanted), None):
-            found[name.removesuffix(tail)] += 1
-    return found.most_common(1)[0][0] if found else None
+            prefixes[name.removesuffix(tail)] += 1
+    return prefixes.most_common(1)[0][0] if prefixes else None
 
 
 def _inside(missing: Sequence[str], unexpected: Iterable[str], body: str) -> str | None:
-    """The wrapper whose name within an unexpected one keeps it from being a missing one."""
+    """Return the wrapper whose name, if removed from an unexpected name, gives a missing one."""
     wanted = {*missing, *(name.removeprefix(f"{body}.") for name in missing)}
     for name in unexpected:
         parts = [part for part in name.split(".") if part in INSIDE]
@@ -122,7 +126,7 @@ def _inside(missing: Sequence[str], unexpected: Iterable[str], body: str) -> str
     return None
 
 
-INSTEAD = "Save the model inside of it, or rename the tensors:"
+INSTEAD = "Save the model without the wrapper, or rename the tensors:"
 MERGE = "Merge the adapter and save the whole model: model.merge_and_unload().save_pretrained(DIR)"
 
 
@@ -137,7 +141,7 @@ def _renamed(names: str, wrapper: str, rename: str, missing: Sequence[str], weig
 
 def _with_part(path: Path, part: str, missing: Sequence[str], weights: int) -> Issue:
     rename = RENAME.format(folder=path, change=f'replace("{part}.", "")', written=f'"{part}.", ""')
-    names = f"names of tensors in the file hold {f'{part}.'!r}"
+    names = f"names of tensors in the file contain {f'{part}.'!r}"
     return _renamed(names, WRAPPERS[part], rename, missing, weights)
 
 
@@ -146,7 +150,7 @@ def _prefixed(path: Path, prefix: str, missing: Sequence[str], weights: int) -> 
     rename = RENAME.format(folder=path, change=change, written=written)
     known = (WRAPPERS[part] for part in prefix.split(".") if part in WRAPPERS)
     names = f"the names of the tensors in the file begin with {prefix!r}"
-    return _renamed(names, next(known, "a class around the model"), rename, missing, weights)
+    return _renamed(names, next(known, "a wrapper class"), rename, missing, weights)
 
 
 def _of_another_shape(
@@ -155,14 +159,14 @@ def _of_another_shape(
     name, stored, wanted = reshaped[0]
     more = f" (and {len(reshaped) - 1} more)" if len(reshaped) > 1 else ""
     settings = []
-    for has, asks in zip(stored, wanted, strict=False):
-        keys = [k for k, v in config.to_dict().items() if v == asks and type(v) is int]
-        if has != asks and keys:
-            settings.append(f"{' or '.join(keys)} from {asks} to {has}")
-    hint = f"Change {' and '.join(settings)} in config.json, if the weights are right. "
+    for actual, expected in zip(stored, wanted, strict=False):
+        keys = [k for k, v in config.to_dict().items() if v == expected and type(v) is int]
+        if actual != expected and keys:
+            settings.append(f"{' or '.join(keys)} from {expected} to {actual}")
+    hint = f"If the weights are correct, change {' and '.join(settings)} in config.json. "
     return Issue(
-        f"{name} has the shape {_shape(stored)} in the file and {_shape(wanted)} by config.json,"
-        f" and would be random{more}",
+        f"{name} has the shape {_shape(stored)} in the file but {_shape(wanted)} according to"
+        f" config.json, and would be random{more}",
         hint=(hint if settings else "") + SAVE_AGAIN,
     )
 

@@ -1,6 +1,6 @@
-"""Training. `loop` is the page to read; the other modules are its parts.
+"""Training. Start reading at `loop`; the other modules are its parts.
 
-`step` makes one optimizer step with `loss` and `optimizer`, on a GPU as `cuda_graphs`;
-`checkpoint` and `resume` write and read what a run needs to continue. `classical` trains methods
-that have no encoder.
+`step` computes one optimizer step with `loss` and `optimizer`, on a GPU with `cuda_graphs` if
+possible. `checkpoint` and `resume` save and restore the state of a training. `classical` trains
+methods that have no encoder.
 """

@@ -1,12 +1,12 @@
-"""What a training leaves on disk while it runs: the best weights so far, and points to go on from.
+"""Checkpoints of a running training: the best weights so far, and states to resume from.
 
-    checkpoint/best-<16 hex>.safetensors    the weights of the best epoch, so that keeping them
-                                            costs no memory; the name is a hash of the content
-    checkpoint/step-00000120/               all that the next step depends on
+    checkpoint/best-<16 hex>.safetensors    weights of the best epoch, on disk so that they take no
+                                            memory; the name is a hash of the content
+    checkpoint/step-00000120/               state on which the next step depends
         tensors.safetensors, state.json
 
-Whoever reads sees a file whole or not at all, also after the machine lost its power: writing goes
-to a temporary name, is forced to disk, and then renamed.
+A file is written to a temporary name, synchronised to disk and then renamed, so that it is complete
+or absent, even after a power failure.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.store import sync_folder
 
 KEPT = 2
-"""Points that are kept: if the last one is torn, the one before it serves."""
+"""Number of checkpoints to keep. If the last one is damaged, the one before it is used."""
 
 
 class BestCheckpoint:
-    """Keeps the weights of the epoch with the best validation score; of equals the first."""
+    """Weights of the epoch with the best validation score, the first one if scores are equal."""
 
     def __init__(self, folder: Path, metric: str) -> None:
         self._folder = folder
         self.kept: str | None = None
-        """Name of the file with the weights."""
+        """Name of the file with the weights; None before the first epoch has ended."""
         self.epoch: int | None = None
         self.score: float | None = None
         self._sign = 1 if QUALITY_METRICS[metric].higher_is_better else -1
 
     def offer(self, epoch: int, score: float, masters: Mapping[str, Tensor]) -> bool:
-        """Keep `masters` if `score` is better than all before; says whether it was."""
+        """Save `masters` if `score` is better than all before; return whether it is."""
         if self.score is not None and self._sign * score <= self._sign * self.score:
             return False
         self.epoch, self.score = epoch, score
@@ -60,27 +60,27 @@ class BestCheckpoint:
         return True
 
     def go_on(self, epoch: int | None, score: float | None, kept: str | None) -> bool:
-        """Take up what a point knows of the best epoch; false if its weights are lost or altered.
+        """Restore the best epoch of a checkpoint; return False if its weights are lost or damaged.
 
-        Where only those of a later epoch are left, they do: that epoch comes again, and takes
-        their place.
+        If only the weights of a later epoch are left, they are used: this epoch is repeated, and
+        then replaces them.
         """
-        whole = [file.name for file in self._files() if file.name == _named(file)]
-        if epoch is not None and not whole:
+        intact = [file.name for file in self._files() if file.name == _named(file)]
+        if epoch is not None and not intact:
             return False
         self.epoch, self.score = epoch, score
-        self.kept = kept if kept in whole or not whole else whole[0]
+        self.kept = kept if kept in intact or not intact else intact[0]
         return True
 
     def is_below(self, floors: Sequence[float], epoch: int) -> bool:
-        """Whether the best score so far is worse than `floors` has it for `epoch`, from 1."""
+        """Return whether the best score is worse than the threshold of `epoch`, counted from 1."""
         if self.score is None or epoch > len(floors):
             return False
         return self._sign * self.score < self._sign * floors[epoch - 1]
 
     @torch.no_grad()
     def restore(self, masters: Mapping[str, Tensor]) -> None:
-        """Put the kept weights back into `masters`, in place."""
+        """Copy the best weights to `masters`, in place."""
         assert self.kept is not None
         for name, value in load_file(self._folder / self.kept).items():
             masters[name].copy_(value)
@@ -91,20 +91,23 @@ class BestCheckpoint:
 
 @dataclass(frozen=True)
 class Point:
-    """All that the next step of a training depends on."""
+    """State on which the next step of a training depends."""
 
     tensors: dict[str, Tensor]
     state: dict[str, Any]
-    """As JSON holds it; whole numbers of any size."""
+    """Plain values for JSON; integers may be of any size."""
 
 
 class Checkpoints:
-    """The points of one run from which it goes on after it died, bit for bit."""
+    """Checkpoints of one run, from which it can resume with the same result bit for bit."""
 
     def __init__(self, folder: Path, identity: str, every: float) -> None:
-        """`identity` is the run's: points of another run in the same folder are none.
+        """Open the folder of the checkpoints.
 
-        `every`: seconds between two points.
+        Args:
+            folder: Folder of the checkpoints.
+            identity: Identifies the run; checkpoints of other runs in `folder` are ignored.
+            every: Time between two checkpoints, in seconds.
         """
         self._folder = folder
         self._identity = identity
@@ -112,11 +115,11 @@ class Checkpoints:
         self._saved = time.monotonic()
 
     def due(self) -> bool:
-        """Whether the last point lies long enough back."""
+        """Return whether it is time for the next checkpoint."""
         return time.monotonic() - self._saved >= self._every
 
     def save(self, step: int, point: Point) -> None:
-        """Write `point`, then remove all but the last `KEPT`."""
+        """Write a checkpoint, then remove all but the last `KEPT`."""
         name = f"step-{step:08}"
         temporary = self._folder / f".{name}"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -124,9 +127,9 @@ class Checkpoints:
         file = temporary / "tensors.safetensors"
         _save(point.tensors, file)
         body = json.dumps({"run": self._identity, "tensors": _sha256(file), "state": point.state})
-        check = hashlib.sha256(body.encode()).hexdigest()
+        digest = hashlib.sha256(body.encode()).hexdigest()
         with (temporary / "state.json").open("w", encoding="utf-8") as state:
-            state.write(f"{check}\n{body}")
+            state.write(f"{digest}\n{body}")
             state.flush()
             os.fsync(state.fileno())
         sync_folder(temporary)
@@ -138,7 +141,7 @@ class Checkpoints:
         self._saved = time.monotonic()
 
     def latest(self) -> Point | None:
-        """The last point that is whole; torn and altered ones are passed over."""
+        """Return the last undamaged checkpoint; None if there is none."""
         for folder in self._points():
             if (point := self._read(folder)) is not None:
                 return point
@@ -146,8 +149,8 @@ class Checkpoints:
 
     def _read(self, folder: Path) -> Point | None:
         try:
-            check, _, body = (folder / "state.json").read_text(encoding="utf-8").partition("\n")
-            if hashlib.sha256(body.encode()).hexdigest() != check:
+            digest, _, body = (folder / "state.json").read_text(encoding="utf-8").partition("\n")
+            if hashlib.sha256(body.encode()).hexdigest() != digest:
                 return None
             content = json.loads(body)
             file = folder / "tensors.safetensors"
@@ -158,7 +161,7 @@ class Checkpoints:
             return None
 
     def _points(self) -> list[Path]:
-        """The last one first."""
+        """Return the folders of the checkpoints, the last one first."""
         return sorted(self._folder.glob("step-*"), reverse=True)
 
 

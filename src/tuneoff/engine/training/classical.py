@@ -1,4 +1,4 @@
-"""Training and using the methods that have no encoder: a scikit-learn pipeline over raw texts."""
+"""Methods without an encoder: train, save, load and use a scikit-learn pipeline on texts."""
 
 from __future__ import annotations
 
@@ -27,23 +27,25 @@ _FILE = "tfidf.json"
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted pipeline and what fitting took."""
+    """A fitted pipeline."""
 
     pipeline: Pipeline
     labels: int
+    """Size of the label set."""
     seconds: float
+    """Time of the fit; 0 if the pipeline was loaded."""
 
     @property
     def coefficients(self) -> int:
-        """Weights and intercepts of the classifier."""
+        """Number of weights and intercepts of the classifier."""
         classifier = self.pipeline[-1]
         return int(classifier.coef_.size + classifier.intercept_.size)
 
     def predict(self, texts: list[str]) -> npt.NDArray[np.float32]:
-        """(texts, labels) probabilities."""
-        found = self.pipeline.predict_proba(texts)
+        """Return the probabilities (texts, labels)."""
+        known = self.pipeline.predict_proba(texts)
         full = np.zeros((len(texts), self.labels), np.float32)
-        full[:, self.pipeline[-1].classes_] = found
+        full[:, self.pipeline[-1].classes_] = known
         return full
 
 
@@ -56,17 +58,20 @@ def fit(task: Task, method: Method, config: Any, weights: ClassWeights, seed: in
         rows.weights if by_class is None else rows.weights * by_class.numpy()[rows.labels]
     )
     texts = joined_texts(rows.texts(), rows.pairs())
-    at = rows.positions
+    positions = rows.positions
     pipeline = method.estimator(config, seed)
     start = time.perf_counter()
     last = pipeline.steps[-1][0]
-    weighing = {f"{last}__sample_weight": sample_weight[at]}
-    pipeline.fit([texts[i] for i in at], rows.labels[at], **weighing)
+    fit_params = {f"{last}__sample_weight": sample_weight[positions]}
+    pipeline.fit([texts[i] for i in positions], rows.labels[positions], **fit_params)
     return Fitted(pipeline, len(task.labels), time.perf_counter() - start)
 
 
 def joined_texts(texts: list[str], pairs: list[str] | None) -> list[str]:
-    """Pairs as one text: a bag of words knows no sides, so the second's words are told apart."""
+    """Join each pair to one text, with a prefix for words of the second text.
+
+    A bag of words could not distinguish them from words of the first text otherwise.
+    """
     if pairs is None:
         return texts
     return [f"{a} {_second(b)}" for a, b in zip(texts, pairs, strict=True)]
@@ -77,12 +82,12 @@ def _second(text: str) -> str:
 
 
 def predict_split(fitted: Fitted, split: Split) -> npt.NDArray[np.float32]:
-    """(rows, labels) probabilities in the order of the split's rows."""
+    """Return the probabilities (rows, labels) in the order of the split's rows."""
     return fitted.predict(joined_texts(split.texts(), split.pairs()))
 
 
 def save(fitted: Fitted, labels: list[str], folder: Path) -> None:
-    """Terms and settings as JSON, numbers as safetensors; no pickle."""
+    """Save terms and settings as JSON and numbers as safetensors, without pickle."""
     vectorizer, classifier = fitted.pipeline[0], fitted.pipeline[-1]
     terms = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__)
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +97,7 @@ def save(fitted: Fitted, labels: list[str], folder: Path) -> None:
         "intercept": classifier.intercept_,
         "classes": classifier.classes_,
     }
-    # safetensors 0.8 writes the bytes of a column-major array, coef_ say, as if it were row-major
+    # safetensors 0.8 writes the bytes of a column-major array (such as coef_) as if row-major
     rows_first = {name: np.ascontiguousarray(values) for name, values in numbers.items()}
     save_file(rows_first, folder / "model.safetensors")
     settings = {k: getattr(vectorizer, k) for k in ("sublinear_tf", "token_pattern", "lowercase")}
@@ -101,12 +106,12 @@ def save(fitted: Fitted, labels: list[str], folder: Path) -> None:
 
 
 def is_saved_in(folder: Path) -> bool:
-    """Whether `folder` holds a saved classical model."""
+    """Return whether `folder` contains a saved model of such a method."""
     return (folder / _FILE).is_file()
 
 
 def load(folder: Path) -> tuple[Fitted, list[str]]:
-    """A saved model and its labels."""
+    """Return a saved model and its labels."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

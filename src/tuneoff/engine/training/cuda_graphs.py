@@ -1,10 +1,10 @@
-"""Whole optimizer steps as CUDA graphs.
+"""Optimizer steps as CUDA graphs.
 
-A step of BERT-base launches some 900 kernels. At a batch of 8 short texts an H200 needs 4 ms for
-them, and the processor 30 ms to launch them one by one (`make gpu-check`); a graph is one launch.
-A graph has fixed shapes and addresses, so there is one for each common size of the packed row
-(`cuda_places`); a batch of a rare size takes the graph of a larger one. All graphs share a memory
-pool.
+A step of BERT-base launches about 900 kernels. For a batch of 8 short texts an H200 computes them
+in 4 ms, but the CPU needs 30 ms to launch them one by one (`make gpu-check`); a graph is one
+launch. Shapes and addresses of a graph are fixed, so there is one graph for each common size of the
+packed row (`cuda_places`), and a batch of a rare size uses the graph of a larger size. All graphs
+share a memory pool.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from tuneoff.methods.base import Hook
 log = logging.getLogger(__name__)
 
 WARM_UP = 2
-"""Steps that are taken kernel by kernel before the first capture: they allocate what is allocated
-once, AdamW's moments among it."""
+"""Number of steps without a graph before the first capture. They allocate the memory that is
+allocated once, such as AdamW's moments."""
 
 WORTH = 20
-"""Replays that a capture must be expected to serve: it takes as long as some ten steps."""
+"""Minimum number of expected replays for a capture, which takes as long as about ten steps."""
 
 MOST_SPARE = 256, 1 / 8
-"""A batch takes the graph of a larger size if that has at most so many places more, or this share
-of its own: the spare places are a text, whose attention costs the square of their number."""
+"""Maximum number of unused positions if a batch uses the graph of a larger size: absolute, and
+relative to the size of the batch; the larger one applies. The unused positions form a text, whose
+attention has quadratic cost."""
 
 Compute = Callable[[Batch], Tensor]
 
@@ -45,7 +46,7 @@ Compute = Callable[[Batch], Tensor]
 def compute_stream(device: torch.device) -> Iterator[None]:
     """Use a new stream on a CUDA `device`, because the default stream cannot be captured.
 
-    The whole run uses it: cuBLAS keeps 32 MB or more for each stream that it works on.
+    The whole run uses it, because cuBLAS allocates 32 MB or more for each stream.
     """
     if device.type != "cuda":
         yield
@@ -61,39 +62,43 @@ def compute_stream(device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Size:
-    """What a graph depends on."""
+    """Shapes for which a graph is captured."""
 
     layout: Staging
     pooled: bool | None
-    """Whether the batch brings states of first tokens alone; None: it brings none."""
+    """Whether the batch has states of first tokens only; None: it has no states."""
 
     def can_serve(self, other: _Size) -> bool:
-        """Whether a batch of size `other` fits into a graph of this one without much waste."""
-        own, its = self.layout, other.layout
-        same = replace(own, places=its.places) == its and self.pooled == other.pooled
-        most, share = MOST_SPARE
-        return same and 0 <= own.places - its.places <= max(most, its.places * share)
+        """Return whether a batch of size `other` can use a graph of this size."""
+        large, small = self.layout, other.layout
+        same = replace(large, places=small.places) == small and self.pooled == other.pooled
+        additional, ratio = MOST_SPARE
+        return same and 0 <= large.places - small.places <= max(additional, small.places * ratio)
 
 
 @dataclass(frozen=True)
 class _Captured:
     graph: torch.cuda.CUDAGraph
     block: Tensor
-    """uint8: the memory that the graph reads its batch from."""
+    """Memory from which the graph reads the batch, uint8."""
     states: Tensor | None
-    """The memory that it reads states of frozen layers from."""
+    """Memory from which the graph reads states of frozen layers."""
     value: Tensor
-    """Where it writes the step's loss."""
+    """Memory to which the graph writes the loss."""
 
 
 class StepGraphs:
-    """Captures and replays steps; `compute` is all that a step computes on the device."""
+    """Captures and replays optimizer steps."""
 
     def __init__(self, compute: Compute, device: torch.device, total: int, usual: int = 0) -> None:
-        """`total`: steps of the training; `usual`: tokens that few of them exceed.
+        """Prepare to capture; nothing is captured yet.
 
-        The graph for `usual` tokens is captured first, since smaller ones then find room in its
-        memory, where a larger one would need more.
+        Args:
+            compute: Computes all of a step that runs on the device, and returns the loss.
+            device: A CUDA device.
+            total: Number of steps of the training.
+            usual: Number of tokens that few steps exceed. The graph of this size is captured first:
+                graphs of smaller sizes can then reuse its memory, larger ones need more.
         """
         self._compute, self._device, self._total = compute, device, total
         self._usual = cuda_places(usual)
@@ -101,16 +106,16 @@ class StepGraphs:
         self._captured: dict[_Size, _Captured] = {}
         self._pool: Any = None
         self.failure: str | None = None
-        """Why no more graphs are captured; None: nothing failed."""
+        """Reason why no more graphs are captured; None if nothing failed."""
 
     @staticmethod
     def can_hold(
         classifier: Classifier, optimizer: Optimizer, hook: Hook, device: torch.device
     ) -> bool:
-        """Whether no part of a step has to run on the host.
+        """Return whether no part of a step has to run on the host.
 
-        Families that pad, methods with work between steps (AdaLoRA) and fp16, whose loss scale is
-        updated by the host, launch their kernels one by one.
+        Graphs are not used for model families that need padding, for methods that run code after
+        each step (AdaLoRA), and in fp16, where the host updates the loss scale.
         """
         return (
             device.type == "cuda"
@@ -120,9 +125,14 @@ class StepGraphs:
         )
 
     def run(self, batch: Batch, number: int) -> Tensor | None:
-        """Take a step over `batch`, on the CPU, as a graph; its loss, or None if there is none.
+        """Compute a step with a graph.
 
-        `number`: of the step, counted from 1.
+        Args:
+            batch: The batch, on the CPU.
+            number: Number of the step, counted from 1.
+
+        Returns:
+            The loss, on the device; None if there is no graph for the batch.
         """
         states = batch.states
         pooled = None if states is None else len(states) == len(batch.lengths)
@@ -134,15 +144,15 @@ class StepGraphs:
             if self.failure is None:
                 self._capture(batch, size)
         size = self._serving(size)
-        found = self._captured.get(size)
-        if found is None or self.failure is not None:
+        captured = self._captured.get(size)
+        if captured is None or self.failure is not None:
             return None
-        sent = size.layout.send(batch, self._device, found.block)
-        if found.states is not None:
-            assert sent.states is not None
-            found.states[: len(sent.states)].copy_(sent.states)
-        found.graph.replay()
-        return found.value.clone()  # the next replay writes to the same place
+        inputs = size.layout.send(batch, self._device, captured.block)
+        if captured.states is not None:
+            assert inputs.states is not None
+            captured.states[: len(inputs.states)].copy_(inputs.states)
+        captured.graph.replay()
+        return captured.value.clone()  # the next replay overwrites it
 
     def _is_worth_it(self, size: _Size, number: int) -> bool:
         steps = self._seen.total()
@@ -150,12 +160,12 @@ class StepGraphs:
         return self.failure is None and steps > WARM_UP and expected >= WORTH
 
     def _serving(self, size: _Size) -> _Size:
-        """The smallest captured size for a batch of `size`."""
-        able = [other for other in self._captured if other.can_serve(size)]
-        return min(able, key=lambda other: other.layout.places, default=size)
+        """Return the smallest captured size that a batch of `size` can use, or `size`."""
+        candidates = [other for other in self._captured if other.can_serve(size)]
+        return min(candidates, key=lambda other: other.layout.places, default=size)
 
     def _capture(self, batch: Batch, size: _Size) -> None:
-        """Record a step over a batch like `batch`; nothing is computed yet."""
+        """Capture a step for batches of `size`, with `batch` as an example; nothing is computed."""
         start = time.perf_counter()
         layout, stream = size.layout, torch.cuda.current_stream(self._device)
         block = torch.empty(layout.bytes, dtype=torch.uint8, device=self._device)
@@ -165,7 +175,7 @@ class StepGraphs:
             rows = layout.texts if size.pooled else layout.places
             states = inputs.states.new_zeros(rows, inputs.states.shape[1])
             inputs = replace(inputs, states=states)
-        # The graph serves every batch that fits, whatever the lengths of its texts.
+        # The graph is used for every batch that fits, so a text may have any length up to this.
         inputs = replace(inputs, bound=layout.places)
         on_default = stream == torch.cuda.default_stream(self._device)
         try:
@@ -174,9 +184,9 @@ class StepGraphs:
                 value = self._compute(inputs)
         except RuntimeError as problem:
             self.failure = f"{type(problem).__name__}: {problem}"
-            log.warning("CUDA graphs are switched off: %s", self.failure)
+            log.warning("CUDA graphs are disabled: %s", self.failure)
             return
         self._pool = graph.pool()
         self._captured[size] = _Captured(graph, block, states, value)
         seconds = time.perf_counter() - start
-        log.info("captured a step of %d places in %.2f s", layout.places, seconds)
+        log.info("captured a CUDA graph for %d positions in %.2f s", layout.places, seconds)

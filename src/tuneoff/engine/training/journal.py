@@ -1,4 +1,4 @@
-"""A run's progress: `history.jsonl` for later, events for whoever watches."""
+"""Progress of a run: rows in `history.jsonl`, and events for the display."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Emit = Callable[[dict[str, Any]], None]
 
 
 class Journal:
-    """Writes history rows, and emits an event a few times per second at most."""
+    """Writes history rows, and emits progress events, at most five per second."""
 
     def __init__(self, file: Path, emit: Emit) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -22,30 +22,33 @@ class Journal:
 
     @property
     def size(self) -> int:
-        """Bytes of the history so far."""
+        """Size of the history so far, in bytes."""
         return self._stream.tell()
 
     def cut(self, size: int) -> None:
-        """Forget what a run that died wrote beyond its checkpoint."""
+        """Truncate the history to `size` bytes.
+
+        The steps after the last checkpoint are repeated, and their rows are written again.
+        """
         self._stream.truncate(size)
         self._stream.seek(size)
 
     def write(self, kind: str, **values: Any) -> None:
-        """One row of the history."""
+        """Write one row of the history."""
         self._stream.write(json.dumps({"kind": kind, **values}) + "\n")
         self._stream.flush()
 
     def progress(self, phase: str, **values: Any) -> None:
-        """Tell the watcher where the run is; dropped if it was told a fifth of a second ago."""
+        """Emit the progress; it is dropped within 0.2 s after the last one."""
         now = time.monotonic()
         if now >= self._next_event:
             self._next_event = now + 0.2
             self._emit({"event": "progress", "phase": phase, **values})
 
     def phase(self, phase: str) -> None:
-        """Tell the watcher that another phase begins."""
+        """Emit the start of a phase, always."""
         self._emit({"event": "progress", "phase": phase})
 
     def close(self) -> None:
-        """No more rows."""
+        """Close the file."""
         self._stream.close()

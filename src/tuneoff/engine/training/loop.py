@@ -1,7 +1,7 @@
-"""The training loop: the page to read.
+"""The training loop.
 
-A step takes `batch_size` examples without padding, in several forward passes if they have more
-tokens than fit into memory; the gradient is always that of the whole step. An interrupted run
+A step computes `batch_size` examples without padding, in several forward passes if they have more
+tokens than fit into memory. The gradient is always that of the whole step. An interrupted run
 resumes from its last checkpoint, with the same result bit for bit on a CPU.
 """
 
@@ -101,7 +101,7 @@ def train(
 
     Raises:
         Diverged: The loss or a gradient is no longer finite.
-        Interrupted: The run was asked to stop; a checkpoint has been written.
+        Interrupted: A signal was received; a checkpoint has been written.
         Pruned: The best score so far is worse than the threshold of the epoch.
     """
     classifier, masters, hook = prepared.classifier, prepared.masters, prepared.hook
@@ -140,47 +140,50 @@ def train(
         step.capture(total)
     log = LossLog(journal, every=max(1, total // 100), total=total)
     resumable = Resumable(checkpoints, prepared, optimizer, order, meter, log, best, journal)
-    at = resumable.go_on() or Position(micro_batch_tokens=micro_batch_tokens(settings, device))
-    fits = at.micro_batch_tokens
+    position = resumable.go_on() or Position(
+        micro_batch_tokens=micro_batch_tokens(settings, device)
+    )
+    fits = position.micro_batch_tokens
     validated: Probabilities | None = None
 
-    while at.epoch <= settings.epochs:
+    while position.epoch <= settings.epochs:
         classifier.train()
         epoch_order = order.bit_generator.state
         chosen_rows = list(steps(rows, settings.batch_size, None if whole else order))
         with meter.running():
-            for chosen in chosen_rows[at.steps_in_epoch :]:
-                value, fits = step(chosen, at.step + 1, fits)
-                at = at.next_step(fits)
+            for chosen in chosen_rows[position.steps_in_epoch :]:
+                value, fits = step(chosen, position.step + 1, fits)
+                position = position.next_step(fits)
                 meter.step(len(chosen), count_tokens(rows, [chosen]))
-                epoch = at.step / steps_per_epoch
-                log.add(value, at.step, epoch, optimizer.last_learning_rate, meter)
+                epoch = position.step / steps_per_epoch
+                log.add(value, position.step, epoch, optimizer.last_learning_rate, meter)
                 if trace is not None:
-                    trace.step(at.step, total)
+                    trace.step(position.step, total)
                 if stop.asked_to() or checkpoints.due():
                     with meter.pausing(), meter.saving():
-                        resumable.save(at, epoch_order)
+                        resumable.save(position, epoch_order)
                         stop.check()
         with meter.running():
             optimizer.flush()
         with meter.evaluating():
-            current, answers = _validate(
-                classifier, task, device, metric, at.epoch, at.step, journal, evaluation
+            scores, probabilities = _validate(
+                classifier, task, device, metric, position.epoch, position.step, journal, evaluation
             )
         with meter.saving():
-            better = best.offer(at.epoch, getattr(current, metric), masters)
-        validated = answers if better else validated
-        if best.is_below(floors, at.epoch):
+            better = best.offer(position.epoch, getattr(scores, metric), masters)
+        validated = probabilities if better else validated
+        if best.is_below(floors, position.epoch):
             raise Pruned(
-                f"ended after epoch {at.epoch} of {settings.epochs}: {metric} {best.score:.4f} on"
-                f" validation, and {floors[at.epoch - 1]:.4f} is the median of the trials before"
+                f"ended after epoch {position.epoch} of {settings.epochs}: the validation {metric}"
+                f" {best.score:.4f} is worse than the median of earlier trials,"
+                f" {floors[position.epoch - 1]:.4f}"
             )
-        at = at.next_epoch(better)
-        if at.without_gain == settings.early_stopping_patience:
+        position = position.next_epoch(better)
+        if position.without_gain == settings.early_stopping_patience:
             break
 
     assert best.epoch is not None
-    if best.epoch != at.epoch - 1:
+    if best.epoch != position.epoch - 1:
         best.restore(masters)
         optimizer.reload()
     return Trained(
@@ -197,8 +200,8 @@ def train(
 def micro_batch_tokens(settings: TrainSpec, device: torch.device) -> int:
     """Return the maximum number of tokens of a forward pass, before any reduction.
 
-    A CPU gains nothing from more tokens than its caches hold: steps of 16 reviews with MiniLM are
-    as fast in passes of 2,048 tokens as in one of 4,300, and take 1.1 GB rather than 1.4 GB.
+    On a CPU, more tokens than fit in the caches are not faster: steps of 16 reviews with MiniLM are
+    as fast in passes of 2,048 tokens as in one of 4,300, and take 1.1 GB instead of 1.4 GB.
     """
     if settings.micro_batch_tokens is not None:
         return settings.micro_batch_tokens
@@ -231,7 +234,7 @@ def _validate(
     split = task.splits["validation"]
     probabilities = predict(classifier, split, device, lambda *_: stop.check(), size)
     if not np.isfinite(probabilities).all():
-        raise Diverged(f"the model's answers are no longer finite after epoch {epoch}")
+        raise Diverged(f"the predicted probabilities are not finite after epoch {epoch}")
     scores = score(split, probabilities, task.labels)
     shown = {key: getattr(scores, key) for key in ("accuracy", "macro_f1", metric)}
     journal.write("validation", step=step, epoch=float(epoch), loss=scores.log_loss, **shown)

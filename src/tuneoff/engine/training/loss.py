@@ -1,4 +1,4 @@
-"""The loss: cross-entropy, plain, smoothed or focal, weighted by class and by row."""
+"""Cross-entropy loss with label smoothing or focal loss, weighted by class and by row."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from tuneoff.exceptions import BadInput, nearest
 
 
 class Loss:
-    """Weighted loss: sum of w * loss over sum of w, over a whole optimizer step.
+    """Weighted mean loss of an optimizer step, sum(w * loss) / sum(w).
 
-    A row's weight is its own times its class's. The sum of weights belongs to the step, so that a
-    step computed in pieces, or on several devices, has the gradient of the whole.
+    The weight w of a row is its own weight times that of its class. This class computes the
+    numerator. The caller divides the weights by their sum over the whole step, so that a step in
+    several pieces has the same gradient.
 
-    `smoothing` is the share of the label that is spread over all labels (Szegedy et al. 2016).
-    With `focal` = gamma a row's loss is multiplied by (1 - p) ** gamma, p being the probability of
-    its label (Lin et al. 2017); None: not at all.
+    Args:
+        class_weights: (labels,) weights of the classes; None if all are 1.
+        device: Device of the model.
+        smoothing: Probability mass of the label that is distributed over all labels (label
+            smoothing, Szegedy et al. 2016).
+        focal: Exponent gamma of the focal loss (Lin et al. 2017): the loss of a row is multiplied
+            by (1 - p) ** gamma, where p is the predicted probability of its label. None: no factor.
     """
 
     def __init__(
@@ -36,37 +41,49 @@ class Loss:
         self._focal = focal
 
     def weights(self, labels: Tensor, weights: Tensor) -> Tensor:
-        """(texts,) what each row weighs."""
+        """Return the weight of each row, (texts,), including that of its class."""
         return weights if self.class_weights is None else weights * self.class_weights[labels]
 
     def __call__(self, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        """The weighted sum of the rows' losses: a scalar."""
+        """Return the weighted sum of the losses of the rows, a scalar.
+
+        `weights` (texts,) are the rows' own; the weights of the classes are applied here.
+        """
         losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self._smoothing)
         if self._focal is not None:
-            missed = 1 - logits.softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
-            # The slope of 0 ** gamma is infinite below gamma 1: a row that is certain has none.
-            losses = losses * missed.clamp_min(torch.finfo(missed.dtype).tiny) ** self._focal
+            others = 1 - logits.softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
+            # For gamma < 1, the derivative of 0 ** gamma is infinite (certain predictions).
+            losses = losses * others.clamp_min(torch.finfo(others.dtype).tiny) ** self._focal
         return torch.dot(losses, self.weights(labels, weights))
 
 
 def class_weights(
     asked: ClassWeights, labels: list[str], train_labels: npt.NDArray[np.int64]
 ) -> Tensor | None:
-    """(labels,) float32, or None where all weigh alike.
+    """Return the weights of the classes.
 
-    "balanced" is rows / (labels * rows of the label), as in scikit-learn. A mapping must name
-    labels of the study (`BadInput` otherwise); labels it does not name weigh 1.
+    Args:
+        asked: "none", "balanced" for rows / (labels * rows of the label) as in scikit-learn, or a
+            mapping from label to weight, where other labels have a weight of 1.
+        labels: The study's labels.
+        train_labels: (rows,) indices of the labels of the training rows.
+
+    Returns:
+        (labels,) float32, or None for "none".
+
+    Raises:
+        BadInput: The mapping names an unknown label.
     """
     if asked == "none":
         return None
     if asked == "balanced":
-        # A label without training rows has a weight that nothing reads.
+        # The weight of a label without training rows is not used.
         counts = np.bincount(train_labels, minlength=len(labels)).clip(min=1)
         return torch.tensor(len(train_labels) / (len(labels) * counts), dtype=torch.float32)
     unknown = sorted(set(asked) - set(labels))
     if unknown:
         raise BadInput(
-            f"class_weights names {unknown[0]!r}, which is no label of the data.",
+            f"class_weights: {unknown[0]!r} is not a label of the data",
             hint=nearest(unknown[0], labels),
         )
     return torch.tensor([asked.get(label, 1.0) for label in labels], dtype=torch.float32)

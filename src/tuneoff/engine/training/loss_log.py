@@ -1,4 +1,4 @@
-"""The loss over the steps, read from the device a hundred times per run, not in each step."""
+"""Log of the training loss, read from the device a hundred times per run, not in each step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tuneoff.exceptions import Diverged
 
 
 class LossLog:
-    """Sums losses on the device, and writes their mean to the journal every so many steps."""
+    """Sums losses on the device, and writes their mean to the journal every `every` steps."""
 
     def __init__(self, journal: Journal, every: int, total: int) -> None:
         self._journal, self._every, self._total = journal, every, total
@@ -24,9 +24,17 @@ class LossLog:
     def add(
         self, value: Tensor, step: int, epoch: float, rate: Callable[[], float], clock: TrainClock
     ) -> None:
-        """The loss of step number `step`; raises `Diverged` when a mean is not finite.
+        """Add the loss of a step, and report the progress.
 
-        `rate` is asked for the step's learning rate only when a line is written.
+        Args:
+            value: Scalar loss, on the device.
+            step: Number of the step, counted from 1.
+            epoch: Number of epochs done so far, with fraction.
+            rate: Returns the learning rate of the step; only called if a line is written.
+            clock: Clock of the training.
+
+        Raises:
+            Diverged: The mean loss is not finite.
         """
         self._sum = value if self._sum is None else self._sum + value
         self._count += 1
@@ -42,13 +50,13 @@ class LossLog:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """What is summed up and not written yet."""
+        """Return the sum that is not written yet, for a checkpoint."""
         if self._sum is None:
             return {}
         return {"sum": self._sum, "count": torch.tensor(self._count)}
 
     def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
-        """Go on from a `state`."""
+        """Restore a `state`."""
         if state:
             self._sum, self._count = state["sum"].to(device), int(state["count"])
 

@@ -1,4 +1,4 @@
-"""AdamW over the weights that train, with float32 masters where the model computes in less."""
+"""AdamW with float32 master weights, if the model computes in lower precision."""
 
 from __future__ import annotations
 
@@ -18,14 +18,24 @@ from tuneoff.methods.base import ParamGroup
 
 
 class Optimizer:
-    """AdamW (Loshchilov and Hutter 2019), clipping by the global norm, warm-up and decay.
+    """AdamW (Loshchilov and Hutter 2019) with clipping of the global norm and a schedule.
 
-    `masters` holds, by name, the float32 value of every weight that trains: what AdamW changes and
-    what is saved. The model computes with its own copy in its own type, renewed after each step.
-    Biases and norms have no weight decay, as in Transformers' Trainer. `param_groups` says, by
-    name, which weights train at another rate than the run's, decay otherwise, or begin to train
-    later; until they do, no gradient of theirs is computed. Of the matrix named in `seen` only
-    those rows are visited that can change; the others decay when `flush` is called.
+    AdamW updates the float32 masters, which are also what is saved. The model computes with its own
+    copy in its own type, which is updated after each step. Biases and normalisation weights have no
+    weight decay, as in Transformers' Trainer.
+
+    Args:
+        model: The model, with the weights to train.
+        masters: Float32 value of each trained weight, by name.
+        train: Training settings.
+        learning_rate: Peak learning rate.
+        steps: Total number of optimizer steps.
+        device: Device of the model.
+        param_groups: Weights, by name, with another learning rate or weight decay, or that are
+            trained only from a later step on. No gradient is computed for them before.
+        seen: Name of the token embeddings and their sparse form. A step updates only their rows
+            that can change; the decay of the others is applied by `flush`.
+        keeps_gradients: Whether the gradients of the masters are needed after `step`.
     """
 
     def __init__(
@@ -41,7 +51,6 @@ class Optimizer:
         *,
         keeps_gradients: bool = False,
     ) -> None:
-        """`keeps_gradients`: the masters' gradients are read after `step`."""
         param_groups = param_groups or {}
         weights = dict(model.named_parameters())
         self._seen = seen[1] if seen else None
@@ -63,7 +72,7 @@ class Optimizer:
         on_gpu = device.type == "cuda"
         groups = _groups(masters, param_groups, learning_rate, train.weight_decay)
         self._rates = [group["lr"] for group in groups]
-        if on_gpu:  # a graph reads the rate from the device, and AdamW does not wait for it
+        if on_gpu:  # a CUDA graph reads the rate from the device, and AdamW does not synchronise
             for group in groups:
                 group["lr"] = torch.tensor(group["lr"], device=device)
         self._adamw = torch.optim.AdamW(
@@ -91,44 +100,50 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step, for a weight of the run's own pace; in fp16 it waits for the device."""
+        """Learning rate of the next step, without the factors of `param_groups`.
+
+        In fp16 this waits for the device.
+        """
         return self._base_rate * self._factors[self.steps_done()]
 
     def last_learning_rate(self) -> float:
-        """Of the step before, as `learning_rate`."""
+        """Return the learning rate of the last step, as `learning_rate`."""
         return self._base_rate * self._factors[max(0, self.steps_done() - 1)]
 
     def steps_done(self) -> int:
-        """Steps that changed the weights; in fp16 this waits for the device.
+        """Return the number of steps that changed weights; in fp16 this waits for the device.
 
-        A step whose gradient overflowed in fp16 changes nothing and does not count: AdamW's own
-        counter stays where it is, and the learning rate with it.
+        In fp16, a step whose gradient overflows changes nothing and is not counted. It advances
+        neither AdamW's step counter nor the learning rate.
         """
         counter = self._counter() if self._scaler.is_enabled() else None
         return self._done if counter is None else int(counter.item())
 
     def was_skipped(self) -> bool:
-        """Whether the last step changed nothing; to be asked after each step, or never."""
+        """Return whether the last step changed nothing; to be called after each step, or never."""
         before, self._not_skipped = self._not_skipped, self.steps_done()
         return self._not_skipped == before
 
     def _counter(self) -> Tensor | None:
-        """AdamW's count of the steps of a weight that every step changes; None before the first."""
+        """Return AdamW's step counter of a weight that all steps change; None before the first."""
         always = self._same[-1] if self._same else self._trained[0]
         return self._adamw.state[always].get("step") if always in self._adamw.state else None
 
     @property
     def may_skip_steps(self) -> bool:
-        """Whether a step whose gradient overflows leaves the weights as they were (fp16)."""
+        """Whether a step is skipped if its gradient overflows (fp16)."""
         return self._scaler.is_enabled()
 
     @property
     def is_waiting(self) -> bool:
-        """Whether some weights begin to train in a later step."""
+        """Whether some weights are trained only from a later step on."""
         return bool(self._waiting)
 
     def backward(self, loss: Tensor, *, is_whole: bool = False) -> None:
-        """Add the gradient of `loss` to that of the step; `is_whole`: it is all of it."""
+        """Add the gradient of `loss` to the gradient of the step.
+
+        `is_whole` says that the loss is that of the whole step.
+        """
         torch.autograd.backward(self._scaler.scale(loss))
         if is_whole and self._halves is not None:
             return
@@ -136,7 +151,7 @@ class Optimizer:
         buffers: list[Tensor] = []
         for weight, master in self._lowered:
             if weight.grad is not None:
-                if master.grad is None:  # and kept: new memory costs a page fault per 4 KB
+                if master.grad is None:  # kept, because new memory costs a page fault per 4 KB
                     master.grad = torch.zeros_like(master)
                 gradients.append(weight.grad)
                 buffers.append(master.grad)
@@ -150,7 +165,7 @@ class Optimizer:
         self._first_piece = False
 
     def zero_grad(self) -> None:
-        """Drop what was gathered of a step's gradient."""
+        """Set the accumulated gradient of the step to zero."""
         for weight, master in self._lowered:
             weight.grad = None
             if master.grad is not None:
@@ -158,19 +173,21 @@ class Optimizer:
         self._forget_same()
 
     def step(self) -> None:
-        """Change the masters; `Diverged` if the gradient is not finite (checked on a CPU).
+        """Update the masters. Call `sync_model` next, which also resets the gradients.
 
-        Their gradients stand until `sync_model`, which is to follow.
-
-        On an accelerator the check would stop the device in each step; there the loop looks at the
-        losses whenever it logs them.
+        Raises:
+            Diverged: The gradient is not finite. This is checked on a CPU only, because on an
+                accelerator it would synchronise in each step. There, the loop checks the loss
+                whenever it is logged.
         """
         self.change_masters()
         self.count_step()
 
     def change_masters(self) -> None:
-        """Clip the gradient and let AdamW change the masters; the part of a step that a CUDA graph
-        can hold."""
+        """Clip the gradient and update the masters.
+
+        A CUDA graph can capture this part of a step.
+        """
         if self._halves is not None and self._first_piece:
             self._halves.step((self._halves.norm() / self._max_norm).clamp_min(1.0))
             return
@@ -179,11 +196,11 @@ class Optimizer:
         if self._device.type == "cuda" and not self._scaler.is_enabled():
             gradients = [t.grad for t in self._trained if t.grad is not None]
             norm = nn.utils.get_total_norm(gradients, foreach=True)
-            # AdamW divides the gradient by this while it reads it, without a pass of its own.
+            # AdamW divides the gradient by this while reading it, so no separate pass is needed.
             scale = (norm / self._max_norm).clamp_min(1.0)
             self._adamw.grad_scale = scale  # type: ignore[attr-defined]
             self._adamw.step()
-            if self._halves is not None:  # most steps need no gradient in float32
+            if self._halves is not None:  # most steps need no float32 gradients
                 for _, master in self._lowered:
                     master.grad = None
             return
@@ -193,7 +210,7 @@ class Optimizer:
         self._scaler.step(self._adamw)
 
     def count_step(self) -> None:
-        """Advance the learning rates, and in fp16 the scale of the loss."""
+        """Update the learning rates, and in fp16 the loss scale."""
         self._scaler.update()
         if self._seen is not None and self._seen.part.grad is not None:
             group = next(g for g in self._adamw.param_groups if _holds(g, self._seen.part))
@@ -203,12 +220,12 @@ class Optimizer:
         self._begin_late_weights()
 
     def _set_rates(self) -> None:
-        """Give AdamW the learning rates of the next step, without waiting for the device."""
+        """Set the learning rates of the next step, without waiting for the device."""
         last = len(self._factors) - 1
         counter = self._counter() if self._factors_there is not None else None
         if counter is not None and self._factors_there is not None:
-            at = counter.long().clamp(max=last).view(1)
-            factor: Tensor | float = self._factors_there.index_select(0, at).squeeze(0)
+            index = counter.long().clamp(max=last).view(1)
+            factor: Tensor | float = self._factors_there.index_select(0, index).squeeze(0)
         else:
             factor = self._factors[min(self._done, last)]
         for group, rate in zip(self._adamw.param_groups, self._rates, strict=True):
@@ -226,7 +243,7 @@ class Optimizer:
 
     @torch.no_grad()
     def sync_model(self) -> None:
-        """Copy the masters into the model, and forget the step's gradient."""
+        """Copy the masters to the model, and reset the gradient of the step."""
         self._forget_same()
         if self._lowered:
             weights, masters = zip(*self._lowered, strict=True)
@@ -235,12 +252,12 @@ class Optimizer:
             self._seen.sync_model()
 
     def flush(self) -> None:
-        """Bring the masters and the model up to date where steps have left rows behind."""
+        """Apply pending updates of the token embeddings to the masters and the model."""
         if self._seen is not None:
             self._seen.flush()
 
     def reload(self) -> None:
-        """Go on from masters that were changed from outside."""
+        """Copy the masters to the model after something else changed them."""
         if self._seen is not None:
             self._seen.reload()
         self.sync_model()
@@ -253,9 +270,9 @@ class Optimizer:
         self._first_piece = True
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What the next step depends on beside the masters: tensors by name, and plain values.
+        """Return the state of the optimizer without the masters: tensors by name, plain values.
 
-        The masters are up to date afterwards.
+        The masters are up to date afterwards, except for pending decay of the token embeddings.
         """
         decay = 1.0
         if self._seen is not None:
@@ -270,17 +287,17 @@ class Optimizer:
         return tensors, {"steps": self._done, "scaler": scaler, "decay": decay}
 
     def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-        """Go on from a `state`; the masters are the caller's to restore."""
+        """Restore a `state`; the caller must have restored the masters before."""
         fused = self._adamw.defaults["fused"]
         for group in self._adamw.param_groups:
             for weight in group["params"]:
                 prefix = self._names[id(weight)] + "/"
-                found = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-                if found:
+                state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+                if state:
                     self._adamw.state[weight] = {
-                        # Where AdamW is not fused it counts its steps on the CPU.
+                        # If AdamW is not fused, its step counter is on the CPU.
                         key: value.to("cpu" if key == "step" and not fused else weight.device)
-                        for key, value in found.items()
+                        for key, value in state.items()
                     }
         self._done = plain["steps"]
         self._not_skipped = self.steps_done()
@@ -292,7 +309,7 @@ class Optimizer:
             self._seen.decay = plain["decay"]
 
     def state_bytes(self) -> int:
-        """Masters and AdamW's moments."""
+        """Return the size of the masters and AdamW's moments."""
         moments = sum(
             value.nbytes
             for state in self._adamw.state.values()
@@ -303,7 +320,7 @@ class Optimizer:
         return moments + sum(master.nbytes for _, master in self._lowered) + sum(copies)
 
     def gradient_bytes(self) -> int:
-        """Of the step's gradient: float32, but on a GPU in the weights' own type."""
+        """Return the size of the gradients, in float32 or, on a GPU, in the type of the weights."""
         if self._halves is not None:
             return self._halves.bytes
         return sum(4 * t.numel() for t in self._trained)
@@ -316,7 +333,7 @@ def _holds(group: Mapping[str, Any], weight: Tensor) -> bool:
 def _groups(
     masters: Mapping[str, Tensor], param_groups: Mapping[str, ParamGroup], rate: float, decay: float
 ) -> list[dict[str, Any]]:
-    """AdamW's groups: weights of one rate and decay each."""
+    """Return AdamW's parameter groups: weights with the same learning rate and weight decay."""
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, master in masters.items():
         group = param_groups.get(name, ParamGroup())
@@ -329,7 +346,7 @@ def _groups(
 
 
 def _factor(step: int, steps: int, train: TrainSpec) -> float:
-    """Share of the learning rate at `step`: linear warm-up, then the schedule's decay."""
+    """Return the factor of the learning rate at `step`: linear warm-up, then the schedule."""
     warmup = math.ceil(train.warmup_ratio * steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)

@@ -1,4 +1,4 @@
-"""Probabilities for the rows of a split."""
+"""Predicted probabilities for the rows of a split."""
 
 from __future__ import annotations
 
@@ -24,10 +24,17 @@ def predict(
     progress: Callable[[int, int], None] = lambda done, rows: None,
     size: PassSize | None = None,
 ) -> npt.NDArray[np.float32]:
-    """(rows, labels) probabilities in the order of the split's rows.
+    """Predict all rows of a split.
 
-    `progress` is told the rows done, and all. `size` is halved where memory runs out; None: it
-    starts at the device's usual one.
+    Args:
+        classifier: The model; it is left in evaluation mode.
+        split: The rows to predict.
+        device: Device of the model.
+        progress: Called after each forward pass with the number of rows done and of all rows.
+        size: Tokens per forward pass, halved if memory runs out; by default that of the device.
+
+    Returns:
+        Probabilities (rows, labels) in the order of the split's rows.
     """
     classifier.eval()
     size = size or PassSize(inference_tokens(device))
@@ -44,7 +51,7 @@ def predict(
         done += len(order)
         progress(done, len(rows))
     result = np.empty((len(rows), pieces[0][1].shape[1]), np.float32)
-    for order, probabilities in pieces:  # read at the end: a device is not waited for in between
+    for order, probabilities in pieces:  # copied at the end, to wait for the device once
         result[order] = probabilities.cpu().numpy()
     return result
 
@@ -53,9 +60,9 @@ def predict(
 def answer_one(
     classifier: Classifier, split: Split, row: int, device: torch.device
 ) -> npt.NDArray[np.float32]:
-    """(labels,) probabilities for the one row at this position of `split`.
+    """Return the probabilities (labels,) of the row at this position of `split`.
 
-    Returns when the answer has left the device. From tokens at hand; the batch is built anew.
+    The result is on the CPU. The time of a call includes building the batch, not tokenising.
     """
     classifier.eval()
     inputs = batch(split, np.array([row]))

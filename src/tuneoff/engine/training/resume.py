@@ -1,4 +1,4 @@
-"""Going on after a run died: everything that the next step depends on, written and read back."""
+"""Save and restore everything on which the next step of a training depends."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from tuneoff.engine.training.optimizer import Optimizer
 
 @dataclass(frozen=True)
 class Position:
-    """Where a training stands."""
+    """Progress of a training."""
 
     epoch: int = 1
     """Counted from 1."""
     step: int = 0
-    """Optimizer steps done, over all epochs."""
+    """Number of optimizer steps done, over all epochs."""
     steps_in_epoch: int = 0
     without_gain: int = 0
-    """Epochs since the best one."""
+    """Number of epochs since the best one."""
     micro_batch_tokens: int = 0
-    """What fitted into memory at once."""
+    """Maximum number of tokens of a forward pass, after any reduction for lack of memory."""
 
     def next_step(self, micro_batch_tokens: int) -> Position:
-        """One step further."""
+        """Return the position after the next step."""
         return replace(
             self,
             step=self.step + 1,
@@ -42,14 +42,17 @@ class Position:
         )
 
     def next_epoch(self, better: bool) -> Position:
-        """At the beginning of the next epoch; `better`: whether this one was the best so far."""
+        """Return the position at the start of the next epoch.
+
+        `better` says whether the current epoch is the best so far.
+        """
         gain = 0 if better else self.without_gain + 1
         return replace(self, epoch=self.epoch + 1, steps_in_epoch=0, without_gain=gain)
 
 
 @dataclass(frozen=True)
 class Resumable:
-    """The parts of a training that have a state."""
+    """Parts of a training that have a state."""
 
     checkpoints: Checkpoints
     prepared: PreparedModel
@@ -61,7 +64,7 @@ class Resumable:
     journal: Journal
 
     def save(self, at: Position, epoch_order: Mapping[str, Any]) -> None:
-        """Write a point; `epoch_order`: the state of `order` when the epoch began."""
+        """Write a checkpoint; `epoch_order` is the state of `order` at the start of the epoch."""
         moments, plain = self.optimizer.state()
         groups = {
             "master": self.prepared.masters,
@@ -72,8 +75,8 @@ class Resumable:
         }
         tensors = {
             f"{group}/{name}": tensor.detach().cpu().contiguous()
-            for group, found in groups.items()
-            for name, tensor in found.items()
+            for group, group_tensors in groups.items()
+            for name, tensor in group_tensors.items()
         }
         dropout = self.prepared.dropout
         state = {
@@ -89,7 +92,7 @@ class Resumable:
 
     @torch.no_grad()
     def go_on(self) -> Position | None:
-        """Put everything back as the last whole point has it; None if there is none."""
+        """Restore the last undamaged checkpoint and return its position; None if there is none."""
         point = self.checkpoints.latest()
         if point is None or not self.best.go_on(**point.state["best"]):
             self.journal.cut(0)
@@ -115,7 +118,7 @@ def _group(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors that share memory (two names of one weight) as copies, as safetensors wants them."""
+    """Copy tensors that share memory (two names of one weight), as safetensors requires."""
     seen: set[int] = set()
     result = {}
     for name, tensor in tensors.items():
@@ -126,7 +129,7 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _random_states() -> dict[str, Tensor]:
-    """Of PyTorch's generators."""
+    """Return the states of PyTorch's random generators."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         states["cuda"] = torch.cuda.get_rng_state()
@@ -140,14 +143,14 @@ def _set_random_states(states: Mapping[str, Tensor]) -> None:
 
 
 def _plain(state: Any) -> Any:
-    """A generator's state as JSON holds it."""
+    """Return the state of a random generator as plain values for JSON."""
     if isinstance(state, Mapping):
         return {key: _plain(value) for key, value in state.items()}
     return {"array": state.tolist()} if isinstance(state, np.ndarray) else state
 
 
 def _arrays(plain: Any) -> Any:
-    """The inverse of `_plain`; the arrays of NumPy's generators are uint64."""
+    """Return the state from the result of `_plain`; arrays of NumPy's generators are uint64."""
     if not isinstance(plain, Mapping):
         return plain
     if plain.keys() == {"array"}:

@@ -1,7 +1,7 @@
-"""One optimizer step: the gradient of `batch_size` examples, AdamW, and the model's new weights.
+"""One optimizer step: gradient of `batch_size` examples, AdamW, update of the model's weights.
 
-The examples are laid out without padding, and computed in pieces if they hold more tokens than fit
-into memory at once; the gradient is that of the whole step either way.
+The examples are computed without padding, in several pieces if they have more tokens than fit into
+memory. The gradient is that of the whole step in both cases.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass
 class Steps:
-    """Takes optimizer steps over rows of one split."""
+    """Computes optimizer steps on rows of one split."""
 
     classifier: Classifier
     rows: Split
@@ -42,31 +42,41 @@ class Steps:
     device: torch.device
     batch_size: int
     spare: Recomputation | None
-    """Activation checkpointing, to be switched on where a single example does not fit into
-    memory."""
+    """Activation checkpointing, enabled if a single example does not fit into memory; None: never
+    enabled."""
     graphs: StepGraphs | None = field(default=None, init=False)
 
     def capture(self, total: int) -> None:
-        """Replay steps as CUDA graphs from now on, where that is possible and worth it.
+        """Use CUDA graphs from now on, if possible and faster.
 
-        `total`: optimizer steps of the training.
+        `total` is the number of optimizer steps of the training.
         """
         if StepGraphs.can_hold(self.classifier, self.optimizer, self.hook, self.device):
             self.graphs = StepGraphs(self._whole_step, self.device, total, self._usual_tokens())
 
     def _usual_tokens(self) -> int:
-        """Tokens of a step that one in forty exceeds: two standard deviations above the mean."""
+        """Return the number of tokens that only one step in forty exceeds.
+
+        This is two standard deviations above the mean.
+        """
         lengths = self.rows.tokens.lengths[self.rows.positions]
         texts = min(self.batch_size, len(lengths))
         usual = texts * lengths.mean() + 2 * lengths.std() * texts**0.5
         return int(min(usual, texts * lengths.max()))
 
     def __call__(self, chosen: Rows, number: int, fits: int) -> tuple[Tensor, int]:
-        """Take step `number`, counted from 1, over the rows `chosen`.
+        """Compute an optimizer step on the rows `chosen`.
 
-        Returns the mean loss, still on the device, and the tokens that fit into memory at once:
-        `fits`, or half of it and so on after memory ran out. Where a single example does not fit,
-        the layers keep less, if they may.
+        If memory runs out, `fits` is halved repeatedly. If a single example does not fit,
+        activation checkpointing is enabled (see `spare`).
+
+        Args:
+            chosen: Positions of the rows in the split.
+            number: Number of the step, counted from 1.
+            fits: Maximum number of tokens per forward pass.
+
+        Returns:
+            The mean loss, still on the device, and the new value of `fits`.
         """
         self.step_timer.start()
         lengths = self.rows.tokens.lengths
@@ -104,7 +114,7 @@ class Steps:
         return value, fits
 
     def _replayed(self, chosen: Rows, number: int) -> Tensor | None:
-        """The step by a CUDA graph; None where there is none for it."""
+        """Compute the step with a CUDA graph; return the loss, or None if it has no graph."""
         if self.graphs is None or self.optimizer.is_waiting:
             return None
         if not self.classifier.has_fixed_shapes:
@@ -121,7 +131,7 @@ class Steps:
         return value
 
     def _whole_step(self, inputs: Batch) -> Tensor:
-        """All that a step computes on the device, as a CUDA graph holds it."""
+        """Compute all of a step that runs on the device; a CUDA graph captures this."""
         value = self.loss(self.classifier(inputs), inputs.labels, inputs.weights)
         self.optimizer.backward(value, is_whole=True)
         self.optimizer.change_masters()
@@ -129,18 +139,18 @@ class Steps:
         return value.detach()
 
     def _weighed(self, chosen: Rows) -> Batch:
-        """The rows of a step, whose weights add up to 1; all are 0 if no row weighs anything."""
+        """Return the rows of a step, with weights that sum to 1 (or to 0 if all of them are 0)."""
         inputs = batch(self.rows, chosen)
         weights = self.loss.weights(inputs.labels, inputs.weights)
         tiny = torch.finfo(weights.dtype).tiny
         return replace(inputs, weights=weights / weights.sum().clamp_min(tiny))
 
     def _gradient(self, chosen: Rows, pieces: list[Rows]) -> Tensor:
-        """Gather the gradient of the step over `chosen`, in pieces; returns its mean loss."""
+        """Accumulate the gradient of the step over `pieces` of `chosen`; return the mean loss."""
         labels = torch.from_numpy(self.rows.labels[chosen])
-        whole = self.loss.weights(labels, torch.from_numpy(self.rows.weights[chosen])).sum()
-        # A step whose rows all weigh nothing has no gradient, and not that of 0 / 0.
-        scale = 1 / whole.clamp_min(torch.finfo(whole.dtype).tiny)
+        total = self.loss.weights(labels, torch.from_numpy(self.rows.weights[chosen])).sum()
+        # If all weights of the step are 0, the gradient is 0, not 0 / 0.
+        scale = 1 / total.clamp_min(torch.finfo(total.dtype).tiny)
         value = torch.zeros((), device=self.device)
         for i, piece in enumerate(pieces):
             inputs = batch(self.rows, piece)

@@ -1,4 +1,4 @@
-"""A run that is asked to end saves first: the signal is noted, and looked at between two steps."""
+"""Stop on SIGTERM or SIGINT: the signal is checked between steps, so a checkpoint comes first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _asked: list[int] = []
 
 
 def listen() -> None:
-    """Note SIGTERM and SIGINT from now on, for the whole process."""
+    """Install signal handlers for SIGTERM and SIGINT in this process."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _note)
 
@@ -21,11 +21,11 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 
 def asked_to() -> bool:
-    """Whether a signal came."""
+    """Return whether a signal was received."""
     return bool(_asked)
 
 
 def check() -> None:
-    """Raise `Interrupted` if a signal came."""
+    """Raise `Interrupted` if a signal was received."""
     if _asked:
         raise Interrupted("the run was interrupted; rerun the same command to resume")

@@ -1,5 +1,4 @@
-"""What every run is held to at its end: the right weights changed, and the saved model is the one
-that was measured."""
+"""Checks after training: exactly the trainable weights changed, and the saved model is correct."""
 
 from __future__ import annotations
 
@@ -30,24 +29,26 @@ from tuneoff.engine.model.padding import TOLERANCE, padded_inputs
 from tuneoff.results.record import LogitDifference
 
 SAMPLE = 16
-"""Rows of the validation split on which a saved model is compared with the trained one."""
+"""Number of validation rows on which the saved model is compared with the trained one."""
 
 ALONE = 4
-"""Of these rows, how many are computed by themselves, too."""
+"""Number of these rows that are also computed as single texts."""
 
 
 class ParameterSnapshot:
-    """Remembers, by SHA-256, the weights as they were before the training."""
+    """SHA-256 hashes of the weights before training, to detect which of them change."""
 
     def __init__(self, prepared: PreparedModel) -> None:
         self._trained = _hashes(prepared.masters)
         self._frozen = _hashes(_frozen(prepared))
 
     def unchanged(self, prepared: PreparedModel, share: float = 1.0) -> list[str]:
-        """Weights that were to train and are as they were.
+        """Return the names of trainable weights that have not changed.
 
-        `share` of the training lies behind the weights that were kept: what begins to train later
-        than the best epoch need not have changed.
+        Args:
+            prepared: The model after training.
+            share: Ratio of the training up to the best epoch, whose weights the model has. Weights
+                that are trained only from a later point on need not have changed.
         """
         now, given_up = _hashes(prepared.masters), prepared.hook.given_up(prepared.masters)
         same = [name for name, value in self._trained.items() if now[name] == value]
@@ -55,13 +56,13 @@ class ParameterSnapshot:
         return [name for name in same if name not in given_up and name not in late]
 
     def changed(self, prepared: PreparedModel) -> list[str]:
-        """Weights that were frozen and are not as they were."""
+        """Return the names of frozen weights that have changed."""
         now = _hashes(_frozen(prepared))
         return [name for name, value in self._frozen.items() if now[name] != value]
 
 
 def _frozen(prepared: PreparedModel) -> dict[str, Tensor]:
-    """By name, what is not to change: parameters that do not train, and buffers."""
+    """Return what must not change, by name: frozen parameters and buffers."""
     model = prepared.classifier.model
     weights: dict[str, Tensor] = {**counted_parameters(model), **dict(model.named_buffers())}
     return {name: value for name, value in weights.items() if name not in prepared.masters}
@@ -77,15 +78,15 @@ def _hash(weight: Tensor) -> bytes:
 
 
 def sample_rows(split: Split) -> npt.NDArray[np.int64]:
-    """Positions of `SAMPLE` rows, from the shortest to the longest."""
+    """Return the positions of `SAMPLE` rows, evenly from the shortest to the longest text."""
     by_length = np.argsort(split.tokens.lengths, kind="stable")
-    places = np.linspace(0, len(split) - 1, min(SAMPLE, len(split))).astype(np.int64)
-    return by_length[places]
+    ranks = np.linspace(0, len(split) - 1, min(SAMPLE, len(split))).astype(np.int64)
+    return by_length[ranks]
 
 
 @torch.no_grad()
 def sample_logits(classifier: Classifier, split: Split, device: torch.device) -> Tensor:
-    """(rows, labels) of the sample, by the model in memory; on the CPU."""
+    """Return the logits (rows, labels) of the sample by the model in memory, on the CPU."""
     classifier.eval()
     passes = PassSize(inference_tokens(device)).over(
         split.tokens.lengths,
@@ -105,53 +106,73 @@ def alone_and_mixed(
     precision: str,
     quantized: bool,
 ) -> LogitDifference:
-    """How far a text's logits alone are from those that it has among texts of other lengths.
+    """Compare the logits of single texts with those of the same texts in a mixed batch.
 
-    `logits` are those of the sample, mixed as it was; a few of its rows are computed again.
+    Args:
+        classifier: The trained model.
+        split: The validation split.
+        logits: Result of `sample_logits`, from batches of texts of different lengths. A few of its
+            rows are computed again as single texts.
+        device: Device of the model.
+        precision: Precision whose rounding the logits have.
+        quantized: Whether the body is in 4 bits.
     """
     rows = batch(split, sample_rows(split)).rows  # in the order of the logits
-    places = np.linspace(0, len(rows) - 1, min(ALONE, len(rows))).astype(np.int64)
+    chosen = np.linspace(0, len(rows) - 1, min(ALONE, len(rows))).astype(np.int64)
     classifier.eval()
-    alone = [classifier(batch(split, rows[[i]]).to(device)).cpu() for i in places]
+    alone = [classifier(batch(split, rows[[i]]).to(device)).cpu() for i in chosen]
     tolerance = _tolerance(precision, quantized)
-    return LogitDifference.between(torch.cat(alone), logits[places], tolerance)
+    return LogitDifference.between(torch.cat(alone), logits[chosen], tolerance)
 
 
 def _tolerance(precision: str, quantized: bool) -> float:
-    """Kernels for 4 bits multiply in bf16 whatever the precision around them."""
+    """Return the tolerance. 4-bit kernels multiply in bf16, whatever the precision."""
     return TOLERANCE["bf16" if quantized else precision]
 
 
 def reopened(
     folder: Path, split: Split, logits: Tensor, *, precision: str, quantized: bool
 ) -> tuple[LogitDifference, LogitDifference | None]:
-    """How far the model in `folder` is from the `logits` of the sample; then its merged form.
+    """Load a saved model and compare its logits with those of the trained model.
 
-    It is opened by Transformers or PEFT alone, in float32 on the CPU (a quantised one in 4 bits);
-    a method whose modules neither knows, by `tuneoff.load`. None: it has nothing to merge.
+    Transformers or PEFT load the model without tuneoff, in float32 on the CPU (4 bits if
+    quantised). If neither knows the modules of the method, `tuneoff.load` loads it.
+
+    Args:
+        folder: Folder of the saved model.
+        split: The validation split.
+        logits: Result of `sample_logits` by the trained model.
+        precision: Precision whose rounding the logits have.
+        quantized: Whether the body was trained in 4 bits.
+
+    Returns:
+        The difference from `logits`, and the difference that merging the adapter makes, or None if
+        the model has nothing to merge.
     """
     if (folder / REBUILT).is_file():
         cpu = torch.device("cpu")
         rebuilt = load_trained(folder, quantized=quantized, dtype=torch.float32, device=cpu)
-        found = sample_logits(rebuilt, split, cpu)
-        return LogitDifference.between(found, logits, TOLERANCE[precision]), None
+        reloaded_logits = sample_logits(rebuilt, split, cpu)
+        return LogitDifference.between(reloaded_logits, logits, TOLERANCE[precision]), None
     model: Any = open_saved(folder, quantized=quantized)
-    found = plain_logits(model, split, sample_rows(split))
-    again = LogitDifference.between(found, logits, _tolerance(precision, quantized))
+    reloaded_logits = plain_logits(model, split, sample_rows(split))
+    again = LogitDifference.between(reloaded_logits, logits, _tolerance(precision, quantized))
     if not hasattr(model, "peft_config") or has_virtual_tokens(model):
         return again, None
-    if quantized:  # merged into the base as it was before it was rounded to 4 bits
+    if quantized:  # the adapter is merged into the base model before its rounding to 4 bits
         model = open_saved(folder, quantized=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Not `merge_and_unload`, which PEFT 0.21 fails at where a head has layers inside.
+        # `merge_and_unload` fails in PEFT 0.21 if the head contains layers.
         model.base_model.merge_adapter()
         merged = plain_logits(model, split, sample_rows(split))
-    return again, LogitDifference.between(merged, found, None if quantized else TOLERANCE["fp32"])
+    return again, LogitDifference.between(
+        merged, reloaded_logits, None if quantized else TOLERANCE["fp32"]
+    )
 
 
 def open_saved(folder: Path, *, quantized: bool) -> nn.Module:
-    """A saved model, by Transformers or PEFT alone but for a prefix that PEFT cannot pass."""
+    """Load a saved model with Transformers or PEFT, and fix prefixes that PEFT cannot pass on."""
     from peft import AutoPeftModelForSequenceClassification
     from transformers import AutoConfig, AutoModelForSequenceClassification
     from transformers.utils import logging
@@ -165,7 +186,7 @@ def open_saved(folder: Path, *, quantized: bool) -> nn.Module:
         base = AutoConfig.from_pretrained(folder / "base" if adapter else folder)
         options |= quantization(base, torch.float32, torch.device("cpu"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of libraries: PEFT finds no modules of AdaLoRA's ranks
+        warnings.simplefilter("ignore")  # of PEFT, about the ranks of AdaLoRA
         model: nn.Module = kind.from_pretrained(folder, **options).eval()
     pass_prefix(model)
     return model
@@ -175,13 +196,20 @@ def open_saved(folder: Path, *, quantized: bool) -> nn.Module:
 def plain_logits(
     model: Any, split: Split, rows: npt.NDArray[np.int64], more: Sequence[str] = ()
 ) -> Tensor:
-    """(rows, labels) logits by Transformers or PEFT, each text alone and so without padding.
+    """Compute logits with Transformers or PEFT, text text at a time and so without padding.
 
-    In the order in which `batch` has the rows. `more`: inputs that are zeros where they are absent.
+    Args:
+        model: A model of Transformers or PEFT.
+        split: The split of the rows.
+        rows: Positions of the rows in the split.
+        more: Names of inputs that are passed as zeros if the split does not have them.
+
+    Returns:
+        Logits (rows, labels), in the order of the rows in `batch`.
     """
     inner = unwrapped(model)
-    each = [batch(split, np.array([row])).to(inner.device) for row in batch(split, rows).rows]
-    inputs = [padded_inputs(inner, one, "right")[0] for one in each]
-    for one in inputs:
-        one |= {name: torch.zeros_like(one["input_ids"]) for name in more if name not in one}
-    return torch.cat([model(**one).logits.float() for one in inputs])
+    texts = [batch(split, np.array([row])).to(inner.device) for row in batch(split, rows).rows]
+    inputs = [padded_inputs(inner, text, "right")[0] for text in texts]
+    for text in inputs:
+        text |= {name: torch.zeros_like(text["input_ids"]) for name in more if name not in text}
+    return torch.cat([model(**text).logits.float() for text in inputs])

@@ -1,4 +1,4 @@
-"""Check before training: a model's weights, tokenizer and forward pass are what they should be."""
+"""Checks of a model before training: weights, tokenizer and forward pass."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tuneoff.exceptions import BadInput, Issue, ModelUnavailable
 from tuneoff.results.record import LogitDifference
 
 ROWS = 3
-"""Texts of the mixed batch, from the shortest to the median."""
+"""Number of texts in the mixed batch, from the shortest text to that of median length."""
 
-OTHER = "Take a model of another family; docs/conformance.md lists those that are tested."
+OTHER = "Choose a model of another family; docs/conformance.md lists the tested ones."
 
 
 @torch.no_grad()
@@ -40,19 +40,19 @@ def check_model(
     device: torch.device,
     precision: Precision,
 ) -> None:
-    """Load the model in `path` as a run does, and compare its logits with Transformers' own.
+    """Load the model in `path` as a run does, and compare its logits with those of Transformers.
 
-    The reference is Transformers' plain forward pass of one text alone. Held against it are the
-    logits that the same text gets by tuneoff's forward pass in a batch of different lengths.
+    The reference is the forward pass of Transformers for single texts. It is compared with the
+    logits of the same texts by tuneoff's forward pass, in a batch of different lengths.
 
     Args:
         path: Folder of the model and its tokenizer.
         labels: The task's labels.
-        split: Rows to take the texts from.
-        quantized: Whether to load the body in 4 bits: only where no run loads it otherwise, for
-            the whole model might not fit into memory.
+        split: Split with the texts.
+        quantized: Whether to load the body in 4 bits. This is for studies in which all runs do so,
+            because the full model might not fit into memory.
         device: Device of the runs. Only a quantised model is checked on a GPU.
-        precision: Precision of the runs, in which the model has to run, too.
+        precision: Precision of the runs. The model must run in it, too.
 
     Raises:
         BadInput: The tokenizer is incomplete or does not belong to the model, weights of the body
@@ -67,7 +67,7 @@ def check_model(
             path, labels, quantized=quantized, dtype=DTYPES[precision], device=device
         )
         rows = _rows(split)
-        # First Transformers alone, because the classifier changes the model.
+        # Transformers comes first, because `Classifier` changes the model.
         plain = plain_logits(model.eval(), split, rows, _zeros(model, tokenizer))
         padding = choose_padding(
             model, architecture, DTYPES[precision] if quantized else torch.float32
@@ -75,13 +75,14 @@ def check_model(
         classifier = Classifier(model, architecture, padding).eval()
         inputs = batch(split, rows).to(model.device)
         tolerance = TOLERANCE["bf16" if quantized else "fp32"]
-        found = LogitDifference.between(classifier(inputs), plain, tolerance)
+        difference = LogitDifference.between(classifier(inputs), plain, tolerance)
     if not torch.as_tensor(plain).isfinite().all():
         raise ModelUnavailable(_not_finite(path, model))
-    if not found.passed:
+    if not difference.passed:
         problem = (
             f"tuneoff cannot run the {kind} correctly: its logits differ from those of Transformers"
-            f" by {found.logits:.3g} of their spread (rounding explains {found.tolerance:g})"
+            f" by {difference.logits:.3g} standard deviations, where rounding explains"
+            f" {difference.tolerance:g}"
         )
         raise ModelUnavailable(Issue(problem, file=str(path), hint=OTHER))
     if not quantized and device.type == "cpu" and precision != "fp32":
@@ -91,34 +92,41 @@ def check_model(
 
 
 def _not_finite(path: Path, model: nn.Module) -> Issue:
-    """Of a model whose own logits are no numbers."""
+    """Return the issue of a model whose logits are not finite."""
     names = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
-    named = f"weights are NaN or infinite: {', '.join(names[:3])}" if names else "logits are NaN"
-    hint = "Get the file again, or save the model of a training that did not diverge."
-    return Issue(named, file=str(path), hint=hint)
+    problem = (
+        f"weights are NaN or infinite: {', '.join(names[:3])}"
+        if names
+        else "the logits are NaN or infinite"
+    )
+    hint = "Download the file again, or save the model of a training that did not diverge."
+    return Issue(problem, file=str(path), hint=hint)
 
 
 def _rows(split: Split) -> npt.NDArray[np.int64]:
     by_length = np.argsort(split.tokens.lengths, kind="stable")
-    places = np.linspace(0, (len(split) - 1) // 2, min(ROWS, len(split)))
-    return by_length[places.astype(np.int64)]
+    ranks = np.linspace(0, (len(split) - 1) // 2, min(ROWS, len(split)))
+    return by_length[ranks.astype(np.int64)]
 
 
 def _zeros(model: nn.Module, tokenizer: Any) -> list[str]:
-    """Token types, where Transformers would pass them on: the token store leaves out zeros."""
+    """Return the names of inputs that Transformers would pass but the token store omits if zero.
+
+    These are the token types.
+    """
     name = "token_type_ids"
-    taken = name in tokenizer.model_input_names and name in signature(model.forward).parameters
-    return [name] if taken else []
+    is_used = name in tokenizer.model_input_names and name in signature(model.forward).parameters
+    return [name] if is_used else []
 
 
 @contextmanager
 def _named(what: str, path: Path, hint: str) -> Iterator[None]:
-    """Turn an error of a family's own code, which may be any, into one that names the family."""
+    """Convert any error of a model family's code to one that names the family."""
     try:
         yield
     except BadInput:
         raise
     except Exception as error:
-        said = (str(error).strip().splitlines() or [""])[0][:300]
-        problem = f"the {what} cannot be run on the first texts: {type(error).__name__}: {said}"
+        message = (str(error).strip().splitlines() or [""])[0][:300]
+        problem = f"the {what} cannot be run on the first texts: {type(error).__name__}: {message}"
         raise ModelUnavailable(Issue(problem, file=str(path), hint=hint)) from error

@@ -8,8 +8,9 @@ from typing import Any
 
 from tuneoff import formatting as fmt
 from tuneoff.error_analysis import ErrorAnalysis
-from tuneoff.report.palette import Look, colour
+from tuneoff.report.palette import Style, colour
 from tuneoff.results.record import RunRecord, Status, TaskRecord
+from tuneoff.results.summary import MethodSummary, Summary
 
 History = list[dict[str, Any]]
 
@@ -18,9 +19,9 @@ History = list[dict[str, Any]]
 class Material:
     """Data of a report."""
 
-    summary: dict[str, Any]
+    summary: Summary
     """Content of `summary.json`."""
-    rows: list[dict[str, Any]]
+    rows: list[MethodSummary]
     """The summary's methods, best first."""
     records: dict[str, list[RunRecord]]
     """Records by name of the method."""
@@ -28,7 +29,7 @@ class Material:
     """Rows of `history.jsonl` by run id."""
     task: TaskRecord | None
     """The prepared task, if it is known."""
-    looks: dict[str, Look]
+    styles: dict[str, Style]
     """Colour and marker of each method."""
     errors: ErrorAnalysis | None = None
     """Error analysis; None without predictions."""
@@ -38,7 +39,7 @@ class Material:
         return [r for r in self.records.get(name, []) if r.status is Status.FINISHED]
 
     @property
-    def measured(self) -> list[dict[str, Any]]:
+    def measured(self) -> list[MethodSummary]:
         """The summary's methods with a result, best first."""
         return [row for row in self.rows if row["quality"]["accuracy"]["mean"] is not None]
 

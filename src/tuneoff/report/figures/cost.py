@@ -21,7 +21,6 @@ from tuneoff.report.figures.base import (
     text,
 )
 from tuneoff.report.figures.quality import (
-    Row,
     capital,
     error_bars,
     height,
@@ -31,15 +30,17 @@ from tuneoff.report.figures.quality import (
 )
 from tuneoff.report.palette import colour
 from tuneoff.results.metrics import QUALITY_METRICS, Metric
+from tuneoff.results.summary import MethodSummary, ParameterCounts, ParetoPlace
 
 
 def trainable(material: Material) -> Figure | None:
     """Return the bar chart of trainable parameters on a logarithmic axis."""
-    rows = [row for row in material.measured if row["parameters"]]
-    if not rows:
+    counted = [(row, p) for row in material.measured if (p := row["parameters"])]
+    if not counted:
         return None
-    rows.sort(key=lambda row: row["parameters"]["trainable"])
-    counts = [row["parameters"]["trainable"] for row in rows]
+    counted.sort(key=lambda pair: pair[1]["trainable"])
+    rows = [row for row, _ in counted]
+    counts = [p["trainable"] for _, p in counted]
     least = min((c for c in counts if c), default=1)
     # start one decade lower, so that the smallest number has a visible bar
     low = max(math.floor(math.log10(least)) - 1, 0)
@@ -52,8 +53,8 @@ def trainable(material: Material) -> Figure | None:
         "y": list(range(len(rows))),
         "base": 10**low,
         "width": 0.62,
-        "marker": {"color": [colour(material.looks[r["name"]].colour) for r in rows]},
-        "customdata": [_parameters_hover(row) for row in rows],
+        "marker": {"color": [colour(material.styles[r["name"]].colour) for r in rows]},
+        "customdata": [_parameters_hover(row["name"], p) for row, p in counted],
         "hovertemplate": "%{customdata}<extra></extra>",
     }
     return Figure(
@@ -81,7 +82,9 @@ def trainable(material: Material) -> Figure | None:
                         ],
                     ),
                     yaxis=category_axis([row["name"] for row in rows]),
-                    annotations=[_parameters_note(row, place) for place, row in enumerate(rows)],
+                    annotations=[
+                        _parameters_note(p, place) for place, (_, p) in enumerate(counted)
+                    ],
                 ),
                 height(rows) - 20,
             )
@@ -89,9 +92,9 @@ def trainable(material: Material) -> Figure | None:
     )
 
 
-def _parameters_note(row: Row, place: int) -> dict[str, Any]:
+def _parameters_note(parameters: ParameterCounts, place: int) -> dict[str, Any]:
     """Return the label with number and percentage at the right of the bar at `place`."""
-    count, share = row["parameters"]["trainable"], row["parameters"]["trainable_percent"]
+    count, share = parameters["trainable"], parameters["trainable_percent"]
     return {
         "x": 1,
         "xref": "paper",
@@ -115,8 +118,8 @@ _COSTS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
 def quality_against_cost(material: Material) -> Figure | None:
     """Return plots of the study's metric against each cost, with the Pareto fronts.
 
-    The fronts come from the pairwise tests (`front` of the summary), or from the means if nothing
-    was compared.
+    The fronts come from the pairwise tests (`pareto_fronts` of the summary), or from the means if
+    nothing was compared.
     """
     metric = QUALITY_METRICS.get(material.summary["metric"])
     if metric is None or not material.measured:
@@ -127,7 +130,7 @@ def quality_against_cost(material: Material) -> Figure | None:
         return None
     left_out = f" Not shown because of much worse scores: {', '.join(far)}." if far else ""
     best = "upper" if metric.higher_is_better else "lower"
-    front = _FRONT if material.summary.get("front") else _BY_MEANS
+    front = _FRONT if material.summary.get("pareto_fronts") else _BY_MEANS
     return Figure(
         "quality-cost",
         f"{capital(metric.title)} against cost",
@@ -153,16 +156,18 @@ _FRONT = (
 
 def _against(
     material: Material,
-    rows: list[Row],
+    rows: list[MethodSummary],
     metric: Metric,
     key: str,
     title: str,
     show: Callable[[float | None], str],
 ) -> Plot | None:
     points = [
-        (cost, float(row["quality"][metric.key]["mean"]), row)
+        (cost, score, row)
         for row in rows
-        if (cost := mean_of(row, "cost", key)) is not None and cost > 0
+        if (score := mean_of(row, "quality", metric.key)) is not None
+        and (cost := mean_of(row, "cost", key)) is not None
+        and cost > 0
     ]
     if not points:
         return None
@@ -212,21 +217,21 @@ def _against(
 def _point(
     material: Material,
     metric: Metric,
-    row: Row,
+    row: MethodSummary,
     cost: float,
     show: Callable[[float | None], str],
     side: str | None,
-    place: str | None,
+    place: ParetoPlace | None,
 ) -> dict[str, Any]:
-    look, stat = material.looks[row["name"]], row["quality"][metric.key]
+    style, stat = material.styles[row["name"]], row["quality"][metric.key]
     return {
         "type": "scatter",
         "mode": "markers+text" if side else "markers",
         "x": [cost],
         "y": [stat["mean"]],
-        "error_y": error_bars([stat]) | {"color": colour(look.colour, 0.6), "thickness": 1.2},
+        "error_y": error_bars([stat]) | {"color": colour(style.colour, 0.6), "thickness": 1.2},
         "opacity": 0.35 if place == OFF else 1,
-        "marker": {"color": colour(look.colour), "size": 10, "symbol": look.symbol},
+        "marker": {"color": colour(style.colour), "size": 10, "symbol": style.symbol},
         "text": [text(row["name"], 16)],
         "textposition": side or "top center",
         "textfont": {"size": 11, "color": colour("ink")},
@@ -238,14 +243,14 @@ def _point(
     }
 
 
-_WORDS = {
+_WORDS: dict[ParetoPlace, str] = {
     SURELY: "surely on the Pareto front",
     POSSIBLY: "possibly on the Pareto front",
     OFF: "not on the Pareto front",
 }
 
 
-def _step_line(frontier: list[tuple[float, float, Row]]) -> dict[str, Any]:
+def _step_line(frontier: list[tuple[float, float, MethodSummary]]) -> dict[str, Any]:
     """Return the line that connects the points of a front, cheapest first."""
     return {
         "type": "scatter",
@@ -257,14 +262,16 @@ def _step_line(frontier: list[tuple[float, float, Row]]) -> dict[str, Any]:
     }
 
 
-def _rings(points: list[tuple[float, float, Row]], places: dict[str, str]) -> list[dict[str, Any]]:
+def _rings(
+    points: list[tuple[float, float, MethodSummary]], places: dict[str, ParetoPlace]
+) -> list[dict[str, Any]]:
     """Return a trace with rings around the methods that are surely on the front, if any."""
-    sure = [(c, q) for c, q, row in points if places.get(row["name"]) == SURELY]
+    certain = [(c, q) for c, q, row in points if places.get(row["name"]) == SURELY]
     ring = {
         "type": "scatter",
         "mode": "markers",
-        "x": [c for c, _ in sure],
-        "y": [q for _, q in sure],
+        "x": [c for c, _ in certain],
+        "y": [q for _, q in certain],
         "marker": {
             "color": colour("ink"),
             "size": 18,
@@ -274,12 +281,12 @@ def _rings(points: list[tuple[float, float, Row]], places: dict[str, str]) -> li
         "hoverinfo": "skip",
         "cliponaxis": False,
     }
-    return [ring] if sure else []
+    return [ring] if certain else []
 
 
-def _places(material: Material, key: str) -> dict[str, str]:
+def _places(material: Material, key: str) -> dict[str, ParetoPlace]:
     """Return each method's place relative to the front; empty if nothing was compared."""
-    front = material.summary.get("front") or {}
+    front = material.summary.get("pareto_fronts") or {}
     return {entry["name"]: entry["place"] for entry in front.get(key, [])}
 
 
@@ -355,10 +362,9 @@ def _round_number(text: str) -> str:
     return text.removesuffix(" 00s").removesuffix(" 00m").replace(".00", "").replace(".0 ", " ")
 
 
-def _parameters_hover(row: Row) -> str:
-    p = row["parameters"]
+def _parameters_hover(name: str, p: ParameterCounts) -> str:
     return (
-        f"<b>{text(row['name'], 60)}</b><br>{fmt.count(p['trainable'])} of "
+        f"<b>{text(name, 60)}</b><br>{fmt.count(p['trainable'])} of "
         f"{fmt.count(p['total'])} parameters<br>body {fmt.count(p['trainable_body'])}, "
         f"head {fmt.count(p['trainable_head'])}"
     )

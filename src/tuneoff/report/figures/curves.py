@@ -16,7 +16,7 @@ from tuneoff.report.figures.base import (
     mean,
     text,
 )
-from tuneoff.report.palette import Look, colour
+from tuneoff.report.palette import Style, colour
 from tuneoff.results.metrics import QUALITY_METRICS
 
 MOST_POINTS = 240
@@ -45,7 +45,7 @@ def _validation(material: Material, key: str, title: str) -> Plot | None:
     traces: list[dict[str, Any]] = []
     ends: list[float] = []
     for row in material.measured:
-        look = material.looks[row["name"]]
+        style = material.styles[row["name"]]
         curve = _mean_curve(_curves(material, row["name"], "validation", key))
         if not curve:
             continue
@@ -56,8 +56,8 @@ def _validation(material: Material, key: str, title: str) -> Plot | None:
                 "mode": "lines+markers",
                 "x": [x for x, _ in curve],
                 "y": [y for _, y in curve],
-                "line": {"color": colour(look.colour), "width": 2, "dash": look.dash},
-                "marker": {"color": colour(look.colour), "size": 7, "symbol": look.symbol},
+                "line": {"color": colour(style.colour), "width": 2, "dash": style.dash},
+                "marker": {"color": colour(style.colour), "size": 7, "symbol": style.symbol},
                 "customdata": [f"<b>{text(row['name'], 60)}</b>"] * len(curve),
                 "hovertemplate": "%{customdata}<br>epoch %{x:.2~f}: %{y:.4f}<extra></extra>",
             }
@@ -95,12 +95,12 @@ def loss_curves(material: Material) -> Figure | None:
     last = max(x for x, _ in every)
     plots = []
     for place, (name, (train, validation)) in enumerate(curves.items()):
-        look = material.looks[name]
+        style = material.styles[name]
         plots.append(
             Plot(
                 f"loss-{place}",
                 f"Training and validation loss of {name} over the epochs",
-                _loss_traces(look, train, validation),
+                _loss_traces(style, train, validation),
                 layout(
                     title=heading(text(name, 28)),
                     xaxis=axis(range=[0, last * 1.03], dtick=max(1, round(last / 4)), tick0=0),
@@ -123,7 +123,9 @@ def loss_curves(material: Material) -> Figure | None:
 
 
 def _loss_traces(
-    look: Look, train: list[list[tuple[float, float]]], validation: list[list[tuple[float, float]]]
+    style: Style,
+    train: list[list[tuple[float, float]]],
+    validation: list[list[tuple[float, float]]],
 ) -> list[dict[str, Any]]:
     thin = [
         {
@@ -131,7 +133,7 @@ def _loss_traces(
             "mode": "lines",
             "x": [x for x, _ in seed],
             "y": [y for _, y in seed],
-            "line": {"color": colour(look.colour, 0.45), "width": 1},
+            "line": {"color": colour(style.colour, 0.45), "width": 1},
             "hoverinfo": "skip",
         }
         for seed in train
@@ -146,7 +148,7 @@ def _loss_traces(
             "mode": "lines",
             "x": [x for x, _ in bold],
             "y": [y for _, y in bold],
-            "line": {"color": colour(look.colour), "width": 2},
+            "line": {"color": colour(style.colour), "width": 2},
             "hovertemplate": "training, epoch %{x:.2f}: %{y:.4f}<extra></extra>",
         },
         {

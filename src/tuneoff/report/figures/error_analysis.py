@@ -17,7 +17,7 @@ from tuneoff.report.figures.base import (
     layout,
     text,
 )
-from tuneoff.report.palette import Look, colour
+from tuneoff.report.palette import Style, colour
 
 LEAST_BIN = 10
 """Minimum number of predictions for a point of a reliability diagram."""
@@ -205,7 +205,7 @@ def margin_boxes(material: Material) -> Figure | None:
     traces = [
         trace
         for place, (name, m) in enumerate(margins.items())
-        for trace in _margin_box(name, m, place, material.looks[name])
+        for trace in _margin_box(name, m, place, material.styles[name])
     ]
     medians = "; ".join(f"{name} {m.median:.2f}" for name, m in margins.items())
     return Figure(
@@ -232,7 +232,7 @@ def margin_boxes(material: Material) -> Figure | None:
     )
 
 
-def _margin_box(name: str, m: Margins, place: int, look: Look) -> list[dict[str, Any]]:
+def _margin_box(name: str, m: Margins, place: int, style: Style) -> list[dict[str, Any]]:
     """Return the box at `place`, and the dot with its tooltip."""
     return [
         {
@@ -245,8 +245,8 @@ def _margin_box(name: str, m: Margins, place: int, look: Look) -> list[dict[str,
             "lowerfence": [m.q05],
             "upperfence": [m.q95],
             "width": 0.55,
-            "line": {"width": 1.3, "color": colour(look.colour)},
-            "fillcolor": colour(look.colour, 0.22),
+            "line": {"width": 1.3, "color": colour(style.colour)},
+            "fillcolor": colour(style.colour, 0.22),
             "hoverinfo": "skip",
         },
         {
@@ -254,7 +254,7 @@ def _margin_box(name: str, m: Margins, place: int, look: Look) -> list[dict[str,
             "mode": "markers",
             "x": [m.median],
             "y": [place],
-            "marker": {"size": 6, "color": colour(look.colour)},
+            "marker": {"size": 6, "color": colour(style.colour)},
             "customdata": [
                 f"<b>{text(name, 60)}</b><br>median {m.median:.2f}, half of the errors "
                 f"{m.q25:.2f} to {m.q75:.2f}<br>{fmt.count(m.errors)} errors over all seeds"
@@ -286,7 +286,7 @@ def reliability(material: Material) -> Figure | None:
             if b.rows >= LEAST_BIN
         ]
         if bins:
-            traces.append(_confidence_line(name, bins, material.looks[name]))
+            traces.append(_confidence_line(name, bins, material.styles[name]))
     if len(traces) == 1:
         return None
     least = min(x for trace in traces[1:] for x in trace["x"])
@@ -314,14 +314,14 @@ def reliability(material: Material) -> Figure | None:
     )
 
 
-def _confidence_line(name: str, bins: list[Bin], look: Look) -> dict[str, Any]:
+def _confidence_line(name: str, bins: list[Bin], style: Style) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "x": [b.confidence for b in bins],
         "y": [b.accuracy for b in bins],
-        "line": {"color": colour(look.colour), "width": 1.6, "dash": look.dash},
-        "marker": {"color": colour(look.colour), "symbol": look.symbol, "size": 7},
+        "line": {"color": colour(style.colour), "width": 1.6, "dash": style.dash},
+        "marker": {"color": colour(style.colour), "symbol": style.symbol, "size": 7},
         "customdata": [
             f"<b>{text(name, 60)}</b><br>confidence {b.confidence:.2f}, accuracy "
             f"{b.accuracy:.2f}, {fmt.count(b.rows)} predictions"

@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from tuneoff import formatting as fmt
+from tuneoff.comparison.summary import mean_of
 from tuneoff.report.figures.base import (
     Figure,
     Material,
@@ -18,8 +19,7 @@ from tuneoff.report.figures.base import (
 )
 from tuneoff.report.palette import colour
 from tuneoff.results.metrics import QUALITY_METRICS, Metric
-
-Row = dict[str, Any]
+from tuneoff.results.summary import MethodSummary, Statistic, half_width
 
 
 def quality_bars(material: Material) -> Figure | None:
@@ -39,16 +39,18 @@ def quality_bars(material: Material) -> Figure | None:
         f"of the mean over the seeds; with one seed there is none.{line} Grey bars are methods "
         "that train no encoder.",
         [
-            _bars(material, key, majority[key] if majority else None)
-            for key in ("accuracy", "macro_f1")
+            _bars(material, "accuracy", majority["accuracy"] if majority else None),
+            _bars(material, "macro_f1", majority["macro_f1"] if majority else None),
         ],
     )
 
 
 def _bars(material: Material, key: str, majority: float | None) -> Plot:
-    rows, metric = material.measured, QUALITY_METRICS[key]
+    metric = QUALITY_METRICS[key]
+    scored = [(row, mean) for row in material.measured for mean in [mean_of(row, "quality", key)]]
+    rows = [row for row, mean in scored if mean is not None]
+    means = [mean for _, mean in scored if mean is not None]
     stats = [row["quality"][key] for row in rows]
-    means = [stat["mean"] for stat in stats]
     shapes = []
     if majority is not None:
         shapes.append(_vertical(majority, "ink", "dash"))
@@ -63,7 +65,7 @@ def _bars(material: Material, key: str, majority: float | None) -> Plot:
                 "x": means,
                 "y": list(range(len(rows))),
                 "width": 0.62,
-                "marker": {"color": [colour(material.looks[r["name"]].colour) for r in rows]},
+                "marker": {"color": [colour(material.styles[r["name"]].colour) for r in rows]},
                 "error_x": error_bars(stats) | {"color": colour("ink", 0.75)},
                 "customdata": [score_hover(row, metric) for row in rows],
                 "hovertemplate": "%{customdata}<extra></extra>",
@@ -99,10 +101,12 @@ def close_up(material: Material) -> Figure | None:
     if not material.measured or metric is None:
         return None
     rows, far = near(material.measured, metric.key)
+    if not rows:
+        return None
     left_out = f" Not shown because of much worse scores: {', '.join(far)}." if far else ""
     traces: list[dict[str, Any]] = []
     for place, row in enumerate(rows):
-        stat, look = row["quality"][metric.key], material.looks[row["name"]]
+        stat, style = row["quality"][metric.key], material.styles[row["name"]]
         seeds = _seed_values(material, row["name"], metric.key)
         traces += [
             {
@@ -110,8 +114,8 @@ def close_up(material: Material) -> Figure | None:
                 "mode": "markers",
                 "x": [stat["mean"]],
                 "y": [place],
-                "error_x": error_bars([stat]) | {"color": colour(look.colour), "thickness": 2},
-                "marker": {"color": colour(look.colour), "size": 11, "symbol": look.symbol},
+                "error_x": error_bars([stat]) | {"color": colour(style.colour), "thickness": 2},
+                "marker": {"color": colour(style.colour), "size": 11, "symbol": style.symbol},
                 "customdata": [score_hover(row, metric)],
                 "hovertemplate": "%{customdata}<extra></extra>",
             },
@@ -120,7 +124,7 @@ def close_up(material: Material) -> Figure | None:
                 "mode": "markers",
                 "x": list(seeds.values()),
                 "y": [place + 0.27] * len(seeds),
-                "marker": {"color": colour(look.colour, 0.55), "size": 5},
+                "marker": {"color": colour(style.colour, 0.55), "size": 5},
                 "customdata": [f"seed {seed}: {value:.4f}" for seed, value in seeds.items()],
                 "hovertemplate": "%{customdata}<extra></extra>",
             },
@@ -158,9 +162,9 @@ def _seed_values(material: Material, name: str, key: str) -> dict[int, float]:
     }
 
 
-def error_bars(stats: list[dict[str, Any]]) -> dict[str, Any]:
+def error_bars(stats: list[Statistic]) -> dict[str, Any]:
     """Return the 95 % intervals of statistics as Plotly's error bars."""
-    halves = [fmt.half_width(stat) for stat in stats]
+    halves = [half_width(stat) for stat in stats]
     return {
         "type": "data",
         "array": [half or 0 for half in halves],
@@ -170,7 +174,7 @@ def error_bars(stats: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def score_hover(row: Row, metric: Metric) -> str:
+def score_hover(row: MethodSummary, metric: Metric) -> str:
     """Return the tooltip of a method's score."""
     stat = row["quality"][metric.key]
     seeds = f"{stat['n']} seed" + ("s" if stat["n"] != 1 else "")
@@ -195,14 +199,20 @@ def _vertical(x: float, name: str, dash: str) -> dict[str, Any]:
     }
 
 
-def height(rows: list[Row], each: int = 27) -> int:
+def height(rows: list[MethodSummary], each: int = 27) -> int:
     """Return the height in pixels of a plot with one line per method."""
     return each * len(rows) + 76
 
 
-def near(rows: list[Row], key: str) -> tuple[list[Row], list[str]]:
-    """Return the rows for a narrow axis, and the names of methods too far from the best one."""
-    values = [float(row["quality"][key]["mean"]) for row in rows]
+def near(rows: list[MethodSummary], key: str) -> tuple[list[MethodSummary], list[str]]:
+    """Return the rows for a narrow axis, and the names of methods too far from the best one.
+
+    Methods without this score, such as a log loss without probabilities, are in neither list.
+    """
+    rows = [row for row in rows if mean_of(row, "quality", key) is not None]
+    if not rows:
+        return [], []
+    values = _means(rows, key)
     behind = [abs(value - values[0]) for value in values]
     reach = max(0.1, 4 * median(behind))
     near = [
@@ -214,15 +224,19 @@ def near(rows: list[Row], key: str) -> tuple[list[Row], list[str]]:
     return near, [row["name"] for row in rows if row not in near]
 
 
-def span_of(rows: list[Row], key: str) -> list[float]:
+def span_of(rows: list[MethodSummary], key: str) -> list[float]:
     """Return the range of an axis for means and intervals; very wide intervals are clipped."""
-    stats = [row["quality"][key] for row in rows]
-    low, high = min(s["mean"] for s in stats), max(s["mean"] for s in stats)
+    stats, means = [row["quality"][key] for row in rows], _means(rows, key)
+    low, high = min(means), max(means)
     room = max(high - low, 0.02)
     low = max(min([low, *(s["low"] for s in stats if s["low"] is not None)]), low - room)
     high = min(max([high, *(s["high"] for s in stats if s["high"] is not None)]), high + room)
     pad = max((high - low) * 0.06, 0.004)
     return [low - pad, high + pad]
+
+
+def _means(rows: list[MethodSummary], key: str) -> list[float]:
+    return [mean for row in rows if (mean := mean_of(row, "quality", key)) is not None]
 
 
 def capital(words: str) -> str:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tuneoff import formatting as fmt
 from tuneoff.report.figures.base import Figure, Material, Plot, axis, heading, layout, text
-from tuneoff.report.palette import Look, colour
+from tuneoff.report.palette import Style, colour
 from tuneoff.results.metrics import QUALITY_METRICS
+from tuneoff.results.summary import MethodTuning, TrialResult, Tuning
 from tuneoff.tuning.outcomes import settings_text
-
-Trial = Mapping[str, Any]
 
 
 def quality_against_budget(material: Material) -> Figure | None:
     """Return plots of the best validation score so far, by number of trials and by time."""
     tuning = material.summary["tuning"]
-    searches = [s for s in (tuning or {}).get("methods", []) if _reached(s["trials"], tuning)]
+    if not tuning:
+        return None
+    searches = [search for search in tuning["methods"] if _reached(search["trials"], tuning)]
     if not searches:
         return None
     title = QUALITY_METRICS[tuning["metric"]].title
@@ -38,8 +39,8 @@ def quality_against_budget(material: Material) -> Figure | None:
 
 def _plot(
     material: Material,
-    tuning: Mapping[str, Any],
-    searches: Sequence[Mapping[str, Any]],
+    tuning: Tuning,
+    searches: Sequence[MethodTuning],
     title: str,
     *,
     time: bool,
@@ -48,7 +49,7 @@ def _plot(
     for search in searches:
         trials = search["trials"]
         spent = _seconds(trials) if time else [float(t["number"]) for t in trials]
-        traces += _traces(search["name"], material.looks[search["name"]], trials, spent, tuning)
+        traces += _traces(search["name"], material.styles[search["name"]], trials, spent, tuning)
     last = max(len(s["trials"]) for s in searches)
     steps = {} if time else {"dtick": max(1, round(last / 8)), "tick0": 0}
     budget = "total time of all trials, in seconds" if time else "number of trials"
@@ -65,7 +66,7 @@ def _plot(
     )
 
 
-def _range(searches: Sequence[Mapping[str, Any]], tuning: Mapping[str, Any]) -> list[float]:
+def _range(searches: Sequence[MethodTuning], tuning: Tuning) -> list[float]:
     """Return the range of the lines with a margin; single trials may be outside of it."""
     best = [_reached(search["trials"], tuning) for search in searches]
     values = [score for line in best for score in line if score is not None]
@@ -75,21 +76,21 @@ def _range(searches: Sequence[Mapping[str, Any]], tuning: Mapping[str, Any]) -> 
 
 def _traces(
     name: str,
-    look: Look,
-    trials: Sequence[Trial],
+    style: Style,
+    trials: Sequence[TrialResult],
     spent: Sequence[float],
-    tuning: Mapping[str, Any],
+    tuning: Tuning,
 ) -> list[dict[str, Any]]:
     best = _reached(trials, tuning)
     single = [(x, t) for x, t in zip(spent, trials, strict=True) if _score(t, tuning) is not None]
-    paint = colour(look.colour)
+    paint = colour(style.colour)
     return [
         {
             "type": "scatter",
             "mode": "lines",
             "x": [x for x, y in zip(spent, best, strict=True) if y is not None],
             "y": [y for y in best if y is not None],
-            "line": {"color": paint, "width": 2, "dash": look.dash, "shape": "hv"},
+            "line": {"color": paint, "width": 2, "dash": style.dash, "shape": "hv"},
             "hoverinfo": "skip",
         },
         {
@@ -100,7 +101,7 @@ def _traces(
             "marker": {
                 "color": [colour("paper") if t["score"] is None else paint for _, t in single],
                 "size": 7,
-                "symbol": look.symbol,
+                "symbol": style.symbol,
                 "line": {"color": paint, "width": 1.4},
             },
             "customdata": [_tooltip(name, t) for _, t in single],
@@ -109,13 +110,13 @@ def _traces(
     ]
 
 
-def _tooltip(name: str, trial: Trial) -> str:
+def _tooltip(name: str, trial: TrialResult) -> str:
     ended = "" if trial["score"] is not None else f" ({trial['status']})"
     title = f"<b>{text(name, 60)}</b>, trial {trial['number']}{ended}"
     return f"{title}<br>{text(settings_text(trial['settings']), 80)}"
 
 
-def _score(trial: Trial, tuning: Mapping[str, Any]) -> float | None:
+def _score(trial: TrialResult, tuning: Tuning) -> float | None:
     """Return the score of a trial; for one that was stopped early, its best score so far."""
     if trial["score"] is not None:
         return float(trial["score"])
@@ -125,7 +126,7 @@ def _score(trial: Trial, tuning: Mapping[str, Any]) -> float | None:
     return float(pick(trial["scores"]))
 
 
-def _reached(trials: Sequence[Trial], tuning: Mapping[str, Any]) -> list[float | None]:
+def _reached(trials: Sequence[TrialResult], tuning: Tuning) -> list[float | None]:
     """Return the best score up to each trial; empty if no trial has finished."""
     pick = max if QUALITY_METRICS[tuning["metric"]].higher_is_better else min
     best: list[float | None] = []
@@ -135,7 +136,7 @@ def _reached(trials: Sequence[Trial], tuning: Mapping[str, Any]) -> list[float |
     return best if any(score is not None for score in best) else []
 
 
-def _seconds(trials: Sequence[Trial]) -> list[float]:
+def _seconds(trials: Sequence[TrialResult]) -> list[float]:
     """Return the total time at the end of each trial; trials of unknown duration count as 0."""
     spent, total = [], 0.0
     for trial in trials:

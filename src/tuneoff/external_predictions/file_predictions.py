@@ -30,7 +30,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Answers:
+class FilePredictions:
     """Predictions of one file, with checked values."""
 
     columns: Columns
@@ -86,7 +86,7 @@ class FileIssues:
             raise BadInput(self.found)
 
 
-def read_answers(columns: Columns, labels: Sequence[str] = ()) -> Answers:
+def read_predictions(columns: Columns, labels: Sequence[str] = ()) -> FilePredictions:
     """Convert columns to predictions.
 
     Args:
@@ -106,7 +106,7 @@ def read_answers(columns: Columns, labels: Sequence[str] = ()) -> Answers:
         issues.add("there is neither a column 'prediction' nor one of probabilities", hint=_COLUMNS)
     issues.raise_any()
     assert row_name is not None
-    answers = Answers(
+    file_predictions = FilePredictions(
         columns,
         _ids(columns, row_name, issues),
         _splits(columns, issues),
@@ -116,7 +116,7 @@ def read_answers(columns: Columns, labels: Sequence[str] = ()) -> Answers:
         {name: [str(v or "") for v in columns.values[name]] for name in TEXTS if name in names},
     )
     issues.raise_any()
-    return answers
+    return file_predictions
 
 
 def _probability_columns(

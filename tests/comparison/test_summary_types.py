@@ -1,0 +1,110 @@
+"""The summary of a small study has exactly the keys of its types."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import tuneoff
+from tuneoff.results.summary import Summary
+
+
+def mismatches(value: Any, kind: Any, where: str) -> Iterator[str]:
+    """Yield the places at which plain JSON values differ from their type."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any or kind is typing.NotRequired:
+        return
+    if origin in (typing.Union, types.UnionType):
+        if not any(not list(mismatches(value, arg, where)) for arg in args):
+            found = [list(mismatches(value, a, where)) for a in args if a is not type(None)]
+            yield from found[0] if len(found) == 1 else [f"{where}: {value!r} is no {kind}"]
+    elif origin is typing.Literal:
+        if value not in args:
+            yield f"{where}: {value!r} is none of {args}"
+    elif typing.is_typeddict(kind):
+        if not isinstance(value, dict):
+            yield f"{where}: {value!r} is no object"
+            return
+        hints = typing.get_type_hints(kind)
+        for key in kind.__required_keys__ - value.keys():
+            yield f"{where}.{key} is missing"
+        for key in value.keys() - hints.keys():
+            yield f"{where}.{key} is unknown"
+        for key in value.keys() & hints.keys():
+            yield from mismatches(value[key], hints[key], f"{where}.{key}")
+    elif origin is list:
+        if not isinstance(value, list):
+            yield f"{where}: {value!r} is no list"
+            return
+        for place, item in enumerate(value):
+            yield from mismatches(item, args[0], f"{where}[{place}]")
+    elif origin is dict:
+        if not isinstance(value, dict):
+            yield f"{where}: {value!r} is no object"
+            return
+        for key, item in value.items():
+            yield from mismatches(item, args[1], f"{where}[{key!r}]")
+    else:
+        allowed = (int, float) if kind is float else kind
+        if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+            yield f"{where}: {value!r} is no {kind.__name__}"
+
+
+@pytest.mark.parametrize("seeds", ["3", "2:3"])
+def test_comparison_has_the_keys_of_its_types(judged: Any, seeds: str) -> None:
+    settings = {"more_seeds": (3, 4)} if seeds == "2:3" else {"limits": {"train_seconds": 5.0}}
+    methods = {
+        "full": (0.9, {"train_seconds": 9.0, "latency_seconds": 0.01}),
+        "lora": (0.895, {"train_seconds": 3.0}),
+        "ia3": (0.7, {"train_seconds": 2.0}),
+        "baseline": (0.5, {}),
+    }
+    summary = json.loads(json.dumps(judged(methods, **settings)))
+    assert list(mismatches(summary, Summary, "summary")) == []
+    assert summary["recommendation"]["by_goal"]
+    assert (summary["seeds"] is None) == (seeds == "3")
+
+
+def test_a_mismatch_is_found(judged: Any) -> None:
+    summary = json.loads(json.dumps(judged({"full": (0.9, {}), "lora": (0.8, {})})))
+    del summary["methods"][1]["quality"]["mcc"]["std"]
+    summary["pairwise"]["pairs"][0]["mcnemar"]["q"] = 0.5
+    summary["recommendation"]["action"] = {"kind": "wait", "seeds": 1, "rows": None, "of": []}
+    assert set(mismatches(summary, Summary, "summary")) == {
+        "summary.methods[1].quality['mcc'].std is missing",
+        "summary.pairwise.pairs[0].mcnemar.q is unknown",
+        "summary.recommendation.action.kind: 'wait' is none of ('seeds', 'rows', 'both', 'none')",
+    }
+
+
+def test_summary_of_a_study_has_exactly_the_keys_of_its_types(
+    tiny_model: Any, shared_csv: Any, tmp_path: Path
+) -> None:
+    # equal rows in both files give a finding with scores
+    train = pd.read_csv(shared_csv(60, seed=5, name="types.csv"))
+    test = pd.concat([train[:6], pd.read_csv(shared_csv(24, seed=6, name="types-test.csv"))])
+    study = {
+        "model": tiny_model("bert"),
+        "train": train,
+        "test": test,
+        "methods": ["tfidf", "baseline", {"method": "head", "epochs": 1}],
+        "tune": {"trials": 2, "over": ["learning_rate", "batch_size"]},
+        "seeds": "1:2",
+        "threads": 1,
+        "progress": False,
+        "out": tmp_path / "study",
+    }
+    tuneoff.forecast(**study)
+    tuneoff.compare(**study)
+    summary = json.loads((tmp_path / "study" / "summary.json").read_text(encoding="utf-8"))
+    assert list(mismatches(summary, Summary, "summary")) == []
+    for part in ("pairwise", "audit", "errors", "tuning", "seeds", "forecast", "environment"):
+        assert summary[part], part
+    assert any(finding["scores"] for finding in summary["audit"])
