@@ -127,7 +127,7 @@ def test_all_issues_are_reported_together() -> None:
     )
     for part in (
         *("'modle'", "'data.tests'", "data.max_train must be", "not 7", "'lorra'", "'rnk'"),
-        *("alpha must be", "'lora': epochs must be", "'full': max_length is the same"),
+        *("alpha must be", "'lora': epochs must be", "'full': max_length must be the same"),
         *("'full': learning_rate must be positive", "train.epochs must be", "'train.EPOCH'"),
         *(
             "seeds must be a positive number",
@@ -172,8 +172,8 @@ def test_unknown_key_suggests_the_nearest(changes: dict[str, Any], said: list[st
 @pytest.mark.parametrize("key", STUDY_WIDE)
 def test_study_setting_in_a_method_entry_is_an_error(key: str) -> None:
     text = issues(methods=[{"method": "lora", key: 1}])
-    assert f"'lora': {key} is the same for all methods of a study" in text
-    assert f"Set train.{key}." in text
+    assert f"'lora': {key} must be the same for all methods of a study" in text
+    assert f"Set train.{key} instead." in text
     near = issues(methods=[{"method": "lora", key[:-1]: 1}])  # invalid settings are not suggested
     assert f"has no setting {key[:-1]!r}" in near
     assert f"{key!r}" not in near
@@ -207,7 +207,7 @@ def test_study_setting_in_a_method_entry_is_an_error(key: str) -> None:
         ({"methods": [{"method": "partial", "k": "all"}]}, "k must be a whole number, not 'all'"),
         ({"methods": [{"method": "partial", "k": 0}]}, "method 'partial': k must be at least 1"),
         ({"methods": [{"method": "full", "name": "f", "epochs": 0}]}, "method 'f': epochs must be"),
-        ({"methods": [{"method": "full", "max_length": 9}]}, "Set train.max_length."),
+        ({"methods": [{"method": "full", "max_length": 9}]}, "Set train.max_length instead."),
         ({"seeds": []}, "seeds must be a positive number, or a list"),
         ({"seeds": [1, 1]}, "one or more different seeds"),
         ({"seeds": [-1]}, "a seed must lie in [0, 2^32), not -1"),

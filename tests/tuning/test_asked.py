@@ -57,11 +57,14 @@ def test_what_it_may_not_say(tune: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("tune", "said"),
     [
-        ({"trials": 2, "over": ["ranks"]}, "no method of the study has a setting 'ranks'"),
+        (
+            {"trials": 2, "over": ["ranks"]},
+            "no method of the study has a searchable setting 'ranks'",
+        ),
         ({"trials": 2, "over": ["ranks"]}, "Did you mean 'rank'?"),
         (
             {"trials": 2, "over": ["rank"], "ranges": {"rank": [8, 4]}},
-            "tune.ranges.rank should be the least and the greatest number, not [8, 4]",
+            "tune.ranges.rank must be the smallest and the largest number, not [8, 4]",
         ),
     ],
 )
