@@ -1,8 +1,8 @@
-"""Text that every machine has: the docstrings of the libraries installed beside tuneoff.
+"""Data for the demo: docstrings of the libraries in the same environment as tuneoff.
 
-The task: tell from the first paragraph of a docstring which library it documents. The texts are
-read from the source files of the libraries that stand beside tuneoff, with `ast`; nothing is
-imported, nothing is downloaded, and the same versions give the same rows.
+The task is to predict from the first paragraph of a docstring which library it documents. The texts
+are read from source files with `ast`: nothing is imported or downloaded, and the same versions of
+the libraries give the same rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from tuneoff.exceptions import BadInput
 from tuneoff.results.store import write_atomic
 
-_INSTALL_DEMO = "Install what the demo needs with: pip install 'tuneoff[demo]'"
+_INSTALL_DEMO = "Install the libraries with: pip install 'tuneoff[demo]'"
 
 LIBRARIES: dict[str, str] = {
     "datasets": "datasets",
@@ -38,16 +38,17 @@ LIBRARIES: dict[str, str] = {
     "torch": "torch",
     "transformers": "transformers",
 }
-"""The classes: label, and the package that is read for it."""
+"""Package by label."""
 
 FEWEST_LIBRARIES = 4
+"""Minimum number of installed libraries."""
 MASK = "library"
-"""Stands where a text named a library."""
+"""Replacement for names of libraries in texts."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One docstring's first paragraph, its library and the module that it stands in."""
+    """First paragraph of a docstring, its library and its module."""
 
     text: str
     label: str
@@ -57,10 +58,20 @@ class Row:
 def write_docstrings(
     folder: str | Path, *, train_rows: int = 1600, test_rows: int = 700
 ) -> tuple[Path, Path]:
-    """Write `train.csv` and `test.csv` with the columns text, label, module; takes some seconds.
+    """Write `train.csv` and `test.csv` with the columns text, label and module.
 
-    A side has fewer rows where a library is too small for its share, never more. Raises
-    `BadInput` if fewer than four of the `LIBRARIES` are installed.
+    This takes some seconds.
+
+    Args:
+        folder: Folder of the files.
+        train_rows: Maximum number of training rows. There are fewer if a library is too small.
+        test_rows: Maximum number of test rows.
+
+    Returns:
+        Paths of the two files.
+
+    Raises:
+        BadInput: Fewer than four of the `LIBRARIES` are installed.
     """
     train, test = read_docstrings(train_rows=train_rows, test_rows=test_rows)
     folder = Path(folder)
@@ -75,9 +86,16 @@ def write_docstrings(
 
 
 def read_docstrings(*, train_rows: int = 1600, test_rows: int = 700) -> tuple[list[Row], list[Row]]:
-    """The rows of the training and the test side, each in an order that mixes the libraries.
+    """Return the training and test rows, each in an order that mixes the libraries.
 
-    No module stands on both sides, and no text twice or under two labels.
+    Train and test have no module in common. No text occurs twice or with two labels.
+
+    Args:
+        train_rows: Maximum number of training rows.
+        test_rows: Maximum number of test rows.
+
+    Raises:
+        BadInput: Fewer than four of the `LIBRARIES` are installed.
     """
     folders = {
         label: folder
@@ -86,8 +104,8 @@ def read_docstrings(*, train_rows: int = 1600, test_rows: int = 700) -> tuple[li
     }
     if len(folders) < FEWEST_LIBRARIES:
         raise BadInput(
-            f"The demo reads the docstrings of at least {FEWEST_LIBRARIES} libraries, and only "
-            f"{len(folders)} of {', '.join(LIBRARIES)} are installed here.",
+            f"the demo needs at least {FEWEST_LIBRARIES} of these libraries, but only"
+            f" {len(folders)} are installed: {', '.join(LIBRARIES)}",
             hint=_INSTALL_DEMO,
         )
     shares = _shares(folders)
@@ -110,7 +128,7 @@ def read_docstrings(*, train_rows: int = 1600, test_rows: int = 700) -> tuple[li
 
 
 def _package_folder(package: str) -> Path | None:
-    """Where a top-level package lies; looking for one does not import it."""
+    """Return the folder of a top-level package, without importing it; None if it has none."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
@@ -121,10 +139,10 @@ def _package_folder(package: str) -> Path | None:
 
 
 def _shares(folders: dict[str, Path]) -> dict[str, float]:
-    """Each library's share of the rows, by the square root of its code's size.
+    """Return the fraction of rows of each library, proportional to the root of its code size.
 
-    The largest library has some forty times the code of the smallest: the root keeps the order
-    and leaves the smallest enough rows to be learned from.
+    The largest library has about forty times as much code as the smallest. With the square root,
+    the order is kept and the smallest has enough rows to be learned.
     """
     roots = {
         label: sum((folder / file).stat().st_size for file in _modules(folder)) ** 0.5
@@ -134,13 +152,13 @@ def _shares(folders: dict[str, Path]) -> dict[str, float]:
 
 
 def _apportioned(rows: int, shares: dict[str, float]) -> dict[str, int]:
-    """`rows` divided among the labels by their shares, which add up to 1 (largest remainders)."""
+    """Distribute `rows` to the labels by their fractions (largest remainder method)."""
     exact = {label: rows * share for label, share in shares.items()}
-    whole = {label: int(value) for label, value in exact.items()}
-    by_remainder = sorted(exact, key=lambda label: whole[label] - exact[label])
-    for label in by_remainder[: rows - sum(whole.values())]:
-        whole[label] += 1
-    return whole
+    counts = {label: int(value) for label, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda label: counts[label] - exact[label])
+    for label in by_remainder[: rows - sum(counts.values())]:
+        counts[label] += 1
+    return counts
 
 
 _SKIPPED = re.compile(
@@ -150,20 +168,23 @@ _SKIPPED = re.compile(
 
 
 def _modules(folder: Path) -> list[str]:
-    """Source files worth reading, relative to `folder`, sorted; no tests, no foreign code."""
+    """Return the sorted paths of source files in `folder`, without tests and vendored code."""
     paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*.py"))
     return sorted(path for path in paths if not _SKIPPED.search(path))
 
 
 PER_MODULE = 4
-"""Rows from one module at the most, so that no large one speaks for its library. Test rows of one
-module are a group for the verdict, and few large groups resolve less than many small ones."""
+"""Maximum number of rows of a module, so that large modules do not dominate.
+
+Test rows of a module are a group in the comparison, and many small groups give more power than few
+large ones.
+"""
 
 
 def _sample(
     label: str, folder: Path, quotas: tuple[int, int], test_share: float
 ) -> tuple[list[Row], list[Row]]:
-    """Rows of one library for both sides, parsing only as many files as the quotas need."""
+    """Return training and test rows of one library; only as many files as needed are parsed."""
     sides: tuple[list[Row], list[Row]] = [], []
     seen: set[str] = set()
     for file in sorted(_modules(folder), key=lambda path: _digest(label, path)):
@@ -188,13 +209,13 @@ _GENERATED = re.compile(r"auto(matically |-| ?)generated|do not edit", re.IGNORE
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """The cleaned first paragraphs of a file's classes, functions and methods."""
+    """Yield the cleaned first paragraphs of the docstrings of classes, functions and methods."""
     source = path.read_text(encoding="utf-8", errors="replace")
     if _GENERATED.search(source[:2000]):
         return
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of invalid escapes in other people's strings
+            warnings.simplefilter("ignore")  # invalid escape sequences in third-party code
             tree = ast.parse(source)
     except SyntaxError:  # a template, or a syntax newer than this Python
         return
@@ -206,10 +227,10 @@ def _texts(path: Path) -> Iterator[str]:
                 yield text
 
 
-# -- from a docstring to a text ------------------------------------------------------------------
+# -- conversion of docstrings to texts -----------------------------------------------------------
 
 SHORTEST, LONGEST = 40, 240
-"""Characters of a text; a longer one is cut after its last whole sentence or word."""
+"""Minimum and maximum length in characters; longer texts are cut after a sentence or a word."""
 
 _SECTION = re.compile(
     r"^\s*(args?|arguments|parameters?|params|returns?|raises|yields|examples?|usage|notes?|inputs?"
@@ -218,7 +239,7 @@ _SECTION = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _ENTRY = re.compile(r"\w+ ?\([^)]*\) ?:")
-"""`name (type): …`, the entry of a list of parameters and no prose."""
+"""`name (type): …`, an entry of a list of parameters."""
 _MARKUP = [
     (re.compile(r":[a-z:]+:`~?[.!]?([^`<]*?)\s*(<[^`>]*>)?`"), r"\1"),  # :class:`~x.Y`
     (re.compile(r"\[(`?[^\]]+`?)\]\([^)]*\)"), r"\1"),  # [title](address)
@@ -236,7 +257,10 @@ _NAMES = re.compile(
 
 
 def clean(docstring: str) -> str | None:
-    """A docstring's first paragraph without markup and library names; None if little is left."""
+    """Return a docstring's first paragraph without markup and library names; None if it is short.
+
+    Texts that are not prose are None as well.
+    """
     paragraph = re.split(r"\n\s*\n", docstring.strip(), maxsplit=1)[0]
     section = _SECTION.search(paragraph)
     text = paragraph[: section.start()] if section else paragraph
@@ -260,10 +284,10 @@ def _shortened(text: str) -> str:
 
 
 def _key(text: str) -> str:
-    """Equal for texts that differ only in case, digits and punctuation."""
+    """Return a key that is equal for texts that differ only in case, digits and punctuation."""
     return re.sub(r"[\W\d_]+", " ", text).casefold().strip()
 
 
 def _digest(*parts: str) -> str:
-    """An order that looks random, and is the same on every machine."""
+    """Return a hash, for a pseudo-random order that is the same on every machine."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -76,7 +76,7 @@ def test_unpaired_surrogate_in_a_study_file(tuneoff: Any, tmp_path: Path) -> Non
     (tmp_path / "study.yaml").write_text('model: m\ndata: {train: t.csv, text: "a\\ud800"}\n')
     result = tuneoff("compare", tmp_path / "study.yaml")
     assert result.code == 2
-    assert "half of a character" in result.err
+    assert "unpaired surrogate" in result.err
 
 
 def test_predictions_are_not_spreadsheet_formulas(tmp_path: Path) -> None:

@@ -126,11 +126,16 @@ def test_all_issues_are_reported_together() -> None:
         margin=2,
     )
     for part in (
-        *("'modle'", "'data.tests'", "data.max_train should be", "not 7", "'lorra'", "'rnk'"),
-        *("alpha should be", "'lora': epochs should be", "'full': max_length is the same"),
-        *("'full': learning_rate must be positive", "train.epochs should be", "'train.EPOCH'"),
-        *("seeds must name", "unknown metric 'f1'", "limits.storage_bytes", "'limits.time'"),
-        *("tune.trials should be", "margin must lie"),
+        *("'modle'", "'data.tests'", "data.max_train must be", "not 7", "'lorra'", "'rnk'"),
+        *("alpha must be", "'lora': epochs must be", "'full': max_length must be the same"),
+        *("'full': learning_rate must be positive", "train.epochs must be", "'train.EPOCH'"),
+        *(
+            "seeds must be a positive number",
+            "unknown metric 'f1'",
+            "limits.storage_bytes",
+            "'limits.time'",
+        ),
+        *("tune.trials must be", "margin must lie"),
     ):
         assert text.count(part) == 1, part
     assert len(text.split("s.yaml: ")) - 1 == 18
@@ -167,8 +172,8 @@ def test_unknown_key_suggests_the_nearest(changes: dict[str, Any], said: list[st
 @pytest.mark.parametrize("key", STUDY_WIDE)
 def test_study_setting_in_a_method_entry_is_an_error(key: str) -> None:
     text = issues(methods=[{"method": "lora", key: 1}])
-    assert f"'lora': {key} is the same for all methods of a study" in text
-    assert f"Set train.{key}." in text
+    assert f"'lora': {key} must be the same for all methods of a study" in text
+    assert f"Set train.{key} instead." in text
     near = issues(methods=[{"method": "lora", key[:-1]: 1}])  # invalid settings are not suggested
     assert f"has no setting {key[:-1]!r}" in near
     assert f"{key!r}" not in near
@@ -177,44 +182,47 @@ def test_study_setting_in_a_method_entry_is_an_error(key: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"data": "t.csv"}, "data should be a mapping of keys to values, not 't.csv'"),
+        ({"data": "t.csv"}, "data must be a mapping of keys to values, not 't.csv'"),
         ({"data": {"text": "x"}}, "'data.train' is missing"),
-        ({"train": 3}, "train should be a mapping of keys to values, not 3"),
-        ({"train": {"epochs": "many"}}, "train.epochs should be a whole number, not 'many'"),
-        ({"train": {"epochs": 2.5}}, "train.epochs should be a whole number, not 2.5"),
+        ({"train": 3}, "train must be a mapping of keys to values, not 3"),
+        ({"train": {"epochs": "many"}}, "train.epochs must be a whole number, not 'many'"),
+        ({"train": {"epochs": 2.5}}, "train.epochs must be a whole number, not 2.5"),
         ({"train": {"epochs": 0}}, "train.epochs must be at least 1"),
         ({"train": {"batch_size": 0}}, "train.batch_size must be at least 1"),
         ({"train": {"threads": 0}}, "train.threads must be at least 1"),
-        ({"train": {"learning_rate": "x"}}, "learning_rate should be a number or 'auto', not 'x'"),
+        ({"train": {"learning_rate": "x"}}, "learning_rate must be a number or 'auto', not 'x'"),
         ({"train": {"learning_rate": float("nan")}}, "train.learning_rate must be positive"),
         ({"train": {"class_weights": "balance"}}, "'none' or 'balanced' or a mapping"),
         ({"train": {"class_weights": {"a": -1}}}, "train.class_weights must be positive"),
         ({"train": {"precision": "f16"}}, "'auto', 'bf16', 'fp16' or 'fp32', not 'f16'"),
         ({"train": {"weight_decay": -1}}, "train.weight_decay must not be negative"),
-        ({"data": {"train": "t", "validation": 1.5}}, "data.validation is a file, or a fraction"),
-        ({"data": {"train": "t", "test": [1]}}, "data.test should be a text or a number, not [1]"),
-        ({"methods": "full"}, "methods is a list of names and mappings, not 'full'"),
+        (
+            {"data": {"train": "t", "validation": 1.5}},
+            "data.validation must be a file, or a fraction",
+        ),
+        ({"data": {"train": "t", "test": [1]}}, "data.test must be a string or a number, not [1]"),
+        ({"methods": "full"}, "methods must be a list of names and mappings, not 'full'"),
         ({"methods": [{"name": "x"}]}, "with the key 'method', not {'name': 'x'}"),
         ({"methods": ["full", "full"]}, "two methods are named 'full'"),
-        ({"methods": [{"method": "partial", "k": "all"}]}, "k should be a whole number, not 'all'"),
+        ({"methods": [{"method": "partial", "k": "all"}]}, "k must be a whole number, not 'all'"),
         ({"methods": [{"method": "partial", "k": 0}]}, "method 'partial': k must be at least 1"),
         ({"methods": [{"method": "full", "name": "f", "epochs": 0}]}, "method 'f': epochs must be"),
-        ({"methods": [{"method": "full", "max_length": 9}]}, "Set train.max_length."),
-        ({"seeds": []}, "seeds must name at least one seed"),
-        ({"seeds": [1, 1]}, "each once"),
-        ({"seeds": [-1]}, "a seed lies in [0, 2^32), not -1"),
+        ({"methods": [{"method": "full", "max_length": 9}]}, "Set train.max_length instead."),
+        ({"seeds": []}, "seeds must be a positive number, or a list"),
+        ({"seeds": [1, 1]}, "one or more different seeds"),
+        ({"seeds": [-1]}, "a seed must lie in [0, 2^32), not -1"),
         (
             {"seeds": "three"},
-            "seeds is a number (3), a range (2:8) or a list of seeds, not 'three'",
+            "seeds must be a number (3), a range (2:8) or a list of seeds, not 'three'",
         ),
-        ({"seeds": 10**9}, "seeds is at most 1000, not 1000000000"),
-        ({"seeds": "2:1001"}, "seeds is at most 1000, not 1001"),
-        ({"seeds": "1:3"}, "a range of seeds starts with two or more"),
+        ({"seeds": 10**9}, "seeds must be at most 1000, not 1000000000"),
+        ({"seeds": "2:1001"}, "seeds must be at most 1000, not 1001"),
+        ({"seeds": "1:3"}, "a range of seeds must start with at least 2"),
         ({"seeds": "5:2"}, "seeds 5:2 ends before it starts"),
-        ({"seeds": "0:2"}, "seeds must name at least one seed"),
-        ({"seeds": "2:8", "max_study_seconds": "soon"}, "max_study_seconds should be 10m,"),
-        ({"max_study_seconds": "2h"}, "max_study_seconds bounds further seeds: give seeds a range"),
-        ({"seeds": ["a"]}, "seeds.0 should be a whole number, not 'a'"),
+        ({"seeds": "0:2"}, "seeds must be a positive number, or a list"),
+        ({"seeds": "2:8", "max_study_seconds": "soon"}, "max_study_seconds must be 10m,"),
+        ({"max_study_seconds": "2h"}, "max_study_seconds needs a range of seeds"),
+        ({"seeds": ["a"]}, "seeds.0 must be a whole number, not 'a'"),
     ],
 )
 def test_invalid_value_message_uses_names_of_the_file(changes: dict[str, Any], said: str) -> None:
@@ -372,13 +380,13 @@ def test_quantities(text: Any, unit: str, value: float | None) -> None:
     [
         ({"margin": -0.1}, "margin must lie in [0, 1)"),
         ({"margin": 1}, "margin must lie in [0, 1)"),
-        ({"margin": "small"}, "margin should be a number"),
+        ({"margin": "small"}, "margin must be a number"),
         ({"limits": {"memory": "2GB"}}, "unknown key 'limits.memory'"),
-        ({"limits": {"storage_bytes": "2 hours"}}, "limits.storage_bytes should be 2GB"),
-        ({"limits": {"train_seconds": -1}}, "limits.train_seconds should be 10m"),
-        ({"limits": [1]}, "limits is a mapping"),
-        ({"limits": {"min_recall": 0.8}}, "limits.min_recall is a mapping of labels"),
-        ({"limits": {"min_recall": {"yes": "all"}}}, "min_recall.yes should be a number"),
+        ({"limits": {"storage_bytes": "2 hours"}}, "limits.storage_bytes must be 2GB"),
+        ({"limits": {"train_seconds": -1}}, "limits.train_seconds must be 10m"),
+        ({"limits": [1]}, "limits must be a mapping"),
+        ({"limits": {"min_recall": 0.8}}, "limits.min_recall must be a mapping of labels"),
+        ({"limits": {"min_recall": {"yes": "all"}}}, "min_recall.yes must be a number"),
         ({"limits": {"min_recall": {"yes": 80}}}, "'yes' must lie in [0, 1]"),
         ({"min_recall": {"yes": 0.8}}, "unknown key 'min_recall'"),
     ],
@@ -401,7 +409,7 @@ def test_examples_are_valid(file: Path) -> None:
 @pytest.mark.parametrize("content", ['text,label\n"a: b": c: d\n', "text,label\na,b\n"])
 def test_data_file_instead_of_a_study_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "train.csv").write_text(content)
-    with pytest.raises(BadInput, match=r"Give data with --train .*train\.csv"):
+    with pytest.raises(BadInput, match=r"Pass data files with --train .*train\.csv"):
         read_study(tmp_path / "train.csv")
 
 

@@ -90,8 +90,8 @@ def test_training_settings_of_an_entry(given: dict[str, Any], read: Any) -> None
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("rank_pattern=query", "rank_pattern should be a mapping, not 'query'"),
-        ("rank=many", "rank should be a whole number, not 'many'"),
+        ("rank_pattern=query", "rank_pattern must be a mapping, not 'query'"),
+        ("rank=many", "rank must be a whole number, not 'many'"),
         ("targets=querry,key", "targets: 'querry' is not a role"),
     ],
 )

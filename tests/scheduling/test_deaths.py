@@ -404,5 +404,5 @@ def test_two_studies_in_one_folder_are_one_too_many(
 def test_what_no_launcher_can_do() -> None:
     with pytest.raises(BadInput, match=r"no launcher 'loca'.*\n.*Did you mean 'local'"):
         launcher("loca")
-    with pytest.raises(BadInput, match="workers is 'auto' or a number from 1, not 0"):
+    with pytest.raises(BadInput, match="workers must be 'auto' or a positive number, not 0"):
         launcher("local", 0)

@@ -253,6 +253,6 @@ def test_memory_limits_the_runs_at_once(
 
 @pytest.mark.parametrize("workers", ["0", "-1", "many", "", "1.5", 0])
 def test_workers_is_a_number_or_auto(workers: Any) -> None:
-    with pytest.raises(BadInput, match=r"'auto' or a number from 1"):
+    with pytest.raises(BadInput, match=r"'auto' or a positive number"):
         launcher("local", workers)
     assert isinstance(launcher("local", "2"), LocalLauncher)

@@ -150,7 +150,7 @@ def test_one_of_several_copies_is_refused(
     name: str, tuneoff: Any, toy_csv: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "4")
-    with pytest.raises(BadInput, match=f"{name} is 4: a distributed launcher has started"):
+    with pytest.raises(BadInput, match=f"{name} is 4: a distributed launcher started"):
         launcher("local")
     out = tmp_path / "study"
     ended = tuneoff("compare", "--model", "m", "--train", toy_csv(60), "--out", out)

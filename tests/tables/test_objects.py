@@ -95,7 +95,7 @@ def test_a_long_value_in_a_study_is_not_printed() -> None:
     ):
         with pytest.raises(BadInput) as caught:
             parse_study({"model": "m", "data": {"train": value}})
-        assert f"data.train should be a text, not {shown}" in str(caught.value)
+        assert f"data.train must be a string, not {shown}" in str(caught.value)
 
 
 def test_paths_fractions_and_names_that_are_numbers(tmp_path: Path) -> None:

@@ -37,15 +37,15 @@ def test_it_reads_back_from_yaml() -> None:
     [
         ({"trial": 4}, "unknown key 'tune.trial'\n  Hint: Did you mean 'trials'?"),
         ({"over": ["rank"]}, "'tune.trials' is missing"),
-        ("many", "tune should be a mapping of keys to values, not 'many'"),
-        ({"trials": "many"}, "tune.trials should be a whole number, not 'many'"),
+        ("many", "tune must be a mapping of keys to values, not 'many'"),
+        ({"trials": "many"}, "tune.trials must be a whole number, not 'many'"),
         (0, "tune.trials must be at least 1"),
         ({"trials": 2, "over": []}, "tune.over must name at least one setting"),
         ({"trials": 2, "over": "rank,rank"}, "tune.over must name each setting once"),
         ({"trials": 2, "rate_factor": 1}, "tune.rate_factor must be more than 1"),
         ({"trials": 2, "rows": 1}, "tune.rows must be at least 2"),
-        ({"trials": 2, "seed": 1}, "tune.seed is one of the study's seeds"),
-        ({"trials": 2, "ranges": {"rank": [2, 4]}}, "tune.ranges.rank: tune.over does not name"),
+        ({"trials": 2, "seed": 1}, "tune.seed must not be one of the study's seeds"),
+        ({"trials": 2, "ranges": {"rank": [2, 4]}}, "tune.ranges.rank: rank is not in tune.over"),
     ],
 )
 def test_what_it_may_not_say(tune: Any, said: str) -> None:
@@ -57,11 +57,14 @@ def test_what_it_may_not_say(tune: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("tune", "said"),
     [
-        ({"trials": 2, "over": ["ranks"]}, "no method of the study has a setting 'ranks'"),
+        (
+            {"trials": 2, "over": ["ranks"]},
+            "no method of the study has a searchable setting 'ranks'",
+        ),
         ({"trials": 2, "over": ["ranks"]}, "Did you mean 'rank'?"),
         (
             {"trials": 2, "over": ["rank"], "ranges": {"rank": [8, 4]}},
-            "tune.ranges.rank should be the least and the greatest number, not [8, 4]",
+            "tune.ranges.rank must be the smallest and the largest number, not [8, 4]",
         ),
     ],
 )

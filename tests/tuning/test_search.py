@@ -141,7 +141,7 @@ def test_a_trial_that_falls_behind_is_ended(graded: Any, tmp_path: Path) -> None
 
 def test_bad_settings_end_before_anything_runs(graded: Any, tmp_path: Path) -> None:
     launcher = graded()
-    with pytest.raises(BadInput, match="no method of the study has a setting 'rnk'"):
+    with pytest.raises(BadInput, match="no method of the study has a searchable setting 'rnk'"):
         searched(asked({"trials": 2, "over": ["rnk"]}), tmp_path / "s", launcher)
     assert launcher.ran == []
     assert not (tmp_path / "s").exists()

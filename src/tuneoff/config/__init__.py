@@ -1,8 +1,8 @@
-"""What is asked: a study, one run of it, a search for settings.
+"""Specifications of studies, runs and searches, and their validation.
 
-A study's way in: `read.py` takes a file's plain values, `types.py` and `ranges.py` refuse what
-cannot be meant, `quantity.py` reads "500 MB" and "1h 30m"; what comes out is in `study.py` and, of
-a search, in `tune.py`.
+`study.py` and `search.py` define the specifications. `read.py` reads them from the plain values of
+a study file, with `types.py` and `ranges.py` for the checks, `values.py` for settings given as
+text, and `quantity.py` for quantities such as "500 MB" and "1h 30m".
 """
 
 from tuneoff.config.options import StudyOptions, TunedStudyOptions

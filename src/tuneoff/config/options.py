@@ -1,4 +1,4 @@
-"""Keyword arguments of the Python interface, spelled out so that editors complete them."""
+"""Keyword arguments of the Python interface, listed so that editors can complete them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 class StudyOptions(TypedDict, total=False):
     """Keys of a study file in any section; a test compares them with the specifications.
 
-    `Any` stands for a path, a hub data set, a fraction, a `pandas.DataFrame` or a
+    The type `Any` is a path, a hub data set, a fraction, a `pandas.DataFrame` or a
     `datasets.Dataset`.
     """
 
@@ -62,6 +62,6 @@ class StudyOptions(TypedDict, total=False):
 
 
 class TunedStudyOptions(StudyOptions, total=False):
-    """Options of a study whose settings may be searched first."""
+    """Options of a study that may search for settings first."""
 
     tune: int | Mapping[str, Any]

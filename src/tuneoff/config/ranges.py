@@ -1,4 +1,4 @@
-"""What the types do not carry: ranges, and names that must differ."""
+"""Validation beyond types: ranges of values, and unique names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tuneoff.exceptions import Issue
 
 
 def train_issues(train: TrainSpec, where: str) -> list[str]:
-    """Return the broken rules of the training settings; `where` precedes each name."""
+    """Return the broken rules of training settings as messages; `where` is put before each name."""
     weights = train.class_weights
     broken = broken_rules(train, where)
     if not isinstance(weights, str) and not all(0 < w < math.inf for w in weights.values()):
@@ -20,20 +20,20 @@ def train_issues(train: TrainSpec, where: str) -> list[str]:
 
 
 def study_issues(study: StudySpec, file: str | None) -> list[Issue]:
-    """Ranges, and names that must differ."""
+    """Return the issues of a study: values out of range, and method names that are not unique."""
     data = study.data
     rules = [
         (
             isinstance(data.test, str) or 0 < data.test < 1,
-            "data.test is a file, or a fraction in (0, 1)",
+            "data.test must be a file, or a fraction in (0, 1)",
         ),
         (
             isinstance(data.validation, str) or 0 < data.validation < 1,
-            "data.validation is a file, or a fraction in (0, 1)",
+            "data.validation must be a file, or a fraction in (0, 1)",
         ),
         (
             study.max_study_seconds is None or bool(study.more_seeds),
-            "max_study_seconds bounds further seeds: give seeds a range, such as 2:8",
+            "max_study_seconds needs a range of seeds, such as 2:8",
         ),
         *(
             (0 <= least <= 1, f"limits.min_recall: {label!r} must lie in [0, 1]")
@@ -49,7 +49,7 @@ def study_issues(study: StudySpec, file: str | None) -> list[Issue]:
     names = [m.name for m in study.methods]
     return issues + [
         Issue(
-            f"two methods are named {name!r}", file=file, hint="Give each entry a name of its own."
+            f"two methods are named {name!r}", file=file, hint="Give each entry a different name."
         )
         for name in sorted({name for name in names if names.count(name) > 1})
     ]

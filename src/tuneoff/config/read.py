@@ -1,4 +1,4 @@
-"""From plain values (a YAML file, options) to a spec and back, every issue of them at once."""
+"""Conversion of plain values (a YAML file, options) to a `StudySpec` and back."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ _TRAIN_KEYS = {f.name for f in fields(TrainSpec)}
 _STUDY_KEYS = {f.name for f in fields(StudySpec)} - {"min_recall", "more_seeds"}
 
 MOST_SEEDS = 1000
-"""Of a study that gives their number."""
+"""Maximum of `seeds`, if it is a number."""
 
-_MODEL_MEND = "Name a hub id or a local folder (on the command line: --model)."
+_MODEL_MEND = "Give a hub id or a local folder (on the command line: --model)."
 
 
 def read_study(path: str | Path) -> dict[str, Any]:
-    """The plain content of a study file; `BadInput` if it is missing or no valid YAML."""
+    """Return the plain content of a study file.
+
+    Raises:
+        BadInput: The file does not exist, is not valid YAML, or is not a mapping.
+    """
     import yaml
 
     path = Path(path)
@@ -51,17 +55,17 @@ def read_study(path: str | Path) -> dict[str, Any]:
         issue = Issue(f"not valid YAML: {problem}", file=str(path), line=line, hint=hint)
         raise BadInput(issue) from None
     if not isinstance(content, dict):
-        issue = Issue("a study file is a mapping of keys to values", file=str(path))
+        issue = Issue("a study file must be a mapping of keys to values", file=str(path))
         raise BadInput(replace(issue, hint=_not_a_study(path)))
     return content
 
 
 def _loader() -> Any:
-    """PyYAML's safe loader, for which `2:8` is no number to the base of 60 (as in YAML 1.2)."""
+    """Return a safe YAML loader that reads `2:8` as text, not as a number in base 60 (YAML 1.1)."""
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Numbers are those of the base of ten, and of the prefixes `0x`, `0o` and `0b`."""
+        """Loader for decimal numbers and those with the prefix `0x`, `0o` or `0b`."""
 
     Loader.yaml_implicit_resolvers = {
         first: [
@@ -76,17 +80,24 @@ def _loader() -> Any:
 
 
 def _not_a_study(path: Path) -> str | None:
-    """What to do with a file that is one of data by its name."""
+    """Return a hint for a file that has the name of a data file."""
     data = {".csv", ".tsv", ".jsonl", ".parquet", ".gz"}
-    return f"Give data with --train {path}" if path.suffix.lower() in data else None
+    return f"Pass data files with --train {path}" if path.suffix.lower() in data else None
 
 
 def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> StudySpec:
-    """A `StudySpec` from nested plain values, as a study file holds them.
+    """Return the `StudySpec` of nested plain values, as in a study file.
 
-    Raises `BadInput` with one issue for each unknown key (naming the nearest known one) and each
-    value of a wrong type. Whether the methods and their settings exist is checked where the
-    methods are known, by `tuneoff.scheduling.plan.asked_study`.
+    Whether the methods and their settings exist is checked by `tuneoff.scheduling.plan.asked_study`
+    only.
+
+    Args:
+        content: The plain values.
+        file: Study file, for the messages.
+
+    Raises:
+        BadInput: With one issue for each unknown key, whose hint is the most similar known key, and
+            each value of a wrong type or out of range.
     """
     study, issues = draft_study(content, file=file)
     if issues:
@@ -97,46 +108,48 @@ def parse_study(content: Mapping[str, Any], *, file: str | None = None) -> Study
 def draft_study(
     content: Mapping[str, Any], *, file: str | None = None
 ) -> tuple[StudySpec, list[Issue]]:
-    """As `parse_study`, with the issues beside a study that has defaults in their places.
+    """Like `parse_study`, but return the issues, with a study that has defaults for invalid values.
 
-    So that what else is wrong can be found before anything is said. Raises `BadInput` only where
-    no part of the content can be used.
+    This allows further checks, so that all issues can be reported together.
+
+    Raises:
+        BadInput: No part of the content can be used.
     """
     if not isinstance(content, Mapping):
-        raise BadInput(Issue("a study is a mapping of keys to values", file=file))
-    if halves := sorted({repr(text)[:80] for text in _strings(content) if not _whole(text)}):
-        problem = f"{halves[0]} holds half of a character (a lone surrogate)"
-        raise BadInput(Issue(problem, file=file, hint="Write the whole one."))
-    # `train:` with nothing behind it, every line of it commented out say, is no value
+        raise BadInput(Issue("a study must be a mapping of keys to values", file=file))
+    if invalid := sorted({repr(text)[:80] for text in _strings(content) if not _whole(text)}):
+        problem = f"{invalid[0]} contains an unpaired surrogate, which is not a valid character"
+        raise BadInput(Issue(problem, file=file, hint="Write the complete character."))
+    # An empty section, such as `train:` with all its lines commented out, is like no section.
     content = {key: value for key, value in content.items() if value is not None}
-    found = IssueList(_key_issues(content, file))
+    collected = IssueList(_key_issues(content, file))
     plain = {key: _known_part(key, value) for key, value in content.items() if key in _STUDY_KEYS}
     methods, issues = _method_entries(plain.pop("methods", []), file)
-    found.issues += issues
+    collected.issues += issues
     read: dict[str, Any] = {"methods": methods}
     for key, value in ({"seeds": 3} | plain).items():
-        with found.collecting():
+        with collected.collecting():
             read |= _READ[key](value, file) if key in _READ else {key: value}
     study, issues = _typed(read, file)
-    found.issues += issues
-    found.issues += study_issues(study, file)
-    if train_issues(study.train, ""):  # said once, and not by each method again
+    collected.issues += issues
+    collected.issues += study_issues(study, file)
+    if train_issues(study.train, ""):  # otherwise each method would report the same issues again
         study = replace(study, train=TrainSpec())
-    return study, found.issues
+    return study, collected.issues
 
 
 def _typed(plain: dict[str, Any], file: str | None) -> tuple[StudySpec, list[Issue]]:
-    """The sections of the right types, the others left as they are by default, and the issues."""
-    sound: dict[str, Any] = {"model": "", "data": {"train": ""}}
-    if not sound.keys() - plain.keys():
+    """Return a study with the sections that have the right types, and the issues of the others."""
+    valid: dict[str, Any] = {"model": "", "data": {"train": ""}}
+    if not valid.keys() - plain.keys():
         with suppress(BadInput):
             return validated(StudySpec, plain, file=file), []
-    found = IssueList()
-    for key, value in plain.items():  # one by one: a faulty one hides no other
-        with found.collecting():
-            validated(StudySpec, {**sound, key: value}, file=file)
-            sound[key] = value
-    return validated(StudySpec, sound, file=file), found.issues
+    collected = IssueList()
+    for key, value in plain.items():  # separately, because an invalid section may hide issues
+        with collected.collecting():
+            validated(StudySpec, {**valid, key: value}, file=file)
+            valid[key] = value
+    return validated(StudySpec, valid, file=file), collected.issues
 
 
 _SECTIONS: dict[str, set[str]] = {
@@ -148,7 +161,7 @@ _SECTIONS: dict[str, set[str]] = {
 
 
 def _key_issues(content: Mapping[str, Any], file: str | None) -> list[Issue]:
-    """Keys that nobody knows, and those that must be there and are not."""
+    """Return the issues of unknown keys and of missing required keys."""
     issues = _unknown(content, _STUDY_KEYS, "", file)
     for section, known in _SECTIONS.items():
         issues += _unknown(content.get(section), known, f"{section}.", file)
@@ -166,7 +179,7 @@ def _known_part(section: str, value: Any) -> Any:
 
 
 def _strings(content: Any) -> Iterator[str]:
-    """All strings of nested plain values, keys included."""
+    """Yield all strings of nested plain values, including keys."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, Mapping):
@@ -178,7 +191,7 @@ def _strings(content: Any) -> Iterator[str]:
 
 
 def _whole(text: str) -> bool:
-    """Whether a file can hold `text`."""
+    """Return whether `text` has no unpaired surrogates, so that it can be encoded."""
     return text.isascii() or not re.search("[\ud800-\udfff]", text)
 
 
@@ -193,15 +206,15 @@ def _unknown(content: Any, known: set[str], prefix: str, file: str | None) -> li
 
 
 def _method_entries(value: Any, file: str | None) -> tuple[list[dict[str, Any]], list[Issue]]:
-    """The entries that can be used, and the issues of the others."""
+    """Return the valid entries of `methods`, and the issues of the others."""
     if not isinstance(value, list | tuple):
-        issue = Issue(f"methods is a list of names and mappings, not {value!r}", file=file)
+        issue = Issue(f"methods must be a list of names and mappings, not {value!r}", file=file)
         return [], [issue]
-    found, entries = IssueList(), []
+    collected, entries = IssueList(), []
     for entry in value:
-        with found.collecting():
+        with collected.collecting():
             entries.append(_method_entry(entry, file))
-    return entries, found.issues
+    return entries, collected.issues
 
 
 def _method_entry(entry: Any, file: str | None) -> dict[str, Any]:
@@ -210,7 +223,8 @@ def _method_entry(entry: Any, file: str | None) -> dict[str, Any]:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("method"), str):
         raise BadInput(
             Issue(
-                f"a method is a name or a mapping with the key 'method', not {entry!r}", file=file
+                f"a method must be a name or a mapping with the key 'method', not {entry!r}",
+                file=file,
             )
         )
     rest = {key: value for key, value in entry.items() if key not in ("method", "name")}
@@ -223,7 +237,7 @@ def _method_entry(entry: Any, file: str | None) -> dict[str, Any]:
 
 
 def _train_values(train: Any) -> Any:
-    """Training settings towards their types; labels that YAML read as numbers become names."""
+    """Convert training settings to their types, and labels that YAML read as numbers to names."""
     if not isinstance(train, Mapping):
         return train
     train = read_values(TrainSpec, train)
@@ -238,7 +252,7 @@ _COLUMNS = ("text", "text_pair", "label", "weight", "group")
 
 
 def _with_named_columns(data: Any) -> Any:
-    """Numbers that name columns, as in a file without a header, become strings."""
+    """Convert column numbers, as of files without a header, to strings."""
     if not isinstance(data, Mapping):
         return data
     numbers = {
@@ -250,36 +264,43 @@ def _with_named_columns(data: Any) -> Any:
 
 
 def _seeds(value: Any, file: str | None) -> dict[str, list[int]]:
-    """`3` means the seeds 0, 1, 2, and `2:8` further ones where they are needed; a list names them.
+    """Return the fields `seeds` and `more_seeds` of a study.
 
-    The fields `seeds` and `more_seeds`.
+    Args:
+        value: A number (3 means 0, 1, 2), a range (`2:8` means two to eight seeds, as many as are
+            needed), or a list of seeds.
+        file: Study file, for the messages.
     """
     if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*(:\s*\d{1,9}\s*)?", value):
         low, _, high = value.partition(":")
         first, last = int(low), int(high or low)
         if last < first:
-            raise BadInput(Issue(f"seeds {value.strip()} ends before it starts", file=file))
-        if first == 1 < last:  # the variance between seeds decides who gets another
+            raise BadInput(
+                Issue(f"the range of seeds {value.strip()} ends before it starts", file=file)
+            )
+        if first == 1 < last:  # the variance between seeds decides which methods get another one
             hint = f"Start with two: 2:{max(last, 3)}."
-            raise BadInput(Issue("a range of seeds starts with two or more", file=file, hint=hint))
+            raise BadInput(
+                Issue("a range of seeds must start with at least 2", file=file, hint=hint)
+            )
         further = _checked_seeds(last, file)[first:]
         return {"seeds": _checked_seeds(first, file), "more_seeds": further}
     if isinstance(value, bool) or not isinstance(value, int | list | tuple):
-        rule = "seeds is a number (3), a range (2:8) or a list of seeds"
+        rule = "seeds must be a number (3), a range (2:8) or a list of seeds"
         raise BadInput(Issue(f"{rule}, not {value!r}", file=file))
     return {"seeds": _checked_seeds(value, file), "more_seeds": []}
 
 
 def _checked_seeds(value: int | list[Any] | tuple[Any, ...], file: str | None) -> list[int]:
     if isinstance(value, int) and value > MOST_SEEDS:
-        raise BadInput(Issue(f"seeds is at most {MOST_SEEDS}, not {value}", file=file))
+        raise BadInput(Issue(f"seeds must be at most {MOST_SEEDS}, not {value}", file=file))
     seeds = list(range(value)) if isinstance(value, int) else list(value)
     if not seeds or len(set(map(repr, seeds))) < len(seeds):
-        rule = "seeds must name at least one seed: a number from 1, or a list with each once"
+        rule = "seeds must be a positive number, or a list of one or more different seeds"
         raise BadInput(Issue(rule, file=file))
     outside = [s for s in seeds if isinstance(s, int) and not 0 <= s < 2**32]
-    if outside:  # numpy takes no others
-        raise BadInput(Issue(f"a seed lies in [0, 2^32), not {outside[0]}", file=file))
+    if outside:  # the range of NumPy's seeds
+        raise BadInput(Issue(f"a seed must lie in [0, 2^32), not {outside[0]}", file=file))
     return seeds
 
 
@@ -293,13 +314,23 @@ _READ: dict[str, Callable[[Any, str | None], dict[str, Any]]] = {
     "limits": read_limits,
     "tune": lambda value, file: {"tune": plain_tune(value)},
 }
-"""Sections that people may write in several ways, and the plain fields of a study they become."""
+"""Functions that convert sections with several notations to fields of a study."""
 
 
 def replace_train(
     train: TrainSpec, changes: Mapping[str, Any], *, where: str = "", file: str | None = None
 ) -> TrainSpec:
-    """`train` with some settings changed, checked; `where` opens the message of each issue."""
+    """Return `train` with some settings changed.
+
+    Args:
+        train: The training settings.
+        changes: New values by name.
+        where: Text before each name in messages.
+        file: Study file, for the messages.
+
+    Raises:
+        BadInput: A setting is unknown, or a value has a wrong type or is out of range.
+    """
     unknown = _unknown(changes, _TRAIN_KEYS, where, file)
     if unknown:
         raise BadInput(unknown)
@@ -312,7 +343,7 @@ def replace_train(
 
 
 def to_plain(study: StudySpec) -> dict[str, Any]:
-    """The study as its file would hold it, every default filled in; `parse_study` reads it back."""
+    """Return the content of a study file with all defaults; `parse_study` is the inverse."""
     plain = asdict(study)
     if recalls := plain.pop("min_recall"):
         plain["limits"] |= {"min_recall": recalls}

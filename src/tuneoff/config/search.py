@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from tuneoff.config.setting import Setting, broken_rules
 
 TRIAL_SEED = 10_000
+"""Default random seed of trials."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ class Trial:
 
 
 def plain_tune(value: Any) -> Any:
-    """Return the `tune` section as a mapping: `8` means 8 trials, `over` may be a text."""
+    """Return the `tune` section as a mapping: `8` means 8 trials, and `over` may be a string."""
     if isinstance(value, int) and not isinstance(value, bool):
         return {"trials": value}
     if not isinstance(value, Mapping):
@@ -103,13 +104,13 @@ def tune_issues(tune: TuneSpec, seeds: Sequence[int]) -> list[str]:
         (bool(tune.over), "tune.over must name at least one setting"),
         (len(set(tune.over)) == len(tune.over), "tune.over must name each setting once"),
         (tune.seed < 2**32, "tune.seed must be less than 2^32"),
-        (tune.seed not in seeds, "tune.seed is one of the study's seeds: trials have their own"),
+        (tune.seed not in seeds, "tune.seed must not be one of the study's seeds"),
         *(
-            (len(values) >= 2, f"tune.ranges.{name} must hold two values at least")
+            (len(values) >= 2, f"tune.ranges.{name} must have at least two values")
             for name, values in tune.ranges.items()
         ),
         *(
-            (name in tune.over, f"tune.ranges.{name}: tune.over does not name {name}")
+            (name in tune.over, f"tune.ranges.{name}: {name} is not in tune.over")
             for name in tune.ranges
         ),
     ]

@@ -1,9 +1,9 @@
-"""Settings: help text, command-line flag and range of a field, beside its type and default.
+"""Description of settings: help text, command-line option and range, in a field's annotation.
 
     epochs: Annotated[int, Setting("Number of training epochs.", "--epochs", ge=1)] = 3
 
-is all there is to say about a setting. The command line, the reference page of the study file and
-the checks of ranges read it from here.
+defines a setting completely. The command line, the reference page of the study file and the checks
+of ranges are derived from it.
 """
 
 from __future__ import annotations

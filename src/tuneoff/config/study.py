@@ -1,4 +1,4 @@
-"""Specification of a study, as its file says it, and of one run, as the engine gets it.
+"""Specifications of a study, as in its file, and of one run, as passed to the engine.
 
 `StudySpec` mirrors the study file key by key. `RunSpec` is one method with one seed and all
 defaults filled in. Each setting is one field: type, default, and a `Setting` with its help text,
@@ -17,8 +17,10 @@ from tuneoff.config.search import Trial, TuneSpec
 from tuneoff.config.setting import Setting, settings
 
 ENGINE = 6
-"""Part of the identity of every run. Raised when the engine answers the same specification
-differently."""
+"""Version of the engine, part of the identity of every run.
+
+It is raised when the engine gives another result for the same specification.
+"""
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -234,7 +236,10 @@ class TrainSpec:
 
 
 STUDY_WIDE = ("device", "max_length", "threads", "checkpoint_seconds")
-"""Training settings that are the same for all methods of a study: one machine, one token store."""
+"""Training settings that are the same for all methods of a study.
+
+The methods share one machine and one tokenised task.
+"""
 
 METHOD_TRAIN_KEYS = tuple(f.name for f in fields(TrainSpec) if f.name not in STUDY_WIDE)
 """Training settings that an entry of `methods` may override."""
@@ -280,7 +285,7 @@ LIMITS = {f.name: f.setting.unit for f in settings(LimitSpec) if f.setting.unit}
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSpec:
-    """One entry of a study's `methods`: a registered method, a name of its own, and settings.
+    """Entry of a study's `methods`: a registered method, a name and settings.
 
     `config` holds the method's own settings (rank, alpha, …), `train` the values of `TrainSpec`
     that this entry overrides.
@@ -303,8 +308,10 @@ class StudySpec:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of all methods."""
     more_seeds: tuple[int, ...] = ()
-    """Further seeds. They are added one at a time, for methods that may still be the
-    recommendation, until it is settled. `seeds: 2:8` in a file means two to eight."""
+    """Further seeds, added one at a time for methods that may still be the recommendation.
+
+    `seeds: 2:8` in a file means two to eight.
+    """
     max_study_seconds: Annotated[
         float | None,
         Setting(
@@ -370,5 +377,5 @@ class RunSpec:
 
 
 def file_name(name: str) -> str:
-    """Return `name` with all but letters, digits, `.`, `_` and `-` replaced by `-`."""
+    """Return `name` with all characters but letters, digits, `.`, `_` and `-` replaced by `-`."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:80] or "run"

@@ -1,4 +1,4 @@
-"""Plain values against a dataclass's types, refused in the words of a study file."""
+"""Validation of plain values against the types of a dataclass, with messages for users."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from tuneoff.exceptions import BadInput, Issue
 
 T = TypeVar("T")
 
-DATA_MEND = "Give at least data.train, the file with the labelled rows (--train)."
+DATA_MEND = "Set data.train to the file with the labelled rows (on the command line: --train)."
 
 
 def validated(
     cls: type[T], plain: Mapping[str, Any], *, file: str | None = None, where: str = ""
 ) -> T:
-    """`plain` as a `cls`, each value of the type that the dataclass names; `BadInput` otherwise.
+    """Return plain values as an instance of a dataclass.
 
-    `where` opens the message of each issue.
+    Args:
+        cls: The dataclass.
+        plain: Values by field.
+        file: Study file, for the messages.
+        where: Text before each name in messages.
+
+    Raises:
+        BadInput: A field is missing, a value has a wrong type, or the class rejects it.
     """
     from pydantic import ValidationError
 
@@ -27,7 +34,7 @@ def validated(
         checked: T = _checker(kind).validate_python(plain)
         return checked
     except ValidationError as error:
-        # A union fails once for each of its members: one issue says what they all would take.
+        # Pydantic reports one error for each member of a union; they are joined to one issue.
         wanted: dict[str, list[str]] = {}
         values: dict[str, Any] = {}
         issues = []
@@ -43,12 +50,12 @@ def validated(
                 wanted.setdefault(key, []).append(_wanted(e["type"], e["msg"], e.get("ctx")))
         for key, kinds in wanted.items():
             expected, shown = " or ".join(dict.fromkeys(kinds)), _shown(values[key])
-            issues.append(Issue(f"{key} should be {expected}, not {shown}", file))
+            issues.append(Issue(f"{key} must be {expected}, not {shown}", file))
         raise BadInput(issues) from None
 
 
 def _shown(value: Any) -> str:
-    """A value in a message: a short one as it is, of others the beginning or the type alone."""
+    """Return a value for a message: truncated if it is long, or its type if it is large."""
     if value is None or isinstance(value, str | bool | int | float):
         shown = repr(value)
         return shown if len(shown) <= 80 else f"{shown[:80]}…"
@@ -58,17 +65,22 @@ def _shown(value: Any) -> str:
 
 @cache
 def _checker(cls: type[Any]) -> Any:
-    """Building one takes longer than what it does."""
+    """Return a cached validator; building it takes longer than using it."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(cls)
 
 
 def _wanted(kind: str, message: str, context: Mapping[str, Any] | None) -> str:
-    """What a value should have been, in the words of a study file."""
+    """Return the expected type of a value, in the terms of a study file."""
     if kind == "literal_error" and context:
         return str(context["expected"])
-    names = {"int": "a whole number", "float": "a number", "string": "a text", "bool": "a bool"}
+    names = {
+        "int": "a whole number",
+        "float": "a number",
+        "string": "a string",
+        "bool": "a boolean",
+    }
     names |= {
         "tuple": "a list",
         "dict": "a mapping",
@@ -79,7 +91,7 @@ def _wanted(kind: str, message: str, context: Mapping[str, Any] | None) -> str:
 
 
 def _is_tag(part: Any) -> bool:
-    """Whether pydantic put this into a location to name a union's member, as `str` or `float`."""
+    """Return whether a part of a location names a member of a union, such as `str`."""
     return isinstance(part, str) and (
         part in ("str", "float", "int", "none", "nullable", "[key]")
         or part.startswith(("literal[", "dict["))

@@ -1,4 +1,4 @@
-"""Settings as people type them: `query,key,value` for a list, `query=4,value=8` for a mapping."""
+"""Parsing of settings given as text: `query,key,value` (list), `query=4,value=8` (mapping)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
 
 def read_values(cls: type[Any], plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in `plain`, converted towards the types that the dataclass `cls` names.
+    """Return the settings in `plain`, converted to the types of the dataclass `cls` if possible.
 
-    What cannot be converted is returned as it is: `validated` then says what it should have been.
+    Other values are returned unchanged, and `validated` reports the type that they should have.
     """
     kind: Any = cls
     hints = _hints(kind)
@@ -23,10 +23,10 @@ def read_values(cls: type[Any], plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_value(value: Any, hint: Any) -> Any:
-    """`value` in a form that the type `hint` takes, where it is written in another common one.
+    """Return `value` converted to the type `hint` if possible, otherwise unchanged.
 
-    Text becomes a tuple (`query,key,value`), a mapping (`query=4, value=8`) or None (`none`); a
-    number or a list becomes text where the setting is text (`layers=[0, 2]`).
+    Text is converted to a tuple (`query,key,value`), a mapping (`query=4, value=8`) or None
+    (`none`). A number or a list is converted to text if the setting is a text (`layers=[0, 2]`).
     """
     members = members_of(hint)
     kinds = {get_origin(member) or member for member in members}
@@ -57,7 +57,7 @@ def _read_text(text: str, members: tuple[Any, ...], kinds: set[Any]) -> Any:
 
 
 def _read_scalar(text: str, hint: Any) -> Any:
-    """A mapping's value; where it may be anything, it is what YAML reads."""
+    """Return the value of a mapping; one of any type is parsed as YAML."""
     if hint is not Any:
         return read_value(text, hint)
     import yaml
@@ -66,14 +66,17 @@ def _read_scalar(text: str, hint: Any) -> Any:
 
 
 def _parts(text: str) -> list[str]:
-    """The items of a list, between commas or else white space, without brackets and quotes."""
+    """Return the items of a list in text, separated by commas or else by white space.
+
+    Brackets and quotes are removed.
+    """
     inner = _without_brackets(text)
     parts = inner.split(",") if "," in inner else inner.split()
     return [part.strip().strip("'\"") for part in parts if part.strip()]
 
 
 def _pairs(text: str) -> dict[str, str] | None:
-    """The pairs of `a=1, b=2` or `a: 1, b: 2`; None where a part of `text` is not a pair."""
+    """Return the pairs of `a=1, b=2` or `a: 1, b: 2`; None if a part of `text` is not a pair."""
     pairs = {}
     for part in _parts(text):
         match = re.fullmatch(r"(.+?)\s*[=:]\s*([^=:\s]+)", part)
@@ -90,7 +93,7 @@ def _without_brackets(text: str) -> str:
 
 
 def members_of(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, nested ones flattened; any other type alone."""
+    """Return the members of a union, including nested unions; for another type, the type itself."""
     if get_origin(hint) in (Union, UnionType):
         return tuple(member for part in get_args(hint) for member in members_of(part))
     return (hint,)

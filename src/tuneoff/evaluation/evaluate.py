@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 SHOWN = 5
-"""Lines of unknown labels that a message lists."""
+"""Maximum number of lines that a message lists for an unknown label."""
 
 
 def evaluate_runs(
@@ -80,7 +80,7 @@ def evaluate_runs(
     by_method: dict[str, list[RunPredictions]] = {}
     for name, predictions in zip(names, new, strict=True):
         by_method.setdefault(name, []).append(predictions)
-    found = intervals(new, tests, len(labels))
+    both_intervals = intervals(new, tests, len(labels))
     counts, test_counts = _counts(table.frame, labels), None
     if test_rows is not None:
         test_counts = _counts(test_rows, labels)
@@ -93,7 +93,7 @@ def evaluate_runs(
         runs=[
             EvaluatedRun(folder.path.name, name, record.seed, _scores(predicted, labels), *both)
             for folder, name, record, predicted, both in zip(
-                folders, names, records, tables, found, strict=True
+                folders, names, records, tables, both_intervals, strict=True
             )
         ],
         metric=metric,
@@ -108,7 +108,7 @@ def _finished(folder: RunFolder) -> RunRecord:
     record = folder.record()
     if record is None or record.status != Status.FINISHED:
         how = "it has not been run yet" if record is None else record.status.value
-        raise BadInput(Issue(f"has no model to evaluate ({how})", file=str(folder.path)))
+        raise BadInput(Issue(f"the run has no model to evaluate ({how})", file=str(folder.path)))
     return record
 
 
@@ -127,7 +127,7 @@ def _common_labels(folders: Sequence[RunFolder], records: Sequence[RunRecord]) -
 
 
 def _study_rows(folder: RunFolder, record: RunRecord) -> pd.DataFrame | None:
-    """Return the rows of all splits of the study; None if they are not there any more."""
+    """Return the rows of all splits of the study; None if they do not exist any more."""
     study = folder.study()
     task = None if study is None else study.task(record.data.fingerprint)
     return None if study is None or task is None else study.rows(task)
@@ -140,10 +140,14 @@ def _read(
     labels: Sequence[str],
     note: Callable[[str], None],
 ) -> Table:
-    """Read the labelled rows; `BadInput` if a label is not one of the runs'."""
+    """Read the labelled rows.
+
+    Raises:
+        BadInput: The runs do not have one of the labels.
+    """
     usual = Columns.of(study.data) if study else Columns()
-    asked = replace(columns, text_pair=columns.text_pair or usual.text_pair)
-    chosen, notes = choose_columns(source, asked, "test", usual=usual)
+    given = replace(columns, text_pair=columns.text_pair or usual.text_pair)
+    chosen, notes = choose_columns(source, given, "test", usual=usual)
     table = read_table(source, chosen, "test")
     for text in [*notes, *table.warnings]:
         note(text)
@@ -163,7 +167,7 @@ def _read(
 def _note_overlap(
     table: Table, study_rows: pd.DataFrame | None, note: Callable[[str], None]
 ) -> None:
-    """Note rows that the study knows. Scores on rows that it has trained on are too high."""
+    """Note rows that are also in the study. Scores on its training rows are too high."""
     if study_rows is None:
         return
     keys = [name for name in ("text", "text_pair") if name in table.frame and name in study_rows]
@@ -190,22 +194,22 @@ def _predicted(
 ) -> pd.DataFrame:
     """Return a table like `predictions.parquet`, with the new rows as the test split."""
     pairs = frame["text_pair"].tolist() if "text_pair" in frame else None
-    found = predictor.predict(
+    predicted = predictor.predict(
         frame["text"].tolist(), pairs, lambda done, rows: progress(run, done, rows)
     )
-    found.insert(0, "split", "test")
-    found.insert(1, "row", frame["row"].to_numpy())
-    found.insert(2, "label", frame["label"].to_numpy())
-    found["weight"] = frame["weight"].to_numpy()
-    return found
+    predicted.insert(0, "split", "test")
+    predicted.insert(1, "row", frame["row"].to_numpy())
+    predicted.insert(2, "label", frame["label"].to_numpy())
+    predicted["weight"] = frame["weight"].to_numpy()
+    return predicted
 
 
 def _statistics(predictor: Predictor, frame: pd.DataFrame) -> TextStatistics | None:
     pairs = None
     if "text_pair" in frame and not frame["text_pair"].isna().all():
         pairs = frame["text_pair"].tolist()
-    found = predictor.token_statistics(frame["text"].tolist(), pairs)
-    return None if found is None else TextStatistics(*found)
+    statistics = predictor.token_statistics(frame["text"].tolist(), pairs)
+    return None if statistics is None else TextStatistics(*statistics)
 
 
 def _groups(table: Table) -> dict[Hashable, str] | None:
@@ -222,7 +226,7 @@ def _on_test_rows(folder: RunFolder, labels: Sequence[str]) -> RunPredictions | 
 
 
 def _names(records: Sequence[RunRecord]) -> list[str]:
-    """Return the methods' names; runs of different data or models are told apart by run."""
+    """Return the methods' names, or run ids if a method has runs of different data or models."""
     kinds: dict[str, set[tuple[str, str]]] = {}
     for record in records:
         kind = record.data.fingerprint, record.model

@@ -22,7 +22,7 @@ from tuneoff.results.summary import Pairwise
 SCHEMA = 1
 """Version of the JSON form, raised when the meaning of a field changes."""
 SIGNIFICANT = 0.01
-"""Level of the tests for a shift of the data, which are many over time."""
+"""Significance level of the tests for a data shift. It is low because there are many over time."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def intervals(
     """
     panel = PairedPredictions.of(new, labels)
     points, draws = _scored(panel)
-    found = []
+    results = []
     for place, test in enumerate(tests):
         own = {key: _interval(points[key][place], draws[key][:, place]) for key in points}
         differences: dict[str, Interval] = {}
@@ -124,8 +124,8 @@ def intervals(
                 for key in points
                 if key in old_points
             }
-        found.append((own, differences))
-    return found
+        results.append((own, differences))
+    return results
 
 
 def _scored(panel: PairedPredictions) -> tuple[dict[str, Floats], dict[str, Floats]]:

@@ -17,12 +17,12 @@ def beside_actual(
     Runs that were not forecast, for example because settings have changed, are left out.
     """
     totals = {r["run_id"]: r["total_seconds"] for r in (forecast or {}).get("runs", ())}
-    found: list[ForecastComparison] = []
+    rows: list[ForecastComparison] = []
     for own in (forecast or {}).get("methods", ()):
         done = [r for r in records if r.run_id in own["runs"] and r.status is Status.FINISHED]
         if not done:
             continue
-        found.append(
+        rows.append(
             {
                 "name": own["name"],
                 "runs": len(done),
@@ -41,7 +41,7 @@ def beside_actual(
                 ),
             }
         )
-    return found
+    return rows
 
 
 def _compared(expected: Sequence[float | None], actual: Sequence[float | None]) -> ForecastCost:

@@ -1,9 +1,9 @@
-"""What a study will take: each method is tried on a few steps, and its parts are scaled up.
+"""Forecast of the cost of a study: a probe of each method on a few steps, scaled to the full task.
 
-A probe is a run like any other, in a process of its own, on an excerpt of the task: twice some
-typical steps, and the largest of the whole training, which decide about the peak of memory. What
-it takes is measured by the rules of a run; what grows with the rows is scaled by them, the rest
-(loading, saving) is taken as it is.
+A probe is a normal run in its own process, on an excerpt of the task: two epochs of some typical
+steps and of the largest steps of the whole training, which determine the peak memory. Its costs
+are measured as those of any run. Costs that grow with the number of rows or tokens are scaled; the
+others (loading, saving) are not.
 """
 
 from __future__ import annotations
@@ -29,56 +29,74 @@ from tuneoff.scheduling.process import Event
 from tuneoff.scheduling.study import Watcher, check_and_prepare, is_finished, record_of_death
 
 SCHEMA = 1
-"""Of `forecast.json`; raised when a field changes its meaning."""
+"""Version of `forecast.json`, raised when the meaning of a field changes."""
 
 EPOCHS = 2
-"""Of a probe: the second comes after a validation, as all but a training's first one do."""
+"""Epochs of a probe. The second one follows a validation, as all but the first of a training."""
 
 WHOLE_ROWS = 2_000
-"""Up to which a classical method is tried on all of them; beyond, on two shares of the rows."""
+"""Maximum number of rows for a probe of a classical method on all rows.
+
+With more rows it has two probes, on subsamples of different sizes.
+"""
 
 POINTS_AT_ONCE = 3
-"""Points to go on from that lie on disk while one is written."""
+"""Maximum number of checkpoints on disk at a time, while one is written."""
 
 
 @dataclass(frozen=True)
 class MethodForecast:
-    """What each run of one method will take; None where a probe did not come so far."""
+    """Forecast of the costs of each run of one method; None where the probe failed before it."""
 
     name: str
     method: str
     status: str
-    """How the probe ended: what runs out of memory here does so in the study."""
+    """Status of the probe. If it runs out of memory, so will the runs of the study."""
     error: str | None
+    """Error of the probe."""
     runs: list[str]
     """Run ids, one for each seed."""
     train_seconds: float | None = None
     evaluate_seconds: float | None = None
     total_seconds: float | None = None
-    """Of a run that finds the states of the frozen layers on disk."""
+    """Total time of a run that finds the outputs of the frozen layers in the cache on disk."""
     prefix_seconds: float = 0.0
-    """More in the run that computes them; 0 where they are there, or none are frozen."""
+    """Additional time of the run that computes them; 0 if they exist or no layers are frozen."""
     prefix_bytes: int = 0
+    """Size of the cached outputs."""
     prefix: str | None = None
-    """Identity of those states: methods of the same one share them."""
+    """Key of the cached outputs, which methods with the same key share."""
     around_seconds: float = 0.0
-    """Around each run: its process, and opening its saved model for a check."""
+    """Additional time for the process of each run and for the check of its saved model."""
     peak_memory_bytes: int | None = None
     storage_bytes: int | None = None
     disk_bytes: int | None = None
-    """What a run leaves in its folder."""
+    """Size of the folder of a finished run."""
     checkpoint_bytes: int = 0
-    """More on disk while it runs, at the most."""
+    """Maximum additional disk space during a run."""
     probe_seconds: float = 0.0
+    """Time of the probes themselves."""
 
 
 def forecast_study(
     study: StudySpec, folder: StudyFolder, *, launcher: LocalLauncher, watch: Watcher
 ) -> dict[str, Any]:
-    """What the runs of `study` will take: the content of `forecast.json`, written into `folder`.
+    """Forecast the costs of the runs of a study, and write `forecast.json`.
 
-    The data is prepared there, as for the study itself. Raises `BadInput` as a study does, before
-    anything is run. Early stopping is not foreseen: trainings are taken to last all epochs.
+    The data is prepared in the folder, as for the study itself. Early stopping is ignored: all
+    trainings are assumed to last all epochs.
+
+    Args:
+        study: Specification of the study.
+        folder: Its folder.
+        launcher: Executes the probes.
+        watch: Receives the progress.
+
+    Returns:
+        The content of `forecast.json`.
+
+    Raises:
+        BadInput: The study is invalid; nothing was run.
     """
     study = complete(study)
     if study.tune is not None:
@@ -109,22 +127,25 @@ def forecast_study(
 
 @dataclass(frozen=True)
 class _Probe:
-    """A run on an excerpt, and the excerpt."""
+    """A run on an excerpt of the task."""
 
     record: RunRecord
     taken: Mapping[str, Any]
+    """Numbers of rows, tokens and steps of the excerpt and of the task."""
     history: list[Event]
     seconds: float
-    """As the parent process measured it, the check of the saved model included."""
+    """Time measured by the parent process, including the check of the saved model."""
     disk: int
-    """Bytes that it left, predictions aside."""
+    """Size of its folder without predictions, in bytes."""
     predictions: int
+    """Size of the predictions, in bytes."""
     states: str | None
-    """Identity of the stored states of the frozen layers, as their files are named."""
+    """Key of the cached outputs of the frozen layers, part of their file names."""
     state_bytes: int
+    """Size of the cached outputs."""
 
     def share(self, what: str, *splits: str) -> float:
-        """How many times more `what` (tokens, rows) all of these splits have."""
+        """Return how many times as many tokens or rows the full splits have as the excerpt."""
         every, own = self.taken[f"all_{what}"], self.taken[what]
         return float(sum(every[s] for s in splits) / max(1, sum(own[s] for s in splits)))
 
@@ -146,7 +167,7 @@ def _of_method(
         if probes[-1].record.status is not Status.FINISHED:
             break
     last = probes[-1]
-    found = MethodForecast(
+    forecast = MethodForecast(
         name=specs[0].name,
         method=specs[0].method,
         status=str(last.record.status),
@@ -154,8 +175,10 @@ def _of_method(
         runs=[spec.run_id for spec in specs],
     )
     if last.record.status is Status.FINISHED:
-        found = _fitted(found, probes) if classical else _trained(found, last, specs[0], prepared)
-    return replace(found, probe_seconds=time.perf_counter() - start)
+        forecast = (
+            _fitted(forecast, probes) if classical else _trained(forecast, last, specs[0], prepared)
+        )
+    return replace(forecast, probe_seconds=time.perf_counter() - start)
 
 
 def _probe(
@@ -165,7 +188,7 @@ def _probe(
     launcher: LocalLauncher,
     train_rows: int | None,
 ) -> _Probe:
-    """Run the first of `specs` on an excerpt, in the folder `scratch`; empty afterwards."""
+    """Execute the first of `specs` on an excerpt in the folder `scratch`, and empty the folder."""
     train = specs[0].train
     taken = launcher.excerpt(
         prepared,
@@ -207,9 +230,9 @@ def _probe(
 
 
 def _trained(
-    found: MethodForecast, probe: _Probe, spec: RunSpec, prepared: Prepared
+    forecast: MethodForecast, probe: _Probe, spec: RunSpec, prepared: Prepared
 ) -> MethodForecast:
-    """From a probe of an encoder's method."""
+    """Return the forecast of a method with an encoder from its probe."""
     record, cost, train = probe.record, probe.record.cost, spec.train
     splits = ("train", "validation", "test")
     seconds = dict(cost.seconds)
@@ -222,33 +245,35 @@ def _trained(
     evaluate = seconds.get("evaluate", 0.0) * probe.share("tokens", "test")
     keep = seconds.get("checkpoint", 0.0) / max(1, record.best_epoch or 1)
     trainable = record.parameters.trainable if record.parameters else 0
-    points = math.floor(steps / train.checkpoint_seconds) if train.checkpoint_seconds else 0
+    checkpoints = math.floor(steps / train.checkpoint_seconds) if train.checkpoint_seconds else 0
     total = (
         seconds["load"]
         + steps
         + validate * probe.share("tokens", "validation")
         + evaluate
         + seconds.get("latency", 0.0)
-        + keep * (epochs + 3 * points)  # a point holds the weights and two moments of each
+        + keep * (epochs + 3 * checkpoints)  # a checkpoint has the weights and two moments of each
         + seconds["save"]
         + other
     )
-    there = probe.states and (prepared.task_path / "states" / f"train-{probe.states}").is_file()
+    cached = probe.states and (prepared.task_path / "states" / f"train-{probe.states}").is_file()
     return replace(
-        found,
+        forecast,
         train_seconds=steps + prefix_of_train * probe.share("tokens", "train") if trains else None,
         evaluate_seconds=evaluate,
         total_seconds=total,
         prefix=probe.states,
         prefix_seconds=0.0
-        if there
+        if cached
         else seconds.get("prefix", 0.0) * probe.share("tokens", *splits),
         prefix_bytes=round(probe.state_bytes * probe.share("tokens", *splits)),
         around_seconds=max(0.0, probe.seconds - (cost.total_seconds or 0.0)),
         peak_memory_bytes=cost.peak_memory_bytes,
         storage_bytes=cost.storage_bytes,
         disk_bytes=probe.disk + _predictions(probe),
-        checkpoint_bytes=(2 + 3 * POINTS_AT_ONCE * bool(points)) * 4 * trainable if trains else 0,
+        checkpoint_bytes=(2 + 3 * POINTS_AT_ONCE * bool(checkpoints)) * 4 * trainable
+        if trains
+        else 0,
     )
 
 
@@ -257,25 +282,31 @@ def _predictions(probe: _Probe) -> int:
 
 
 def _step_seconds(probe: _Probe, epochs: int) -> float:
-    """Of all steps of a training: the mean of typical ones for each, and what the first two took
-    longer than the same steps did in the second epoch."""
+    """Return the time of all steps of a training.
+
+    It is the mean time of typical steps for each step, plus the time by which the first two steps
+    were slower than the same steps in the second epoch.
+    """
     taken = probe.taken
-    at = [row["seconds"] for row in probe.history if row["kind"] == "train"]
-    took = [after - before for before, after in zip([0.0, *at], at, strict=False)]
+    ends = [row["seconds"] for row in probe.history if row["kind"] == "train"]
+    durations = [after - before for before, after in zip([0.0, *ends], ends, strict=False)]
     count, extremes = taken["steps"], taken["extremes"]
-    again = took[count : 2 * count]
-    typical = took[max(2, extremes) : count] + again[extremes:]
-    cold = sum(max(0.0, a - b) for a, b in zip(took[:2], again[:2], strict=False))
+    second_epoch = durations[count : 2 * count]
+    typical = durations[max(2, extremes) : count] + second_epoch[extremes:]
+    cold = sum(max(0.0, a - b) for a, b in zip(durations[:2], second_epoch[:2], strict=False))
     return float(sum(typical) / len(typical) * taken["all_steps"] * epochs + cold)
 
 
-def _fitted(found: MethodForecast, probes: Sequence[_Probe]) -> MethodForecast:
-    """From probes of a classical method on two shares of the rows, or on all of them."""
+def _fitted(forecast: MethodForecast, probes: Sequence[_Probe]) -> MethodForecast:
+    """Return the forecast of a classical method.
+
+    It is made from two probes on subsamples or one on all rows.
+    """
     last = probes[-1]
     cost, seconds = last.record.cost, last.record.cost.seconds
 
     def grown(values: Sequence[float | None]) -> float:
-        """The last of `values` at all rows, by the power law through both."""
+        """Extrapolate `values` of the probes to all rows, by a power law with exponent 0 to 2."""
         known = [value or 0.0 for value in values]
         if len(probes) == 1 or min(known) <= 0:
             return known[-1]
@@ -290,7 +321,7 @@ def _fitted(found: MethodForecast, probes: Sequence[_Probe]) -> MethodForecast:
     other = (cost.total_seconds or 0.0) - sum(seconds.values())
     validate = seconds["validate"] * last.share("rows", "validation")
     return replace(
-        found,
+        forecast,
         train_seconds=fit,
         evaluate_seconds=evaluate,
         total_seconds=fit + validate + evaluate + seconds.get("latency", 0.0) + save + other,
@@ -308,7 +339,7 @@ def _content(
     prepared: Prepared,
     workers: int,
 ) -> dict[str, Any]:
-    """`forecast.json`: per method, per run in the order of the study, and of the whole study."""
+    """Return the content of `forecast.json`: by method, by run in their order, and in total."""
     by_name = {m.name: m for m in methods}
     computed: set[str] = set()
     runs: list[dict[str, Any]] = []
@@ -345,7 +376,7 @@ def _content(
 
 
 def _trials(study: StudySpec, methods: Sequence[MethodForecast]) -> float | None:
-    """The most that the trials of a search take, none of them ended early; None without one."""
+    """Return the maximum time of the trials of a search, without pruning; None without a search."""
     if study.tune is None:
         return None
     once = sum(
@@ -357,7 +388,7 @@ def _trials(study: StudySpec, methods: Sequence[MethodForecast]) -> float | None
 
 
 def _more_seeds(study: StudySpec, methods: Sequence[MethodForecast], workers: int) -> float | None:
-    """The most that further seeds take, if every method gets all of them; None without any."""
+    """Return the time of further seeds if all methods get all of them; None without any."""
     if not study.more_seeds:
         return None
     varying = {entry.name for entry in study.methods if varies_with_seed(entry)}
@@ -367,11 +398,11 @@ def _more_seeds(study: StudySpec, methods: Sequence[MethodForecast], workers: in
 
 
 def _bytes(path: Path) -> int:
-    """Of a file or a folder; links count nothing."""
+    """Return the size of a file or folder, without symbolic links."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(f.lstat().st_size for f in files if f.is_file() and not f.is_symlink())
 
 
 def to_json(forecast: Mapping[str, Any]) -> str:
-    """As `--json` prints it."""
+    """Return a forecast as JSON text for `--json`."""
     return json.dumps(forecast, indent=1, ensure_ascii=False)

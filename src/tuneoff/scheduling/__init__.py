@@ -22,11 +22,15 @@ __all__ = ["LAUNCHERS", "LocalLauncher", "Prepared", "available_cores", "launche
 
 
 def launcher(name: str = "local", workers: int | str = 1) -> LocalLauncher:
-    """Return the launcher of this name for so many runs at a time, or "auto".
+    """Return the launcher of this name.
+
+    Args:
+        name: Name of the launcher.
+        workers: Number of runs at a time, or "auto".
 
     Raises:
-        BadInput: This version has no such launcher, `workers` is neither "auto" nor a number from
-            1, or a distributed launcher (torchrun, say) started this process several times.
+        BadInput: There is no such launcher, `workers` is neither "auto" nor a positive number, or a
+            distributed launcher such as torchrun started this process several times.
     """
     if name not in LAUNCHERS:
         raise BadInput(f"this version has no launcher {name!r}.", hint=nearest(name, LAUNCHERS))
@@ -42,17 +46,20 @@ def _number_of_workers(workers: int | str) -> int | Literal["auto"]:
     except ValueError:
         number = 0
     if number < 1:
-        raise BadInput(f"workers is 'auto' or a number from 1, not {workers!r}.")
+        raise BadInput(f"workers must be 'auto' or a positive number, not {workers!r}.")
     return number
 
 
 def _refuse_copies() -> None:
-    """Each copy would run the whole study: a run uses one process and at most one GPU."""
+    """Raise `BadInput` if a distributed launcher started this process several times.
+
+    Each copy would run the whole study, because a run uses one process and at most one GPU.
+    """
     for name in WORLD_SIZES:
         copies = os.environ.get(name, "")
         if copies.isdigit() and int(copies) > 1:
             raise BadInput(
-                f"{name} is {copies}: a distributed launcher has started tuneoff {copies} times.",
-                hint="Start it once, without torchrun, accelerate launch or mpirun; --workers"
-                " (workers=…) spreads the runs of a study over the GPUs.",
+                f"{name} is {copies}: a distributed launcher started tuneoff {copies} times.",
+                hint="Start it once, without torchrun, accelerate launch or mpirun. Use --workers"
+                " (workers=…) to distribute the runs of a study over the GPUs.",
             )

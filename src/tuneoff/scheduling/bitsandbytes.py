@@ -1,7 +1,7 @@
-"""bitsandbytes only for the runs that need it.
+"""Import of bitsandbytes only in the processes that need it.
 
-PEFT imports bitsandbytes wherever it is installed. That takes seconds and initialises CUDA, which
-a process must not have done before it forks. So the process that forks loads PEFT as if
+PEFT imports bitsandbytes if it is installed. The import takes seconds and initialises CUDA, which
+a process must not do before it forks. The process that forks therefore loads PEFT as if
 bitsandbytes were not installed, and a child that needs 4-bit weights loads PEFT again.
 """
 
@@ -14,12 +14,12 @@ NAME = "bitsandbytes"
 
 
 def hide() -> None:
-    """Let imports and `find_spec` behave as if bitsandbytes were not installed, until `reveal`."""
+    """Make imports and `find_spec` behave as if bitsandbytes were not installed, until `reveal`."""
     sys.modules.setdefault(NAME, None)  # type: ignore[arg-type]
 
 
 def reveal() -> None:
-    """Undo `hide`: forget the modules and the answers that depend on it."""
+    """Undo `hide`, and remove the modules and cached checks that depend on it."""
     if sys.modules.get(NAME, ...) is not None:
         return
     del sys.modules[NAME]

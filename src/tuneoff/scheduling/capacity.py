@@ -1,4 +1,4 @@
-"""How many runs this machine takes at the same time: `--workers auto`."""
+"""Number of concurrent runs on this machine, for `--workers auto`."""
 
 from __future__ import annotations
 
@@ -12,28 +12,32 @@ from pathlib import Path
 from tuneoff.config import StudySpec
 
 MEMORY_SHARE = 0.75
-"""Part of the machine's memory that runs may take together."""
+"""Fraction of the machine's memory for all concurrent runs."""
 PROCESS_BYTES = 10**9
-"""A run's process: the engine, a batch's activations, the rows."""
+"""Memory of a run without the model: libraries, activations of a batch, and rows."""
 COPIES = 4
-"""Of a model in float32 while all of it trains: weights, gradients, and AdamW's two moments."""
+"""Copies of a fully trained float32 model: weights, gradients, and two moments of AdamW."""
 
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def workers_for(study: StudySpec, gpus: Sequence[str], *, device: str, model_bytes: int = 0) -> int:
-    """Runs at the same time: one per GPU; on a CPU what `fastest_split` says, if memory allows.
+    """Return the number of concurrent runs: one per GPU, or on a CPU that of `fastest_split`.
 
-    `device` is the study's until the engine has chosen one ("auto"), then the chosen one. It
-    depends on the machine and the study alone, not on what is busy or finished, so that a study
-    that is resumed has the same number.
+    The number depends only on the machine and the study, so it is the same if a study is resumed.
+
+    Args:
+        study: Specification of the study.
+        gpus: Visible GPUs.
+        device: Device of the study: "auto" until the engine has chosen one.
+        model_bytes: Size of the weights, which limits the number of runs on a CPU.
     """
     jobs = max(1, len(study.methods) * len(study.seeds))
     if device == "mps" or (device == "auto" and sys.platform == "darwin"):
-        return 1  # one GPU, and it shares the memory
+        return 1  # one GPU, which shares the memory of the CPU
     if device != "cpu" and gpus:
         return min(len(gpus), jobs)
-    if device == "cuda":  # which devices there are is not known: they are not shared
+    if device == "cuda":  # the GPUs are unknown and must not be shared
         return 1
     cores = available_cores() // (study.train.threads or 1)
     most = int(MEMORY_SHARE * memory_bytes() / (COPIES * model_bytes + PROCESS_BYTES))
@@ -41,12 +45,13 @@ def workers_for(study: StudySpec, gpus: Sequence[str], *, device: str, model_byt
 
 
 def fastest_split(cores: int, methods: int, seeds: int, most: int) -> int:
-    """The number of runs at once, at most `most`, with which a study on a CPU is done first.
+    """Return the number of concurrent runs, at most `most`, that is fastest for a study on a CPU.
 
     Each run has `cores // number` threads. With MiniLM on two cores, two threads were 1.41 times
-    as fast as one, and two runs side by side slowed each other by 8 % (docs/engine.md): the square
-    root of the threads fits the former and is assumed beyond. A study cannot end before its longest
-    run; the methods' times are taken to rise evenly, the longest being twice the mean.
+    as fast as one, and two concurrent runs were each 8 % slower (docs/engine.md). The square root
+    of the number of threads fits the former, and is assumed for more threads. A study takes at
+    least as long as its longest run; the times of the methods are assumed to be evenly spaced, with
+    a maximum of twice the mean.
     """
     jobs = max(1, methods * seeds)
     longest = 2 / ((methods + 1) * max(1, seeds)) if methods else 1.0
@@ -58,7 +63,7 @@ def fastest_split(cores: int, methods: int, seeds: int, most: int) -> int:
 
 
 def available_cores() -> int:
-    """Cores that this process may use, a container's quota included."""
+    """Return the number of cores that this process may use, which a container may limit."""
     count = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
@@ -69,7 +74,7 @@ def available_cores() -> int:
 
 
 def memory_bytes() -> int:
-    """Memory of this machine, or of its container."""
+    """Return the memory of this machine or its container, in bytes."""
     import psutil
 
     total: int = psutil.virtual_memory().total
@@ -79,7 +84,7 @@ def memory_bytes() -> int:
 
 
 def model_bytes(folder: Path) -> int:
-    """Size of a model's weights on disk; their largest format where there are several."""
+    """Return the size of a model's weights in bytes, in the largest format if it has several."""
     sizes = [
         sum(file.stat().st_size for file in folder.glob(pattern))
         for pattern in ("*.safetensors", "*.bin")

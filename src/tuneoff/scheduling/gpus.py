@@ -1,4 +1,4 @@
-"""The GPUs of this machine, found without importing torch, as CUDA_VISIBLE_DEVICES names them."""
+"""Detection of GPUs without torch, with names as in CUDA_VISIBLE_DEVICES."""
 
 from __future__ import annotations
 
@@ -11,45 +11,46 @@ from pathlib import Path
 
 _DRIVER_FOLDER = Path("/proc/driver/nvidia/gpus")
 _SECONDS = 60
-"""`nvidia-smi` loads the driver where nothing keeps it loaded, which takes some seconds."""
+"""Timeout of `nvidia-smi`, which takes some seconds if it must load the driver."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One card, and the MIG instances that it is divided into, if any."""
+    """A GPU, and its MIG instances if it is partitioned."""
 
     uuid: str
     instances: tuple[str, ...] = ()
+    """UUIDs of the MIG instances."""
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """What a run can be given: the instances of a divided card, else the card."""
+        """Devices for runs: the MIG instances, or else the GPU itself."""
         return self.instances or (self.uuid,)
 
 
 def visible_gpus(environment: Mapping[str, str]) -> list[str]:
-    """The CUDA devices that a process with this environment may use, one entry for each run.
+    """Return the CUDA devices that a process with this environment can use.
 
-    The entries of CUDA_VISIBLE_DEVICES as they are written (numbers, UUIDs, MIG ids); without that
-    variable the UUIDs of all cards and MIG instances. As in CUDA, an entry that names no device
-    ends the list. Empty on a machine without an NVIDIA driver.
+    These are the entries of CUDA_VISIBLE_DEVICES (numbers, UUIDs, MIG ids), up to the first entry
+    that is not a device, as in CUDA. Without the variable they are the UUIDs of all GPUs and MIG
+    instances. The list is empty on a machine without an NVIDIA driver.
     """
     cards = machine_gpus()
     listed = environment.get("CUDA_VISIBLE_DEVICES")
     if listed is None or not cards:
         return [device for card in cards for device in card.devices]
-    found: list[str] = []
+    devices: list[str] = []
     for entry in map(str.strip, listed.split(",")):
         if not _names_device(entry, cards):
             break
-        found.append(entry)
-    return list(dict.fromkeys(found))
+        devices.append(entry)
+    return list(dict.fromkeys(devices))
 
 
 def _names_device(entry: str, cards: list[Gpu]) -> bool:
     if entry.isascii() and entry.isdigit():
         return int(entry) < len(cards)
-    # CUDA takes the beginning of a UUID, too. Instances are unknown where nvidia-smi is missing.
+    # CUDA also accepts prefixes of UUIDs. MIG instances are unknown without nvidia-smi.
     known = [card.uuid for card in cards] + [x for card in cards for x in card.instances]
     return entry.startswith("MIG-") or (
         entry.startswith("GPU-") and any(uuid.startswith(entry) for uuid in known)
@@ -57,39 +58,39 @@ def _names_device(entry: str, cards: list[Gpu]) -> bool:
 
 
 def machine_gpus() -> list[Gpu]:
-    """The cards of this machine in the order of the PCI bus, from nvidia-smi or else the driver."""
+    """Return the GPUs of this machine in PCI order, from nvidia-smi or else from the driver."""
     return _from_nvidia_smi() or _from_driver()
 
 
 def _from_nvidia_smi() -> list[Gpu]:
-    with suppress(OSError, subprocess.TimeoutExpired):  # there is none, or it hangs
-        ended = subprocess.run(
+    with suppress(OSError, subprocess.TimeoutExpired):  # missing, or without a response
+        result = subprocess.run(
             ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=_SECONDS, check=False
         )
-        if ended.returncode == 0:
-            return _cards(ended.stdout)
+        if result.returncode == 0:
+            return _cards(result.stdout)
     return []
 
 
 def _cards(listing: str) -> list[Gpu]:
-    """`GPU 0: NAME (UUID: GPU-…)`, each followed by its indented `MIG … (UUID: MIG-…)` lines."""
-    found: list[Gpu] = []
+    """Parse lines `GPU 0: NAME (UUID: GPU-…)`, each followed by `MIG … (UUID: MIG-…)` lines."""
+    cards: list[Gpu] = []
     for line in listing.splitlines():
         match = re.search(r"\(UUID: ((?:GPU|MIG)-[^)\s]+)\)", line)
         if match is None:
             continue
         if match[1].startswith("GPU-"):
-            found.append(Gpu(match[1]))
-        elif found:
-            found[-1] = Gpu(found[-1].uuid, (*found[-1].instances, match[1]))
-    return found
+            cards.append(Gpu(match[1]))
+        elif cards:
+            cards[-1] = Gpu(cards[-1].uuid, (*cards[-1].instances, match[1]))
+    return cards
 
 
 def _from_driver() -> list[Gpu]:
-    """What the kernel's driver says; it does not know of MIG instances."""
-    found = []
+    """Return the GPUs that the kernel driver lists, which does not include MIG instances."""
+    cards = []
     for file in sorted(_DRIVER_FOLDER.glob("*/information")):
         with suppress(OSError):
             match = re.search(r"GPU UUID:\s*(GPU-\S+)", file.read_text(errors="replace"))
-            found += [Gpu(match[1])] if match else []
-    return found
+            cards += [Gpu(match[1])] if match else []
+    return cards

@@ -1,4 +1,4 @@
-"""Launcher for this machine: runs go to worker processes, each with at most one GPU."""
+"""Launcher for this machine: worker processes execute the runs, each with at most one GPU."""
 
 from __future__ import annotations
 
@@ -27,38 +27,45 @@ class Prepared:
 
     task: TaskRecord
     task_path: Path
+    """Folder of the task."""
     model_path: Path
+    """Folder of the model."""
     device: Device
+    """Device on this machine; never "auto"."""
     precision: Precision
-    """What `device` and `precision: auto` come to on this machine."""
+    """Precision on this machine if it is "auto" in the study."""
     hidden_size: int = 768
-    """Width of the model's states, on which default learning rates depend."""
+    """Hidden size of the model, on which default learning rates depend."""
 
 
 @dataclass(frozen=True)
 class Exit:
-    """How the process of a run ended: its exit code, or minus the signal that killed it."""
+    """How the process of a run ended."""
 
     code: int
+    """Exit code, or minus the number of the signal that killed it."""
     out_of_memory: bool
-    """Whether the system's out-of-memory killer was at work meanwhile."""
+    """Whether the system's out-of-memory killer was active during the run."""
     interrupted: bool
-    """Whether this process ended it."""
+    """Whether this process ended the run."""
     trouble: str | None = None
-    """What the process said was the matter with the disk, where it could not write it down."""
+    """A problem of the disk, which the process could not write to the record."""
 
 
 class LocalLauncher:
-    """Runs specs in processes of this machine, at most `workers` at a time.
+    """Executes runs in processes on this machine.
 
-    "auto" is one run until a study is prepared, and then what suits machine and study (see
-    `tuneoff.scheduling.capacity`). Each worker sees one GPU, taken in turns from those that this
-    process sees. Use as a context manager; leaving it ends every worker and what it was running.
+    Each worker sees one GPU; the GPUs that this process sees are assigned in turn. Use the launcher
+    as a context manager, which ends all workers and their runs at its exit.
+
+    Args:
+        workers: Number of runs at a time. "auto" is one until a study is prepared, and is then
+            chosen for the machine and the study (see `tuneoff.scheduling.capacity`).
     """
 
     def __init__(self, workers: int | Literal["auto"] = 1) -> None:
         self.workers = 1 if workers == "auto" else workers
-        """Runs at a time; with "auto" known once a study is prepared."""
+        """Number of runs at a time; with "auto" it is set when a study is prepared."""
         self._auto = workers == "auto"
         self._gpus: list[str] = []
         self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
@@ -74,28 +81,29 @@ class LocalLauncher:
         self.close()
 
     def _resize(self, workers: int) -> None:
-        """Start or end idle workers until there are so many; none may be at work."""
+        """Start or end workers to get this number of them; all must be idle."""
         living = [worker for worker in self._all if worker.alive]
         for worker in living[workers:]:
             worker.close()
         living = living[:workers]
         for place in range(len(living), workers):
             gpu = self._gpus[place % len(self._gpus)] if self._gpus else None
-            # The first one prepares; the others load the engine meanwhile.
+            # The first worker prepares the data while the others load the engine.
             living.append(Worker(load=place > 0 and available_cores() > 1, gpu=gpu))
         self.workers, self._all, self._idle = workers, living, queue.SimpleQueue()
         for worker in living:
             self._idle.put(worker)
 
     def _sharing(self, device: Device, gpu: str | None) -> int:
-        """How many workers compute on the processor, or on this GPU."""
+        """Return the number of workers that use the CPU, or the same GPU."""
         living = [worker for worker in self._all if worker.alive]
         return len(living) if device == "cpu" else sum(worker.gpu == gpu for worker in living)
 
     def close(self, grace: float = 0.0) -> None:
-        """End every worker and whatever it was running.
+        """End all workers and their runs.
 
-        With `grace` runs are asked to save first, and have so many seconds for it.
+        Args:
+            grace: Time for the runs to write a checkpoint first, in seconds; 0 ends them at once.
         """
         self._closed = True
         if grace:
@@ -108,12 +116,20 @@ class LocalLauncher:
             worker.close()
 
     def prepare(self, study: StudySpec, folder: Path, watch: Callable[[Event], None]) -> Prepared:
-        """Find device and model; read, check, split and tokenise the data into `folder`; try each
-        method of the completed `study` on the model's outline.
+        """Choose the device, find the model, and check, split and tokenise the data of a study.
 
-        Raises `BadInput` with every issue found, before any weight is loaded.
+        Each method is then tried on a model without weights, and the model itself is checked.
+
+        Args:
+            study: The completed specification.
+            folder: Folder of prepared tasks.
+            watch: Called with each progress event.
+
+        Raises:
+            BadInput: The input is invalid. The data is checked before the model and the methods.
+            RunFailed: The worker died.
         """
-        if self._auto:  # so that they load the engine meanwhile
+        if self._auto:  # further workers load the engine during the preparation
             self._resize(workers_for(study, self._gpus, device=study.train.device))
         request = {
             "do": "prepare",
@@ -124,7 +140,7 @@ class LocalLauncher:
             "precisions": _named_precisions(study),
             "folder": str(folder.absolute()),
         }
-        asked = study.train.precision
+        precision = study.train.precision
         with self._worker() as worker:
             answer = self._answer(worker, request, watch)
             fitted = self._answer(
@@ -134,7 +150,7 @@ class LocalLauncher:
                     "task_path": answer["task_path"],
                     "model_path": answer["model_path"],
                     "device": answer["device"],
-                    "precision": answer["precision"] if asked == "auto" else asked,
+                    "precision": answer["precision"] if precision == "auto" else precision,
                     "threads": available_cores(),
                     "methods": [(m.name, m.method, m.config) for m in study.methods],
                 },
@@ -156,20 +172,25 @@ class LocalLauncher:
 
     @staticmethod
     def _answer(worker: Worker, request: Event, watch: Callable[[Event], None]) -> Event:
-        """What the worker comes to; `BadInput` if it refuses, `RunFailed` if it breaks off."""
+        """Wait for the worker's reply to a request.
+
+        Raises:
+            BadInput: The worker found issues of the input.
+            RunFailed: The worker died or failed without a reply.
+        """
         answer: Event = {}
-        broken = "preparing the data broke off; its messages stand above."
+        failure = "data preparation failed; see the output above."
         for event in worker.ask(request):
             if event["event"] in ("prepared", "refused"):
                 answer = event
             elif event["event"] == "trouble":
-                broken = event["said"]
+                failure = event["said"]
             elif event["event"] == "progress":
                 watch(event)
         if answer.get("event") == "refused":
             raise BadInput([Issue(**issue) for issue in answer["issues"]])
         if not answer:
-            raise RunFailed(broken)
+            raise RunFailed(failure)
         return answer
 
     def excerpt(
@@ -182,8 +203,20 @@ class LocalLauncher:
         seeds: Sequence[int],
         train_rows: int | None = None,
     ) -> Event:
-        """Some rows of the task as a task of their own in the new `folder`, by
-        `tuneoff.engine.data.excerpt`: its `path`, and what the rows stand for."""
+        """Write an excerpt of a task to the new `folder` (see `tuneoff.engine.data.excerpt`).
+
+        Args:
+            prepared: The task.
+            folder: Folder of the excerpt.
+            batch_size: Number of examples per step.
+            epochs: Number of epochs of the full training.
+            seeds: Seeds of the full trainings.
+            train_rows: Number of training rows, for classical methods.
+
+        Returns:
+            The `path` of the excerpt, and its numbers of rows, tokens and steps and those of the
+            task.
+        """
         request = {
             "do": "excerpt",
             "task_path": str(prepared.task_path),
@@ -206,10 +239,17 @@ class LocalLauncher:
         whole: Path | None = None,
         profile: bool = False,
     ) -> Exit:
-        """Run `spec`, wait for its end, and say how its process ended; its record is in `folder`.
+        """Execute a run in a worker, and wait for its end; the record is in `folder`.
 
-        `folder` must hold the spec. `watch` is called with each progress event. Callers from
-        several threads share the workers. `whole` and `profile` are those of `tuneoff.engine.run`.
+        This may be called from several threads, which share the workers.
+
+        Args:
+            spec: Specification of the run.
+            folder: Folder of the run, which must contain the specification.
+            prepared: The task and the model.
+            watch: Called with each progress event.
+            whole: Folder of the task of which `prepared` has an excerpt, for a forecast.
+            profile: Whether to write a trace of some steps.
         """
         request: Event = {
             "do": "run",
@@ -239,7 +279,7 @@ class LocalLauncher:
         )
 
     def check(self, folder: RunFolder, prepared: Prepared) -> None:
-        """Hold the saved model of the finished run in `folder` against what the run measured."""
+        """Check that the saved model of a finished run gives the same output as in the run."""
         request = {
             "do": "check",
             "folder": str(folder.path.absolute()),
@@ -247,7 +287,7 @@ class LocalLauncher:
         }
         with self._worker() as worker:
             for _ in worker.ask(request):
-                pass  # progress; what a failing check says is in the run's log
+                pass  # progress only; the error of a failed check is in the log of the run
 
     @contextmanager
     def _worker(self) -> Iterator[Worker]:
@@ -255,7 +295,7 @@ class LocalLauncher:
         try:
             yield worker
         finally:
-            if not worker.alive and not self._closed:  # whatever killed it must not end the study
+            if not worker.alive and not self._closed:  # the study continues with a new worker
                 worker.close()
                 worker = Worker(gpu=worker.gpu)
                 self._all.append(worker)
@@ -263,13 +303,13 @@ class LocalLauncher:
 
 
 def _named_precisions(study: StudySpec) -> list[str]:
-    """The precisions that the study and its methods name; "auto" fits every device."""
-    found = {study.train.precision, *(m.train.get("precision", "auto") for m in study.methods)}
-    return sorted(found - {"auto"})
+    """Return the precisions of the study and its methods, except "auto"."""
+    named = {study.train.precision, *(m.train.get("precision", "auto") for m in study.methods)}
+    return sorted(named - {"auto"})
 
 
 def _system_kills() -> int:
-    """How often Linux's out-of-memory killer struck on this machine; 0 where it does not say."""
+    """Return the number of kills of Linux's out-of-memory killer; 0 if it is unknown."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""From what a user asks to the runs of a study: methods x seeds, every default filled in."""
+"""Plan of a study: its runs, methods x seeds, with all defaults."""
 
 from __future__ import annotations
 
@@ -21,35 +21,41 @@ from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.scheduling import Prepared
 
 _METRICS_MEANT = {"f1": "macro_f1", "f1_macro": "macro_f1", "f1_weighted": "weighted_f1"}
-"""scikit-learn's names of metrics, for a hint."""
+"""Metric by its name in scikit-learn, for hints."""
 
 DEFAULT_METHODS = ("tfidf", "head", "partial", "full", "lora")
-"""Of a study that names none."""
+"""Methods of a study that does not name any."""
 
 
 def asked_study(content: Mapping[str, Any], *, file: str | None = None) -> StudySpec:
-    """The completed study that nested plain values ask for, as a study file holds them.
+    """Return the completed study of nested plain values, as in a study file.
 
-    Raises `BadInput` with all that is wrong with them, the methods' settings included.
+    Args:
+        content: The plain values.
+        file: Study file, for the messages.
+
+    Raises:
+        BadInput: With all issues, including those of the methods' settings.
     """
     study, issues = draft_study(content, file=file)
-    found = IssueList(issues)
-    with found.collecting():
+    collected = IssueList(issues)
+    with collected.collecting():
         study = complete(study, file=file)
-    found.raise_any()
+    collected.raise_any()
     return study
 
 
 def complete(study: StudySpec, *, file: str | None = None) -> StudySpec:
-    """`study` with every method's settings filled in, and `DEFAULT_METHODS` if it names none.
+    """Return the study with all settings of its methods, or `DEFAULT_METHODS` if it has none.
 
-    Raises `BadInput` for unknown methods, settings or metrics, all of them at once.
+    Raises:
+        BadInput: With all issues: unknown methods, settings or metrics, and invalid values.
     """
-    found = IssueList()
+    collected = IssueList()
     entries: list[MethodSpec] = []
-    asked = study.methods or tuple(MethodSpec(method=m, name=m) for m in DEFAULT_METHODS)
-    for entry in asked:
-        with found.collecting():
+    methods = study.methods or tuple(MethodSpec(method=m, name=m) for m in DEFAULT_METHODS)
+    for entry in methods:
+        with collected.collecting():
             entries.append(_complete_method(entry, study.train, file))
     if study.metric not in QUALITY_METRICS:
         issue = Issue(
@@ -57,8 +63,8 @@ def complete(study: StudySpec, *, file: str | None = None) -> StudySpec:
             file=file,
             hint=nearest(_METRICS_MEANT.get(study.metric.lower(), study.metric), QUALITY_METRICS),
         )
-        found.issues.append(issue)
-    found.raise_any()
+        collected.issues.append(issue)
+    collected.raise_any()
     return replace(study, methods=tuple(entries))
 
 
@@ -69,31 +75,31 @@ def _complete_method(entry: MethodSpec, train: TrainSpec, file: str | None) -> M
         for key in entry.config
         if key in STUDY_WIDE and key not in {f.name for f in fields(chosen.config)}
     ]
-    found = IssueList(
+    collected = IssueList(
         Issue(
-            f"method {entry.name!r}: {key} is the same for all methods of a study",
+            f"method {entry.name!r}: {key} must be the same for all methods of a study",
             file=file,
-            hint=f"Set train.{key}.",
+            hint=f"Set train.{key} instead.",
         )
         for key in wide
     )
-    with found.collecting():
+    with collected.collecting():
         check_installed(chosen)
-    with found.collecting():
+    with collected.collecting():
         own = {key: value for key, value in entry.config.items() if key not in wide}
         config = parse_config(chosen, own, file=file)
     own = {**chosen.train, **entry.train}
-    with found.collecting():
+    with collected.collecting():
         replace_train(train, own, where=f"method {entry.name!r}: ", file=file)
-    found.raise_any()
+    collected.raise_any()
     return replace(entry, config=config_to_plain(config), train=own)
 
 
 def plan(study: StudySpec, prepared: Prepared) -> list[RunSpec]:
-    """The runs of a completed study: all methods with the first seed, then with the next.
+    """Return the runs of a completed study: all methods with the first seed, then with the next.
 
-    A classical method gives the same model with every seed, so it runs with the first one alone.
-    Device and precision are those of the machine: on another one it is another answer.
+    A classical method gives the same model with every seed, so it has a run with the first seed
+    only. Device and precision are those of this machine, because they affect the result.
     """
     task = prepared.task
     here = {"max_length": task.max_length, "device": prepared.device}
@@ -121,11 +127,11 @@ def plan(study: StudySpec, prepared: Prepared) -> list[RunSpec]:
 
 
 def plan_seed(study: StudySpec, prepared: Prepared, seed: int) -> list[RunSpec]:
-    """The runs of one further seed."""
+    """Return the runs of one further seed."""
     methods = tuple(entry for entry in study.methods if varies_with_seed(entry))
     return plan(replace(study, methods=methods, seeds=(seed,)), prepared)
 
 
 def varies_with_seed(entry: MethodSpec) -> bool:
-    """Whether another seed gives another model."""
+    """Return whether another seed gives another model."""
     return method(entry.method).family != "classical"

@@ -1,4 +1,4 @@
-"""A worker's process: how it is started, spoken to in lines of JSON, and ended."""
+"""Start and end of worker processes, and communication with them in lines of JSON."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ Event = dict[str, Any]
 
 _DEFAULTS = {
     "TOKENIZERS_PARALLELISM": "true",
-    # The worker forks, so it must look for GPUs without touching CUDA.
+    # The worker forks, so it must detect GPUs without initialising CUDA.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }
 
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Where torchrun, Accelerate and MPI say how many processes they started."""
+"""Variables in which torchrun, Accelerate and MPI store the number of processes."""
 _OF_LAUNCHERS = re.compile(
     "WORLD_SIZE|((LOCAL|NODE|GROUP|ROLE)_)?RANK|(LOCAL|GROUP|ROLE)_WORLD_SIZE|ROLE_NAME"
     "|MASTER_(ADDR|PORT)|CROSS_(RANK|SIZE)"
     "|(TORCHELASTIC|ACCELERATE|FSDP|DEEPSPEED|PMIX?|OMPI_COMM_WORLD|MV2_COMM_WORLD|HOROVOD)_.*"
 )
-"""Variables by which torchrun, Accelerate, DeepSpeed, Horovod and MPI tell processes apart."""
+"""Variables that torchrun, Accelerate, DeepSpeed, Horovod and MPI set for each process."""
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
-    """A command that runs a module of this package with the import path of this process.
+    """Return a command that executes a module of this package with the import path of this process.
 
-    The folder that Python itself puts first, that of the script or the working folder, is left out:
-    a `random.py` beside the data must not be imported in the place of Python's.
+    The folder that Python puts first, of the script or the working folder, is left out, so that a
+    `random.py` next to the data cannot replace the standard module.
     """
     start = (
         f"import sys, runpy; sys.path[:] = dict.fromkeys({import_path()!r} + sys.path)\n"
@@ -47,9 +47,9 @@ def python_command(module: str, *arguments: str) -> list[str]:
 
 
 def import_path() -> list[str]:
-    """`sys.path` without the working folder and the folder of the main script.
+    """Return `sys.path` without the working folder and the folder of the main script.
 
-    If they are named by PYTHONPATH or an installed package, Python adds them again by itself.
+    If PYTHONPATH or an installed package includes them, Python adds them again.
     """
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     left_out = {os.path.realpath(os.getcwd())}
@@ -65,12 +65,17 @@ def import_path() -> list[str]:
 
 
 def worker_environment(gpu: str | None, of_parent: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a worker that sees one GPU, or None: all that its parent sees.
+    """Return the environment of a worker.
 
-    Variables of distributed launchers are taken out: libraries would wait for other processes.
+    Variables of distributed launchers are removed, because libraries would wait for other
+    processes.
+
+    Args:
+        gpu: The only GPU that the worker can use; None: all GPUs of the parent.
+        of_parent: Environment of the parent process.
     """
     kept = {k: value for k, value in of_parent.items() if not _OF_LAUNCHERS.fullmatch(k)}
-    if path := kept.get("PYTHONPATH"):  # an empty entry is the working folder
+    if path := kept.get("PYTHONPATH"):  # an empty entry means the working folder
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, path.split(os.pathsep)))
     if gpu is not None:
         kept["CUDA_VISIBLE_DEVICES"] = gpu
@@ -78,13 +83,18 @@ def worker_environment(gpu: str | None, of_parent: Mapping[str, str]) -> dict[st
 
 
 class Worker:
-    """One worker process, started at once so that it is warm when it is needed."""
+    """A worker process. It starts immediately, so that it is ready when it is needed."""
 
     def __init__(self, *, load: bool = False, gpu: str | None = None) -> None:
-        """`load`: whether it imports the engine at once. `gpu`: the only one that it sees."""
+        """Start the process.
+
+        Args:
+            load: Whether to import the engine immediately.
+            gpu: The only GPU that the worker can use; None: all.
+        """
         self.gpu = gpu
         self.running = False
-        """Whether a run is at work."""
+        """Whether a run is active."""
         self._process = subprocess.Popen(
             python_command("tuneoff.scheduling.worker", *(["--load"] if load else [])),
             stdin=subprocess.PIPE,
@@ -96,11 +106,11 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether the process has not ended."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def ask(self, request: Event) -> Iterator[Event]:
-        """The events up to and with the one that ends the request; fewer if the worker dies."""
+        """Send a request, and yield its events up to `ended` or the death of the worker."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -120,21 +130,21 @@ class Worker:
             self.running = False
 
     def ask_to_end(self) -> None:
-        """Ask the run at work to save and end."""
+        """Ask the active run to write a checkpoint and end."""
         if self.running:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGTERM)
 
     def _answer(self) -> str:
-        """The next line, cut short if the worker was killed while it wrote, empty at the end."""
+        """Return the next line, which is incomplete if the worker died, and empty at the end."""
         assert self._process.stdout is not None
         try:
             return self._process.stdout.readline()
-        except ValueError:  # closed by the thread that ends the study
+        except ValueError:  # another thread has closed it
             return ""
 
     def close(self) -> None:
-        """End the worker and what it runs."""
+        """End the worker and its run."""
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):

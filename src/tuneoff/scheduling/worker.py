@@ -1,11 +1,10 @@
-"""The worker process: loads the engine once and forks a process for every request.
+"""The worker process: it loads the engine once and forks a process for every request.
 
-The module reads requests as lines of JSON and answers with events. Loading the engine takes
-seconds and is done once; a fork takes milliseconds and has memory of its own. The parent never
-computes: threads that it had started would be missing in the child. Nor does it touch CUDA, which
-a fork could not use any more. Where a library has done so all the same (looking for GPUs
-initialises CUDA where NVML is missing, and on MIG instances), requests are done by new processes
-that load the engine anew.
+It reads requests as lines of JSON and answers with events. Loading the engine takes seconds and is
+done once; a fork takes milliseconds and has its own memory. The worker itself never computes,
+because its threads would be missing in the child, and never initialises CUDA, which a fork could
+then not use. If a library has initialised CUDA (detection of GPUs does so without NVML and on MIG
+instances), each request is handled by a new process that loads the engine again.
 """
 
 from __future__ import annotations
@@ -38,32 +37,34 @@ from tuneoff.scheduling.process import python_command
 Request = dict[str, Any]
 Send = Callable[[dict[str, Any]], None]
 Start = Callable[[Request, int, tuple[IO[str], int]], int]
-"""`start(request, writing, of_parent)`: starts a process that writes its events to the descriptor
-`writing` and holds nothing `of_parent`; its process id."""
+"""`start(request, writing, of_parent)` starts a process for a request and returns its id.
+
+The process writes its events to the descriptor `writing` and closes the streams `of_parent`.
+"""
 
 
 def prepare(request: Request, send: Send) -> None:
-    """Find the model and prepare the task; answer `prepared`, or `refused` with the issues."""
+    """Find the model and prepare the task; send `prepared`, or `refused` with the issues."""
     from tuneoff.engine.data import prepare
     from tuneoff.engine.data.gather import gather
     from tuneoff.engine.model.precision import choose_device, choose_precision
     from tuneoff.engine.model.source import find_model
 
-    found, data = IssueList(), DataSpec(**request["data"])
+    collected, data = IssueList(), DataSpec(**request["data"])
     try:
-        with found.collecting():
+        with collected.collecting():
             device = choose_device(request["device"])
             for precision in request["precisions"]:
                 choose_precision(precision, device)
         send({"event": "progress", "phase": "model"})
-        with found.collecting():
+        with collected.collecting():
             model = find_model(request["model"])
-            asked = model.length(request["max_length"])
+            max_length = model.length(request["max_length"])
         send({"event": "progress", "phase": "data"})
-        if found.issues:  # those of the data with them
-            with found.collecting():
+        if collected.issues:  # report the issues of the data as well
+            with collected.collecting():
                 gather(data)
-        found.raise_any()
+        collected.raise_any()
         folder = Path(request["folder"])
         task = prepare(
             data,
@@ -71,7 +72,7 @@ def prepare(request: Request, send: Send) -> None:
             model_path=model.path,
             model_fingerprint=model.fingerprint,
             model_type=model.model_type,
-            max_length=asked,
+            max_length=max_length,
             folder=folder,
         )
     except BadInput as error:
@@ -96,7 +97,7 @@ def prepare(request: Request, send: Send) -> None:
 
 
 def fit(request: Request, send: Send) -> None:
-    """Check the model, then each method on its outline; answer `prepared` or `refused`."""
+    """Check the model, and each method on a model without weights; send `prepared` or `refused`."""
     import torch
 
     from tuneoff.engine.data.task import open_task
@@ -137,7 +138,7 @@ def fit(request: Request, send: Send) -> None:
 
 
 def run(request: Request, send: Send) -> None:
-    """Run the spec that stands in the request's folder; what it prints goes to the run's log."""
+    """Execute the run whose specification is in the folder; the output goes to its log."""
     import torch
 
     from tuneoff.engine.execute import run
@@ -164,7 +165,7 @@ def run(request: Request, send: Send) -> None:
 
 
 def excerpt(request: Request, send: Send) -> None:
-    """Write some rows of a prepared task as a task of their own; answer `prepared`."""
+    """Write an excerpt of a prepared task; send `prepared`."""
     from tuneoff.engine.data.excerpt import take_excerpt
 
     taken = take_excerpt(
@@ -179,7 +180,7 @@ def excerpt(request: Request, send: Send) -> None:
 
 
 def check(request: Request, send: Send) -> None:
-    """Hold the model that a run has just saved against the one that it measured."""
+    """Check that the saved model of a run gives the same output as in the run."""
     from tuneoff.engine.execute import check_saved
 
     folder = RunFolder(request["folder"])
@@ -197,15 +198,15 @@ _JOBS = {"prepare": prepare, "fit": fit, "run": run, "check": check, "excerpt": 
 
 
 def load_engine() -> None:
-    """Import what every run needs, so that forks have it.
+    """Import the modules that every run needs, so that forks have them.
 
-    In the main thread: a child of a process that imported PyTorch in another one hangs in its first
-    float32 product (MKL counts its memory by thread).
+    This must be called in the main thread: if PyTorch was imported in another thread, a forked
+    child hangs in its first float32 matrix product (MKL counts its memory by thread).
     """
-    # On a CPU it says at import that it lacks kernels which tuneoff does not call.
+    # On a CPU, bitsandbytes logs at import that kernels are missing which tuneoff does not use.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     bitsandbytes.hide()
-    # Garbage collection during the imports would take a sixth of their time and free little.
+    # Garbage collection would take a sixth of the time of the imports, and free little memory.
     gc.disable()
     import peft  # noqa: F401
     import sklearn.metrics  # noqa: F401
@@ -213,42 +214,44 @@ def load_engine() -> None:
 
     import tuneoff.engine.execute  # noqa: F401
 
-    # A million objects of the libraries live until the end: a run need not look through them each
-    # time it collects garbage (a second per run), nor copy their pages by doing so.
+    # A million objects of the libraries exist until the end. Frozen objects are ignored by garbage
+    # collection in a run, which saves a second per run and avoids copies of their memory pages.
     gc.collect()
     gc.freeze()
     gc.enable()
 
 
 def main() -> None:
-    """Serve requests until standard input ends; with `--load` the engine is loaded at once.
+    """Handle requests until standard input ends.
 
-    With `--request FD` the one request on standard input is done, its events going to FD.
+    With `--load`, the engine is loaded immediately. With `--request FD`, a single request is read
+    from standard input, and its events are written to the file descriptor FD.
     """
-    # Notes of the libraries to their developers are no business of who runs a study.
+    # Hide deprecation warnings of third-party libraries.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
-    # Python 3.12 and newer say so of each fork: NumPy's library of products has started threads,
-    # and starts them again in the child.
+    # Python 3.12 and newer warn at each fork about the threads of NumPy's BLAS library, which are
+    # started again in the child.
     warnings.filterwarnings(
         "ignore", category=DeprecationWarning, message="This process .* is multi-threaded"
     )
-    # A study that is interrupted asks its runs to save and end; the worker itself ends with it.
+    # When a study is interrupted, its runs get these signals to save and end. The worker ends when
+    # the study does.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     parser = argparse.ArgumentParser()
     parser.add_argument("--load", action="store_true")
     parser.add_argument("--request", type=int, metavar="FD")
-    asked = parser.parse_args()
-    if asked.request is not None:
+    arguments = parser.parse_args()
+    if arguments.request is not None:
         request = json.loads(sys.stdin.read())
         if request["do"] != "prepare":
             load_engine()
-        _work(_JOBS[request["do"]], request, asked.request)
+        _work(_JOBS[request["do"]], request, arguments.request)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print is not an answer
+    os.dup2(2, 1)  # separates the output of libraries from the answers
     start: Start = _forked
     loaded = False
-    if asked.load:
+    if arguments.load:
         start, loaded = _loaded(), True
     with os.fdopen(0, "rb", buffering=0) as requests:
         while line := requests.readline():
@@ -261,7 +264,7 @@ def main() -> None:
                 and request["do"] == "run"
                 and RunFolder(request["folder"]).sample_file.is_file()
             ):
-                # The record stands; what a failing check says is in the run's log.
+                # A failed check does not change the record; its error is in the log of the run.
                 checked = _done(start, {**request, "do": "check"}, answers, requests)
                 code = None if checked is None else code
             if code is None:
@@ -271,13 +274,13 @@ def main() -> None:
 
 
 def _loaded() -> Start:
-    """Load the engine; the way to start processes with it."""
+    """Load the engine, and return the function that starts processes with it."""
     load_engine()
     return _forked if forks_can_use_cuda() else _spawned
 
 
 def forks_can_use_cuda() -> bool:
-    """Whether a fork of this process could initialise CUDA; true where PyTorch is without it."""
+    """Return whether a fork of this process can initialise CUDA; True if PyTorch has no CUDA."""
     import torch
 
     child = os.fork()
@@ -292,7 +295,7 @@ def _say(channel: IO[str], event: dict[str, Any]) -> None:
 
 
 def _written(answers: IO[str], text: str) -> bool:
-    """Write `text`; return whether the parent process is still there to read it."""
+    """Write `text`, and return whether the parent process still exists to read it."""
     try:
         answers.write(text)
         answers.flush()
@@ -302,10 +305,11 @@ def _written(answers: IO[str], text: str) -> bool:
 
 
 def _done(start: Start, request: Request, answers: IO[str], requests: IO[bytes]) -> int | None:
-    """Do the request in a process of its own; its exit code, or minus its signal.
+    """Handle a request in a new process, and forward its events.
 
-    Hands on what it sends. None if standard input ended meanwhile: then the process was killed,
-    because nobody waits for it.
+    Returns:
+        Its exit code, or minus the number of the signal that ended it. None if the parent process
+        has ended; the new process is then killed.
     """
     reading, writing = os.pipe()
     child = start(request, writing, (answers, reading))
@@ -315,7 +319,8 @@ def _done(start: Start, request: Request, answers: IO[str], requests: IO[bytes])
         waiting.register(requests, selectors.EVENT_READ)
         while True:
             ready = {key.fileobj for key, _ in waiting.select()}
-            if requests not in ready:  # no request comes while one is done: that would be its end
+            # During a request, standard input becomes readable only when it ends.
+            if requests not in ready:
                 chunk = os.read(events.fileno(), 1 << 16)
                 if not chunk:
                     break
@@ -328,18 +333,18 @@ def _done(start: Start, request: Request, answers: IO[str], requests: IO[bytes])
 
 
 def _forked(request: Request, writing: int, of_parent: tuple[IO[str], int]) -> int:
-    """Start a fork that does the request; its process id."""
+    """Start a fork that handles the request, and return its process id."""
     child = os.fork()
     if child == 0:
         answers, reading = of_parent
         os.close(reading)
-        answers.close()  # else the parent would not notice that the worker died
+        answers.close()  # otherwise the parent would not notice the death of the worker
         _work(_JOBS[request["do"]], request, writing)
     return child
 
 
 def _spawned(request: Request, writing: int, of_parent: tuple[IO[str], int]) -> int:
-    """Start a new process that does the request; its process id."""
+    """Start a new process that handles the request, and return its process id."""
     command = python_command("tuneoff.scheduling.worker", "--request", str(writing))
     with tempfile.TemporaryFile() as file:
         file.write(json.dumps(request).encode())
@@ -354,7 +359,7 @@ def _spawned(request: Request, writing: int, of_parent: tuple[IO[str], int]) -> 
 
 
 def _work(job: Callable[[Request, Send], None], request: Request, writing: int) -> NoReturn:
-    """The child: does the job and never returns."""
+    """Handle the request in the child process, which then exits."""
     code, channel = 1, None
     try:
         channel = os.fdopen(writing, "w", buffering=1)
@@ -362,9 +367,9 @@ def _work(job: Callable[[Request, Send], None], request: Request, writing: int) 
         job(request, partial(_say, channel))
         channel.close()
         code = 0
-    except BaseException as problem:
-        if channel is not None and (trouble := disk_trouble(problem)) is not None:
-            # Neither a record nor the log may have found room: the parent hears of it here.
+    except BaseException as error:
+        if channel is not None and (trouble := disk_trouble(error)) is not None:
+            # The disk may be too full for a record or a log, so the parent process is told.
             with suppress(OSError):
                 _say(channel, {"event": "trouble", "said": trouble})
         with suppress(OSError):

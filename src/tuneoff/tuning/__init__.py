@@ -1,7 +1,8 @@
-"""Equal tuning: every method gets the same number of trials on the validation rows.
+"""Search for settings: every method gets the same number of trials on the validation rows.
 
-`search` runs the trials, `space` says where each method looks, `propose` what comes next, and
-`trials` what came out. The test rows are not read before the settings of all methods are fixed.
+`search` runs the trials, `space` defines the search space of each method, `propose` chooses the
+settings of the next trial, and `trials` holds the results. The test rows are not read before the
+settings of all methods are fixed.
 """
 
 from tuneoff.tuning.search import run_tuned, tune_study

@@ -13,24 +13,25 @@ from tuneoff.results.summary import MethodTuning, TrialResult, Tuning
 
 @dataclass(frozen=True)
 class Outcome:
-    """One method's search in numbers."""
+    """Result of the search of one method, in numbers."""
 
     name: str
     trials: int
     pruned: int
     failed: int
-    """Diverged, out of memory, or broken off."""
+    """Number of trials that diverged, ran out of memory, failed or were interrupted."""
     start: float | None
     """Validation score of the first trial, which has the study's settings; None: no score."""
     best: float | None
+    """Validation score of the best trial; None if none finished."""
     settings: dict[str, Any]
-    """Those of the best trial; empty where there is none."""
+    """Settings of the best trial; empty if none finished."""
     seconds: float | None
-    """Of all trials together."""
+    """Total time of all trials."""
 
 
 def outcomes(tuning: Tuning) -> list[Outcome]:
-    """The searches, in the study's order; methods without one have no trials."""
+    """Return the result of each method in the order of the study, also if it has no trials."""
     return [_outcome(search) for search in tuning["methods"]]
 
 
@@ -53,25 +54,25 @@ def _outcome(search: MethodTuning) -> Outcome:
 
 
 def best_trial(search: MethodTuning) -> TrialResult | None:
-    """The trial whose settings a method was run with; None where none finished."""
+    """Return the trial whose settings the method was run with; None if none finished."""
     return next((t for t in search["trials"] if t["number"] == search["best"]), None)
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """`learning rate 0.0012, rank 16`."""
-    told = (f"{key.replace('_', ' ')} {fmt.setting(value)}" for key, value in settings.items())
-    return ", ".join(told) or fmt.MISSING
+    """Return settings as text: `learning rate 0.0012, rank 16`."""
+    texts = (f"{key.replace('_', ' ')} {fmt.setting(value)}" for key, value in settings.items())
+    return ", ".join(texts) or fmt.MISSING
 
 
 def ended_text(outcome: Outcome) -> str:
-    """How many trials, and how many of them ended early: `8 (3 pruned, 1 failed)`."""
+    """Return the number of trials, and of those that ended early: `8 (3 pruned, 1 failed)`."""
     counts = {"pruned": outcome.pruned, "failed": outcome.failed}
     early = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
     return f"{outcome.trials} ({early})" if early else str(outcome.trials)
 
 
 def budget_text(tuning: Tuning) -> str:
-    """The budget in a sentence."""
+    """Return the budget as a sentence."""
     trials, rows = tuning["trials"], tuning["rows"]
     text = f"{trials} {'trial' if trials == 1 else 'trials'} for each method on the validation rows"
     return text + (f", trained on {rows:,} rows." if rows else ".")

@@ -1,4 +1,4 @@
-"""The search: for each method one trial after another, then the study with what was found."""
+"""Execution of a search: the trials of each method, then the study with the best settings."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ def run_tuned(
     fresh: bool = False,
     undecided: Undecided | None = None,
 ) -> tuple[TaskRecord, list[RunRecord]]:
-    """As `run_study`, with the settings that `tune_study` finds where the study asks for it.
+    """Execute a study, with the settings that `tune_study` finds if the study has a search.
 
-    The test rows are read for the first time when the last search has ended.
+    The test rows are not read before all searches have ended. For arguments, result and errors see
+    `tuneoff.scheduling.study.run_study`.
     """
     settings = None
     if study.tune is not None:
@@ -62,10 +63,20 @@ def tune_study(
     watch: Watcher,
     fresh: bool = False,
 ) -> Tuned:
-    """Give each method of `study` its trials; what they found, also as `tuned.yaml` in `folder`.
+    """Execute the trials of each method, and write `tuned.yaml` with the best settings.
 
-    Trials whose records are there are not run again, unless `fresh`. Raises `BadInput` before
-    anything is run.
+    Args:
+        study: Specification of the study, with a section `tune`.
+        folder: Folder of the study.
+        launcher: Executes the trials.
+        watch: Receives the progress.
+        fresh: Whether to repeat trials that have records.
+
+    Returns:
+        The searches of all methods.
+
+    Raises:
+        BadInput: The study is invalid; nothing was run.
     """
     study = complete(study)
     assert study.tune is not None
@@ -75,7 +86,8 @@ def tune_study(
         raise MissingExtra("optuna", "tune", "Tuning")
     check_writable(folder.path)
     with alone_in(folder.path):
-        folder.trials_file.unlink(missing_ok=True)  # until all of it holds again
+        # The file is written again at the end; until then it would be out of date.
+        folder.trials_file.unlink(missing_ok=True)
         prepared = prepare(study, folder, launcher, watch)
         searches = [
             _Search(study, study.tune, i, folder, prepared) for i in range(len(study.methods))
@@ -86,25 +98,25 @@ def tune_study(
         done = sum(len(search.found.tried) for search in searches)
         wanted = sum(search.wanted for search in searches)
         watch.planned(wanted, done, prepared.task, "trial")
-        going_on = [
+        jobs = [
             partial(search.go_on, launcher=launcher, watch=watch, fresh=fresh)
             for search in searches
         ]
-        in_parallel(going_on, launcher)
+        in_parallel(jobs, launcher)
         tuned = Tuned(study.tune, study.metric, [search.found for search in searches])
         named = with_columns(study, prepared)
-        settled = replace(named, methods=tuned.methods, tune=None)
-        folder.write_tuned(settled, tuned.to_plain())
+        final = replace(named, methods=tuned.methods, tune=None)
+        folder.write_tuned(final, tuned.to_plain())
     return tuned
 
 
 def _is_settled(record: RunRecord) -> bool:
-    """Whether a trial is not run again."""
+    """Return whether a trial with this record is not run again."""
     return record.status in SETTLED or is_set_aside(record)
 
 
 class _Search:
-    """The search for one entry of the study."""
+    """Search of one entry of the study."""
 
     def __init__(
         self,
@@ -127,7 +139,7 @@ class _Search:
         self._folder, self._prepared = folder, prepared
 
     def replay(self) -> None:
-        """Take the trials that ran before, up to the first one that is missing."""
+        """Read the trials of an earlier execution, up to the first missing one."""
         while len(self.found.tried) < self.wanted:
             spec, settings = self._next()
             record = self._folder.trial(spec.run_id).record()
@@ -136,7 +148,7 @@ class _Search:
             self._take(spec, settings, record)
 
     def go_on(self, *, launcher: LocalLauncher, watch: Watcher, fresh: bool) -> None:
-        """Run the trials that are missing; ends early when the study is interrupted."""
+        """Execute the missing trials; return early if the study is interrupted."""
         while len(self.found.tried) < self.wanted:
             spec, settings = self._next()
             folder = self._folder.trial(spec.run_id)
@@ -146,7 +158,7 @@ class _Search:
                 known = run_one(
                     spec, folder, self._prepared, launcher=launcher, watch=watch, fresh=fresh
                 )
-            else:  # the same settings were proposed before
+            else:  # a trial with the same settings has finished before
                 watch.ended(spec, known)
             if known.status is Status.INTERRUPTED:
                 return
@@ -157,7 +169,7 @@ class _Search:
         self.found.tried.append(tried(spec, settings, record, history))
 
     def _next(self) -> tuple[RunSpec, Settings]:
-        """The next trial, and the settings that it varies; the first one has the study's own."""
+        """Return the next trial and its searched settings; the first has the study's settings."""
         found, tune = self.found, self._tune
         settings, entry = found.start, found.entry
         if found.tried or not all(found.start[n] in own for n, own in found.space.items()):

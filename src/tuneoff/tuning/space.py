@@ -1,4 +1,4 @@
-"""Where the search of a method looks, and which settings it starts from."""
+"""Search space of a method, and the settings that its search starts from."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Settings = dict[str, Any]
 
 
 def tuning_issues(study: StudySpec, *, file: str | None = None) -> list[Issue]:
-    """What the `tune` section of a completed study names that none of its methods has."""
+    """Return the issues of the `tune` section of a completed study, which depend on its methods."""
     tune = study.tune
     if tune is None:
         return []
-    found = [method(entry.method) for entry in study.methods]
-    known = {"learning_rate"}.union(*map(searchable, found))
+    chosen = [method(entry.method) for entry in study.methods]
+    known = {"learning_rate"}.union(*map(searchable, chosen))
     issues = [
         Issue(
-            f"tune.over: no method of the study has a setting {name!r} that can be searched",
+            f"tune.over: no method of the study has a searchable setting {name!r}",
             file=file,
             hint=nearest(name, known),
         )
@@ -40,14 +40,14 @@ def tuning_issues(study: StudySpec, *, file: str | None = None) -> list[Issue]:
         if name not in known
     ]
     for name, values in tune.ranges.items():
-        if not _is_choice(name, found) and not _is_span(values):
-            text = f"tune.ranges.{name} should be the least and the greatest number"
+        if not _is_choice(name, chosen) and not _is_span(values):
+            text = f"tune.ranges.{name} must be the smallest and the largest number"
             issues.append(Issue(f"{text}, not {list(values)!r}", file=file))
     return issues
 
 
-def _is_choice(name: str, found: list[Method]) -> bool:
-    return any(isinstance((own_ranges(m) | OF_TRAINING).get(name), Choice) for m in found)
+def _is_choice(name: str, chosen: list[Method]) -> bool:
+    return any(isinstance((own_ranges(m) | OF_TRAINING).get(name), Choice) for m in chosen)
 
 
 def _is_span(values: tuple[Any, ...]) -> bool:
@@ -56,7 +56,7 @@ def _is_span(values: tuple[Any, ...]) -> bool:
 
 
 def start_of(entry: MethodSpec, study: StudySpec, names: list[str], hidden_size: int) -> Settings:
-    """The values that a study's entry has for these settings, before any search."""
+    """Return the values of the settings `names` in a study's entry, before a search."""
     chosen = method(entry.method)
     train = replace_train(study.train, entry.train)
     values: Mapping[str, Any] = asdict(train) | entry.config
@@ -67,9 +67,9 @@ def start_of(entry: MethodSpec, study: StudySpec, names: list[str], hidden_size:
 
 
 def space_of(entry: MethodSpec, study: StudySpec, hidden_size: int) -> dict[str, Range]:
-    """The range of each setting that the search of an entry varies; empty: there is nothing to.
+    """Return the range of each setting that the search of an entry varies; it may be empty.
 
-    A range that the study does not give holds the value that the entry starts from.
+    Ranges that the study does not give are extended to include the value of the entry.
     """
     assert study.tune is not None
     chosen = method(entry.method)
@@ -103,7 +103,7 @@ def _given(values: tuple[Any, ...], default: Range) -> Range:
 
 
 def with_settings(entry: MethodSpec, settings: Settings) -> MethodSpec:
-    """`entry` with these settings in place of its own."""
+    """Return `entry` with these settings."""
     plain = {key: list(v) if isinstance(v, tuple) else v for key, v in settings.items()}
     config = {key: value for key, value in plain.items() if key in entry.config}
     train = {key: value for key, value in plain.items() if key not in entry.config}
@@ -115,8 +115,8 @@ def with_settings(entry: MethodSpec, settings: Settings) -> MethodSpec:
     )
 
 
-def range_to_plain(found: Range) -> NumberRange | ValueRange:
-    """As JSON holds it."""
-    if isinstance(found, Choice):
-        return {"values": [list(v) if isinstance(v, tuple) else v for v in found.values]}
-    return {"low": found.low, "high": found.high, "log": found.log, "whole": found.whole}
+def range_to_plain(own: Range) -> NumberRange | ValueRange:
+    """Return a range as plain values for JSON."""
+    if isinstance(own, Choice):
+        return {"values": [list(v) if isinstance(v, tuple) else v for v in own.values]}
+    return {"low": own.low, "high": own.high, "log": own.log, "whole": own.whole}

@@ -1,4 +1,4 @@
-"""What the searches of a study came to: `trials/trials.json`, for the audit and the report."""
+"""Results of the searches of a study: `trials/trials.json`, for the audit and the report."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from tuneoff.results.summary import MethodTuning, TrialResult, Tuning
 from tuneoff.tuning.space import Settings, range_to_plain, with_settings
 
 SCHEMA = 1
-"""Of `trials.json`; raised when a field changes its meaning."""
+"""Version of `trials.json`, raised when the meaning of a field changes."""
 
 SETTLED = (Status.FINISHED, Status.PRUNED, Status.DIVERGED)
-"""How a trial ends that is not run again: the same settings would end alike."""
+"""Statuses of trials that are not run again, because the result would be the same."""
 
 
 @dataclass(frozen=True)
 class Tried:
-    """One trial that has ended."""
+    """A trial that has ended."""
 
     number: int
-    """From 1, which has the settings of the study."""
+    """Number of the trial, from 1; the first one has the settings of the study."""
     settings: Settings
+    """Values of the searched settings."""
     run_id: str
     status: Status
     score: float | None
-    """On validation, by the study's metric, at the best epoch; None: it did not finish."""
+    """Validation score of the best epoch in the study's metric; None if it did not finish."""
     scores: list[float]
-    """The same after each epoch."""
+    """Validation score after each epoch."""
     seconds: float | None
-    """From the start of the trial's process to its record."""
+    """Time from the start of the trial's process to its record."""
     error: str | None = None
 
     def to_plain(self) -> TrialResult:
@@ -57,7 +58,7 @@ class Tried:
 def tried(
     spec: RunSpec, settings: Settings, record: RunRecord, history: Sequence[dict[str, Any]]
 ) -> Tried:
-    """A trial from what its run left."""
+    """Return a trial from its specification, record and history."""
     assert spec.trial is not None
     validation = record.quality.validation
     by_epoch = {
@@ -79,26 +80,27 @@ def tried(
 
 @dataclass
 class MethodSearch:
-    """The search for one entry of a study."""
+    """Search of one entry of a study."""
 
     entry: MethodSpec
-    """As the study has it."""
+    """The entry before the search."""
     start: Settings
+    """Its values of the searched settings."""
     space: dict[str, Range]
-    """Empty: the method has nothing that the search varies, and gets no trials."""
+    """Range of each searched setting; if it is empty, the method has no trials."""
     higher_is_better: bool
     tried: list[Tried] = field(default_factory=list)
 
     @property
     def best(self) -> Tried | None:
-        """The trial with the best score, of equals the first; None where none finished."""
+        """The finished trial with the best score, the first one of ties; None if none finished."""
         sign = 1 if self.higher_is_better else -1
         done = [t for t in self.tried if t.status is Status.FINISHED and t.score is not None]
         return max(done, key=lambda t: (sign * (t.score or 0.0), -t.number), default=None)
 
     @property
     def tuned(self) -> MethodSpec:
-        """The entry with the settings that were found; as it was where the first trial is best."""
+        """The entry with the settings of the best trial; unchanged if that is the first trial."""
         best = self.best
         if best is None or best.settings == self.start:
             return self.entry
@@ -117,7 +119,7 @@ class MethodSearch:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The searches of all methods of a study, in its order."""
+    """Searches of all methods of a study, in its order."""
 
     tune: TuneSpec
     metric: str
@@ -125,12 +127,12 @@ class Tuned:
 
     @property
     def methods(self) -> tuple[MethodSpec, ...]:
-        """The study's methods with the settings that were found."""
+        """The study's methods with the settings of their best trials."""
         return tuple(search.tuned for search in self.searches)
 
     @property
     def complete(self) -> bool:
-        """Whether each search spent its budget, and no trial ended for want of memory or worse."""
+        """Whether each search has all its trials, and none failed or ran out of memory."""
         return all(
             len(search.tried) == (self.tune.trials if search.space else 0)
             and all(t.status in SETTLED for t in search.tried)
@@ -152,5 +154,5 @@ class Tuned:
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether a search looks for the greatest value of this metric."""
+    """Return whether a search maximises this metric."""
     return QUALITY_METRICS[metric].higher_is_better
