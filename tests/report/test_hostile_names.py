@@ -1,4 +1,4 @@
-"""100 hostile strings as names: of files, folders and columns, and as the values of a group."""
+"""100 hostile strings as names of files, folders and columns, and as values of a group."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tuneoff.report.html import _visible as shown
 from tuneoff.results.store import StudyFolder
 
 GROUP_ROWS = 20
-"""A group of fewer is not looked at."""
+"""Minimum number of rows of a group for its analysis."""
 OTHERS = ["the rest", "of the", "groups in", "each of", "the files"]
 
 
@@ -30,7 +30,7 @@ def can_be_a_file(name: str) -> bool:
 
 
 def named_after(text: str, folder: Path) -> DataSpec:
-    """Rows in a file and in columns named `text`, which is one of its groups, too."""
+    """Write a file whose name, columns and one group are `text`."""
     path = folder / f"{text if can_be_a_file(text) else 'plain'}.jsonl"
     folder.mkdir()
     columns = [text, f"{text} label", f"{text} group"]
@@ -40,7 +40,7 @@ def named_after(text: str, folder: Path) -> DataSpec:
     return DataSpec(train=str(path), text=columns[0], label=columns[1], group=columns[2], test=0.5)
 
 
-def test_files_and_columns_are_read_whatever_they_are_called(
+def test_files_and_columns_with_any_name_are_read(
     study: Callable[..., StudyFolder], hostile_strings: list[str], tmp_path: Path
 ) -> None:
     folder = study(labels=2, seeds=1, failures=False)
@@ -58,11 +58,13 @@ def test_files_and_columns_are_read_whatever_they_are_called(
 
 
 @pytest.fixture
-def spoilt(
+def hostile_study(
     study: Callable[..., StudyFolder], hostile_strings: list[str], tmp_path: Path
 ) -> StudyFolder:
-    """A study below folders with the strings as names, warned of files and columns called so; each
-    string is a group whose rows one of the methods gets wrong."""
+    """A study in folders with the strings as names, with warnings that name files and columns.
+
+    Each string is also a group whose rows one of the methods gets wrong.
+    """
     made = study(labels=2, seeds=1, failures=False)
     task = made.task()
     assert task is not None
@@ -95,28 +97,28 @@ def _answers(rows: pd.DataFrame, wrong: Any, labels: list[str]) -> pd.DataFrame:
 
 
 @pytest.mark.browser
-def test_names_are_shown_and_never_run(
-    spoilt: StudyFolder,
+def test_names_are_displayed_and_not_executed(
+    hostile_study: StudyFolder,
     open_report: Callable[..., Any],
     hostile_strings: list[str],
     tmp_path: Path,
 ) -> None:
     specs = [named_after(text, tmp_path / f"command {i}") for i, text in enumerate(hostile_strings)]
     options = [x for data in specs for x in ("--train", data.train, "--text", data.text)]
-    command = shlex.join(["tuneoff", "compare", *options, "--out", str(spoilt.path)])
-    report = build_report(spoilt, command)
-    task, summary = spoilt.task(), spoilt.summary()
+    command = shlex.join(["tuneoff", "compare", *options, "--out", str(hostile_study.path)])
+    report = build_report(hostile_study, command)
+    task, summary = hostile_study.task(), hostile_study.summary()
     assert task is not None
     assert summary is not None
 
-    opened = tmp_path / "report.html"  # its own folder's name is no address
+    opened = tmp_path / "report.html"  # the name of its folder is not a valid URL
     opened.write_bytes(report.read_bytes())
     page = open_report(opened)
     assert len(task.warnings) >= 2 * len(hostile_strings)
     warnings = page.locator("ul.warnings li").all_text_contents()
     assert warnings == [shown(warning) for warning in task.warnings]
     use = summary["recommendation"]["command"]
-    assert shlex.split(use)[2].startswith(f"{spoilt.path}/runs/")
+    assert shlex.split(use)[2].startswith(f"{hostile_study.path}/runs/")
     commands = page.locator("pre.command code").all_text_contents()
     assert {shown(use), shown(command)} <= set(commands)
     everything = page.evaluate("document.body.textContent")

@@ -1,4 +1,4 @@
-"""The columns of text and label are found where there is no doubt, and refused where there is."""
+"""Detection of the columns of text and label; ambiguous columns are an error."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def written(folder: Path, names: Sequence[str], ending: str = ".csv", header: bo
         (["author", "lang"], "author", "lang"),
     ],
 )
-def test_columns_without_doubt(
+def test_unambiguous_columns(
     tmp_path: Path, ending: str, names: list[str], text: str, label: str
 ) -> None:
     path = written(tmp_path, names, ending)
@@ -107,7 +107,7 @@ def test_columns_without_doubt(
         (["content", "score"], ["no column looks like a label", "'score' (real numbers)"]),
     ],
 )
-def test_doubt_is_refused_with_the_candidates(
+def test_ambiguous_columns_are_an_error_with_candidates(
     tmp_path: Path, names: list[str], said: list[str]
 ) -> None:
     with pytest.raises(BadInput) as caught:
@@ -118,7 +118,7 @@ def test_doubt_is_refused_with_the_candidates(
     assert "Name the right one with --" in message
 
 
-def test_usual_and_given_names_need_no_look(tmp_path: Path) -> None:
+def test_usual_and_given_names_are_used_without_detection(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     frame = pd.DataFrame({"label": MOODS, "lang": COLUMNS["lang"], "text": TEXTS})
     frame.assign(title=COLUMNS["title"], stars=COLUMNS["stars"]).to_csv(path, index=False)
@@ -131,14 +131,14 @@ def test_usual_and_given_names_need_no_look(tmp_path: Path) -> None:
     assert (columns.text, columns.label, notes) == ("title", "stars", [])
 
 
-def test_a_column_with_another_role_is_no_candidate(tmp_path: Path) -> None:
+def test_column_with_another_role_is_not_a_candidate(tmp_path: Path) -> None:
     path = written(tmp_path, ["title", "content", "emotion", "stars", "lang"])
     asked = Columns(text=None, text_pair="title", label=None, weight="stars", group="lang")
     columns, _ = choose_columns(path, asked)
     assert (columns.text, columns.label) == ("content", "emotion")
 
 
-def test_a_label_of_several_words_and_texts_that_repeat(tmp_path: Path) -> None:
+def test_label_of_several_words_and_repeated_texts(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     topics = ["News of arts and shows", "All kinds of sport today"] * 12
     pd.DataFrame({"body": TEXTS, "topic": topics}).to_csv(path, index=False)
@@ -148,7 +148,7 @@ def test_a_label_of_several_words_and_texts_that_repeat(tmp_path: Path) -> None:
     assert choose_columns(str(path), OPEN)[0].label == "topic"
 
 
-def test_a_text_that_repeats_is_a_candidate_too(tmp_path: Path) -> None:
+def test_repeated_text_is_a_candidate(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     premises = [text for text in TEXTS[:8] for _ in range(3)]
     frame = pd.DataFrame({"premise": premises, "hypothesis": TEXTS, "label": MOODS})
@@ -163,7 +163,7 @@ def test_a_text_that_repeats_is_a_candidate_too(tmp_path: Path) -> None:
         choose_columns(str(path), OPEN)
 
 
-def test_the_label_of_the_training_is_no_text(tmp_path: Path) -> None:
+def test_label_column_of_training_is_not_a_text(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     topics = ["News of arts and shows", "All kinds of sport today"] * 12
     pd.DataFrame({"body": TEXTS, "topic": topics}).to_csv(path, index=False)
@@ -179,7 +179,7 @@ def test_scripts_without_spaces(tmp_path: Path) -> None:
     assert (columns.text, columns.label) == ("评论", "情感")
 
 
-def test_the_training_file_decides_for_all(tmp_path: Path) -> None:
+def test_training_file_determines_the_columns(tmp_path: Path) -> None:
     train = written(tmp_path, ["content", "emotion", "id"])
     test = tmp_path / "test.csv"
     one_label = {"content": ["a text", "b text"], "emotion": ["sad", "sad"], "id": [1, 2]}
@@ -202,7 +202,7 @@ def test_the_training_file_decides_for_all(tmp_path: Path) -> None:
         (["stars", "id", "stamp", "constant", "uid", "content"], "6", "1"),
     ],
 )
-def test_a_file_without_a_header(
+def test_file_without_header(
     tmp_path: Path, ending: str, names: list[str], text: str, label: str
 ) -> None:
     path = written(tmp_path, names, ending, header=False)
@@ -220,7 +220,7 @@ def test_a_file_without_a_header(
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv"])
 @pytest.mark.parametrize("names", [["content", "emotion"], ["author", "stars", "date"], ["title"]])
-def test_a_header_is_a_header(tmp_path: Path, ending: str, names: list[str]) -> None:
+def test_file_with_header(tmp_path: Path, ending: str, names: list[str]) -> None:
     columns, notes = choose_columns(
         written(tmp_path, names, ending), Columns(text=None, label=None, header=None), "new"
     )
@@ -229,7 +229,7 @@ def test_a_header_is_a_header(tmp_path: Path, ending: str, names: list[str]) -> 
     assert not any("not a header" in note for note in notes)
 
 
-def test_a_header_that_is_in_doubt(tmp_path: Path) -> None:
+def test_ambiguous_header(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([text] for text in TEXTS)
@@ -240,10 +240,10 @@ def test_a_header_that_is_in_doubt(tmp_path: Path) -> None:
         asked = Columns(text=None, label=None, header=header)
         columns, _ = choose_columns(str(path), asked, "new")
         assert len(read_table(str(path), columns, "new").frame) == rows
-    # Trained on numbered columns: the same is meant here.
+    # The study was trained with numbered columns, so the new file is read in the same way.
     columns, _ = choose_columns(str(path), OPEN, "new", usual=Columns(text="1", label="2"))
     assert (columns.header, columns.text) == (False, "1")
-    # Numbers above numbers, but a name above the labels: both readings have something for them.
+    # Numbers above numbers, but a name above the labels: both interpretations are possible.
     with open(path, "w", newline="") as file:
         rows = zip(TEXTS, MOODS, COLUMNS["id"], strict=True)
         csv.writer(file).writerows([["What people say", "mood", "2019"], *rows])
@@ -251,7 +251,7 @@ def test_a_header_that_is_in_doubt(tmp_path: Path) -> None:
         choose_columns(str(path), OPEN)
 
 
-def test_a_file_without_a_header_beside_one_with(tmp_path: Path) -> None:
+def test_files_with_and_without_header(tmp_path: Path) -> None:
     train = written(tmp_path, ["content", "emotion"], ".tsv", header=False)
     test = written(tmp_path, ["content", "emotion"], ".csv", header=False)
     found = gather(DataSpec(train=train, test=test))
@@ -262,7 +262,7 @@ def test_a_file_without_a_header_beside_one_with(tmp_path: Path) -> None:
         gather(DataSpec(train=train, test=test))
 
 
-def test_a_ragged_row_in_a_file_without_a_header(tmp_path: Path) -> None:
+def test_ragged_row_in_a_file_without_header(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("".join(f"some words {i},{i % 2}\n" for i in range(9)) + "a,b,c\n")
     columns, _ = choose_columns(str(path), OPEN)
@@ -270,7 +270,7 @@ def test_a_ragged_row_in_a_file_without_a_header(tmp_path: Path) -> None:
         read_table(str(path), columns)
 
 
-def test_what_cannot_be_read_is_said_by_the_reader(tmp_path: Path) -> None:
+def test_unreadable_file_is_reported_by_the_reader(tmp_path: Path) -> None:
     for name, content, said in (
         ("a.csv", b"", "the file is empty"),
         ("a.csv", b"body,mood\n", "a header and no rows"),
@@ -287,7 +287,7 @@ def test_what_cannot_be_read_is_said_by_the_reader(tmp_path: Path) -> None:
             gather(DataSpec(train=str(path)))
 
 
-def test_a_key_that_only_some_objects_have(tmp_path: Path) -> None:
+def test_key_that_some_objects_lack(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     rows = [{"content": t, "mood": m} for t, m in zip(TEXTS, MOODS, strict=True)]
     path.write_text(
@@ -299,7 +299,7 @@ def test_a_key_that_only_some_objects_have(tmp_path: Path) -> None:
     assert kept["kept x"].tolist()[:2] == [[1], ""]
 
 
-def test_looks_in_words() -> None:
+def test_descriptions_of_values() -> None:
     assert str(look_at([None, " ", float("nan")])) == "empty"
     assert str(look_at([[1], [2]])) == "lists or objects"
     assert str(look_at([b"x", b"y"])) == "lists or objects"

@@ -1,6 +1,6 @@
-"""The loader under files that nobody would write: it reads them or says what is wrong, never more.
+"""Fuzzing of the loader: any file is read or rejected with a message.
 
-A small sample by default; `make fuzz` takes as many examples as TUNEOFF_FUZZ says.
+A small sample runs by default; `make fuzz` runs TUNEOFF_FUZZ examples of each test.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tuneoff.tables import Columns, read_table
 from tuneoff.tables.columns import LISTED
 
 EXAMPLES = int(os.environ.get("TUNEOFF_FUZZ", "40"))
-"""Of each test."""
+"""Number of examples of each test."""
 
 fuzzed = settings(
     max_examples=EXAMPLES,
@@ -39,7 +39,7 @@ COLUMNS = Columns(weight="w", group="g")
 def assert_read_or_refused(
     name: str, content: bytes, columns: Columns = COLUMNS
 ) -> pd.DataFrame | None:
-    """The rows of a file, or None if it is refused; any other outcome fails."""
+    """Return the rows of a file, or None if it is rejected; fail for any other outcome."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content)
@@ -52,7 +52,7 @@ def assert_read_or_refused(
         assert refused is not None
         assert 1 <= len(refused.issues) <= LISTED + 1
         assert all(issue.file == str(path) for issue in refused.issues)
-        assert str(refused).encode()  # can be shown
+        assert str(refused).encode()  # can be displayed
         return None
     frame = table.frame
     assert len(frame) > 0
@@ -81,8 +81,8 @@ MARKS = st.sampled_from([*',;\t|"\n\r{}[]:\\ \0', "text", "label", "w", "g", "1"
     parts=st.lists(MARKS | st.text(max_size=5), max_size=200),
     headed=st.booleans(),
 )
-def test_arbitrary_marks(name: str, parts: list[str], headed: bool) -> None:
-    """What the readers' grammars are made of, in any order."""
+def test_arbitrary_syntax(name: str, parts: list[str], headed: bool) -> None:
+    """Syntax elements of the formats in any order."""
     separator = "\t" if name == "a.tsv" else ","
     head = separator.join(["text", "label", "w", "g"]) + "\n" if headed else ""
     assert_read_or_refused(name, (head + "".join(parts)).encode(errors="surrogatepass"))
@@ -105,7 +105,7 @@ def test_arbitrary_values(records: list[Any]) -> None:
     content = "\n".join(map(json.dumps, records)).encode()
     plain = assert_read_or_refused("a.jsonl", content, Columns())
     weighted = assert_read_or_refused("a.jsonl", content)
-    if weighted is not None:  # what else is asked for changes no text and no label
+    if weighted is not None:  # other columns do not change texts and labels
         assert plain is not None
         assert weighted[["text", "label"]].equals(plain[["text", "label"]])
 
@@ -113,13 +113,13 @@ def test_arbitrary_values(records: list[Any]) -> None:
 CELLS = st.text(st.characters(codec="utf-8"), max_size=30)
 LABELS = CELLS.filter(lambda label: label.strip() != "")
 TABLE = st.lists(st.tuples(CELLS, CELLS, LABELS), min_size=1, max_size=8).filter(
-    # numbers with fractions are a regression: refused, and not what is tested here
+    # real-valued labels (regression) are rejected, which is not tested here
     lambda rows: not all(row[2].strip()[-1:].isdigit() for row in rows)
 )
 
 
 def as_csv(frame: pd.DataFrame) -> bytes:
-    # CR LF throughout is another file: the same as one with LF, see test_forty_cases. With LF
+    # CR LF throughout is another file: the same as one with LF, see test_hard_files. With LF
     # Python's writer leaves a lone CR without quotes unless it is told to quote everything.
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
@@ -141,7 +141,7 @@ def as_parquet(frame: pd.DataFrame) -> bytes:
 @pytest.mark.parametrize(
     ("name", "write"), [("a.csv", as_csv), ("a.jsonl", as_jsonl), ("a.parquet", as_parquet)]
 )
-def test_any_table_is_read_back_the_same(name: str, write: Any) -> None:
+def test_round_trip_of_any_table(name: str, write: Any) -> None:
     @fuzzed
     @given(TABLE)
     @example([("a\r\nb", "\r", "\ufeff"), ('"', '""', ","), ("\0", "=1+1", "x\u2028y")])
@@ -165,7 +165,7 @@ PARQUET = as_parquet(
 @given(st.lists(st.tuples(st.integers(0, len(PARQUET) - 1), st.integers(0, 255)), max_size=4))
 @example([])
 @example([(len(PARQUET) - 300 + i, 0) for i in range(0, 280, 70)])
-def test_altered_parquet(changes: list[tuple[int, int]]) -> None:
+def test_modified_parquet(changes: list[tuple[int, int]]) -> None:
     content = bytearray(PARQUET)
     for place, byte in changes:
         content[place] = byte

@@ -1,5 +1,7 @@
-"""Data as people have it: 22 things that end a command and 18 that it goes on with, each in a file
-as it would come, shown through the command."""
+"""Problems of real data files: errors that end a command, and warnings.
+
+Each case is a complete file that is passed to `tuneoff check`.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ ANIMALS, FOOD = ["cat", "dog", "bird", "horse"], ["bread", "milk", "soup", "chee
 
 
 def rows(count: int, start: int = 0) -> list[list[str]]:
-    """Texts of two labels, each with a number of its own."""
+    """Return distinct texts with two labels."""
     found = []
     for i in range(start, start + count):
         words, label = ((ANIMALS, "animals"), (FOOD, "food"))[i % 2]
@@ -37,7 +39,7 @@ def rows(count: int, start: int = 0) -> list[list[str]]:
 
 
 def csv(lines: list[list[str]], header: str = "text,label", end: str = "\n") -> bytes:
-    """As a careful hand writes it."""
+    """Return valid CSV content."""
     quoted = [",".join('"' + v.replace('"', '""') + '"' for v in line) for line in lines]
     return end.join([header, *quoted, ""]).encode()
 
@@ -50,16 +52,16 @@ GOOD, TEST = rows(40), rows(20, 100)
 
 
 def with_row(*added: list[str]) -> bytes:
-    """40 good rows in lines 2 to 41, and then these."""
+    """Return 40 valid rows in lines 2 to 41, followed by these rows."""
     return csv([*GOOD, *added])
 
 
 @dataclass(frozen=True)
 class Case:
-    """Files, and what is said of them."""
+    """Files, and parts of the expected messages."""
 
     name: str
-    said: list[str]
+    expected: list[str]
     train: bytes | None = None
     test: bytes | None = field(default_factory=lambda: csv(TEST))
     file: str = "train.csv"
@@ -184,7 +186,7 @@ ERRORS = [
 
 @pytest.fixture
 def checked(tuneoff: Any, tiny_model: Any, tmp_path: Path, monkeypatch: Any) -> Callable[..., Any]:
-    """What `tuneoff check` says of a case, white space folded: the exit code, output, errors."""
+    """`checked(case)`: exit code, output and errors of `tuneoff check`, with folded white space."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "trains.csv").write_bytes(csv(GOOD))
 
@@ -207,7 +209,7 @@ def checked(tuneoff: Any, tiny_model: Any, tmp_path: Path, monkeypatch: Any) -> 
 @pytest.mark.parametrize("case", ERRORS, ids=lambda case: case.name)
 def test_errors(case: Case, checked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import safetensors
-    import transformers.modeling_utils  # noqa: F401  (what it imports now, it keeps)
+    import transformers.modeling_utils  # noqa: F401  (imported before safe_open is patched)
 
     import tuneoff.engine.execute  # noqa: F401
 
@@ -217,12 +219,12 @@ def test_errors(case: Case, checked: Any, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(safetensors, "safe_open", loaded)
     code, out, err = checked(case)
     assert (code, out) == (2, "")
-    for part in case.said:
+    for part in case.expected:
         assert part in err
     assert "Traceback" not in err
 
 
-def test_all_issues_of_all_files_at_once(checked: Any) -> None:
+def test_issues_of_all_files_are_reported_together(checked: Any) -> None:
     train = csv(GOOD) + b"a,b,c\nd,\n"
     code, _, err = checked(Case("", [], train, csv([*TEST, ["x", ""], ["y", ""]])))
     assert code == 2
@@ -363,22 +365,22 @@ WARNINGS = [
 def test_warnings(case: Case, checked: Any) -> None:
     code, out, err = checked(case)
     assert (code, err) == (0, "")
-    for part in case.said:
+    for part in case.expected:
         assert part in out
 
 
-def test_there_are_forty() -> None:
+def test_number_of_documented_cases() -> None:
     assert (len(ERRORS), len(WARNINGS)) == (22, 18)
 
 
-def test_a_clean_file_has_no_warning(checked: Any) -> None:
+def test_valid_file_has_no_warning(checked: Any) -> None:
     code, out, _ = checked(Case("", [], csv(GOOD)))
     assert code == 0
     assert "rows with" not in out
     assert "warning" not in out.lower()
 
 
-def test_texts_stay_as_they_are(tmp_path: Path) -> None:
+def test_texts_are_unchanged(tmp_path: Path) -> None:
     texts = [
         "a\0b",
         "🎈 👩‍👩‍👧",
@@ -392,7 +394,7 @@ def test_texts_stay_as_they_are(tmp_path: Path) -> None:
     assert read_table(str(tmp_path / "a.csv"), Columns()).frame["text"].tolist() == texts
 
 
-def test_crlf_gives_the_rows_of_lf(tmp_path: Path) -> None:
+def test_crlf_and_lf_give_the_same_rows(tmp_path: Path) -> None:
     lines = [*GOOD, ["two\nlines", "food"], ["last", "animals"]]
     found = []
     for name, end in (("lf.csv", "\n"), ("crlf.csv", "\r\n")):
@@ -401,7 +403,7 @@ def test_crlf_gives_the_rows_of_lf(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(*found)
 
 
-def test_a_line_of_10_mb_takes_bounded_memory(tmp_path: Path) -> None:
+def test_memory_for_a_line_of_10_mb(tmp_path: Path) -> None:
     size = 10_000_000
     (tmp_path / "a.csv").write_bytes(with_row(["cat " * (size // 4), "animals"]))
     tracemalloc.start()
@@ -423,7 +425,7 @@ def test_no_test_row_is_ever_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["stored", "repeated"])
-def test_parquet_bombs(tmp_path: Path, kind: str) -> None:
+def test_parquet_decompression_bombs(tmp_path: Path, kind: str) -> None:
     path, large = tmp_path / "a.parquet", "x" * (1 << 20)
     column = [large] * 64 if kind == "repeated" else [large + str(i) for i in range(64)]
     frame = pd.DataFrame({"text": column, "label": [i % 2 for i in range(64)]})
@@ -434,7 +436,7 @@ def test_parquet_bombs(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["arrow.py_extension_type", "somebody.type"])
-def test_parquet_with_extension_types_is_refused(tmp_path: Path, name: str) -> None:
+def test_parquet_extension_types_are_rejected(tmp_path: Path, name: str) -> None:
     fired = tmp_path / "fired"
 
     class Payload:
@@ -453,7 +455,7 @@ def test_parquet_with_extension_types_is_refused(tmp_path: Path, name: str) -> N
     assert not fired.exists()
 
 
-def test_warnings_stand_in_the_report(tuneoff: Any, tiny_model: Any, tmp_path: Path) -> None:
+def test_warnings_are_in_the_report(tuneoff: Any, tiny_model: Any, tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_bytes(with_row(["", "food"], ["a\0cat", "food"]))
     (tmp_path / "test.csv").write_bytes(csv(TEST + GOOD[:7]))
     files = ("--train", tmp_path / "train.csv", "--test", tmp_path / "test.csv")

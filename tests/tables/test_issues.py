@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with a file is named with its row, its column and the hint."""
+"""Issues of a file are reported with row, column and hint."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def only_issue(path: Path | str, **columns: str) -> Issue:
     return issue
 
 
-def test_missing_file_with_near_names(tmp_path: Path) -> None:
+def test_missing_file_suggests_similar_names(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\n")
     issue = only_issue(tmp_path / "trian.csv")
     assert "no such file" in issue.message
@@ -97,7 +97,7 @@ def test_missing_column(
     assert guess is not None or "Did you mean" not in issue.hint
 
 
-def test_column_twice_in_the_header_or_asked_for_twice(tmp_path: Path) -> None:
+def test_duplicate_column_in_header_or_request(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label,text,x,x\none,a,two,1,1\n")
     issue = only_issue(path)
@@ -106,7 +106,7 @@ def test_column_twice_in_the_header_or_asked_for_twice(tmp_path: Path) -> None:
     path.write_text("text,label\none,a\ntwo,b\n")
     issue = only_issue(path, label="text")
     assert "--text and --label" in issue.message
-    grouped = read_table(str(path), Columns(group="text")).frame  # every equal text is one group
+    grouped = read_table(str(path), Columns(group="text")).frame  # each distinct text is a group
     assert grouped["group"].tolist() == ["one", "two"]
 
 
@@ -154,7 +154,7 @@ def test_utf16(tmp_path: Path, encoding: str) -> None:
     assert "iconv -f UTF-16" in (issue.hint or "")
 
 
-def test_packed_files_that_are_not_what_their_name_says(tmp_path: Path) -> None:
+def test_compressed_files_with_wrong_suffix(tmp_path: Path) -> None:
     packed = gzip.compress(b"text,label\n" + b"one,a\ntwo,b\n" * 1000)
     (tmp_path / "a.csv").write_bytes(packed)
     assert "gzip" in only_issue(tmp_path / "a.csv").message
@@ -187,7 +187,7 @@ JSON = b'{"text": "one, two", "label": "a"}\n'
         ("a.parquet", TSV, "tab-separated text", "a.tsv"),
     ],
 )
-def test_a_file_of_another_kind_than_its_name_says(
+def test_file_with_wrong_suffix(
     tmp_path: Path, name: str, content: bytes, holds: str, right: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -197,14 +197,14 @@ def test_a_file_of_another_kind_than_its_name_says(
 
 
 @pytest.mark.parametrize("content", [b"[" + JSON + b"]", b"[\n  " + JSON + b"]"])
-def test_a_list_of_json_under_another_name(tmp_path: Path, content: bytes) -> None:
+def test_json_list_with_another_suffix(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     issue = only_issue(tmp_path / "a.csv")
     assert "the file holds a JSON list" in issue.message
     assert (issue.hint or "").endswith(f"| jq -c '.[]' > {tmp_path / 'a.jsonl'}")
 
 
-def test_braces_in_a_text_are_no_json(tmp_path: Path) -> None:
+def test_braces_in_a_text_are_not_json(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label\n{one},a\n[two],b\n")
     assert len(read_table(str(path), Columns()).frame) == 2
@@ -239,7 +239,7 @@ def test_quote_never_closed(tmp_path: Path) -> None:
     assert issue.message == "the quote that opens in field 2 is never closed"
 
 
-def test_quotes_written_twice_are_no_end(tmp_path: Path) -> None:
+def test_doubled_quotes_do_not_end_a_field(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\none,a\n"a ""quoted"" word\n""","b\nthree,a\n')
     issue = only_issue(path)
@@ -247,7 +247,7 @@ def test_quotes_written_twice_are_no_end(tmp_path: Path) -> None:
     assert issue.message == "the quote that opens in field 2 is never closed"
 
 
-def test_quote_closed_by_that_of_a_later_row(tmp_path: Path) -> None:
+def test_quote_closed_by_a_later_row(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\none,a\n"two,b\nthree,a\n"four",b\n')
     issue = only_issue(path)
@@ -256,7 +256,7 @@ def test_quote_closed_by_that_of_a_later_row(tmp_path: Path) -> None:
     assert "written twice" in (issue.hint or "")
 
 
-def test_issues_before_an_open_quote_are_kept(tmp_path: Path) -> None:
+def test_issues_before_an_open_quote_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\nalone\nempty,\n"open,a\n')
     assert [issue.line for issue in issues_of(path)] == [2, 4, 3]
@@ -270,7 +270,7 @@ def test_missing_labels(tmp_path: Path) -> None:
     assert {issue.message for issue in issues} == {"the label is missing"}
 
 
-def test_values_in_jsonl_that_are_no_text_and_no_label(tmp_path: Path) -> None:
+def test_jsonl_values_of_wrong_type(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     rows = [
         {"text": 3, "label": "a"},
@@ -294,7 +294,7 @@ def test_values_in_jsonl_that_are_no_text_and_no_label(tmp_path: Path) -> None:
     assert several.startswith("several labels in one cell, as a list (['a', 'b'] here, 1 row")
 
 
-def test_broken_jsonl(tmp_path: Path) -> None:
+def test_invalid_jsonl(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(
         '{"text": "x", "label": "a"}\n\n{"text": "x" "label": "a"}\n[1]\n'
@@ -351,7 +351,7 @@ def test_real_valued_labels(tmp_path: Path, name: str) -> None:
     assert "0.37 here, 2 rows in all); tuneoff classifies" in issue.message
 
 
-def test_numbers_among_words_are_labels(tmp_path: Path) -> None:
+def test_numbers_and_words_as_labels(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\nx,0.5\ny,half\nz,-3\n")
     frame = read_table(str(tmp_path / "a.csv"), Columns()).frame
     assert frame["label"].tolist() == ["0.5", "half", "-3"]
@@ -369,7 +369,7 @@ def test_weights(tmp_path: Path) -> None:
     assert only_issue(path, weight="w").message == "all weights are 0"
 
 
-def test_no_text_at_all(tmp_path: Path) -> None:
+def test_all_texts_empty(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n ,a\n,b\n")
     issue = only_issue(tmp_path / "a.csv")
     assert (issue.message, issue.column) == ("every text is empty", "text")
@@ -377,7 +377,7 @@ def test_no_text_at_all(tmp_path: Path) -> None:
         read_table(str(tmp_path / "a.csv"), Columns(), "test")
 
 
-def test_broken_json_is_placed_where_it_breaks(tmp_path: Path) -> None:
+def test_position_of_invalid_json(tmp_path: Path) -> None:
     line = '{"text": "oops", "label": '
     (tmp_path / "a.jsonl").write_text('{"text": "one", "label": "a"}\n' + line + "\n")
     issue = only_issue(tmp_path / "a.jsonl")
@@ -396,7 +396,7 @@ def test_broken_json_is_placed_where_it_breaks(tmp_path: Path) -> None:
         ("nothing is missing", None),
     ],
 )
-def test_texts_that_were_spoilt_before(tmp_path: Path, text: str, note: str | None) -> None:
+def test_texts_with_encoding_errors(tmp_path: Path, text: str, note: str | None) -> None:
     path = tmp_path / "a.jsonl"
     rows = [{"text": text, "label": "a"}, {"text": "plain", "label": "b"}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,4 +1,4 @@
-"""Frames and data sets of Python callers become files that a study can name."""
+"""Data frames and data sets of Python callers are written to files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def dataset(rows: int = 12, start: int = 0) -> datasets.Dataset:
     )
 
 
-def test_a_dataset_keeps_its_class_names_and_chosen_rows(tmp_path: Path) -> None:
+def test_dataset_keeps_class_names_and_selected_rows(tmp_path: Path) -> None:
     chosen = dataset().shuffle(seed=1).select(range(10))
     data = as_sources({"train": chosen, "test": dataset(4, 50)}, tmp_path)
     assert data == {role: str(tmp_path / f"{role}.parquet") for role in ("train", "test")}
@@ -40,7 +40,7 @@ def test_a_dataset_keeps_its_class_names_and_chosen_rows(tmp_path: Path) -> None
     )
 
 
-def test_the_splits_of_a_dataset_dict_go_to_their_roles(tmp_path: Path) -> None:
+def test_splits_of_a_dataset_dict(tmp_path: Path) -> None:
     splits = datasets.DatasetDict(train=dataset(), test=dataset(4, 50), validation=dataset(4, 90))
     data = as_sources({"train": splits, "validation": 0.25}, tmp_path)
     assert data["validation"] == 0.25
@@ -50,7 +50,7 @@ def test_the_splits_of_a_dataset_dict_go_to_their_roles(tmp_path: Path) -> None:
         as_sources({"train": datasets.DatasetDict(test=dataset())}, tmp_path)
 
 
-def test_compare_takes_a_dataset_dict(tiny_model: Any, tmp_path: Path) -> None:
+def test_compare_with_a_dataset_dict(tiny_model: Any, tmp_path: Path) -> None:
     study = tuneoff.compare(
         model=tiny_model("bert"),
         train=datasets.DatasetDict(train=dataset(40), test=dataset(8, 50)),
@@ -75,7 +75,7 @@ def test_compare_takes_a_dataset_dict(tiny_model: Any, tmp_path: Path) -> None:
         (b"a.csv", "bytes"),
     ],
 )
-def test_other_objects_are_refused_by_their_type(tmp_path: Path, value: Any, name: str) -> None:
+def test_other_types_are_errors(tmp_path: Path, value: Any, name: str) -> None:
     with pytest.raises(BadInput) as caught:
         tuneoff.compare(model="m", train=value, out=tmp_path / "out", progress=False)
     message = str(caught.value)
@@ -84,7 +84,7 @@ def test_other_objects_are_refused_by_their_type(tmp_path: Path, value: Any, nam
     assert "some words" not in message
 
 
-def test_a_value_in_a_study_is_not_printed_whole() -> None:
+def test_long_values_are_shortened_in_messages() -> None:
     for value, shown in (
         ([1] * 500, "a list"),
         ({"x": ["some words"] * 50}, "a dict"),
@@ -96,7 +96,7 @@ def test_a_value_in_a_study_is_not_printed_whole() -> None:
         assert f"data.train should be a text, not {shown}" in str(caught.value)
 
 
-def test_paths_fractions_and_names_that_are_numbers(tmp_path: Path) -> None:
+def test_paths_fractions_and_numeric_names(tmp_path: Path) -> None:
     assert as_source(Path("a.csv"), tmp_path / "x.parquet") == "a.csv"
     assert as_source(0.2, tmp_path / "x.parquet") == 0.2
     frame = pd.DataFrame({0: TEXTS, 1: ["a", "b"] * 6})
@@ -118,14 +118,14 @@ def test_paths_fractions_and_names_that_are_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["validation", "valid", "val", "dev", "eval"])
-def test_a_split_is_known_by_its_usual_names(tmp_path: Path, name: str) -> None:
+def test_usual_names_of_splits(tmp_path: Path, name: str) -> None:
     splits = datasets.DatasetDict({"train": dataset(), name: dataset(4, 50)})
     found = as_sources({"train": splits}, tmp_path)
     assert len(pd.read_parquet(found["validation"])) == 4
     assert "test" not in found
 
 
-def test_splits_that_are_not_used_are_told(tmp_path: Path) -> None:
+def test_unused_splits_are_reported(tmp_path: Path) -> None:
     splits = datasets.DatasetDict(train=dataset(), test=dataset(4), unsupervised=dataset(4, 50))
     with pytest.warns(UserWarning, match="the splits 'unsupervised' are not used"):
         found = as_sources({"train": splits}, tmp_path)

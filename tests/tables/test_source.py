@@ -1,4 +1,4 @@
-"""The same rows come out of every kind of file, and the values mean what the file says."""
+"""All file formats give the same rows, with typed values."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write(folder: Path, ending: str) -> str:
 
 @pytest.mark.parametrize("pack", ["", ".gz"])
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"])
-def test_every_kind_of_file_gives_the_same_table(tmp_path: Path, ending: str, pack: str) -> None:
+def test_all_formats_give_the_same_table(tmp_path: Path, ending: str, pack: str) -> None:
     frame = read_table(write(tmp_path, ending + pack), COLUMNS).frame
     assert frame["text"].tolist() == [row["text"] for row in ROWS]
     assert frame["text_pair"].tolist() == ["x", "y", "", "nan"]
@@ -59,7 +59,7 @@ def test_every_kind_of_file_gives_the_same_table(tmp_path: Path, ending: str, pa
     assert list(frame.get("line", [])) == ([] if ending == ".parquet" else lines)
 
 
-def test_only_the_columns_asked_for_come(tmp_path: Path) -> None:
+def test_only_requested_columns_are_read(tmp_path: Path) -> None:
     path = write(tmp_path, ".csv")
     assert list(read_table(path, Columns()).frame) == ["text", "label", "weight", "row", "line"]
     unlabelled = read_table(path, Columns(label=None)).frame
@@ -68,7 +68,7 @@ def test_only_the_columns_asked_for_come(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-def test_byte_order_mark_line_ends_and_empty_lines(tmp_path: Path, newline: str) -> None:
+def test_byte_order_mark_line_endings_and_empty_lines(tmp_path: Path, newline: str) -> None:
     path = tmp_path / "a.csv"
     lines = ["text,label", "one,a", "", '"two, too",b', ""]
     path.write_bytes(b"\xef\xbb\xbf" + newline.join(lines).encode())
@@ -78,7 +78,7 @@ def test_byte_order_mark_line_ends_and_empty_lines(tmp_path: Path, newline: str)
     assert frame["row"].tolist() == [0, 1]
 
 
-def test_a_text_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
+def test_text_longer_than_the_limit_of_the_csv_module(tmp_path: Path) -> None:
     import csv
 
     long = "word " * 100_000
@@ -89,7 +89,7 @@ def test_a_text_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
     assert csv.field_size_limit() == before
 
 
-def test_typed_labels_become_names(tmp_path: Path) -> None:
+def test_typed_labels_become_strings(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     for labels, names in (
         ([1, -2, 3.0], ["1", "-2", "3"]),
@@ -109,7 +109,7 @@ def test_parquet_categories_and_integers(tmp_path: Path) -> None:
     assert read["label"].tolist() == ["0", "1", "1"]
 
 
-def test_rows_without_text_leave_the_training_and_stay_in_the_test(tmp_path: Path) -> None:
+def test_rows_without_text_are_excluded_from_training_only(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,other,label\none,x,a\n  ,\t,b\n,pair,b\ntwo,,a\n")
     columns = Columns(text_pair="other")
@@ -124,7 +124,7 @@ def test_rows_without_text_leave_the_training_and_stay_in_the_test(tmp_path: Pat
 
 @pytest.fixture
 def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that `datasets` reads as it reads a hub data set, its cache in tmp_path."""
+    """A folder that `datasets` reads like a hub data set, with its cache in tmp_path."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -162,7 +162,7 @@ def test_hub_data_set_without_the_split_or_column(hub_folder: Path) -> None:
         read_table(f"hf:{hub_folder}", Columns(text="review"), "train")
 
 
-def test_hub_out_of_reach_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_has_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     def refuse(name: str, config: str | None) -> None:
