@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tuneoff.error_analysis import Evidence, collect
+from tuneoff.error_analysis import ErrorEvidence, collect
 from tuneoff.error_analysis.evidence import Bools, MethodPredictions, RunAnswers
 from tuneoff.error_analysis.slices import slices
 from tuneoff.error_analysis.words import words, words_of

@@ -224,7 +224,9 @@ def _typed_dicts(module: Any, first: str) -> Iterator[str]:
     for cls in reversed(own):
         yield f"## {cls.__name__}\n"
         yield f"{inspect.getdoc(cls) or ''}\n"
-        bases = [base for base in own if base in getattr(cls, "__orig_bases__", ())]
+        (node,) = ast.parse(inspect.getsource(cls)).body
+        names = [ast.unparse(base) for base in node.bases]  # type: ignore[attr-defined]
+        bases = [base for base in own if base.__name__ in names]
         yield from _table(
             ("field", "type", "description"),
             (

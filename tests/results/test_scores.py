@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tuneoff.audit.costs import chance_level_in_cost
-from tuneoff.audit.evidence import Evidence
+from tuneoff.audit.evidence import AuditEvidence
 from tuneoff.comparison.candidates import GUESSING, excluded
 from tuneoff.config import parse_study
 from tuneoff.results.metrics import QUALITY_METRICS
@@ -94,7 +94,7 @@ def test_warning_recommendation_and_audit_use_the_same_threshold(
     ]
     reasons = excluded([{"name": "full"}, {"name": "head"}], records, {}, {})
     assert reasons == ({"head": GUESSING} if guesses else {})
-    finding = chance_level_in_cost(Evidence(study, records=records))
+    finding = chance_level_in_cost(AuditEvidence(study, records=records))
     assert (finding.concerned if finding else []) == (["head"] if guesses else [])
 
 

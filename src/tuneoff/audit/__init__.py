@@ -16,7 +16,7 @@ from tuneoff.audit.costs import (
     shared_device,
     unequal_budget,
 )
-from tuneoff.audit.evidence import Evidence, collect
+from tuneoff.audit.evidence import AuditEvidence, collect
 from tuneoff.audit.finding import KINDS, Finding, Kind
 from tuneoff.audit.rows import (
     glued_pair,
@@ -43,14 +43,14 @@ from tuneoff.audit.searches import edge_of_range, unequal_tuning
 
 __all__ = [
     "KINDS",
-    "Evidence",
+    "AuditEvidence",
     "Finding",
     "Kind",
     "audit",
     "collect",
 ]
 
-CHECKS: Sequence[Callable[[Evidence], Finding | None]] = (
+CHECKS: Sequence[Callable[[AuditEvidence], Finding | None]] = (
     shared_learning_rate,
     test_picks_checkpoint,
     premise_on_both_sides,
@@ -79,7 +79,7 @@ CHECKS: Sequence[Callable[[Evidence], Finding | None]] = (
 )
 
 
-def audit(evidence: Evidence) -> list[Finding]:
+def audit(evidence: AuditEvidence) -> list[Finding]:
     """Run all checks and return their findings.
 
     A check finds nothing if its evidence is missing. The result is deterministic.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneoff import formatting as fmt
-from tuneoff.audit.evidence import Evidence, joined, names_of, run_ids
+from tuneoff.audit.evidence import AuditEvidence, joined, names_of, run_ids
 from tuneoff.audit.finding import (
     CHANCE_LEVEL_IN_COST,
     DIFFERENT_MACHINES,
@@ -38,7 +38,7 @@ PERCENT_APART = 0.01
 parameters."""
 
 
-def chance_level_in_cost(evidence: Evidence) -> Finding | None:
+def chance_level_in_cost(evidence: AuditEvidence) -> Finding | None:
     """Find runs with costs whose predictions on the test rows are no better than guessing."""
     if len(names_of(evidence.finished)) < 2:
         return None
@@ -70,7 +70,7 @@ def _has_cost(record: RunRecord) -> bool:
     return any(value is not None for value in known)
 
 
-def unequal_budget(evidence: Evidence) -> Finding | None:
+def unequal_budget(evidence: AuditEvidence) -> Finding | None:
     """Find fine-tuned methods with different epochs, batch sizes, lengths, precisions or rows."""
     messages = []
     for key in BUDGET:
@@ -91,7 +91,7 @@ def unequal_budget(evidence: Evidence) -> Finding | None:
     )
 
 
-def head_counted_twice(evidence: Evidence) -> Finding | None:
+def head_counted_twice(evidence: AuditEvidence) -> Finding | None:
     """Find parameter counts that do not add up, or a total that counts the head twice.
 
     The size of the plain model is the total of a method that adds no parameters (`full`, `head`,
@@ -161,7 +161,7 @@ def _miscount(parameters: Parameters, expected: int | None) -> str | None:
     return None
 
 
-def padded_throughput(evidence: Evidence) -> Finding | None:
+def padded_throughput(evidence: AuditEvidence) -> Finding | None:
     """Find runs padded to the maximum length, or with more counted tokens than the texts have."""
     declared = [record for record in evidence.trained if _declares_padding(record)]
     if declared:
@@ -216,7 +216,7 @@ def _tokens_per_text(record: RunRecord) -> float | None:
     return None
 
 
-def different_machines(evidence: Evidence) -> Finding | None:
+def different_machines(evidence: AuditEvidence) -> Finding | None:
     """Find encoder runs on different machines or with different software versions.
 
     Classical methods are ignored, because they use the CPU even if the others use a GPU.
@@ -247,7 +247,7 @@ def different_machines(evidence: Evidence) -> Finding | None:
     )
 
 
-def shared_device(evidence: Evidence) -> Finding | None:
+def shared_device(evidence: AuditEvidence) -> Finding | None:
     """Find runs that shared a GPU, or that had more threads in total than the machine has cores."""
     shared = [record for record in evidence.trained if _shares_device(record.environment)]
     if not shared:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tuneoff import formatting as fmt
-from tuneoff.audit.evidence import Evidence, fold, folded, joined, named_rows, names_of, run_ids
+from tuneoff.audit.evidence import (
+    AuditEvidence,
+    fold,
+    folded,
+    joined,
+    named_rows,
+    names_of,
+    run_ids,
+)
 from tuneoff.audit.finding import (
     GLUED_PAIR,
     GROUP_ON_BOTH_SIDES,
@@ -45,7 +53,7 @@ SEPARATOR = r"\[SEP\]|\[sep\]|</s>|<sep>"
 """Separator tokens that BERT, RoBERTa and XLNet put between two texts."""
 
 
-def labels_differ_in_case(evidence: Evidence) -> Finding | None:
+def labels_differ_in_case(evidence: AuditEvidence) -> Finding | None:
     """Find labels that are equal after normalisation, in the task or else in the records."""
     task, rows = evidence.task, evidence.rows
     labels = task.labels if task else [x for r in evidence.finished for x in r.data.labels]
@@ -73,7 +81,7 @@ def labels_differ_in_case(evidence: Evidence) -> Finding | None:
     )
 
 
-def untested_labels(evidence: Evidence) -> Finding | None:
+def untested_labels(evidence: AuditEvidence) -> Finding | None:
     """Find labels of the study that no test row has."""
     test = evidence.task.splits.get("test") if evidence.task else None
     if evidence.task is None or test is None:
@@ -93,7 +101,7 @@ def untested_labels(evidence: Evidence) -> Finding | None:
     )
 
 
-def glued_pair(evidence: Evidence) -> Finding | None:
+def glued_pair(evidence: AuditEvidence) -> Finding | None:
     """Find texts with a written separator token between two parts, if there are many."""
     rows = evidence.rows
     if rows is None:
@@ -111,7 +119,7 @@ def glued_pair(evidence: Evidence) -> Finding | None:
     )
 
 
-def premise_on_both_sides(evidence: Evidence) -> Finding | None:
+def premise_on_both_sides(evidence: AuditEvidence) -> Finding | None:
     """Find premises that are in the training rows and in a held-out split.
 
     The premise is the first text of a pair, also in joined texts, or the second text if that is the
@@ -123,7 +131,7 @@ def premise_on_both_sides(evidence: Evidence) -> Finding | None:
     return None
 
 
-def _both_sides(evidence: Evidence, texts: pd.Series[Any], side: str) -> Finding | None:
+def _both_sides(evidence: AuditEvidence, texts: pd.Series[Any], side: str) -> Finding | None:
     import pandas as pd
 
     assert evidence.rows is not None
@@ -152,7 +160,7 @@ def _both_sides(evidence: Evidence, texts: pd.Series[Any], side: str) -> Finding
     )
 
 
-def _first_texts(evidence: Evidence) -> pd.Series[Any] | None:
+def _first_texts(evidence: AuditEvidence) -> pd.Series[Any] | None:
     """Return the (rows,) normalised first texts; None without pairs, or if they are categories."""
     rows = evidence.rows
     if rows is None:
@@ -166,7 +174,7 @@ def _first_texts(evidence: Evidence) -> pd.Series[Any] | None:
     return texts if len(texts) <= CATEGORY_ROWS * texts.nunique() else None
 
 
-def _second_texts(evidence: Evidence) -> pd.Series[Any] | None:
+def _second_texts(evidence: AuditEvidence) -> pd.Series[Any] | None:
     rows = evidence.rows
     if rows is None or "text_pair" not in rows:
         return None
@@ -176,7 +184,7 @@ def _second_texts(evidence: Evidence) -> pd.Series[Any] | None:
     return None if few or repeated < PREMISE_SHARE else texts
 
 
-def group_on_both_sides(evidence: Evidence) -> Finding | None:
+def group_on_both_sides(evidence: AuditEvidence) -> Finding | None:
     """Find groups that have rows in the training split and in a held-out split."""
     rows = evidence.rows
     if rows is None or "group" not in rows:
@@ -196,7 +204,7 @@ def group_on_both_sides(evidence: Evidence) -> Finding | None:
     )
 
 
-def train_test_overlap(evidence: Evidence) -> Finding | None:
+def train_test_overlap(evidence: AuditEvidence) -> Finding | None:
     """Find test rows whose normalised text (and pair) is in the training rows."""
     shared = evidence.shared("train", "test")
     rows, count = evidence.test_rows, 0 if shared is None else len(shared)
@@ -228,7 +236,7 @@ def train_test_overlap(evidence: Evidence) -> Finding | None:
     )
 
 
-def _scores_without(evidence: Evidence, rows: set[int]) -> list[ScoresWithoutRows]:
+def _scores_without(evidence: AuditEvidence, rows: set[int]) -> list[ScoresWithoutRows]:
     """Return each method's mean accuracy and macro-F1 with and without the given test rows."""
     lines: list[ScoresWithoutRows] = []
     labels = evidence.task.labels if evidence.task else []
@@ -281,7 +289,7 @@ def _accuracy_f1(table: pd.DataFrame, labels: list[str]) -> _Scores:
     return float(accuracy), float(f1)
 
 
-def rows_missing(evidence: Evidence) -> Finding | None:
+def rows_missing(evidence: AuditEvidence) -> Finding | None:
     """Find rows without a label of the label set, and test rows that a run did not score."""
     task = evidence.task
     lost = {
@@ -312,7 +320,7 @@ def rows_missing(evidence: Evidence) -> Finding | None:
     )
 
 
-def truncation(evidence: Evidence) -> Finding | None:
+def truncation(evidence: AuditEvidence) -> Finding | None:
     """Find splits that lose more than `CUT_SHARE` of their tokens by truncation."""
     task = evidence.task
     cut = {

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from tuneoff import formatting as fmt
-from tuneoff.audit.evidence import Evidence, joined, named_rows, names_of, run_ids
+from tuneoff.audit.evidence import AuditEvidence, joined, named_rows, names_of, run_ids
 from tuneoff.audit.finding import (
     BROKEN_CONTRACT,
     DIFFERENT_DATA,
@@ -43,7 +43,7 @@ STILL_IMPROVING = 0.01
 """Gain on validation in the last epoch, as a fraction, from which training ended too early."""
 
 
-def shared_learning_rate(evidence: Evidence) -> Finding | None:
+def shared_learning_rate(evidence: AuditEvidence) -> Finding | None:
     """Find methods trained only at the same rate although their default rates differ much.
 
     Methods whose learning rate was searched are ignored.
@@ -82,7 +82,7 @@ def shared_learning_rate(evidence: Evidence) -> Finding | None:
     )
 
 
-def test_picks_checkpoint(evidence: Evidence) -> Finding | None:
+def test_picks_checkpoint(evidence: AuditEvidence) -> Finding | None:
     """Find test rows in the validation split, or checkpoints that validation did not select.
 
     The evidence is searched in this order: the rows; the prepared task; the files of the study;
@@ -101,7 +101,7 @@ def test_picks_checkpoint(evidence: Evidence) -> Finding | None:
     )
 
 
-def _same_rows(evidence: Evidence) -> tuple[str, list[str]] | None:
+def _same_rows(evidence: AuditEvidence) -> tuple[str, list[str]] | None:
     rows, data = evidence.test_rows or 0, evidence.study.data
     shared = evidence.shared("validation", "test")
     count = len(shared) if shared is not None else 0
@@ -121,7 +121,7 @@ def _same_rows(evidence: Evidence) -> tuple[str, list[str]] | None:
     return None
 
 
-def _picked_otherwise(evidence: Evidence) -> tuple[str, list[str]] | None:
+def _picked_otherwise(evidence: AuditEvidence) -> tuple[str, list[str]] | None:
     proofs = (
         (_scores_are_the_tests, "have identical scores on the validation and the test rows"),
         (_watched_the_test, "scored the test rows during training"),
@@ -135,29 +135,29 @@ def _picked_otherwise(evidence: Evidence) -> tuple[str, list[str]] | None:
     return None
 
 
-def _scores_are_the_tests(_: Evidence, record: RunRecord) -> bool:
+def _scores_are_the_tests(_: AuditEvidence, record: RunRecord) -> bool:
     """Return whether all scores are equal, including the log loss, which is no coincidence."""
     same = record.quality.validation is not None
     same = same and record.quality.validation == record.quality.test
     return same and record.data.validation_rows == record.data.test_rows
 
 
-def _watched_the_test(evidence: Evidence, record: RunRecord) -> bool:
+def _watched_the_test(evidence: AuditEvidence, record: RunRecord) -> bool:
     return any(row.get("kind") == "test" for row in evidence.histories.get(record.run_id, ()))
 
 
-def _not_validations_best(evidence: Evidence, record: RunRecord) -> bool:
+def _not_validations_best(evidence: AuditEvidence, record: RunRecord) -> bool:
     scores = _by_epoch(evidence, record, record.metric)
     if record.best_epoch is None or len(scores) < 2 or record.best_epoch not in scores:
         return False
     return scores[record.best_epoch] < max(scores.values()) - 1e-9
 
 
-def _no_validation(_: Evidence, record: RunRecord) -> bool:
+def _no_validation(_: AuditEvidence, record: RunRecord) -> bool:
     return record.data.validation_rows == 0 and record.best_epoch is not None
 
 
-def _by_epoch(evidence: Evidence, record: RunRecord, metric: str) -> dict[int, float]:
+def _by_epoch(evidence: AuditEvidence, record: RunRecord, metric: str) -> dict[int, float]:
     """Return the validation score after each epoch (higher is better); empty without a history."""
     key, sign = ("loss", -1.0) if metric == "log_loss" else (metric, 1.0)
     return {
@@ -171,7 +171,7 @@ def _validations(history: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, 
     return (row for row in history if row.get("kind") == "validation")
 
 
-def single_seed(evidence: Evidence) -> Finding | None:
+def single_seed(evidence: AuditEvidence) -> Finding | None:
     """Find fine-tuned methods with one finished seed in a comparison of several methods.
 
     The finding is an error if a difference to such a method is less than `CLOSE`, else a warning.
@@ -201,7 +201,7 @@ def single_seed(evidence: Evidence) -> Finding | None:
     )
 
 
-def under_trained(evidence: Evidence) -> Finding | None:
+def under_trained(evidence: AuditEvidence) -> Finding | None:
     """Find methods whose validation score still rose by `STILL_IMPROVING` in the last epoch.
 
     The gain is the mean over the seeds. A gain within the standard error of the validation score
@@ -237,7 +237,7 @@ def under_trained(evidence: Evidence) -> Finding | None:
     )
 
 
-def small_test_set(evidence: Evidence) -> Finding | None:
+def small_test_set(evidence: AuditEvidence) -> Finding | None:
     """Report if all fine-tuned methods are within two standard errors of the best accuracy."""
     names = [name for name in names_of(evidence.trained) if name in evidence.accuracy]
     rows = evidence.test_rows
@@ -260,7 +260,7 @@ def small_test_set(evidence: Evidence) -> Finding | None:
     )
 
 
-def different_data(evidence: Evidence) -> Finding | None:
+def different_data(evidence: AuditEvidence) -> Finding | None:
     """Find runs of a study with different fingerprints of the data."""
     seen: dict[str, list[RunRecord]] = {}
     for record in evidence.finished:
@@ -277,7 +277,7 @@ def different_data(evidence: Evidence) -> Finding | None:
     )
 
 
-def unfinished_runs(evidence: Evidence) -> Finding | None:
+def unfinished_runs(evidence: AuditEvidence) -> Finding | None:
     """Find runs without a result; an error if no run has one, because nothing was audited then."""
     if not evidence.records:
         return UNFINISHED_RUNS.found(
@@ -305,7 +305,7 @@ def unfinished_runs(evidence: Evidence) -> Finding | None:
     )
 
 
-def broken_contract(evidence: Evidence) -> Finding | None:
+def broken_contract(evidence: AuditEvidence) -> Finding | None:
     """Find runs that failed a check after training."""
     broken = [r for r in evidence.finished if r.checks is not None and r.checks.problems]
     if not broken:
@@ -321,7 +321,7 @@ def broken_contract(evidence: Evidence) -> Finding | None:
     )
 
 
-def learned_nothing(evidence: Evidence) -> Finding | None:
+def learned_nothing(evidence: AuditEvidence) -> Finding | None:
     """Find runs at chance level in a study of one method, see also `chance_level_in_cost`."""
     guessing = [
         record

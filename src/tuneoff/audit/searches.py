@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tuneoff import formatting as fmt
-from tuneoff.audit.evidence import Evidence, joined, names_of, run_ids
+from tuneoff.audit.evidence import AuditEvidence, joined, names_of, run_ids
 from tuneoff.audit.finding import EDGE_OF_RANGE, UNEQUAL_TUNING, Finding
 from tuneoff.results.summary import MethodTuning, NumberRange
 from tuneoff.tuning.outcomes import best_trial
@@ -16,7 +16,7 @@ EDGE = 0.1
 """Outer fraction of a range that counts as its edge, on the scale on which it is searched."""
 
 
-def methods_searched(evidence: Evidence, setting: str) -> set[str]:
+def methods_searched(evidence: AuditEvidence, setting: str) -> set[str]:
     """Return the names of the methods with at least two tried values of `setting`."""
     return {
         search["name"]
@@ -25,7 +25,7 @@ def methods_searched(evidence: Evidence, setting: str) -> set[str]:
     }
 
 
-def unequal_tuning(evidence: Evidence) -> Finding | None:
+def unequal_tuning(evidence: AuditEvidence) -> Finding | None:
     """Find fine-tuned methods with fewer trials than others in the study."""
     fine_tuned = names_of(evidence.trained)
     spent = {s["name"]: len(s["trials"]) for s in _searches(evidence) if s["name"] in fine_tuned}
@@ -46,7 +46,7 @@ def unequal_tuning(evidence: Evidence) -> Finding | None:
     )
 
 
-def edge_of_range(evidence: Evidence) -> Finding | None:
+def edge_of_range(evidence: AuditEvidence) -> Finding | None:
     """Find best trials within the outer `EDGE` of a range, beyond which no value was tried."""
     messages, names, rate = [], [], False
     for search in _searches(evidence):
@@ -67,7 +67,7 @@ def edge_of_range(evidence: Evidence) -> Finding | None:
     )
 
 
-def _searches(evidence: Evidence) -> Sequence[MethodTuning]:
+def _searches(evidence: AuditEvidence) -> Sequence[MethodTuning]:
     return evidence.tuning["methods"] if evidence.tuning else ()
 
 
