@@ -138,7 +138,7 @@ def _rounded(number: float, own: Span) -> float:
 
 
 def _fits(tried: Tried, space: Mapping[str, Range]) -> bool:
-    """Return whether a trial is in the search space; the first may be outside of a study's ranges."""
+    """Return whether a trial is in the search space; the first may be outside of given ranges."""
     return all(tried.settings[name] in own for name, own in space.items())
 
 
