@@ -108,10 +108,10 @@ def read_docstrings(*, train_rows: int = 1600, test_rows: int = 700) -> tuple[li
             f" {len(folders)} are installed: {', '.join(LIBRARIES)}",
             hint=_INSTALL_DEMO,
         )
-    shares = _shares(folders)
+    fractions = _shares(folders)
     test_share = test_rows / (train_rows + test_rows)
     sides: tuple[list[Row], list[Row]] = [], []
-    quotas = _apportioned(train_rows, shares), _apportioned(test_rows, shares)
+    quotas = _apportioned(train_rows, fractions), _apportioned(test_rows, fractions)
     for label, folder in folders.items():
         of_label = quotas[0][label], quotas[1][label]
         for side, rows in zip(sides, _sample(label, folder, of_label, test_share), strict=True):
@@ -151,9 +151,9 @@ def _shares(folders: dict[str, Path]) -> dict[str, float]:
     return {label: root / sum(roots.values()) for label, root in roots.items()}
 
 
-def _apportioned(rows: int, shares: dict[str, float]) -> dict[str, int]:
+def _apportioned(rows: int, fractions: dict[str, float]) -> dict[str, int]:
     """Distribute `rows` to the labels by their fractions (largest remainder method)."""
-    exact = {label: rows * share for label, share in shares.items()}
+    exact = {label: rows * fraction for label, fraction in fractions.items()}
     counts = {label: int(value) for label, value in exact.items()}
     by_remainder = sorted(exact, key=lambda label: counts[label] - exact[label])
     for label in by_remainder[: rows - sum(counts.values())]:

@@ -28,7 +28,7 @@ class Setting:
     flag: str | None = None
     """Command-line option; None: the setting can only be given in a study file or from Python."""
     default: str | None = None
-    """Description of the default, where the field's value does not show it."""
+    """Description of the default, if the field's value does not show it."""
     ge: float | None = None
     gt: float | None = None
     le: float | None = None
@@ -81,7 +81,7 @@ class DescribedField:
 
     @property
     def default(self) -> str:
-        """The default as text; empty where there is none."""
+        """The default as text; empty if there is none."""
         if self.setting.default is not None:
             return self.setting.default
         value = self.field.default

@@ -96,7 +96,7 @@ class DataSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSpec:
-    """How a run is trained. Names follow `transformers.TrainingArguments` where it has them."""
+    """Settings of training, with the names of `transformers.TrainingArguments` where they exist."""
 
     epochs: Annotated[int, Setting("Number of training epochs.", "--epochs", ge=1)] = 3
     batch_size: Annotated[

@@ -49,8 +49,8 @@ def evaluate_runs(
     Args:
         folders: The runs; all must have the same labels.
         source: File or hub data set with the rows.
-        columns: Its columns; text and label may be None, and are then those of the study or found
-            by their values.
+        columns: Its columns. If text or label is None, it is the column of the study, or is
+            detected from the values.
         device: Device of the predictions.
         note: Called with each note on the data.
         progress: Called with the run, the rows done, and all rows.

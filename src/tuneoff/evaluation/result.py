@@ -156,9 +156,9 @@ def label_shift(new: Mapping[str, int], test: Mapping[str, int]) -> LabelShift |
     table = np.array([[counts.get(name, 0) for name in names] for counts in (new, test)], float)
     if not table.sum(1).all():
         return None
-    shares = table / table.sum(1, keepdims=True)
+    fractions = table / table.sum(1, keepdims=True)
     p = chi2_contingency(table).pvalue if len(names) > 1 else 1.0
-    return LabelShift(float(abs(shares[0] - shares[1]).sum() / 2), float(p))
+    return LabelShift(float(abs(fractions[0] - fractions[1]).sum() / 2), float(p))
 
 
 def compared(

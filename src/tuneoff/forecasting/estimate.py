@@ -300,7 +300,7 @@ def _step_seconds(probe: _Probe, epochs: int) -> float:
 def _fitted(forecast: MethodForecast, probes: Sequence[_Probe]) -> MethodForecast:
     """Return the forecast of a classical method.
 
-    It is made from two probes on subsamples or one on all rows.
+    It is computed from two probes on subsamples or one on all rows.
     """
     last = probes[-1]
     cost, seconds = last.record.cost, last.record.cost.seconds

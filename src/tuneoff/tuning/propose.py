@@ -71,8 +71,8 @@ def propose(
         sampler=sampler, direction="maximize" if higher_is_better else "minimize"
     )
     study.add_trials([_told(t, space, distributions) for t in tried if _fits(t, space)])
-    asked = study.ask(distributions)
-    return {name: _value(asked.params[name], own) for name, own in space.items()}
+    proposal = study.ask(distributions)
+    return {name: _value(proposal.params[name], own) for name, own in space.items()}
 
 
 def _spread(dimensions: int, seed: int) -> list[list[float]]:
@@ -138,7 +138,7 @@ def _rounded(number: float, own: Span) -> float:
 
 
 def _fits(tried: Tried, space: Mapping[str, Range]) -> bool:
-    """Return whether a trial is in the search space; the first one may not be in given ranges."""
+    """Return whether a trial is in the search space; the first may be outside of given ranges."""
     return all(tried.settings[name] in own for name, own in space.items())
 
 

@@ -170,17 +170,17 @@ class _Search:
 
     def _next(self) -> tuple[RunSpec, Settings]:
         """Return the next trial and its searched settings; the first has the study's settings."""
-        found, tune = self.found, self._tune
-        settings, entry = found.start, found.entry
-        if found.tried or not all(found.start[n] in own for n, own in found.space.items()):
+        search, tune = self.found, self._tune
+        settings, entry = search.start, search.entry
+        if search.tried or not all(search.start[n] in own for n, own in search.space.items()):
             settings = propose(
-                found.space, found.tried, seed=tune.seed, higher_is_better=found.higher_is_better
+                search.space, search.tried, seed=tune.seed, higher_is_better=search.higher_is_better
             )
             entry = with_settings(entry, settings)
-        can_prune = tune.prune and "epochs" not in found.space
+        can_prune = tune.prune and "epochs" not in search.space
         trial = Trial(
-            number=len(found.tried) + 1,
-            floors=floors(found.tried, higher_is_better=found.higher_is_better)
+            number=len(search.tried) + 1,
+            floors=floors(search.tried, higher_is_better=search.higher_is_better)
             if can_prune
             else (),
             rows=tune.rows,

@@ -69,7 +69,7 @@ def start_of(entry: MethodSpec, study: StudySpec, names: list[str], hidden_size:
 def space_of(entry: MethodSpec, study: StudySpec, hidden_size: int) -> dict[str, Range]:
     """Return the range of each setting that the search of an entry varies; it may be empty.
 
-    Ranges that the study does not give are extended to include the value of the entry.
+    Default ranges are extended to include the value of the entry; ranges in the study are not.
     """
     assert study.tune is not None
     chosen = method(entry.method)
