@@ -251,7 +251,7 @@ def test_missing_study_file_suggests_a_similar_name(tmp_path: Path) -> None:
 
 def test_nearest_lists_few_names() -> None:
     assert nearest("Rnak", ["rank", "alpha"]) == "Did you mean 'rank'?"
-    assert nearest("zzz", ["b", "a"]) == "Known: a, b."
+    assert nearest("zzz", ["b", "a"]) == "Available: a, b."
     many = nearest("zzz", [f"label{i:03}" for i in range(150)])
     assert many.endswith("label011, … (150 in all).")
 
