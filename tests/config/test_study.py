@@ -253,7 +253,7 @@ def test_nearest_lists_few_names() -> None:
     assert nearest("Rnak", ["rank", "alpha"]) == "Did you mean 'rank'?"
     assert nearest("zzz", ["b", "a"]) == "Available: a, b."
     many = nearest("zzz", [f"label{i:03}" for i in range(150)])
-    assert many.endswith("label011, … (150 in all).")
+    assert many.endswith("label011, … (150 in total).")
 
 
 # Run ids.
