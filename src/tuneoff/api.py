@@ -142,6 +142,10 @@ class Exported:
             self._model = ExportedModel(self.path)
         return _with_index(self._model.predict(texts, pairs), texts)
 
+    def evaluate(self, data: Any, **columns: Any) -> Evaluation:
+        """Score the export on labelled rows, as `tuneoff.evaluate` does."""
+        return evaluate([self], data, **columns)
+
 
 class Study:
     """A study on disk: its runs, table and report."""
@@ -401,7 +405,7 @@ def train(
 
 
 def evaluate(
-    runs: Run | str | Path | Sequence[Run | str | Path],
+    runs: Run | Exported | str | Path | Sequence[Run | Exported | str | Path],
     data: Any,
     *,
     text: str | int | None = None,
@@ -415,7 +419,7 @@ def evaluate(
     """Score trained runs on newly labelled rows, as `tuneoff evaluate` does.
 
     Args:
-        runs: A run or several ones, or their folders. Several runs are also compared.
+        runs: A run or an export, or several ones, or their folders. Several are also compared.
         data: The rows: a file, a hub data set, a `pandas.DataFrame` or a `datasets.Dataset`.
         text: Column of the text; by default that of the study, or the only possible one.
         text_pair: Column of the second text; by default that of the study.
@@ -431,15 +435,15 @@ def evaluate(
     Warns:
         UserWarning: Notes on the data, such as rows that the study has trained on.
     """
-    given = [runs] if isinstance(runs, Run | str | Path) else list(runs)
-    folders = [run.folder if isinstance(run, Run) else RunFolder.open(run) for run in given]
+    given = [runs] if isinstance(runs, Run | Exported | str | Path) else list(runs)
+    paths = [run.path if isinstance(run, Run | Exported) else Path(run) for run in given]
     names = {"text": text, "text_pair": text_pair, "label": label}
     names |= {"weight": weight, "group": group}
     named: dict[str, Any] = {k: None if v is None else str(v) for k, v in names.items()}
     with tempfile.TemporaryDirectory(prefix="tuneoff-") as scratch, _arguments_named(scratch):
         file = Path(scratch) / "data.parquet"
         found = evaluate_runs(
-            folders,
+            paths,
             as_source(data, file),
             Columns(**named, header=header),
             device=device,

@@ -60,8 +60,7 @@ def predict(
     check_writable(out.parent)
     exported = is_export(run)
     if exported:
-        known = Manifest.read(run).columns
-        usual = Columns(text=known["text"], text_pair=known["text_pair"], label=None)
+        usual = Columns.named(Manifest.read(run).columns)
     else:
         trained_on = RunFolder.open(run).study_data()
         usual = Columns.of(trained_on) if trained_on else Columns()

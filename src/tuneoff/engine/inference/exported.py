@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tuneoff.engine.data.tokenizer import load_tokenizer
-from tuneoff.engine.inference.texts import as_pairs, prediction_table
+from tuneoff.engine.inference.texts import as_pairs, prediction_table, token_statistics
 from tuneoff.engine.kernels.packed_forward import unwrapped
 from tuneoff.engine.model.load import REBUILT, open_rebuilt
 from tuneoff.engine.model.untrusted_files import check_saved
@@ -26,7 +26,7 @@ from tuneoff.engine.verification.after_training import open_saved
 from tuneoff.exceptions import BadInput, Issue, MissingExtra
 from tuneoff.methods import method
 from tuneoff.results.exports import Manifest
-from tuneoff.results.record import RunRecord
+from tuneoff.results.record import Quantiles, RunRecord
 from tuneoff.results.store import RunFolder
 
 Inputs = Mapping[str, npt.NDArray[np.int64]]
@@ -124,6 +124,14 @@ class TextClassifier:
             done += len(rows)
             progress(done, len(texts))
         return found
+
+    def token_statistics(
+        self, texts: list[str], pairs: list[str] | None
+    ) -> tuple[Quantiles, int, float] | None:
+        """Return statistics of tokens as `texts.token_statistics`; None without texts."""
+        if not texts:
+            return None
+        return token_statistics(self._tokenizer, texts, pairs, self.max_length)
 
     def padded(self) -> TextClassifier:
         """Return the same model with texts of different lengths in a batch, whatever it needs."""
