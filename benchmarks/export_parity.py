@@ -22,9 +22,17 @@ from tuneoff.exporting import export_run
 from tuneoff.results.metrics import QUALITY_METRICS
 
 METHODS = ["full", "lora", "dora", "ia3", "adalora", "adapter", "qlora"]
-HEADER = """\
-| method | format | size | largest difference of a logit (std) | changed labels | {metric} | change (95 % interval) | latency | texts per second |
-|:--|:--|--:|--:|--:|--:|--:|--:|--:|"""
+COLUMNS = [
+    "method",
+    "format",
+    "size",
+    "largest difference of a logit (std)",
+    "changed labels",
+    "{metric}",
+    "change (95 % interval)",
+    "latency",
+    "texts per second",
+]
 
 
 def main() -> None:
@@ -52,7 +60,8 @@ def main() -> None:
         max_length=given.max_length,
         max_train=given.rows,
     )
-    print(HEADER.format(metric=QUALITY_METRICS[study.spec.metric].title))
+    print(f"| {' | '.join(COLUMNS)} |".format(metric=QUALITY_METRICS[study.spec.metric].title))
+    print("|:--|:--|" + "--:|" * (len(COLUMNS) - 2))
     for run in study.runs:
         for name in given.formats.split(","):
             print(row(run, name, given.out / "exports" / f"{run.path.name}-{name}"), flush=True)
