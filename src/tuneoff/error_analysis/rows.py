@@ -84,7 +84,7 @@ def listed_rows(
 
 
 def _in_turn(candidates: dict[str, Ints], most: int) -> dict[int, list[str]]:
-    """Select up to `most` rows round-robin: the first row of each reason, then the second, …"""
+    """Select up to `most` rows in turns: the first row of each reason, then the second of each."""
     kinds: dict[int, list[str]] = {}
     for rank in range(max(map(len, candidates.values()))):
         for kind, places in candidates.items():
