@@ -32,7 +32,7 @@ from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.record import RunRecord, Status
 from tuneoff.results.store import RunFolder, StudyFolder
 from tuneoff.results.summary import Summary, Tuning
-from tuneoff.scheduling import launcher as open_launcher
+from tuneoff.scheduling import local_launcher
 from tuneoff.scheduling.plan import asked_study
 from tuneoff.scheduling.study import train_one
 from tuneoff.tables.columns import Columns
@@ -244,7 +244,6 @@ def compare(
     methods: str | Sequence[str | Mapping[str, Any]] | None = None,
     seeds: int | str | Sequence[int] | None = None,
     workers: int | str = "auto",
-    launcher: str = "local",
     fresh: bool = False,
     progress: bool = True,
     **options: Unpack[TunedStudyOptions],
@@ -261,7 +260,6 @@ def compare(
         seeds: A number, a list, or a range such as "2:8": two seeds of each method, and up to eight
             of those that may still be the recommendation.
         workers: Number of concurrent runs; "auto" is one per GPU, and on a CPU the fastest number.
-        launcher: Where runs are executed: "local".
         fresh: Whether to repeat finished runs.
         progress: Whether to show progress.
         **options: Settings that override the study, by the names of the study file's keys in any
@@ -278,7 +276,7 @@ def compare(
     folder = StudyFolder(out)
     with (
         _arguments_named(Path(out) / "data"),
-        open_launcher(launcher, workers) as launch,
+        local_launcher(workers) as launch,
         _watcher(progress) as watch,
     ):
         run_and_report(
@@ -294,7 +292,6 @@ def tune(
     methods: str | Sequence[str | Mapping[str, Any]] | None = None,
     tune: int | Mapping[str, Any] = 8,
     workers: int | str = "auto",
-    launcher: str = "local",
     fresh: bool = False,
     progress: bool = True,
     **options: Unpack[StudyOptions],
@@ -310,7 +307,6 @@ def tune(
         methods: Methods to search settings for.
         tune: Number of trials of each method, or the `tune` section of a study file.
         workers: Number of concurrent trials.
-        launcher: Where trials are executed.
         fresh: Whether to repeat finished trials.
         progress: Whether to show progress.
         **options: Settings of the study.
@@ -325,7 +321,7 @@ def tune(
     asked = asked_study(content)
     with (
         _arguments_named(Path(out) / "data"),
-        open_launcher(launcher, workers) as launch,
+        local_launcher(workers) as launch,
         _watcher(progress) as watch,
     ):
         found = tune_study(asked, StudyFolder(out), launcher=launch, watch=watch, fresh=fresh)
@@ -339,7 +335,6 @@ def forecast(
     methods: str | Sequence[str | Mapping[str, Any]] | None = None,
     seeds: int | str | Sequence[int] | None = None,
     workers: int | str = "auto",
-    launcher: str = "local",
     progress: bool = True,
     **options: Unpack[TunedStudyOptions],
 ) -> dict[str, Any]:
@@ -362,7 +357,7 @@ def forecast(
         asked = asked_study(content)
         with (
             _arguments_named(folder / "data"),
-            open_launcher(launcher, workers) as launch,
+            local_launcher(workers) as launch,
             _watcher(progress) as watch,
         ):
             return forecast_study(asked, StudyFolder(folder), launcher=launch, watch=watch)
@@ -373,7 +368,6 @@ def train(
     *,
     out: str | Path,
     seed: int = 0,
-    launcher: str = "local",
     fresh: bool = False,
     progress: bool = True,
     **options: Unpack[TunedStudyOptions],
@@ -385,7 +379,6 @@ def train(
             `{"method": "lora", "rank": 16}`.
         out: Folder of the run.
         seed: Random seed of initialisation and data order.
-        launcher: Where the run is executed.
         fresh: Whether to train again if the run has finished.
         progress: Whether to show progress.
         **options: Settings of the study, as for `compare`.
@@ -397,7 +390,7 @@ def train(
     asked = asked_study({**content, "methods": [method], "seeds": [seed]})
     with (
         _arguments_named(Path(out) / "data"),
-        open_launcher(launcher) as launch,
+        local_launcher() as launch,
         _watcher(progress) as watch,
     ):
         train_one(asked, Path(out), launcher=launch, watch=watch, fresh=fresh)
@@ -515,7 +508,7 @@ def load(path: str | Path) -> Study | Run | Exported:
 _DATA = {f.name for f in fields(DataSpec)}
 _TRAIN = {f.name for f in fields(TrainSpec)}
 _PLAIN = ("margin", "limits", "tune", "max_study_seconds")
-_OWN = {"methods", "seeds", "workers", "out", "launcher", "fresh", "progress"}
+_OWN = {"methods", "seeds", "workers", "out", "fresh", "progress"}
 
 
 def _content(

@@ -28,7 +28,7 @@ from tuneoff.display.progress import Quiet
 from tuneoff.exceptions import BadInput
 from tuneoff.results.record import RunRecord, Status
 from tuneoff.results.store import StudyFolder, alone_in
-from tuneoff.scheduling import LocalLauncher, launcher
+from tuneoff.scheduling import LocalLauncher, local_launcher
 from tuneoff.scheduling.plan import complete
 from tuneoff.scheduling.process import Worker
 from tuneoff.scheduling.study import run_study
@@ -82,7 +82,7 @@ class WatchTraining(Quiet):
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[LocalLauncher]:
-    with launcher("local") as opened:
+    with local_launcher() as opened:
         yield opened
 
 
@@ -176,7 +176,7 @@ def test_other_workers_load_the_engine_in_advance(
 ) -> None:
     monkeypatch.setattr("tuneoff.scheduling.local.available_cores", lambda: 2)
     before = workers_of(psutil.Process())
-    with launcher("local", workers=2):
+    with local_launcher(workers=2):
         first, second = sorted(
             (w for w in workers_of(psutil.Process()) if w not in before), key=lambda w: w.pid
         )
@@ -212,7 +212,7 @@ def test_two_workers_run_at_the_same_time(
 
     watch, before = Both(), workers_of(psutil.Process())
     asked = study({"method": "head", "epochs": 1}, {"method": "full", "epochs": 1})
-    with launcher("local", workers=2) as two:
+    with local_launcher(workers=2) as two:
         _, records = run_study(asked, StudyFolder(tmp_path), launcher=two, watch=watch)
         workers = [w for w in workers_of(psutil.Process()) if w not in before]
         assert len(workers) == 2
@@ -403,8 +403,6 @@ def test_two_studies_in_one_folder_are_an_error(study: Any, tuneoff: Any, tmp_pa
         pass
 
 
-def test_unsupported_launcher_options() -> None:
-    with pytest.raises(BadInput, match=r"no launcher 'loca'.*\n.*Did you mean 'local'"):
-        launcher("loca")
+def test_number_of_workers() -> None:
     with pytest.raises(BadInput, match="workers must be 'auto' or a positive number, not 0"):
-        launcher("local", 0)
+        local_launcher(0)

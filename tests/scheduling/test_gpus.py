@@ -15,7 +15,7 @@ from tuneoff.display.progress import Quiet
 from tuneoff.exceptions import BadInput
 from tuneoff.results.record import Status
 from tuneoff.results.store import StudyFolder
-from tuneoff.scheduling import LocalLauncher, launcher
+from tuneoff.scheduling import LocalLauncher, local_launcher
 from tuneoff.scheduling.capacity import fastest_split, workers_for
 from tuneoff.scheduling.gpus import visible_gpus
 from tuneoff.scheduling.plan import complete
@@ -152,7 +152,7 @@ def test_each_worker_sees_one_gpu(
     if variable is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
     before = set(psutil.Process().children())
-    with launcher("local", workers):
+    with local_launcher(workers):
         assert seen_by_workers(before) == seen
 
 
@@ -174,7 +174,7 @@ def test_a_replaced_worker_keeps_its_gpu(
                 busy = [p for p in psutil.Process().children() if p not in before and p.children()]
                 busy[0].kill()
 
-    with launcher("local", 2) as opened:
+    with local_launcher(2) as opened:
         _, records = run_study(asked, StudyFolder(tmp_path / "s"), launcher=opened, watch=Killing())
         alive = [
             p
@@ -191,7 +191,7 @@ def test_auto_is_one_run_per_gpu(nvidia_smi: Any, tiny_model: Any, toy_csv: Any)
     nvidia_smi(FOUR)
     asked = study(tiny_model, toy_csv(60), "head", "full", "lora")
     before, seen = set(psutil.Process().children()), list[list[str | None]]()
-    with launcher("local", "auto") as opened:
+    with local_launcher("auto") as opened:
         assert seen_by_workers(before) == CARDS[:1]
         folder = Path(asked.data.train).parent / "data"
         opened.prepare(asked, folder, lambda event: seen.append(seen_by_workers(before)))
@@ -254,5 +254,5 @@ def test_memory_limits_concurrent_runs(
 @pytest.mark.parametrize("workers", ["0", "-1", "many", "", "1.5", 0])
 def test_workers_is_a_number_or_auto(workers: Any) -> None:
     with pytest.raises(BadInput, match=r"'auto' or a positive number"):
-        launcher("local", workers)
-    assert isinstance(launcher("local", "2"), LocalLauncher)
+        local_launcher(workers)
+    assert isinstance(local_launcher("2"), LocalLauncher)

@@ -17,7 +17,7 @@ from tuneoff.exceptions import BadInput
 from tuneoff.results.record import Cost, DataInfo, MethodInfo, RunRecord, Status, TaskRecord
 from tuneoff.results.store import RunFolder, StudyFolder
 from tuneoff.scheduling import Prepared
-from tuneoff.scheduling.local import Exit
+from tuneoff.scheduling.launcher import Exit
 from tuneoff.scheduling.plan import complete, plan
 from tuneoff.scheduling.study import run_study, train_one
 

@@ -18,7 +18,7 @@ from tuneoff.display.progress import Quiet
 from tuneoff.exceptions import BadInput
 from tuneoff.results.record import Status
 from tuneoff.results.store import StudyFolder
-from tuneoff.scheduling import launcher
+from tuneoff.scheduling import local_launcher
 from tuneoff.scheduling.plan import complete
 from tuneoff.scheduling.study import run_study
 
@@ -141,7 +141,7 @@ def test_variables_of_distributed_launchers_are_removed(monkeypatch: pytest.Monk
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("WORLD_MAP", "kept")
     before = set(psutil.Process().children())
-    with launcher("local"):
+    with local_launcher():
         (worker,) = set(psutil.Process().children()) - before
         while not (environment := worker.environ()):  # empty for a moment after the start
             time.sleep(0.001)
@@ -155,7 +155,7 @@ def test_several_processes_are_an_error(
 ) -> None:
     monkeypatch.setenv(name, "4")
     with pytest.raises(BadInput, match=f"{name} is 4: a distributed launcher started"):
-        launcher("local")
+        local_launcher()
     out = tmp_path / "study"
     result = tuneoff("compare", "--model", "m", "--train", toy_csv(60), "--out", out)
     assert result.code == 2
@@ -163,7 +163,7 @@ def test_several_processes_are_an_error(
     assert "--workers" in result.err
     assert not out.exists()
     monkeypatch.setenv(name, "1")
-    launcher("local")
+    local_launcher()
 
 
 class Commands(Quiet):
@@ -205,7 +205,7 @@ def test_runs_are_new_processes_if_forks_cannot_use_cuda(
     }
     watch = Commands(kill="killed")
     folder = StudyFolder(tmp_path / "study")
-    with launcher("local") as opened:
+    with local_launcher() as opened:
         _, records = run_study(complete(parse_study(content)), folder, launcher=opened, watch=watch)
     assert [record.status for record in records] == ["failed", "finished"]
     assert "signal 9" in (records[0].error or "")

@@ -17,7 +17,7 @@ from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.record import Cost, DataInfo, MethodInfo, Quality, RunRecord, Scores, Status
 from tuneoff.results.store import RunFolder
 from tuneoff.scheduling import Prepared
-from tuneoff.scheduling.local import Exit
+from tuneoff.scheduling.launcher import Exit
 
 
 def scores(value: float) -> Scores:
