@@ -185,12 +185,8 @@ def _audit() -> Iterator[str]:
     yield "[audit.md](../audit.md) explains what each check looks at.\n"
     yield from _table(
         ("code", "title", "why it matters"),
-        ((f"`{kind.code}`", kind.title, kind.why) for kind in _kinds()),
+        ((f"`{kind.code}`", kind.title, kind.why) for kind in KINDS),
     )
-
-
-def _kinds() -> list[Any]:
-    return list(KINDS.values() if isinstance(KINDS, dict) else KINDS)
 
 
 def _record() -> Iterator[str]:
