@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tuneoff.comparison.summary import summarize
 from tuneoff.config import StudySpec
-from tuneoff.display.study_table import render_table, to_frame, to_markdown
+from tuneoff.display.study_table import render_table, to_frame
 from tuneoff.results.record import RunRecord, Status
 
 USUAL = ["tfidf", "baseline", "head", "partial", "full", "weighted", "lora", "qlora", "ia3"]
@@ -99,22 +99,6 @@ def test_table_with_a_third_metric(
         assert "MCC" in text
         assert max(map(len, text.splitlines())) <= 80
         assert " disk\n" in text  # complete, because the rows per second are omitted
-
-
-def test_markdown_has_one_line_per_method(summary: dict[str, Any]) -> None:
-    lines = to_markdown(summary).splitlines()
-    assert lines[0].startswith("| method | accuracy | macro-F1 | trainable parameters |")
-    assert len([line for line in lines if line.startswith("|")]) == len(USUAL) + 2
-    assert any(line.startswith("| ia3 | out of memory | – |") for line in lines)
-    assert {line.count("|") for line in lines if line.startswith("|")} == {9}
-
-
-def test_markdown_escapes_hostile_names(
-    study: Callable[..., StudySpec], record: Callable[..., RunRecord]
-) -> None:
-    name = "a|b <script>"
-    text = to_markdown(summarize(study(name, seeds=1), None, [record(name, 0, 0.9)]))
-    assert r"a\|b \<script\>" in text
 
 
 def test_frame_has_plain_numbers(summary: dict[str, Any]) -> None:

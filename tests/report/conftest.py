@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from made_records import write_task
 
 from tuneoff.config import DataSpec, MethodSpec, RunSpec, StudySpec, TrainSpec
 from tuneoff.results.record import (
@@ -298,7 +299,7 @@ def make_study(
             seeds=tuple(range(seeds)),
         )
     )
-    folder.write_task(task)
+    write_task(folder, task)
     for name, method in entries.items():
         for seed in range(seeds):
             spec = RunSpec(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from made_records import write_task
 
 from tuneoff import formatting as fmt
 from tuneoff.config import DataSpec
@@ -69,7 +70,7 @@ def hostile_study(
     task = made.task()
     assert task is not None
     specs = [named_after(text, tmp_path / str(i)) for i, text in enumerate(hostile_strings)]
-    made.write_task(replace(task, warnings=[w for data in specs for w in gather(data).warnings]))
+    write_task(made, replace(task, warnings=[w for data in specs for w in gather(data).warnings]))
     groups = np.repeat(np.array(hostile_strings, dtype=object), GROUP_ROWS)
     labels = np.array(task.labels, dtype=object)[np.arange(2 * len(groups)) % 2]
     rows = pd.DataFrame({"split": "test", "row": range(len(labels)), "label": labels})

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from made_records import write_task
 
 from tuneoff.report import build_report
 from tuneoff.results.record import RunRecord, Status
@@ -29,7 +30,7 @@ def insert_strings(folder: StudyFolder, strings: Sequence[str]) -> None:
     """Insert the strings into texts, warnings, errors, deviations and the environment."""
     task = folder.task()
     assert task is not None
-    folder.write_task(replace(task, warnings=list(strings), model=strings[0]))
+    write_task(folder, replace(task, warnings=list(strings), model=strings[0]))
     for i, run in enumerate(folder.runs()):
         record = run.record()
         assert record is not None

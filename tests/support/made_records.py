@@ -23,7 +23,9 @@ from tuneoff.results.record import (
     RunRecord,
     Scores,
     Status,
+    TaskRecord,
 )
+from tuneoff.results.store import StudyFolder, write_json
 
 FAMILIES = {"tfidf": "classical", "baseline": "baseline"}
 
@@ -133,3 +135,8 @@ def judged() -> Callable[..., dict[str, Any]]:
         return summarize(asked, None, records, predictions, Path("studies/my study"))
 
     return make
+
+
+def write_task(folder: StudyFolder, task: TaskRecord) -> None:
+    """Write the record of a prepared task into the folder of a study."""
+    write_json(folder.data / task.key / "task.json", task.to_plain())

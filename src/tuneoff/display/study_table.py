@@ -209,32 +209,6 @@ def _seeds(summary: Summary) -> int:
     return max((len(set(row["seeds"])) for row in summary["methods"]), default=0)
 
 
-def to_markdown(summary: Summary) -> str:
-    """Return the recommendation and the table in Markdown, with the notes below."""
-    columns = _columns(summary["metric"])
-    lines = [f"{_markdown_text(line)}  " for line in verdict(summary)]
-    lines += [""] if lines else []
-    lines += [
-        "| " + " | ".join(["method", *(c.wide for c in columns)]) + " |",
-        "|" + "|".join([":--", *("--:" for _ in columns)]) + "|",
-    ]
-    for row in display_order(summary):
-        if mean_of(row, "quality", "accuracy") is None:
-            cells = [status_word(row["status"]), *(fmt.MISSING for _ in columns[1:])]
-        else:
-            cells = [" ".join(column.cell(row, True).split()) for column in columns]
-        name = row["name"] + ("*" if row["failed"] and row["status"] == "finished" else "")
-        lines.append("| " + " | ".join(_markdown_text(c) for c in (name, *cells)) + " |")
-    lines += ["", *(f"{_markdown_text(line)}.  " for line in notes(summary))]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _markdown_text(text: str) -> str:
-    for mark in "\\|<>*_`[]":
-        text = text.replace(mark, f"\\{mark}")
-    return fmt.one_line(text)
-
-
 def to_frame(summary: Summary, *, full: bool = True) -> pd.DataFrame:
     """Return one row per method, the best first, indexed by name; unknown values are NaN.
 

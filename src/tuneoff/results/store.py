@@ -334,10 +334,6 @@ class StudyFolder:
         for path in sorted(self.runs_folder.glob("*/spec.json")):
             yield RunFolder(path.parent)
 
-    def write_task(self, task: TaskRecord) -> None:
-        """Write the record of a prepared task."""
-        write_json(self.data / task.key / "task.json", task.to_plain())
-
     def task(self, fingerprint: str | None = None) -> TaskRecord | None:
         """Return the task with this data fingerprint; by default the one prepared last."""
         files = sorted(self.data.glob("*/task.json"), key=lambda path: path.stat().st_mtime)

@@ -196,7 +196,7 @@ def open_saved(folder: Path, *, quantized: bool) -> nn.Module:
 def plain_logits(
     model: Any, split: Split, rows: npt.NDArray[np.int64], more: Sequence[str] = ()
 ) -> Tensor:
-    """Compute logits with Transformers or PEFT, text text at a time and so without padding.
+    """Compute logits with Transformers or PEFT, one text at a time and so without padding.
 
     Args:
         model: A model of Transformers or PEFT.
