@@ -22,6 +22,9 @@ ENGINE = 6
 It is raised when the engine gives another result for the same specification.
 """
 
+ENGINE_CLASS_WEIGHTS = 7
+"""Version of the engine for runs with class weights. Version 6 applied them twice to encoders."""
+
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 ClassWeights = Literal["none", "balanced"] | dict[str, float]
@@ -361,7 +364,8 @@ class RunSpec:
 
     def content_hash(self) -> str:
         """Return the SHA-256 of all that decides the result; data and model count by content."""
-        content = asdict(self) | {"engine": ENGINE}
+        weighted = self.train.class_weights != "none"
+        content = asdict(self) | {"engine": ENGINE_CLASS_WEIGHTS if weighted else ENGINE}
         for key in ("name", "model", "trial"):
             del content[key]
         if self.trial is not None:

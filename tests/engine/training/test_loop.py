@@ -142,18 +142,20 @@ def test_step_with_only_rows_of_weight_zero_changes_nothing(
     assert all(torch.isfinite(value).all() for value in weights_of(made).values())
 
 
-def test_class_weights_change_the_loss(
-    run_toy: RunToy, toy_task: ToyTask, without_dropout: Path
+def test_class_weights_equal_row_weights(
+    run_toy: RunToy, weighted_task: ToyTask, without_dropout: Path
 ) -> None:
-    task = toy_task("bert")
-    options = {"task": task, "model": without_dropout, "epochs": 1, "adam_epsilon": 1e-3}
-    plain = run_toy("full", **options)
-    # With equal weights, the weighted mean is the mean.
-    alike = run_toy("full", **options, class_weights=dict.fromkeys(task.labels, 3.0))
-    assert_same_weights(plain, alike)
-    other = run_toy("full", **options, class_weights={"food": 5.0})
+    """A class weight of 3 is a weight of 3 for each row of the class."""
+    by_class = {label: 3.0 if label == ROWS[0][1] else 1.0 for _, label, _ in ROWS}
+    by_row = [(text, label, by_class[label]) for text, label, _ in ROWS]
+    plain = [(text, label, 1.0) for text, label, _ in ROWS]
+    a = in_one_step(run_toy, weighted_task(by_row, "by-row"), without_dropout)
+    task = weighted_task(plain, "by-class")
+    b = in_one_step(run_toy, task, without_dropout, class_weights=by_class)
+    assert_same_weights(a, b)
+    c = in_one_step(run_toy, task, without_dropout)
     with pytest.raises(AssertionError):
-        assert_same_weights(plain, other)
+        assert_same_weights(a, c)
 
 
 WRECKING: dict[str, Any] = {"warmup_ratio": 0.99, "learning_rate": 0.5, "metric": "log_loss"}

@@ -15,9 +15,9 @@ from tuneoff.exceptions import BadInput, nearest
 class Loss:
     """Weighted mean loss of an optimizer step, sum(w * loss) / sum(w).
 
-    The weight w of a row is its own weight times that of its class. This class computes the
-    numerator. The caller divides the weights by their sum over the whole step, so that a step in
-    several pieces has the same gradient.
+    The weight w of a row is its own weight times that of its class. `weights` computes it, and
+    calling the loss the numerator. The caller divides the weights by their sum over the whole step
+    in between, so that a step in several pieces has the same gradient.
 
     Args:
         class_weights: (labels,) weights of the classes; None if all are 1.
@@ -47,14 +47,14 @@ class Loss:
     def __call__(self, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         """Return the weighted sum of the losses of the rows, a scalar.
 
-        `weights` (texts,) are the rows' own; the weights of the classes are applied here.
+        `weights` (texts,) are those of `weights`, which include the weights of the classes.
         """
         losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self._smoothing)
         if self._focal is not None:
             others = 1 - logits.softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
             # For gamma < 1, the derivative of 0 ** gamma is infinite (certain predictions).
             losses = losses * others.clamp_min(torch.finfo(others.dtype).tiny) ** self._focal
-        return torch.dot(losses, self.weights(labels, weights))
+        return torch.dot(losses, weights)
 
 
 def class_weights(
