@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -371,8 +372,9 @@ def _rebuild(model: nn.Module, architecture: EncoderArchitecture, folder: Path) 
 
 
 def _hush() -> None:
-    """Keep Transformers' remarks on a head that is drawn anew, as it is meant to be, to itself."""
-    from transformers.utils import logging
+    """Hide remarks of libraries: a new head is intended, and bitsandbytes may lack CPU kernels."""
+    from transformers.utils import logging as transformers_logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
