@@ -22,7 +22,7 @@ PYTEST := -m pytest -n auto --maxprocesses 8 --dist worksteal
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-latest test-lowest lock fuzz crash-test determinism hostile full-disk conformance grid mutations bench bench-gpu gpu-check docs lint format types layers check clean
+.PHONY: help install demo test test-latest test-lowest coverage notebooks lock fuzz crash-test determinism hostile full-disk conformance grid mutations bench bench-gpu gpu-check docs lint format types layers check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -76,6 +76,15 @@ lock: | $(UV)  ## update constraints.txt to the newest versions that pyproject.t
 
 $(UV):
 	@$(PYTHON) -m venv $(@D)/.. && $(@D)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+
+coverage: $(INSTALLED)  ## run the tests and report the coverage of lines, with worker processes
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run $(PYTEST) $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+notebooks: $(INSTALLED)  ## execute the notebooks in examples/ (two minutes); STORE=1 stores their outputs
+	@TUNEOFF_NOTEBOOKS=$(if $(STORE),store) $(BIN)/python -m pytest -m "" tests/examples $(ARGS)
 
 fuzz: $(INSTALLED)  ## fuzz the loader of data files: seven tests of 2,000 examples (14 minutes)
 	@TUNEOFF_FUZZ=$${TUNEOFF_FUZZ:-2000} $(BIN)/python -m pytest --timeout 7200 tests/tables/test_fuzz.py $(ARGS)
@@ -137,5 +146,5 @@ layers: $(INSTALLED)  ## check imports between packages with import-linter
 check: lint types layers test  ## run all checks; use it before a commit
 
 clean:  ## remove the environments and all caches, but no studies
-	@rm -rf $(VENV) $(LATEST) $(LOWEST) .venv-uv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache docs/_build docs/reference
+	@rm -rf $(VENV) $(LATEST) $(LOWEST) .venv-uv build dist .mypy_cache .ruff_cache .pytest_cache .coverage* .hypothesis .import_linter_cache docs/_build docs/reference
 	@find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

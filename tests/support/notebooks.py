@@ -18,7 +18,7 @@ class Recorder(NotebookClient):
     """Executes a notebook and keeps the displays of its cells, with each update of them."""
 
     def __init__(self, notebook: Any, folder: Path) -> None:
-        super().__init__(notebook, timeout=900, kernel_name="python3")
+        super().__init__(notebook, timeout=None, kernel_name="python3")
         self.resources = {"metadata": {"path": str(folder)}}
         self.displays: list[tuple[int, str, dict[str, str]]] = []
         """Index of the cell, type of the message, and content by media type."""

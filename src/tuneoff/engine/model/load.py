@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -437,8 +438,9 @@ def _rebuild(model: nn.Module, architecture: EncoderArchitecture, folder: Path) 
 
 
 def _hush() -> None:
-    """Hide Transformers' warnings about a head with new weights, which is intended."""
-    from transformers.utils import logging
+    """Hide warnings of libraries: a new head is intended, and bitsandbytes may lack CPU kernels."""
+    from transformers.utils import logging as transformers_logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
