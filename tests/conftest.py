@@ -447,7 +447,7 @@ class Finished:
 
     path: Path
     arguments: tuple[Any, ...]
-    ended: CommandResult
+    result: CommandResult
     train: Path
     test: Path
     model: Path

@@ -152,7 +152,7 @@ def test_run_finishes_if_evaluation_needs_smaller_batches(
     made = run_toy(name, seed=1, **options)
     assert made.record.status == "finished", made.record.error
     (warning,) = out_of_memory(made)
-    assert "texts were evaluated" in warning
+    assert "evaluation used forward passes of" in warning
     assert made.record.cost.memory["evaluate_peak"] <= found.limit
 
 

@@ -111,7 +111,9 @@ def test_too_few_libraries_is_an_error_with_a_hint(monkeypatch: pytest.MonkeyPat
     absent = {f"absent{i}": f"absent_package_{i}" for i in range(9)}
     few = {"numpy": "numpy", "pandas": "pandas", "scipy": "scipy"}
     monkeypatch.setattr(demo, "LIBRARIES", {**absent, **few})
-    with pytest.raises(BadInput, match=r"only 3 of .*\n.*pip install 'tuneoff\[demo\]'"):
+    with pytest.raises(
+        BadInput, match=r"but only 3 are installed: .*\n.*pip install 'tuneoff\[demo\]'"
+    ):
         read_docstrings()
 
 
