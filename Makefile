@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LATEST := .venv-latest
 LOWEST := .venv-lowest
-EXTRAS := demo,dev,label-errors,qlora,sentencepiece,tune
+EXTRAS := demo,dev,export,label-errors,qlora,sentencepiece,tune
 # Resolves versions; only `make lock` and `make test-lowest` need it.
 UV := .venv-uv/bin/uv
 COMPILE = $(UV) pip compile --quiet --all-extras --no-annotate

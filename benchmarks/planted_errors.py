@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tuneoff.error_analysis import Evidence, collect
+from tuneoff.error_analysis import ErrorEvidence, collect
 from tuneoff.error_analysis.evidence import Bools, MethodPredictions, RunAnswers
 from tuneoff.error_analysis.slices import slices
 from tuneoff.error_analysis.words import words, words_of
@@ -31,7 +31,7 @@ from tuneoff.results.record import Status
 from tuneoff.results.store import StudyFolder
 
 
-def evidence_of(study: Path) -> Evidence:
+def evidence_of(study: Path) -> ErrorEvidence:
     """Return the predictions of a study's finished runs, one seed per method."""
     folder = StudyFolder.open(study)
     tables, references, labels = {}, [], None
@@ -48,7 +48,9 @@ def evidence_of(study: Path) -> Evidence:
     return collect(tables, labels, folder.rows(task), references=references)
 
 
-def with_errors(evidence: Evidence, wrong: dict[str, Bools], rng: np.random.Generator) -> Evidence:
+def with_errors(
+    evidence: ErrorEvidence, wrong: dict[str, Bools], rng: np.random.Generator
+) -> ErrorEvidence:
     """Return the same rows, with methods whose errors are exactly the rows `wrong`."""
     size = len(evidence.labels)
     methods = []
@@ -59,7 +61,7 @@ def with_errors(evidence: Evidence, wrong: dict[str, Bools], rng: np.random.Gene
     return replace(evidence, methods=tuple(methods))
 
 
-def shuffled(evidence: Evidence, times: int, rng: np.random.Generator) -> None:
+def shuffled(evidence: ErrorEvidence, times: int, rng: np.random.Generator) -> None:
     """Count and print the false findings without any effect."""
     alarms = {"words": 0, "slices": 0}
     for _ in range(times):
@@ -73,7 +75,7 @@ def shuffled(evidence: Evidence, times: int, rng: np.random.Generator) -> None:
         print(f"shuffled: anything called sure among the {view} in {count} of {times}")
 
 
-def planted(evidence: Evidence, name: str, times: int, rng: np.random.Generator) -> None:
+def planted(evidence: ErrorEvidence, name: str, times: int, rng: np.random.Generator) -> None:
     """Count and print how often a planted effect is listed first and sure."""
     held = [words_of(text) for text in (evidence.pairs or evidence.texts or [])]
     vocabulary = sorted({word for own in held for word in own})

@@ -481,7 +481,7 @@ def finished_study(
 def toy_task(tiny_model: TinyModel, toy_csv: ToyCsv, tmp_path: Path) -> ToyTask:
     """`toy_task("bert", rows=60, pairs=False, …)`: toy data, split and tokenised for a tiny model.
 
-    X
+    Further arguments are those of `toy_csv`, and `data` has settings of the data section.
     """
     from tuneoff.config import DataSpec
     from tuneoff.engine.data.task import open_task, prepare

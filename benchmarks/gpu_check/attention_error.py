@@ -94,7 +94,7 @@ def _errors(
         found[0], expected[0] = (x[:, starts] for x in (found[0], expected[0]))
     else:
         found[0] = found[0][:, :real]
-    whole = float(d_out.double().norm())
+    total = float(d_out.double().norm())
     result = {}
     names = ("out", "gradient of query", "gradient of key", "gradient of value")
     for name, one, other in zip(names, found, expected, strict=True):
@@ -102,7 +102,7 @@ def _errors(
         if name != "out":
             one, other = one[:, :, :real], other[:, :, :real]
         norm = float(other.norm())
-        error = float((one.double() - other).norm()) / (norm if norm > 1e-9 * whole else whole)
+        error = float((one.double() - other).norm()) / (norm if norm > 1e-9 * total else total)
         result[name] = error if math.isfinite(error) else float("inf")
     return result
 

@@ -195,7 +195,7 @@ def _on_gpu(check: Check, events: Any, step: float) -> None:
     for start, end in spans:
         busy += max(0.0, end - max(start, covered))
         covered = max(covered, end)
-    whole = covered - spans[0][0]
+    span = covered - spans[0][0]
     seconds, calls = Counter[str](), Counter[str]()
     for event in kernels:
         seconds[event.name] += event.time_range.end - event.time_range.start
@@ -207,7 +207,7 @@ def _on_gpu(check: Check, events: Any, step: float) -> None:
         "launches_per_step": {name: count / WINDOW for name, count in launches.items()},
         "busy_seconds_per_step": busy / WINDOW / 1e6,
         "busy_share": busy / WINDOW / 1e6 / step,
-        "busy_share_while_profiled": busy / whole,
+        "busy_share_while_profiled": busy / span,
         "top_kernels": [
             {
                 "name": name[:160],

@@ -185,12 +185,8 @@ def _audit() -> Iterator[str]:
     yield "[audit.md](../audit.md) explains what each check looks at.\n"
     yield from _table(
         ("code", "title", "why it matters"),
-        ((f"`{kind.code}`", kind.title, kind.why) for kind in _kinds()),
+        ((f"`{kind.code}`", kind.title, kind.why) for kind in KINDS),
     )
-
-
-def _kinds() -> list[Any]:
-    return list(KINDS.values() if isinstance(KINDS, dict) else KINDS)
 
 
 def _record() -> Iterator[str]:
@@ -224,7 +220,9 @@ def _typed_dicts(module: Any, first: str) -> Iterator[str]:
     for cls in reversed(own):
         yield f"## {cls.__name__}\n"
         yield f"{inspect.getdoc(cls) or ''}\n"
-        bases = [base for base in own if base in getattr(cls, "__orig_bases__", ())]
+        (node,) = ast.parse(inspect.getsource(cls)).body
+        names = [ast.unparse(base) for base in node.bases]  # type: ignore[attr-defined]
+        bases = [base for base in own if base.__name__ in names]
         yield from _table(
             ("field", "type", "description"),
             (

@@ -21,12 +21,25 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tuneoff.api import Run, Study, compare, evaluate, forecast, load, train, tune
+    from tuneoff.api import (
+        Exported,
+        Run,
+        Study,
+        compare,
+        evaluate,
+        export,
+        forecast,
+        load,
+        train,
+        tune,
+    )
     from tuneoff.exceptions import BadInput, TuneoffError
 
 _HOME = {
     "compare": "api",
     "evaluate": "api",
+    "export": "api",
+    "Exported": "api",
     "forecast": "api",
     "train": "api",
     "tune": "api",
@@ -39,12 +52,14 @@ _HOME = {
 
 __all__ = [
     "BadInput",
+    "Exported",
     "Run",
     "Study",
     "TuneoffError",
     "__version__",
     "compare",
     "evaluate",
+    "export",
     "forecast",
     "load",
     "train",

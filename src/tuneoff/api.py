@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,11 +27,12 @@ from tuneoff.exceptions import BadInput, Issue, nearest
 from tuneoff.external_predictions import read_runs
 from tuneoff.forecasting.estimate import forecast_study
 from tuneoff.report import build_report, run_and_report, summary_of, truth_of
+from tuneoff.results.exports import is_export
 from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.record import RunRecord, Status
 from tuneoff.results.store import RunFolder, StudyFolder
 from tuneoff.results.summary import Summary, Tuning
-from tuneoff.scheduling import launcher as open_launcher
+from tuneoff.scheduling import local_launcher
 from tuneoff.scheduling.plan import asked_study
 from tuneoff.scheduling.study import train_one
 from tuneoff.tables.columns import Columns
@@ -40,7 +42,7 @@ from tuneoff.tuning import tune_study
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tuneoff.engine.inference import Predictor
+    from tuneoff.engine.inference import ExportedModel, Predictor
 
 
 class Run:
@@ -103,11 +105,45 @@ class Run:
         found = self._predictor.predict(given, seconds)
         if note := blank_note(given, seconds):
             warnings.warn(note, stacklevel=2)
-        index = getattr(texts, "index", None)
-        return found if index is None or callable(index) else found.set_axis(index)
+        return _with_index(found, texts)
 
     def evaluate(self, data: Any, **columns: Any) -> Evaluation:
         """Score the run on labelled rows, as `tuneoff.evaluate` does."""
+        return evaluate([self], data, **columns)
+
+    def export(self, out: str | Path, **options: Any) -> Exported:
+        """Write the model for other programs, as `tuneoff.export` does."""
+        return export(self, out, **options)
+
+
+class Exported:
+    """An exported model on disk, which ONNX Runtime, OpenVINO or Transformers runs."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._model: ExportedModel | None = None
+
+    def __repr__(self) -> str:
+        return f"Exported({str(self.path)!r})"
+
+    @property
+    def parity(self) -> dict[str, Any]:
+        """Comparison with the run's model, the content of `parity.json`."""
+        found: dict[str, Any] = json.loads((self.path / "parity.json").read_text(encoding="utf-8"))
+        return found
+
+    def predict(
+        self, texts: str | Iterable[str], pairs: str | Iterable[str] | None = None
+    ) -> pd.DataFrame:
+        """Predict the labels of new texts, with the arguments and the result of `Run.predict`."""
+        from tuneoff.engine.inference import ExportedModel
+
+        if self._model is None:
+            self._model = ExportedModel(self.path)
+        return _with_index(self._model.predict(texts, pairs), texts)
+
+    def evaluate(self, data: Any, **columns: Any) -> Evaluation:
+        """Score the export on labelled rows, as `tuneoff.evaluate` does."""
         return evaluate([self], data, **columns)
 
 
@@ -208,7 +244,6 @@ def compare(
     methods: str | Sequence[str | Mapping[str, Any]] | None = None,
     seeds: int | str | Sequence[int] | None = None,
     workers: int | str = "auto",
-    launcher: str = "local",
     fresh: bool = False,
     progress: bool = True,
     **options: Unpack[TunedStudyOptions],
@@ -225,7 +260,6 @@ def compare(
         seeds: A number, a list, or a range such as "2:8": two seeds of each method, and up to eight
             of those that may still be the recommendation.
         workers: Number of concurrent runs; "auto" is one per GPU, and on a CPU the fastest number.
-        launcher: Where runs are executed: "local".
         fresh: Whether to repeat finished runs.
         progress: Whether to show progress.
         **options: Settings that override the study, by the names of the study file's keys in any
@@ -242,7 +276,7 @@ def compare(
     folder = StudyFolder(out)
     with (
         _arguments_named(Path(out) / "data"),
-        open_launcher(launcher, workers) as launch,
+        local_launcher(workers) as launch,
         _watcher(progress) as watch,
     ):
         run_and_report(
@@ -258,7 +292,6 @@ def tune(
     methods: str | Sequence[str | Mapping[str, Any]] | None = None,
     tune: int | Mapping[str, Any] = 8,
     workers: int | str = "auto",
-    launcher: str = "local",
     fresh: bool = False,
     progress: bool = True,
     **options: Unpack[StudyOptions],
@@ -274,7 +307,6 @@ def tune(
         methods: Methods to search settings for.
         tune: Number of trials of each method, or the `tune` section of a study file.
         workers: Number of concurrent trials.
-        launcher: Where trials are executed.
         fresh: Whether to repeat finished trials.
         progress: Whether to show progress.
         **options: Settings of the study.
@@ -289,7 +321,7 @@ def tune(
     asked = asked_study(content)
     with (
         _arguments_named(Path(out) / "data"),
-        open_launcher(launcher, workers) as launch,
+        local_launcher(workers) as launch,
         _watcher(progress) as watch,
     ):
         found = tune_study(asked, StudyFolder(out), launcher=launch, watch=watch, fresh=fresh)
@@ -303,7 +335,6 @@ def forecast(
     methods: str | Sequence[str | Mapping[str, Any]] | None = None,
     seeds: int | str | Sequence[int] | None = None,
     workers: int | str = "auto",
-    launcher: str = "local",
     progress: bool = True,
     **options: Unpack[TunedStudyOptions],
 ) -> dict[str, Any]:
@@ -326,7 +357,7 @@ def forecast(
         asked = asked_study(content)
         with (
             _arguments_named(folder / "data"),
-            open_launcher(launcher, workers) as launch,
+            local_launcher(workers) as launch,
             _watcher(progress) as watch,
         ):
             return forecast_study(asked, StudyFolder(folder), launcher=launch, watch=watch)
@@ -337,7 +368,6 @@ def train(
     *,
     out: str | Path,
     seed: int = 0,
-    launcher: str = "local",
     fresh: bool = False,
     progress: bool = True,
     **options: Unpack[TunedStudyOptions],
@@ -349,7 +379,6 @@ def train(
             `{"method": "lora", "rank": 16}`.
         out: Folder of the run.
         seed: Random seed of initialisation and data order.
-        launcher: Where the run is executed.
         fresh: Whether to train again if the run has finished.
         progress: Whether to show progress.
         **options: Settings of the study, as for `compare`.
@@ -361,7 +390,7 @@ def train(
     asked = asked_study({**content, "methods": [method], "seeds": [seed]})
     with (
         _arguments_named(Path(out) / "data"),
-        open_launcher(launcher) as launch,
+        local_launcher() as launch,
         _watcher(progress) as watch,
     ):
         train_one(asked, Path(out), launcher=launch, watch=watch, fresh=fresh)
@@ -369,7 +398,7 @@ def train(
 
 
 def evaluate(
-    runs: Run | str | Path | Sequence[Run | str | Path],
+    runs: Run | Exported | str | Path | Sequence[Run | Exported | str | Path],
     data: Any,
     *,
     text: str | int | None = None,
@@ -383,7 +412,7 @@ def evaluate(
     """Score trained runs on newly labelled rows, as `tuneoff evaluate` does.
 
     Args:
-        runs: A run or several ones, or their folders. Several runs are also compared.
+        runs: A run or an export, or several ones, or their folders. Several are also compared.
         data: The rows: a file, a hub data set, a `pandas.DataFrame` or a `datasets.Dataset`.
         text: Column of the text; by default that of the study, or the only possible one.
         text_pair: Column of the second text; by default that of the study.
@@ -399,15 +428,15 @@ def evaluate(
     Warns:
         UserWarning: Notes on the data, such as rows that the study has trained on.
     """
-    given = [runs] if isinstance(runs, Run | str | Path) else list(runs)
-    folders = [run.folder if isinstance(run, Run) else RunFolder.open(run) for run in given]
+    given = [runs] if isinstance(runs, Run | Exported | str | Path) else list(runs)
+    paths = [run.path if isinstance(run, Run | Exported) else Path(run) for run in given]
     names = {"text": text, "text_pair": text_pair, "label": label}
     names |= {"weight": weight, "group": group}
     named: dict[str, Any] = {k: None if v is None else str(v) for k, v in names.items()}
     with tempfile.TemporaryDirectory(prefix="tuneoff-") as scratch, _arguments_named(scratch):
         file = Path(scratch) / "data.parquet"
         found = evaluate_runs(
-            folders,
+            paths,
             as_source(data, file),
             Columns(**named, header=header),
             device=device,
@@ -416,12 +445,61 @@ def evaluate(
     return replace(found, source="data") if found.source == str(file) else found
 
 
-def load(path: str | Path) -> Study | Run:
-    """Return the study or the run in the folder `path`.
+def export(
+    run: Run | str | Path,
+    out: str | Path,
+    *,
+    format: str = "onnx",
+    accept_loss: float | None = None,
+    data: Any = None,
+    license: str | None = None,
+) -> Exported:
+    """Write the model of a run for other programs, as `tuneoff export` does.
+
+    The export is compared with the run's model, and not written if they disagree.
+
+    Args:
+        run: A finished run, or its folder.
+        out: Folder to write.
+        format: "transformers", "transformers-bf16", "transformers-fp16", "onnx", "onnx-int8" or
+            "openvino".
+        accept_loss: Accepted proportion of changed labels; by default 0.01 for the formats with
+            rounded weights, and a limit of the logits for the others.
+        data: Rows to compare on, as a file or a data frame; by default the validation rows.
+        license: License for the model card, such as "apache-2.0".
 
     Raises:
-        BadInput: The folder contains neither.
+        BadInput: The run has no model, or its method cannot be exported.
+        ExportRefused: The export predicts something else.
+
+    Warns:
+        UserWarning: Notes on the rows in `data`.
     """
+    from tuneoff.exporting import export_run
+
+    folder = run.folder if isinstance(run, Run) else RunFolder.open(run)
+    with tempfile.TemporaryDirectory(prefix="tuneoff-") as scratch:
+        source = None if data is None else str(as_source(data, Path(scratch) / "data.parquet"))
+        export_run(
+            folder,
+            Path(out),
+            format=format,
+            accept_loss=accept_loss,
+            data=source,
+            licence=license,
+            note=lambda text: warnings.warn(text, stacklevel=3),
+        )
+    return Exported(out)
+
+
+def load(path: str | Path) -> Study | Run | Exported:
+    """Return the study, the run or the export in the folder `path`.
+
+    Raises:
+        BadInput: The folder contains none of them.
+    """
+    if is_export(path):
+        return Exported(path)
     if RunFolder(path).spec_file.is_file():
         return Run(path)
     return Study(path)
@@ -430,7 +508,7 @@ def load(path: str | Path) -> Study | Run:
 _DATA = {f.name for f in fields(DataSpec)}
 _TRAIN = {f.name for f in fields(TrainSpec)}
 _PLAIN = ("margin", "limits", "tune", "max_study_seconds")
-_OWN = {"methods", "seeds", "workers", "out", "launcher", "fresh", "progress"}
+_OWN = {"methods", "seeds", "workers", "out", "fresh", "progress"}
 
 
 def _content(
@@ -479,6 +557,12 @@ def _arguments_named(folder: str | Path) -> Iterator[None]:
         if issues == list(error.issues):
             raise
         raise BadInput(issues) from None
+
+
+def _with_index(found: pd.DataFrame, texts: Any) -> pd.DataFrame:
+    """Return a table with the index of `texts`, if they are a `pandas.Series`."""
+    index = getattr(texts, "index", None)
+    return found if index is None or callable(index) else found.set_axis(index)
 
 
 def _watcher(progress: bool) -> Any:

@@ -15,7 +15,7 @@ _UNSEEN = re.compile(
 
 
 def printable(text: str) -> str:
-    """Return `text` with control characters and unpaired surrogates escaped, such as `\\u001b`.
+    r"""Return `text` with control characters and unpaired surrogates escaped, such as `\u001b`.
 
     The result cannot control a terminal and can be encoded as UTF-8. JSON text keeps its meaning.
     """

@@ -514,4 +514,5 @@ def test_labels_are_escaped_in_report_and_terminal(make_study: Any) -> None:
 def test_every_code_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
     explained = [line[4:].strip("`") for line in text.splitlines() if line.startswith("### `")]
-    assert explained == [kind.code for kind in KINDS]
+    assert sorted(explained) == sorted(kind.code for kind in KINDS)
+    assert set(explained[:10]) == {kind.code for kind in KINDS if kind.published}

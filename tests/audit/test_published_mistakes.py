@@ -103,7 +103,8 @@ CASES: dict[str, Case] = {
 
 
 def test_each_published_mistake_has_a_case() -> None:
-    assert list(CASES) == [kind.code for kind in KINDS[:10]]
+    assert set(CASES) == {kind.code for kind in KINDS if kind.published}
+    assert len(CASES) == 10
 
 
 @pytest.mark.parametrize("code", CASES)
@@ -214,7 +215,7 @@ def test_checkpoint_chosen_without_validation_rows(make_study: Any) -> None:
 
 def test_premise_concatenated_with_hypothesis_is_found(make_study: Any) -> None:
     found = make_study(**{**BY_FRACTION, "train": glued(PREMISES, "</s>")}).found()
-    assert list(found) == ["premise-on-both-sides", "glued-pair"]
+    assert set(found) == {"premise-on-both-sides", "glued-pair"}
 
 
 def test_premise_in_second_column_is_found(make_study: Any) -> None:

@@ -39,7 +39,6 @@ def error_of(tuneoff: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
         (["--class-weights", "balance"], "'none' or 'balanced'"),
         (["--precision", "f16"], "tuneoff: --precision must be 'auto', 'bf16', 'fp16' or 'fp32'"),
         (["--device", "gpu"], "tuneoff: --device must be 'auto', 'cpu', 'cuda' or 'mps'"),
-        (["--launcher", "locl"], "Did you mean 'local'?"),
         (["--workers", "0"], "workers must be 'auto' or a positive number, not '0'"),
         (["--validation", "2"], "tuneoff: --validation must be a file, or a fraction in (0, 1)"),
         (["--methods", "lorra"], "Did you mean 'lora'?"),

@@ -194,3 +194,17 @@ def test_annotators_are_compared_with_errors(tuneoff: Any, tmp_path: Path) -> No
     assert result.code == 2
     assert "line 2, column 'annotations': not a list of labels" in result.err
     assert "line 2, column 'row': the row 1 occurs twice" in result.err
+
+
+def test_methods_without_probabilities_have_no_log_loss(tuneoff: Any, tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": range(60), "label": ["a", "b"] * 30})
+    table.assign(prediction="a").to_csv(tmp_path / "hard.csv", index=False)
+    likely = table["label"].map({"a": 0.9, "b": 0.1})
+    soft = table.assign(prediction=table["label"], probability_a=likely, probability_b=1 - likely)
+    soft.to_csv(tmp_path / "soft.csv", index=False)
+    sources = [f"--predictions={name}={tmp_path / name}.csv" for name in ("soft", "hard")]
+    result = tuneoff("report", *sources, "--metric", "log_loss", "--out", tmp_path / "out")
+    assert result.code == 0, result.err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    means = {row["name"]: row["quality"]["log_loss"]["mean"] for row in summary["methods"]}
+    assert means == {"soft": pytest.approx(0.105, abs=0.001), "hard": None}

@@ -1,4 +1,4 @@
-"""The summary of a small study has exactly the keys of its types."""
+"""The summaries of small studies have exactly the keys of their types."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-import tuneoff
+from tuneoff.external_predictions import read_runs
+from tuneoff.report import report_predictions
 from tuneoff.results.summary import Summary
 
 
@@ -84,27 +86,28 @@ def test_a_mismatch_is_found(judged: Any) -> None:
     }
 
 
-def test_summary_of_a_study_has_exactly_the_keys_of_its_types(
-    tiny_model: Any, shared_csv: Any, tmp_path: Path
-) -> None:
-    # equal rows in both files give a finding with scores
-    train = pd.read_csv(shared_csv(60, seed=5, name="types.csv"))
-    test = pd.concat([train[:6], pd.read_csv(shared_csv(24, seed=6, name="types-test.csv"))])
-    study = {
-        "model": tiny_model("bert"),
-        "train": train,
-        "test": test,
-        "methods": ["tfidf", "baseline", {"method": "head", "epochs": 1}],
-        "tune": {"trials": 2, "over": ["learning_rate", "batch_size"]},
-        "seeds": "1:2",
-        "threads": 1,
-        "progress": False,
-        "out": tmp_path / "study",
-    }
-    tuneoff.forecast(**study)
-    tuneoff.compare(**study)
-    summary = json.loads((tmp_path / "study" / "summary.json").read_text(encoding="utf-8"))
+def test_summary_with_error_analysis_has_the_keys_of_its_types(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows, labels = 200, np.array(["a", "b"])
+    true = rng.integers(0, 2, rows)
+    texts = [f"word{i % 9} {'odd' if i % 7 == 0 else 'even'} text {i}" for i in range(rows)]
+    sources = []
+    for name, wrong in {"soft": 0.1, "softer": 0.2, "hard": 0.3}.items():
+        predicted = true ^ (rng.random(rows) < wrong)
+        table = pd.DataFrame({"id": range(rows), "text": texts, "label": labels[true]})
+        table["prediction"] = labels[predicted]
+        if name != "hard":
+            table["probability_a"] = np.where(predicted == 0, 0.8, 0.2)
+            table["probability_b"] = 1 - table["probability_a"]
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+        sources.append((name, tmp_path / f"{name}.csv"))
+    truth, runs = read_runs(sources, metric="macro_f1")
+    annotations = {run: ["a", "a", "b"] for run in truth.rows["row"][::3]}
+    report = report_predictions(tmp_path / "out", truth, runs, annotations=annotations)
+    summary = json.loads(report.with_name("summary.json").read_text(encoding="utf-8"))
     assert list(mismatches(summary, Summary, "summary")) == []
-    for part in ("pairwise", "audit", "errors", "tuning", "seeds", "forecast", "environment"):
-        assert summary[part], part
-    assert any(finding["scores"] for finding in summary["audit"])
+    errors = summary["errors"]
+    assert errors["words"]["methods"]["soft"]["frequent"]
+    assert errors["slices"]["methods"]["soft"]
+    assert errors["calibration"]["soft"]["margins"]
+    assert errors["ambiguity"]["hard"]["levels"]

@@ -37,11 +37,11 @@ MUTATIONS = (
     ),
     Mutation(
         "frozen weights change, and are not counted",
-        "engine/training/loop.py",
-        "                optimizer.sync_model()\n",
-        "                optimizer.sync_model()\n"
-        "                classifier.model.get_submodule(classifier.architecture.body)"
-        ".embeddings.word_embeddings.weight.data.mul_(0.999)\n",
+        "engine/training/step.py",
+        '        self.step_timer.record("optimizer")\n',
+        "        self.classifier.model.get_submodule(self.classifier.architecture.body)"
+        ".embeddings.word_embeddings.weight.data.mul_(0.999)\n"
+        '        self.step_timer.record("optimizer")\n',
         (SUITE, "-k", "head-bert"),
     ),
     Mutation(

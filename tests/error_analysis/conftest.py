@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tuneoff.error_analysis import Evidence, collect
+from tuneoff.error_analysis import ErrorEvidence, collect
 
 LABELS = ["contradiction", "entailment", "neutral"]
 VOCABULARY = [f"w{i}" for i in range(1500)]
@@ -78,7 +78,7 @@ class Toy:
     worsened = staticmethod(worsened)
 
     @staticmethod
-    def evidence(rows: pd.DataFrame | None, **methods: list[pd.DataFrame]) -> Evidence:
+    def evidence(rows: pd.DataFrame | None, **methods: list[pd.DataFrame]) -> ErrorEvidence:
         return collect(methods, LABELS, rows, references=["baseline"])
 
     @staticmethod

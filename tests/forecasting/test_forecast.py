@@ -146,7 +146,7 @@ def test_runs_with_other_settings_are_not_compared(compared: tuple[Path, Any]) -
 
 
 def test_dry_run_as_json(tuneoff: Any, arguments: list[Any], tmp_path: Path) -> None:
-    arguments = [
+    command = [
         "compare",
         *arguments,
         "--methods",
@@ -156,7 +156,7 @@ def test_dry_run_as_json(tuneoff: Any, arguments: list[Any], tmp_path: Path) -> 
         "--dry-run",
         "--json",
     ]
-    ended = tuneoff(*arguments, "--out", tmp_path / "study")
+    ended = tuneoff(*command, "--out", tmp_path / "study")
     assert ended.code == 0, ended.err
     found = json.loads(ended.out)
     assert found == written(tmp_path / "study")

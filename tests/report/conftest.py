@@ -1,4 +1,4 @@
-"""A study as the engine would leave it, with numbers that hang together, and nasty names."""
+"""A study as the engine writes it, with consistent numbers and hostile names."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _matrix(rng: np.random.Generator, support: list[int], accuracy: float) -> Ma
     n = len(support)
     near = np.exp(-np.abs(np.subtract.outer(np.arange(n), np.arange(n))) / 1.5)
     np.fill_diagonal(near, 0)
-    # some labels are harder than others, the same ones for every method
+    # some labels are harder than others for every method
     hard = 0.4 + 1.6 * ((np.arange(n) * 7919) % 13) / 12
     matrix = np.zeros((n, n))
     for i, rows in enumerate(support):
@@ -253,7 +253,7 @@ def _train(method: str) -> dict[str, Any]:
 
 
 def _predictions(record: RunRecord) -> pd.DataFrame:
-    """Rows that add up to the run's confusion matrix, each certain of its answer."""
+    """Return predictions with the run's confusion matrix and high confidence."""
     assert record.quality.test
     matrix, labels = np.array(record.quality.test.confusion_matrix), np.array(record.data.labels)
     truth, answer = (
@@ -277,7 +277,7 @@ def make_study(
 ) -> StudyFolder:
     """Write a study of all methods; with `failures`, one seed of qlora and all of ia3 failed.
 
-    `label_names` and `method_names` take the place of the first ones.
+    `label_names` and `method_names` replace the first names.
     """
     rng = np.random.default_rng(7)
     names = labels_of(labels)
@@ -365,10 +365,10 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_report(browser: Any) -> Iterator[OpenReport]:
-    """`open_report(report, viewport=…)`: the page of a report, once it is drawn.
+    """`open_report(report, viewport=…)`: the page of a report after it is drawn.
 
-    Nothing runs, nothing is said and nothing is asked for but the report, then and until the test
-    ends; other keywords go to the page.
+    Until the test ends, it checks that no hostile string is executed, nothing is logged, and
+    nothing but the report is requested. Other keywords are passed to the page.
     """
     reports: list[str] = []
     requests: list[str] = []
@@ -388,7 +388,7 @@ def open_report(browser: Any) -> Iterator[OpenReport]:
         page.on("request", lambda request: requests.append(request.url))
         page.goto(report.as_uri())
         page.wait_for_selector("html[data-drawn]", state="attached")
-        assert page.evaluate("window.fired") is None  # which hostile strings would set
+        assert page.evaluate("window.fired") is None  # hostile strings would set it
         assert_silent()
         return page
 

@@ -1,4 +1,4 @@
-"""100 hostile strings wherever a string can stand: shown as they are, and none of them runs."""
+"""100 hostile strings in every place of a report are displayed unchanged and not executed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 
 
 def shown(text: str) -> str:
-    """What a reader sees: control characters as their pictures, nothing else changed."""
+    """Return the displayed text: only control characters are replaced by symbols."""
     return text.translate(PICTURES)
 
 
-def spoil(folder: StudyFolder, strings: Sequence[str]) -> None:
-    """Put the strings into texts, warnings, errors, deviations and the environment."""
+def insert_strings(folder: StudyFolder, strings: Sequence[str]) -> None:
+    """Insert the strings into texts, warnings, errors, deviations and the environment."""
     task = folder.task()
     assert task is not None
     folder.write_task(replace(task, warnings=list(strings), model=strings[0]))
@@ -59,7 +59,7 @@ def _truth(folder: StudyFolder) -> list[str]:
 @pytest.mark.parametrize(
     "part", [0, *(pytest.param(i, marks=pytest.mark.long) for i in range(1, 12))]
 )
-def test_strings_are_shown_and_never_run(
+def test_strings_are_displayed_and_not_executed(
     study: Callable[..., StudyFolder],
     open_report: Callable[..., Any],
     hostile_strings: list[str],
@@ -76,7 +76,7 @@ def test_strings_are_shown_and_never_run(
         failures=False,
         predictions=True,
     )
-    spoil(folder, strings)
+    insert_strings(folder, strings)
     page = open_report(build_report(folder, "tuneoff " + " ".join(strings)))
 
     def texts(selector: str) -> list[str]:
@@ -97,7 +97,7 @@ def test_strings_are_shown_and_never_run(
     assert shown("tuneoff " + " ".join(strings)) in command
 
 
-def test_the_figures_hold_no_markup(
+def test_figures_have_no_markup(
     study: Callable[..., StudyFolder], hostile_strings: list[str]
 ) -> None:
     folder = study(
@@ -114,7 +114,7 @@ def test_the_figures_hold_no_markup(
     json.loads(data)
 
 
-def test_records_read_back_the_same(
+def test_round_trip_of_records(
     study: Callable[..., StudyFolder], hostile_strings: list[str]
 ) -> None:
     folder = study(labels=100, label_names=hostile_strings, seeds=1, failures=False)

@@ -20,7 +20,7 @@ LOADS = {"src", "href", "srcset", "data", "action", "poster", "background"}
 
 
 class Page(HTMLParser):
-    """Elements, their attributes, and the text that a reader sees."""
+    """Elements, their attributes, and the displayed text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ def page(folder: StudyFolder, command: str | None = "tuneoff compare --seeds 3")
     return Page(build_report(folder, command).read_text(encoding="utf-8"))
 
 
-def test_the_report_names_every_method_and_failure(study: Make) -> None:
+def test_report_names_every_method_and_failure(study: Make) -> None:
     folder = study(labels=8)
     text = " ".join(page(folder).visible)
     for method in folder.spec().methods:
@@ -70,7 +70,7 @@ def test_the_report_names_every_method_and_failure(study: Make) -> None:
     assert "2.13.0" in text
 
 
-def test_the_summary_is_written_beside_it(study: Make) -> None:
+def test_summary_is_written_next_to_the_report(study: Make) -> None:
     folder = study(labels=2)
     build_report(folder)
     summary = folder.summary()
@@ -78,7 +78,7 @@ def test_the_summary_is_written_beside_it(study: Make) -> None:
     assert [row["name"] for row in summary["methods"]] == [m.name for m in folder.spec().methods]
 
 
-def test_nothing_is_fetched(study: Make) -> None:
+def test_report_makes_no_requests(study: Make) -> None:
     report = page(study(labels=2))
     links = [v for _, attrs in report.elements for k, v in attrs.items() if k in LOADS and v]
     assert links
@@ -89,7 +89,7 @@ def test_nothing_is_fetched(study: Make) -> None:
     assert "@import" not in report.style
 
 
-def test_the_policy_allows_only_the_pages_own_scripts(study: Make) -> None:
+def test_policy_allows_only_the_scripts_of_the_report(study: Make) -> None:
     import base64
     import hashlib
 
@@ -108,14 +108,14 @@ def test_the_policy_allows_only_the_pages_own_scripts(study: Make) -> None:
     assert "http" not in policy
 
 
-def test_hostile_names_stay_text(study: Make) -> None:
+def test_hostile_names_are_escaped(study: Make) -> None:
     report = page(study(labels=5, hostile=True))
-    assert len(report.scripts) == 3  # data, Plotly, the page's own
+    assert len(report.scripts) == 3  # data, Plotly, the report's script
     assert not [tag for tag, _ in report.elements if tag in ("img", "b>resident")]
     assert all(not key.startswith("on") for _, attrs in report.elements for key in attrs)
     text = " ".join(report.visible)
     assert "</script><script>alert('label')</script>" in text.replace("\u200b", "")
-    # what Plotly gets is escaped once more, for its own small HTML
+    # strings for Plotly are escaped twice, because Plotly interprets some HTML
     texts = list(_strings(report.figures))
     hostile = [t for t in texts if "script" in t or "onerror" in t]
     assert hostile
@@ -135,7 +135,7 @@ def _strings(content: Any) -> Any:
             yield from _strings(value)
 
 
-def test_embedded_json_cannot_leave_its_script() -> None:
+def test_embedded_json_cannot_close_its_script() -> None:
     content = {"a": "</script><!--\u2028&", "n": float("nan"), "i": [float("inf"), 1.5]}
     text = embedded_json(content)
     assert not set("<>&\u2028") & set(text)
@@ -143,7 +143,7 @@ def test_embedded_json_cannot_leave_its_script() -> None:
 
 
 @pytest.mark.parametrize("labels", [2, 77])
-def test_plotly_accepts_every_figure(study: Make, labels: int) -> None:
+def test_all_figures_are_valid(study: Make, labels: int) -> None:
     import plotly.graph_objects as go
 
     report = page(study(labels=labels))
@@ -158,7 +158,7 @@ def test_plotly_accepts_every_figure(study: Make, labels: int) -> None:
 
 
 def _coloured(content: Any) -> Any:
-    """The figure with plain colours, and without what is the page's own."""
+    """Return the figure with plain colours and without attributes for the page."""
     if isinstance(content, list):
         return [_coloured(item) for item in content]
     if not isinstance(content, dict):
@@ -172,11 +172,11 @@ def _coloured(content: Any) -> Any:
     }
 
 
-def test_the_report_stays_small(study: Make) -> None:
+def test_report_is_small(study: Make) -> None:
     assert build_report(study(labels=77)).stat().st_size < 10_000_000
 
 
-def test_the_answer_says_what_the_intervals_carry(study: Make) -> None:
+def test_wording_depends_on_the_intervals(study: Make) -> None:
     text = html.unescape(build_report(study(labels=77)).read_text(encoding="utf-8"))
     lead = re.search(r'<p class="lead">(.*?)</p>', text, re.S)
     assert lead
@@ -186,13 +186,13 @@ def test_the_answer_says_what_the_intervals_carry(study: Make) -> None:
     assert "significant" not in words
 
 
-def test_one_seed_claims_no_interval(study: Make) -> None:
+def test_one_seed_has_no_interval(study: Make) -> None:
     text = " ".join(page(study(labels=2, seeds=1, failures=False)).visible)
     assert "the variance between seeds is unknown" in text
     assert "±0" not in text
 
 
-def test_a_study_without_results_has_a_report(study: Make) -> None:
+def test_report_of_a_study_without_results(study: Make) -> None:
     folder = study(labels=2, seeds=1)
     for run in folder.runs():
         record = run.record()
@@ -214,14 +214,14 @@ def test_a_study_without_results_has_a_report(study: Make) -> None:
     assert "no error message" in text
 
 
-def test_a_study_before_its_first_run_has_a_report(study: Make) -> None:
+def test_report_before_the_first_run(study: Make) -> None:
     folder = study(labels=2, seeds=1)
     for run in folder.runs():
         run.record_file.unlink()
     assert "not run" in " ".join(page(folder).visible)
 
 
-def test_runs_of_earlier_settings_are_left_out(study: Make) -> None:
+def test_runs_of_earlier_settings_are_excluded(study: Make) -> None:
     folder = study(labels=2, seeds=1, failures=False)
     runs = {run.record_file: run.record() for run in folder.runs()}
     known = [record.run_id for record in runs.values() if record][:2]
@@ -231,17 +231,17 @@ def test_runs_of_earlier_settings_are_left_out(study: Make) -> None:
     assert sorted(r for row in summary["methods"] for r in row["runs"]) == sorted(known)
 
 
-# -- the verdict ---------------------------------------------------------------------------------
+# The verdict.
 
 
-def test_the_verdict_names_every_pair_and_what_to_take(study: Make) -> None:
+def test_verdict_has_every_pair_and_the_recommendation(study: Make) -> None:
     folder = study(labels=2, predictions=True)
     report = page(folder)
     text = " ".join(" ".join(report.visible).split())
     summary = folder.summary()
     assert summary
     pairs = summary["pairwise"]["pairs"]
-    assert len(pairs) == 28  # of eight methods; ia3 has no result
+    assert len(pairs) == 28  # pairs of eight methods; ia3 has no result
     for pair in pairs:
         either = (f"{pair['first']} – {pair['second']}", f"{pair['second']} – {pair['first']}")
         assert any(names in text for names in either)
@@ -257,7 +257,7 @@ def test_the_verdict_names_every_pair_and_what_to_take(study: Make) -> None:
     assert "#verdict" in [attrs.get("href") for tag, attrs in report.elements if tag == "a"]
 
 
-def test_the_verdict_names_who_is_over_a_limit(study: Make) -> None:
+def test_verdict_names_methods_that_exceed_a_limit(study: Make) -> None:
     folder = study(labels=2, seeds=1, predictions=True)
     folder.write_spec(replace(folder.spec(), limits={"peak_memory_bytes": 5e8}))
     text = " ".join(" ".join(page(folder).visible).split())
@@ -267,7 +267,7 @@ def test_the_verdict_names_who_is_over_a_limit(study: Make) -> None:
     assert summary["recommendation"]["name"] not in ("full", "weighted", "lora", "partial")
 
 
-def test_rows_of_a_group_count_together(study: Make) -> None:
+def test_groups_widen_the_intervals(study: Make) -> None:
     folder = study(labels=6, predictions=True, failures=False)
     task = folder.task()
     assert task
@@ -275,7 +275,7 @@ def test_rows_of_a_group_count_together(study: Make) -> None:
     page(folder)
     alone = folder.summary()
     rows = run.predictions()[["split", "row", "label"]].assign(text="some words", weight=1.0)
-    # rows of one label and one answer follow each other: neighbours err together
+    # adjacent rows have the same label and prediction, so their errors are correlated
     rows["group"] = [f"document {row // 10}" for row in rows["row"]]
     rows.to_parquet(folder.data / task.key / "rows.parquet", index=False)
     text = " ".join(page(folder).visible)
@@ -292,7 +292,7 @@ def test_rows_of_a_group_count_together(study: Make) -> None:
     assert f"are in {groups} groups" in text
 
 
-def test_the_heat_map_leaves_out_labels_without_a_test_row(study: Make) -> None:
+def test_heat_map_excludes_labels_without_test_rows(study: Make) -> None:
     folder = study(labels=5)
     task = folder.task()
     assert task
@@ -305,12 +305,12 @@ def test_the_heat_map_leaves_out_labels_without_a_test_row(study: Make) -> None:
             test = replace(record.quality.test, per_class=each)
             run.write_record(replace(record, quality=replace(record.quality, test=test)))
     figure = page(folder).figures["class-f1"]
-    # as an F1 of 0 it would be the hardest label of all
+    # with an F1 of 0 it would be the hardest label
     assert sorted(figure["layout"]["yaxis"]["ticktext"]) == sorted(left)
     assert len(figure["data"][0]["z"]) == len(left)
 
 
-def test_the_front_is_drawn_by_what_is_shown(study: Make) -> None:
+def test_pareto_front_figure(study: Make) -> None:
     folder = study(labels=6, predictions=True, failures=False)
     report = page(folder)
     summary = folder.summary()
@@ -350,10 +350,10 @@ def test_recommendation_by_goal_with_commands(study: Make) -> None:
         assert goal["command"] in text
     assert "latency" not in {
         part.strip() for part in report.visible
-    }  # records of an earlier version have none
+    }  # records of an earlier version have no latency
 
 
-def test_the_verdict_takes_the_place_of_overlapping_intervals(study: Make) -> None:
+def test_verdict_replaces_overlapping_intervals(study: Make) -> None:
     folder = study(labels=2, predictions=True)
     text = html.unescape(build_report(folder).read_text("utf-8"))
     lead = re.search(r'<p class="lead">(.*?)</p>', text, re.S)
@@ -364,12 +364,12 @@ def test_the_verdict_takes_the_place_of_overlapping_intervals(study: Make) -> No
     assert summary
     first, *others = summary["recommendation"]["sentences"]
     assert others
-    # what to take, how sure that is, what it costs and what is ruled out stand there, once
+    # recommendation, certainty, cost and ruled-out methods are each stated once
     assert all(said in lead[1] for said in (first, *others))
     assert all(text.count(said) == 1 for said in (first, *others))
 
 
-def test_without_predictions_there_is_no_verdict(study: Make) -> None:
+def test_no_verdict_without_predictions(study: Make) -> None:
     folder = study(labels=2)
     report = page(folder)
     assert "#verdict" not in [attrs.get("href") for tag, attrs in report.elements if tag == "a"]
@@ -378,7 +378,7 @@ def test_without_predictions_there_is_no_verdict(study: Make) -> None:
     assert summary["pairwise"] is summary["recommendation"] is None
 
 
-def test_hostile_names_stay_text_in_the_verdict(study: Make) -> None:
+def test_hostile_names_are_escaped_in_the_verdict(study: Make) -> None:
     report = page(study(labels=5, hostile=True, predictions=True))
     assert len(report.scripts) == 3
     assert not [tag for tag, _ in report.elements if tag == "img"]
@@ -387,7 +387,7 @@ def test_hostile_names_stay_text_in_the_verdict(study: Make) -> None:
     assert any("lora<img src=x onerror=alert(1)>" in title for title in titles)
 
 
-def test_a_broken_file_of_predictions_is_named_and_stops_nothing(study: Make) -> None:
+def test_invalid_predictions_file_is_reported(study: Make) -> None:
     folder = study(labels=2, seeds=2, failures=False, predictions=True)
     runs = {run.path.name: run for run in folder.runs()}
     broken = next(name for name in runs if name.startswith("lora-s0"))

@@ -1,4 +1,4 @@
-"""The report in a real browser: it draws, asks the network for nothing, and fits a telephone."""
+"""The report in a real browser: it draws figures, makes no requests, and fits a phone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.mark.parametrize("labels", [5, 77])
-def test_the_report_in_a_browser(
+def test_report_in_a_browser(
     study: Callable[..., StudyFolder], open_report: Callable[..., Any], labels: int
 ) -> None:
     report = build_report(
@@ -28,7 +28,7 @@ def test_the_report_in_a_browser(
     assert all(plots.evaluate_all(drawn))
 
     page.set_viewport_size({"width": 390, "height": 844})
-    # Plotly fits its plots to the window a moment later.
+    # Plotly resizes its plots after a short time.
     page.wait_for_function("document.documentElement.scrollWidth <= 390")
 
     page.emulate_media(color_scheme="dark")

@@ -1,4 +1,4 @@
-"""The section on errors: from predictions on disk to the page, in text and in a browser."""
+"""The error analysis in the report, as text and in a browser."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORDS = [f"word{i}" for i in range(150)]
 
 
 def add_predictions(folder: StudyFolder, evil: bool = False) -> StudyFolder:
-    """Rows with texts, and for every finished run predictions that fit its confusion matrix."""
+    """Write rows with texts, and predictions with the confusion matrix of each finished run."""
     task = folder.task()
     assert task
     rng = np.random.default_rng(3)
@@ -65,7 +65,7 @@ def _predicted(own: pd.DataFrame, matrix: Any, labels: list[str], rng: Any) -> p
 
 
 class Text(HTMLParser):
-    """What stands on the page, the tags in it, and the cards of the rows."""
+    """Text of the page, its tags, and the cards of the rows."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ def page_of(folder: StudyFolder, **options: Any) -> str:
     return build_report(folder, **options).read_text(encoding="utf-8")
 
 
-def test_every_view_stands_in_the_report_and_the_summary(study: Make) -> None:
+def test_every_view_is_in_the_report_and_the_summary(study: Make) -> None:
     folder = add_predictions(study(labels=5))
     page = page_of(folder)
     text = Text(page)
@@ -109,13 +109,13 @@ def test_every_view_stands_in_the_report_and_the_summary(study: Make) -> None:
     assert 100 < len(text.cards) <= 300
 
 
-def test_texts_of_the_data_stay_text(study: Make) -> None:
+def test_texts_are_escaped(study: Make) -> None:
     folder = add_predictions(study(labels=5, hostile=True), evil=True)
     page = page_of(folder)
     text = Text(page)
     assert not [tag for tag, attrs in text.tags if tag == "img" or "onerror" in attrs]
     assert len(re.findall(r"</script>", page)) == 3
-    # a text may turn its own direction, in a box that nothing gets out of
+    # a text may change its direction inside an isolated box
     assert "\u202e" not in re.sub(r'<p class="row-text" dir="auto">.*?</p>', "", page, flags=re.S)
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
     shown = [v for v in text.visible if "gnp.exe" in v]
@@ -123,7 +123,7 @@ def test_texts_of_the_data_stay_text(study: Make) -> None:
     assert all("<b>bold</b>" in v for v in shown)
 
 
-def test_rows_can_be_left_out(study: Make) -> None:
+def test_rows_can_be_omitted(study: Make) -> None:
     folder = add_predictions(study(labels=5, seeds=1))
     page = page_of(folder, list_rows=False)
     assert not Text(page).cards
@@ -132,7 +132,7 @@ def test_rows_can_be_left_out(study: Make) -> None:
     assert json.loads(folder.summary_file.read_text())["errors"]["words"]
 
 
-def test_a_planted_word_heads_the_table(study: Make) -> None:
+def test_planted_word_is_first_in_the_table(study: Make) -> None:
     folder = add_predictions(study(labels=2, seeds=1, failures=False))
     task = folder.task()
     assert task
@@ -157,7 +157,7 @@ def test_a_planted_word_heads_the_table(study: Make) -> None:
     assert re.search(r"<bdi>word7</bdi></th>.{0,400}?<td>yes <small>&lt;0.001", page)
 
 
-def test_without_predictions_the_report_is_as_before(study: Make) -> None:
+def test_report_without_predictions(study: Make) -> None:
     folder = study(labels=5, seeds=1)
     page = page_of(folder)
     assert (folder.summary() or {})["errors"] is None
@@ -165,7 +165,7 @@ def test_without_predictions_the_report_is_as_before(study: Make) -> None:
     assert "Confusion matrix" in page
 
 
-def test_a_method_without_predictions_is_named(study: Make) -> None:
+def test_method_without_predictions_is_named(study: Make) -> None:
     folder = add_predictions(study(labels=5, seeds=1, failures=False))
     for run in folder.runs():
         record = run.record()
@@ -176,7 +176,7 @@ def test_a_method_without_predictions_is_named(study: Make) -> None:
     assert "tfidf" not in (folder.summary() or {})["errors"]["labels"]
 
 
-def test_the_report_stays_small(study: Make) -> None:
+def test_report_is_small(study: Make) -> None:
     assert build_report(add_predictions(study(labels=77))).stat().st_size < 10_000_000
 
 

@@ -1,4 +1,4 @@
-"""The report of a tuned study: what each search found, against what it spent."""
+"""The report of a tuned study: results and costs of each search."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def trial(number: int, score: float, rate: float, seconds: float) -> dict[str, A
 
 
 def tuned(folder: StudyFolder) -> dict[str, Any]:
-    """Give a study searches of 8 trials for each method but `baseline`; their content."""
+    """Add searches of 8 trials for each method except `baseline`, and return their content."""
     rng = np.random.default_rng(5)
     spec = replace(folder.spec(), tune=TuneSpec(trials=8, rows=2_000))
     searches = []
@@ -71,7 +71,7 @@ def tuned(folder: StudyFolder) -> dict[str, Any]:
     return content
 
 
-def test_the_report_shows_what_was_found_and_what_it_cost(
+def test_report_shows_settings_found_and_cost(
     study: Callable[..., StudyFolder],
 ) -> None:
     folder = study(labels=5, hostile=True)
@@ -83,21 +83,21 @@ def test_the_report_shows_what_was_found_and_what_it_cost(
     section = page[page.index('<section id="tuning">') : page.index('<section id="training">')]
     assert "8 trials for each method on the validation rows, trained on 2,000 rows." in section
     assert "8 (2 pruned, 1 failed)" in section
-    assert "onerror=alert(1)>" not in section  # the hostile name of a method is text
+    assert "onerror=alert(1)>" not in section  # the hostile name of a method is escaped
     assert section.count("<tr>") == 1 + len(content["methods"])
 
     figures = json.loads(re.findall(r'id="figures">(.*?)</script>', page, re.S)[0])
     for plot in ("tuning-trials", "tuning-seconds"):
         lines = [t for t in figures[plot]["data"] if t["mode"] == "lines"]
         assert len(lines) == len(content["methods"]) - 1
-        for line in lines:  # the best so far never falls
+        for line in lines:  # the best score so far never decreases
             assert line["y"] == sorted(line["y"])
             assert len(line["x"]) == len(line["y"]) == 8
     last = max(t["x"][-1] for t in figures["tuning-seconds"]["data"])
     assert last == max(o.seconds or 0 for o in outcomes(content))
 
 
-def test_a_study_without_a_search_has_no_such_section(study: Callable[..., StudyFolder]) -> None:
+def test_no_section_without_a_search(study: Callable[..., StudyFolder]) -> None:
     folder = study(labels=2)
     page = build_report(folder).read_text(encoding="utf-8")
     assert (folder.summary() or {})["tuning"] is None
@@ -105,7 +105,7 @@ def test_a_study_without_a_search_has_no_such_section(study: Callable[..., Study
     assert "tuning-trials" not in page
 
 
-def test_the_terminal_shows_it_within_80_columns(study: Callable[..., StudyFolder]) -> None:
+def test_terminal_table_fits_80_columns(study: Callable[..., StudyFolder]) -> None:
     console = Console(width=80, record=True, file=io.StringIO())
     content = tuned(study(labels=2))
     console.print(render_tuning(content))

@@ -1,4 +1,4 @@
-"""Answers that a model did not learn are told as such."""
+"""Detection of predictions at chance level."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tuneoff.audit.costs import chance_level_in_cost
-from tuneoff.audit.evidence import Evidence
+from tuneoff.audit.evidence import AuditEvidence
 from tuneoff.comparison.candidates import GUESSING, excluded
 from tuneoff.config import parse_study
 from tuneoff.results.metrics import QUALITY_METRICS
@@ -30,11 +30,11 @@ def of(true: list[int], predicted: list[int], labels: list[str]) -> list[str]:
     return blind_warnings(scores(np.array(true), np.array(predicted), None, ones, labels), labels)
 
 
-def test_one_label_throughout() -> None:
+def test_constant_prediction() -> None:
     assert of([0, 1] * 50, [1] * 100, ["a", "b"]) == [
         "learned nothing: all test rows are predicted as 'b'"
     ]
-    assert of([0] * 99 + [1], [0] * 100, ["a", "b"])  # however right it mostly is
+    assert of([0] * 99 + [1], [0] * 100, ["a", "b"])  # even if it is mostly correct
 
 
 def test_chance() -> None:
@@ -48,7 +48,7 @@ def test_chance() -> None:
 
 
 @pytest.mark.parametrize(("method", "said"), [("full", True), ("baseline", False)])
-def test_the_record_says_it(run_toy: Any, method: str, said: bool) -> None:
+def test_record_has_a_warning(run_toy: Any, method: str, said: bool) -> None:
     record = run_toy(method, epochs=1, learning_rate=1e-12).record
     known = ("learned nothing", "no better than guessing")
     assert any(warning.startswith(known) for warning in record.warnings) == said
@@ -64,13 +64,13 @@ def with_recalls(**recalls: float) -> Scores:
     ("recalls", "guesses"),
     [
         ({"a": 1.0, "b": 0.0, "c": 0.0}, True),  # the majority label, however frequent
-        ({"a": 0.4, "b": 0.35, "c": 0.35}, True),  # a head drawn at random
-        ({"a": 0.55, "b": 0.54}, True),  # above guessing, but by less than a tenth of the way
+        ({"a": 0.4, "b": 0.35, "c": 0.35}, True),  # a random head
+        ({"a": 0.55, "b": 0.54}, True),  # above guessing, but by less than the threshold
         ({"a": 0.60, "b": 0.58}, False),
-        ({"a": 0.99, "b": 0.3}, False),  # nearly all of one label, and some of the other
+        ({"a": 0.99, "b": 0.3}, False),  # nearly all rows of one label, some of the other
     ],
 )
-def test_warning_recommendation_and_audit_agree_on_what_is_chance(
+def test_warning_recommendation_and_audit_use_the_same_threshold(
     recalls: dict[str, float], guesses: bool
 ) -> None:
     test = with_recalls(**recalls)
@@ -94,10 +94,10 @@ def test_warning_recommendation_and_audit_agree_on_what_is_chance(
     ]
     reasons = excluded([{"name": "full"}, {"name": "head"}], records, {}, {})
     assert reasons == ({"head": GUESSING} if guesses else {})
-    finding = chance_level_in_cost(Evidence(study, records=records))
+    finding = chance_level_in_cost(AuditEvidence(study, records=records))
     assert (finding.concerned if finding else []) == (["head"] if guesses else [])
 
 
-def test_where_guessing_is_undefined_nothing_is_at_chance() -> None:
+def test_chance_level_is_undefined_with_one_label() -> None:
     assert not at_chance([with_recalls(a=1.0)])
     assert not at_chance([])

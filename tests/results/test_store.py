@@ -1,4 +1,4 @@
-"""A study's folder: files are there whole or not at all."""
+"""Folder of a study, whose files are written atomically."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RECORD = RunRecord(
 )
 
 
-def test_writing_replaces_a_file_whole(tmp_path: Path) -> None:
+def test_files_are_replaced_atomically(tmp_path: Path) -> None:
     file = tmp_path / "new" / "file.txt"
     write_atomic(file, "old")
     write_atomic(file, "größer")
@@ -47,7 +47,7 @@ def test_writing_replaces_a_file_whole(tmp_path: Path) -> None:
     assert [p.name for p in file.parent.iterdir()] == ["file.txt"]
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "file.json"
     write_json(file, {"a": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
@@ -60,14 +60,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path
     assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
 
 
-def test_a_file_cannot_take_a_folder_s_place(tmp_path: Path) -> None:
+def test_file_does_not_replace_a_folder(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
-    with pytest.raises(OSError):  # noqa: PT011  (its kind differs between systems)
+    with pytest.raises(OSError):  # noqa: PT011  (the type differs between systems)
         write_atomic(tmp_path / "x", "content")
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
-def test_spec_and_record_read_back(tmp_path: Path) -> None:
+def test_round_trip_of_spec_and_record(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_spec(SPEC)
     folder.write_record(RECORD)
@@ -76,14 +76,14 @@ def test_spec_and_record_read_back(tmp_path: Path) -> None:
     assert folder.record() == RECORD
 
 
-def test_a_record_of_the_first_version_reads_back() -> None:
+def test_record_of_the_first_version_can_be_read() -> None:
     plain = RECORD.to_plain()
     plain["departures"] = {"dropout": "0 in place of 0.1"}
     del plain["deviations"]
     assert RunRecord.from_plain(plain).deviations == {"dropout": "0 in place of 0.1"}
 
 
-def test_what_is_missing_is_null(tmp_path: Path) -> None:
+def test_missing_values_are_null(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_record(RECORD)
     plain = json.loads(folder.record_file.read_text(encoding="utf-8"))
@@ -94,18 +94,18 @@ def test_what_is_missing_is_null(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("half", ["", '{"kind": "tra', '{"kind": "train", "loss": 1.0}'])
-def test_half_a_row_of_a_killed_run_is_skipped(tmp_path: Path, half: str) -> None:
+def test_incomplete_history_row_is_skipped(tmp_path: Path, half: str) -> None:
     folder = RunFolder(tmp_path)
     folder.history_file.write_text('{"kind": "train", "loss": 2.0}\n' + half)
     assert folder.history() == [{"kind": "train", "loss": 2.0}]
 
 
-def test_no_history_is_an_empty_one(tmp_path: Path) -> None:
+def test_missing_history_is_empty(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).history() == []
     assert RunFolder(tmp_path).record() is None
 
 
-def test_clearing_leaves_nothing_of_an_earlier_run(tmp_path: Path) -> None:
+def test_clear_removes_files_of_an_earlier_run(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_spec(SPEC)
     folder.write_record(RECORD)
@@ -117,7 +117,7 @@ def test_clearing_leaves_nothing_of_an_earlier_run(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["spec.json"]
 
 
-def test_a_study_reads_back(tmp_path: Path) -> None:
+def test_round_trip_of_a_study(tmp_path: Path) -> None:
     lora = {"method": "lora", "name": "größe", "rank": 2}
     asked = complete(
         parse_study({"model": "m", "data": {"train": "t.csv"}, "methods": ["full", lora]})
@@ -129,7 +129,7 @@ def test_a_study_reads_back(tmp_path: Path) -> None:
     assert method("lora").defaults().keys() <= asked.methods[1].config.keys()
 
 
-def test_the_wrong_folder_is_named_with_what_is_near(tmp_path: Path) -> None:
+def test_wrong_folder_suggests_similar_names(tmp_path: Path) -> None:
     study = StudyFolder(tmp_path / "reviews")
     study.write_spec(parse_study({"model": "m", "data": {"train": "t.csv"}}))
     study.run("full-s0-12345678").write_spec(SPEC)
@@ -141,7 +141,7 @@ def test_the_wrong_folder_is_named_with_what_is_near(tmp_path: Path) -> None:
         RunFolder.open(study.path)
     study.run("lora-s0-00000000").write_spec(SPEC)
     with pytest.raises(BadInput, match="Did you mean 'lora-s0-00000000'"):
-        RunFolder.open(study.runs_folder / "lora-s0")  # a beginning, though shorter than the rest
+        RunFolder.open(study.runs_folder / "lora-s0")  # a prefix that is shorter than the rest
     (study.path / "summary.json").write_text('{"recommendation": {"run_id": "lora-s0-00000000"}}')
     with pytest.raises(BadInput, match=r"for example .*lora-s0-00000000"):
         RunFolder.open(study.path)
@@ -150,7 +150,7 @@ def test_the_wrong_folder_is_named_with_what_is_near(tmp_path: Path) -> None:
         RunFolder.open(study.run("lora-s0-00000000").path / "model")
 
 
-def test_a_file_in_the_way_is_found_before_anything_runs(tmp_path: Path) -> None:
+def test_file_in_place_of_a_folder_is_found_before_any_run(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     check_writable(tmp_path / "new" / "deep")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):

@@ -1,8 +1,8 @@
-"""A study of all method families is killed at a random moment, started again, and ends as one that
-never stopped: the same table, weights and predictions, bit for bit.
+"""A study that is killed at a random moment and resumed has the result of an uninterrupted one.
 
-`make crash-test` does it 50 times, or as often as TUNEOFF_CRASHES says: some 40 s of one core each.
-`test_deaths` kills one run four times whenever the tests run.
+The study has all method families. Table, weights and predictions are compared bit for bit.
+`make crash-test` repeats this 50 times (or TUNEOFF_CRASHES times), about 40 s of one core each.
+`test_deaths` kills one run in every run of the tests.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ pytestmark = [
 ]
 
 CRASHES = int(os.environ.get("TUNEOFF_CRASHES", "50"))
-"""Studies that are killed."""
+"""Number of studies that are killed."""
 
 FAMILIES = ["tfidf", "baseline", "full", "weighted", "lora", "adalora", "ia3", "adapter", "prefix"]
 FAMILIES += ["qlora"] if find_spec("bitsandbytes") else []
 
 TIMED = ("cost", "environment", "log_file")
-"""What differs from one run to the next: times, memory, the machine's state."""
+"""Fields that differ between runs: times, memory, the machine's state."""
 
 
 @pytest.fixture(scope="module")
 def study_file(tiny_model: Any, shared_csv: Any, tmp_path_factory: Any) -> Path:
-    """A study with a checkpoint ten times a second."""
+    """Write a study with ten checkpoints per second."""
     file: Path = tmp_path_factory.mktemp("crashes") / "asked.yaml"
     content = {
         "model": str(tiny_model("bert")),
@@ -66,7 +66,7 @@ def start(file: Path, out: Path) -> subprocess.Popen[str]:
 
 
 def finish(file: Path, out: Path) -> float:
-    """Run the study to its end; the seconds it took."""
+    """Run the study to its end, and return the seconds."""
     began = time.monotonic()
     desk = start(file, out)
     said, _ = desk.communicate()
@@ -75,14 +75,14 @@ def finish(file: Path, out: Path) -> float:
 
 
 def adapter_settings(file: Path) -> dict[str, Any]:
-    """PEFT's settings without the folder's path; sets are written in any order."""
+    """Return PEFT's settings without the folder's path; the order of sets is arbitrary."""
     plain = json.loads(file.read_text())
     del plain["base_model_name_or_path"]
     return {key: sorted(v) if isinstance(v, list) else v for key, v in plain.items()}
 
 
 def answers(out: Path) -> dict[str, Any]:
-    """All that a study comes to, by where it stands: scores, predictions and models to the byte."""
+    """Return all results of a study by path: scores, predictions, and models byte for byte."""
     folder = StudyFolder(out)
     found: dict[str, Any] = {}
     for run in folder.runs():
@@ -90,7 +90,7 @@ def answers(out: Path) -> dict[str, Any]:
         assert record is not None
         assert record.status == Status.FINISHED, record.error
         plain = {key: value for key, value in record.to_plain().items() if key not in TIMED}
-        plain["deviations"].pop("frozen_prefix", None)  # names seconds
+        plain["deviations"].pop("frozen_prefix", None)  # contains seconds
         found |= {f"{record.method.name}/record/{key}": plain[key] for key in plain}
         found[f"{record.method.name}/predictions"] = run.predictions().to_csv(float_format="%.17g")
         for file in sorted(run.model.rglob("*")):
@@ -110,14 +110,14 @@ def answers(out: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def whole(study_file: Path, tmp_path_factory: Any) -> tuple[dict[str, Any], float]:
-    """How the study ends when nobody disturbs it, and the seconds that takes."""
+    """Results of the uninterrupted study, and its seconds."""
     out = tmp_path_factory.mktemp("whole")
     seconds = finish(study_file, out)
     return answers(out), seconds
 
 
 def kill_after(seconds: float, file: Path, out: Path) -> bool:
-    """Start the study and kill desk, worker and run at once; whether they were still at work."""
+    """Start the study, kill all its processes at once, and return whether it was still running."""
     desk = start(file, out)
     time.sleep(seconds)
     at_work = desk.poll() is None
@@ -131,7 +131,7 @@ def kill_after(seconds: float, file: Path, out: Path) -> bool:
 
 
 @pytest.mark.parametrize("crash", range(CRASHES))
-def test_a_killed_study_ends_as_one_that_was_not(
+def test_killed_study_equals_uninterrupted_study(
     study_file: Path, whole: tuple[dict[str, Any], float], tmp_path: Path, crash: int
 ) -> None:
     expected, seconds = whole

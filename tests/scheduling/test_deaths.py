@@ -1,6 +1,6 @@
-"""Processes die: a run's, a worker's, the desk's. The study goes on, and nobody stays behind.
+"""Killed processes (run, worker, command): the study can be resumed, and no process remains.
 
-`make crash-test` also runs what is marked `long` here: a second signal, and two more kills.
+`make crash-test` also runs the tests marked `long`: a second signal, and two more kills.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tuneoff.display.progress import Quiet
 from tuneoff.exceptions import BadInput
 from tuneoff.results.record import RunRecord, Status
 from tuneoff.results.store import StudyFolder, alone_in
-from tuneoff.scheduling import LocalLauncher, launcher
+from tuneoff.scheduling import LocalLauncher, local_launcher
 from tuneoff.scheduling.plan import complete
 from tuneoff.scheduling.process import Worker
 from tuneoff.scheduling.study import run_study
@@ -36,7 +36,7 @@ from tuneoff.scheduling.study import run_study
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="workers fork")
 
 LONG = {"method": "full", "name": "long", "epochs": 100_000}
-"""A run that ends by force alone."""
+"""A run that does not end by itself."""
 # A process started in the background of a shell ignores Ctrl-C, and so would its children.
 TUNEOFF = """
 import signal
@@ -47,22 +47,22 @@ main()
 
 
 def workers_of(process: psutil.Process) -> list[psutil.Process]:
-    """The workers that `process` started; the first child of each is the run at work."""
+    """Return the workers of `process`; the first child of each is the current run."""
     return [p for p in process.children() if "tuneoff.scheduling.worker" in p.cmdline()]
 
 
-def at_work() -> psutil.Process:
-    """Return the only worker of this process that has a run at work; others may be idle."""
+def active_worker() -> psutil.Process:
+    """Return the only worker of this process with a current run; others may be idle."""
     (worker,) = (w for w in workers_of(psutil.Process()) if w.children())
     return worker
 
 
-def gone(processes: list[psutil.Process]) -> bool:
+def all_ended(processes: list[psutil.Process]) -> bool:
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
 
 
-class AtWork(Quiet):
-    """Calls `act` once, when the run named `name` is training; notes what starts and ends."""
+class WatchTraining(Quiet):
+    """Watcher that calls `act` once when the run `name` trains, and records starts and ends."""
 
     def __init__(self, name: str = "long", act: Callable[[], None] = lambda: None) -> None:
         self.name, self.act = name, act
@@ -82,7 +82,7 @@ class AtWork(Quiet):
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[LocalLauncher]:
-    with launcher("local") as opened:
+    with local_launcher() as opened:
         yield opened
 
 
@@ -104,8 +104,8 @@ def study(tiny_model: Any, toy_csv: Any) -> Callable[..., StudySpec]:
     return make
 
 
-class AtCheck(AtWork):
-    """Calls `act` once, when a saved model is opened again."""
+class WatchCheck(WatchTraining):
+    """Watcher that calls `act` once when a saved model is reopened."""
 
     def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
         if event.get("phase") == "check":
@@ -113,23 +113,23 @@ class AtCheck(AtWork):
             self.act = lambda: None
 
 
-def test_a_check_that_was_cut_short_is_made_up_for(
+def test_interrupted_check_is_repeated(
     study: Callable[..., StudySpec], local: LocalLauncher, tmp_path: Path
 ) -> None:
-    """Between a run's record and its check there is a moment, too."""
+    """The run is killed between its record and the check of its saved model."""
 
     def kill() -> None:
-        at_work().children()[0].kill()
+        active_worker().children()[0].kill()
 
     folder, asked = StudyFolder(tmp_path), study("lora")
-    _, (record,) = run_study(asked, folder, launcher=local, watch=AtCheck(act=kill))
+    _, (record,) = run_study(asked, folder, launcher=local, watch=WatchCheck(act=kill))
     run = folder.run(record.run_id)
     assert record.status is Status.FINISHED
     assert record.checks is not None
     assert record.checks.reopened is None
     assert run.sample_file.is_file()
     answered = run.predictions_file.read_bytes()
-    watch = AtWork()
+    watch = WatchTraining()
     _, (again,) = run_study(asked, folder, launcher=local, watch=watch)
     assert watch.seen == []  # it was not run again
     assert again.checks is not None
@@ -140,27 +140,29 @@ def test_a_check_that_was_cut_short_is_made_up_for(
 
 
 @pytest.mark.parametrize("victim", ["run", "worker"])
-def test_a_killed_process_is_a_record_and_the_study_goes_on(
+def test_killed_process_is_recorded_and_the_study_continues(
     local: LocalLauncher, study: Any, tmp_path: Path, victim: str
 ) -> None:
     killed: list[psutil.Process] = []
 
     def kill() -> None:
-        worker = at_work()
+        worker = active_worker()
         (run,) = worker.children()
         killed.extend([run] if victim == "run" else [worker, run])
         killed[0].kill()
 
     folder = StudyFolder(tmp_path / "study")
-    _, records = run_study(study(LONG, "tfidf"), folder, launcher=local, watch=AtWork(act=kill))
+    _, records = run_study(
+        study(LONG, "tfidf"), folder, launcher=local, watch=WatchTraining(act=kill)
+    )
     assert [r.status for r in records][1] == Status.FINISHED
     dead = records[0]
-    assert dead.status in (Status.FAILED, Status.OUT_OF_MEMORY)  # if memory ran out meanwhile
+    assert dead.status in (Status.FAILED, Status.OUT_OF_MEMORY)  # if the machine was out of memory
     assert "signal 9" in (dead.error or "")
     assert dead.quality.test is None
     assert folder.run(dead.run_id).record() == dead
-    assert isinstance(folder.run(dead.run_id).history(), list)  # half a row is no obstacle
-    assert gone(killed)
+    assert isinstance(folder.run(dead.run_id).history(), list)  # an incomplete row is skipped
+    assert all_ended(killed)
 
 
 def holds_engine(worker: psutil.Process) -> bool:
@@ -169,12 +171,12 @@ def holds_engine(worker: psutil.Process) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what a process has mapped")
 @pytest.mark.usefixtures("fresh_workers")
-def test_with_a_core_to_spare_other_workers_load_the_engine_at_once(
+def test_other_workers_load_the_engine_in_advance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tuneoff.scheduling.local.available_cores", lambda: 2)
     before = workers_of(psutil.Process())
-    with launcher("local", workers=2):
+    with local_launcher(workers=2):
         first, second = sorted(
             (w for w in workers_of(psutil.Process()) if w not in before), key=lambda w: w.pid
         )
@@ -182,8 +184,8 @@ def test_with_a_core_to_spare_other_workers_load_the_engine_at_once(
         assert not holds_engine(first)  # it reads the data first
 
 
-def test_a_child_of_a_loaded_worker_computes(study: Any, tmp_path: Path) -> None:
-    """It would not, had another thread than the main one imported PyTorch."""
+def test_child_of_a_loaded_worker_can_compute(study: Any, tmp_path: Path) -> None:
+    """It would hang if another thread than the main one had imported PyTorch."""
     worker, asked = Worker(load=True), study(LONG)
     try:
         request = {"do": "prepare", "model": asked.model, "data": asdict(asked.data)}
@@ -198,25 +200,25 @@ def test_a_child_of_a_loaded_worker_computes(study: Any, tmp_path: Path) -> None
 def test_two_workers_run_at_the_same_time(
     study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
-    # With more than one core the second loads the engine ahead.
+    # With more than one core, the second worker loads the engine in advance.
     monkeypatch.setattr("tuneoff.scheduling.local.available_cores", lambda: cores)
-    # Each run waits until the other one has begun: with one worker this would never end.
+    # Each run waits until the other one has started, so one worker would never finish.
     meeting = threading.Barrier(2, timeout=1200)
 
-    class Both(AtWork):
+    class Both(WatchTraining):
         def progress(self, spec: RunSpec, event: dict[str, Any]) -> None:
             if event["phase"] == "load":
                 meeting.wait()
 
     watch, before = Both(), workers_of(psutil.Process())
     asked = study({"method": "head", "epochs": 1}, {"method": "full", "epochs": 1})
-    with launcher("local", workers=2) as two:
+    with local_launcher(workers=2) as two:
         _, records = run_study(asked, StudyFolder(tmp_path), launcher=two, watch=watch)
         workers = [w for w in workers_of(psutil.Process()) if w not in before]
         assert len(workers) == 2
     assert [r.status for r in records] == [Status.FINISHED] * 2
     assert {kind for kind, _ in watch.seen[:2]} == {"started"}
-    assert gone(workers)
+    assert all_ended(workers)
 
 
 def start(study: StudySpec, out: Path, *options: str) -> subprocess.Popen[str]:
@@ -232,52 +234,54 @@ def start(study: StudySpec, out: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def wait_for(found: Callable[[], Any]) -> Any:
-    """The first result of `found` that is true. Only pytest's timeout ends a longer wait."""
+    """Return the first true result of `found`; only pytest's timeout ends the wait."""
     while not (result := found()):
         time.sleep(0.02)
     return result
 
 
-def kill_all(desk: subprocess.Popen[str]) -> None:
+def kill_all(command: subprocess.Popen[str]) -> None:
     """Kill a command and all its descendants at once, if it has not ended yet."""
-    if desk.poll() is None:
-        parent = psutil.Process(desk.pid)
+    if command.poll() is None:
+        parent = psutil.Process(command.pid)
         for process in [*parent.children(recursive=True), parent]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-    desk.communicate()
+    command.communicate()
 
 
-def training(desk: subprocess.Popen[str], out: Path, name: str) -> list[psutil.Process]:
-    """Wait until the run `name` has trained for an epoch; the workers and their children."""
+def training(command: subprocess.Popen[str], out: Path, name: str) -> list[psutil.Process]:
+    """Wait until the run `name` has trained for an epoch; return the workers and children."""
     wait_for(
         lambda: any("validation" in f.read_text() for f in out.glob(f"runs/{name}-*/history.jsonl"))
     )
-    workers = workers_of(psutil.Process(desk.pid))
+    workers = workers_of(psutil.Process(command.pid))
     return [*workers, *(child for worker in workers for child in worker.children())]
 
 
-def test_nobody_survives_the_desk(study: Any, tmp_path: Path) -> None:
-    desk = start(study(LONG), tmp_path)
-    left = training(desk, tmp_path, "long")
+def test_no_process_survives_the_command(study: Any, tmp_path: Path) -> None:
+    command = start(study(LONG), tmp_path)
+    left = training(command, tmp_path, "long")
     assert len(left) == 2
-    desk.kill()
-    desk.communicate()
-    wait_for(lambda: gone(left))
+    command.kill()
+    command.communicate()
+    wait_for(lambda: all_ended(left))
 
 
-def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
+def test_ctrl_c_keeps_finished_runs_and_the_command_resumes(
     study: Any, tuneoff: Any, tmp_path: Path
 ) -> None:
     asked = study("tfidf", {"method": "full", "name": "long", "epochs": 100})
-    desk = start(asked, tmp_path, "--workers", "1")  # tfidf has ended when the other one trains
-    left = training(desk, tmp_path, "long")
-    os.kill(desk.pid, signal.SIGINT)
-    _, err = desk.communicate()
-    assert desk.returncode == 130, err
+    command = start(
+        asked, tmp_path, "--workers", "1"
+    )  # tfidf has finished when the other run trains
+    left = training(command, tmp_path, "long")
+    os.kill(command.pid, signal.SIGINT)
+    _, err = command.communicate()
+    assert command.returncode == 130, err
     assert "Interrupted. Finished runs are kept. Rerun the same command to resume:" in err
     assert "Traceback" not in err
-    assert gone(left)
+    assert all_ended(left)
     folder = StudyFolder(tmp_path)
     records = {r.method.name: r for run in folder.runs() if (r := run.record())}
     assert records["tfidf"].status == Status.FINISHED
@@ -294,7 +298,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
 
 
 def answers(folder: StudyFolder, name: str) -> tuple[dict[str, Any], Any]:
-    """The saved weights and the predictions of a study's one run of this name."""
+    """Return the saved weights and the predictions of a study's only run of this name."""
     (run,) = (run for run in folder.runs() if run.path.name.startswith(name))
     record = run.record()
     assert record is not None
@@ -317,7 +321,7 @@ SOME = {"method": "full", "name": "some", "epochs": 30}
 def undisturbed(
     local: LocalLauncher, tiny_model: Any, shared_csv: Any, tmp_path_factory: Any
 ) -> tuple[StudySpec, StudyFolder]:
-    """`SOME`, and how it ends when nobody disturbs it."""
+    """`SOME`, and its result without interruption."""
     content = {
         "model": str(tiny_model("bert")),
         "data": {"train": str(shared_csv(60, name="deaths.csv"))},
@@ -334,22 +338,22 @@ def undisturbed(
 @pytest.mark.parametrize(
     ("sent", "code"),
     [
-        # The test of Ctrl-C above has the rest of what follows it.
+        # The test of Ctrl-C above checks the other consequences.
         pytest.param(signal.SIGINT, 130, marks=pytest.mark.long),
         (signal.SIGTERM, 143),
     ],
 )
-def test_a_signal_saves_and_the_same_command_ends_as_if_none_had_come(
+def test_run_interrupted_by_signal_resumes_with_equal_result(
     undisturbed: tuple[StudySpec, StudyFolder], tuneoff: Any, tmp_path: Path, sent: Any, code: int
 ) -> None:
     asked, whole = undisturbed
-    desk = start(asked, tmp_path)
-    left = training(desk, tmp_path, "some")
-    os.kill(desk.pid, sent)
-    _, err = desk.communicate()
-    assert desk.returncode == code, err
+    command = start(asked, tmp_path)
+    left = training(command, tmp_path, "some")
+    os.kill(command.pid, sent)
+    _, err = command.communicate()
+    assert command.returncode == code, err
     assert "Rerun the same command to resume" in err
-    assert gone(left)
+    assert all_ended(left)
     folder = StudyFolder(tmp_path)
     (run,) = folder.runs()
     record = run.record()
@@ -366,43 +370,39 @@ def test_a_signal_saves_and_the_same_command_ends_as_if_none_had_come(
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(4, marks=pytest.mark.long)])
-def test_killed_anywhere_a_study_ends_as_one_that_was_not(
+def test_study_killed_at_any_moment_has_equal_result(
     undisturbed: tuple[StudySpec, StudyFolder], tuneoff: Any, tmp_path: Path, kills: int
 ) -> None:
-    """Desk, worker and run are killed at once, several times, in whatever they are at."""
+    """All processes are killed at once, several times, at any moment."""
     asked, whole = undisturbed
     folder = StudyFolder(tmp_path)
     draw = random.Random(0)
     for attempt in range(kills):
-        desk = start(asked, tmp_path)
-        # From the second attempt on, wait for a checkpoint; a fast machine may finish first.
-        while attempt and not any(tmp_path.glob("runs/*/checkpoint/*")) and desk.poll() is None:
+        command = start(asked, tmp_path)
+        # From the second attempt on, wait for a checkpoint; a fast machine may finish before.
+        while attempt and not any(tmp_path.glob("runs/*/checkpoint/*")) and command.poll() is None:
             time.sleep(0.02)
         time.sleep(draw.random() * 2)
-        kill_all(desk)
+        kill_all(command)
     ended = tuneoff("compare", folder.spec_file, "--out", tmp_path)
     assert ended.code == 0, ended.err
     assert_same(folder, whole, "some")
 
 
-def test_two_studies_in_one_folder_are_one_too_many(
-    study: Any, tuneoff: Any, tmp_path: Path
-) -> None:
-    desk = start(study(LONG), tmp_path)
-    left = training(desk, tmp_path, "long")
+def test_two_studies_in_one_folder_are_an_error(study: Any, tuneoff: Any, tmp_path: Path) -> None:
+    command = start(study(LONG), tmp_path)
+    left = training(command, tmp_path, "long")
     second = tuneoff("compare", StudyFolder(tmp_path).spec_file, "--out", tmp_path)
     assert second.code == 2
     assert "is in use by another tuneoff process" in second.err
-    assert desk.poll() is None
-    desk.kill()  # whatever becomes of the first one, the folder is free again
-    desk.communicate()
-    wait_for(lambda: gone(left))
+    assert command.poll() is None
+    command.kill()  # release the folder, whatever the outcome
+    command.communicate()
+    wait_for(lambda: all_ended(left))
     with alone_in(tmp_path):
         pass
 
 
-def test_what_no_launcher_can_do() -> None:
-    with pytest.raises(BadInput, match=r"no launcher 'loca'.*\n.*Did you mean 'local'"):
-        launcher("loca")
+def test_number_of_workers() -> None:
     with pytest.raises(BadInput, match="workers must be 'auto' or a positive number, not 0"):
-        launcher("local", 0)
+        local_launcher(0)

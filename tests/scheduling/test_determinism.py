@@ -1,4 +1,4 @@
-"""The same spec gives the same answer in every fresh process: `make determinism`, ten of them."""
+"""The same spec gives the same result in new processes; `make determinism` starts ten."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ run(kept.spec(), kept, task_path=task, model_path=model, emit=lambda event: None
 
 
 def digest(folder: Any) -> str:
-    """Hash of a run's predictions, weights and scores."""
+    """Return a hash of a run's predictions, weights and scores."""
     record = folder.record()
     assert record.status == "finished", record.error
     found = hashlib.sha256(folder.predictions().to_csv(float_format="%.17g").encode())
@@ -37,11 +37,11 @@ def digest(folder: Any) -> str:
 
 
 def answer(made: Any, path: Path) -> str:
-    """`digest` of the spec of `made`, run in a process of its own."""
+    """Run the spec of `made` in a new process, and return its `digest`."""
     folder = type(made.folder)(path)
     folder.write_spec(made.folder.spec())
     task = made.task.splits["train"].path.parent
-    # Each process has its own seed for the hashes of strings: no order of a set may matter.
+    # Each process has another hash seed for strings, so the order of sets must not matter.
     subprocess.run([sys.executable, "-c", RUN, path, task, made.model], check=True)
     return digest(folder)
 
@@ -53,7 +53,7 @@ def answer(made: Any, path: Path) -> str:
         *(pytest.param(m, PROCESSES, marks=pytest.mark.long) for m in ("full", "lora", "tfidf")),
     ],
 )
-def test_fresh_processes_give_the_same_answer(
+def test_new_processes_give_the_same_result(
     run_toy: Any, tmp_path: Path, method: str, processes: int
 ) -> None:
     made = run_toy(method, epochs=1, threads=1)

@@ -1,4 +1,4 @@
-"""One run per GPU: which there are, which worker sees which, and how many work at once."""
+"""One run per GPU: available devices, device of each worker, and concurrent runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tuneoff.display.progress import Quiet
 from tuneoff.exceptions import BadInput
 from tuneoff.results.record import Status
 from tuneoff.results.store import StudyFolder
-from tuneoff.scheduling import LocalLauncher, launcher
+from tuneoff.scheduling import LocalLauncher, local_launcher
 from tuneoff.scheduling.capacity import fastest_split, workers_for
 from tuneoff.scheduling.gpus import visible_gpus
 from tuneoff.scheduling.plan import complete
@@ -33,7 +33,7 @@ DIVIDED = (
 
 @pytest.fixture
 def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_workers: None) -> Any:
-    """`nvidia_smi(listing)`: a program of that name whose `-L` prints the listing."""
+    """`nvidia_smi(listing)`: install a program of this name whose `-L` prints the listing."""
 
     def make(listing: str, code: int = 0) -> None:
         folder = tmp_path / "bin"
@@ -55,7 +55,7 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_workers: N
         (FOUR, None, CARDS),
         (FOUR, "2,3", ["2", "3"]),
         (FOUR, " 3 , 1 ", ["3", "1"]),
-        (FOUR, "0,-1,2", ["0"]),  # CUDA ignores what follows an entry that names no device
+        (FOUR, "0,-1,2", ["0"]),  # CUDA ignores entries after an invalid one
         (FOUR, "0,7", ["0"]),
         (FOUR, "", []),
         (FOUR, "-1", []),
@@ -70,7 +70,7 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_workers: N
         ("No devices were found\n", "0,1", []),
     ],
 )
-def test_the_devices_of_this_process(
+def test_devices_of_this_process(
     nvidia_smi: Any, listing: str, variable: str | None, found: list[str]
 ) -> None:
     nvidia_smi(listing)
@@ -79,13 +79,13 @@ def test_the_devices_of_this_process(
 
 
 @pytest.mark.parametrize("broken", [True, False])
-def test_without_nvml_the_driver_names_the_cards(
+def test_devices_without_nvml(
     nvidia_smi: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
 ) -> None:
     if broken:
         nvidia_smi("Failed to initialize NVML: Driver/library version mismatch\n", code=18)
     else:
-        monkeypatch.setenv("PATH", str(tmp_path))  # there is no nvidia-smi
+        monkeypatch.setenv("PATH", str(tmp_path))  # without nvidia-smi
     assert visible_gpus({"CUDA_VISIBLE_DEVICES": "0"}) == []
     for place, uuid in enumerate(CARDS[:2]):
         folder = tmp_path / "driver" / f"0000:0{place}:00.0"
@@ -110,17 +110,19 @@ def study(tiny_model: Any, train: Path, *methods: Any, **settings: Any) -> Study
 
 
 def environment(process: psutil.Process) -> dict[str, str]:
-    """Return the environment of a process, which is empty for a moment while the process starts."""
+    """Return the environment of a process, which is empty for a moment after its start."""
     while not (found := process.environ()):
         time.sleep(0.001)
     return found
 
 
 def seen_by_workers(before: set[psutil.Process]) -> list[str | None]:
-    """CUDA_VISIBLE_DEVICES of each worker, in the order of their start."""
+    """Return CUDA_VISIBLE_DEVICES of each worker, in the order of their start."""
     workers = [p for p in psutil.Process().children() if p not in before and p.is_running()]
     mine = psutil.Process().cmdline()
-    while any(p.cmdline() in (mine, []) for p in workers):  # a fork that has not become a worker
+    while any(
+        p.cmdline() in (mine, []) for p in workers
+    ):  # a fork that has not executed the worker yet
         time.sleep(0.01)
     return [
         environment(p).get("CUDA_VISIBLE_DEVICES")
@@ -150,7 +152,7 @@ def test_each_worker_sees_one_gpu(
     if variable is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
     before = set(psutil.Process().children())
-    with launcher("local", workers):
+    with local_launcher(workers):
         assert seen_by_workers(before) == seen
 
 
@@ -162,7 +164,7 @@ def test_a_replaced_worker_keeps_its_gpu(
     before = set(psutil.Process().children())
 
     class Killing(Quiet):
-        """Kills the worker whose run is the first to be at work."""
+        """Watcher that kills the worker of the first run."""
 
         killed = 0
 
@@ -172,7 +174,7 @@ def test_a_replaced_worker_keeps_its_gpu(
                 busy = [p for p in psutil.Process().children() if p not in before and p.children()]
                 busy[0].kill()
 
-    with launcher("local", 2) as opened:
+    with local_launcher(2) as opened:
         _, records = run_study(asked, StudyFolder(tmp_path / "s"), launcher=opened, watch=Killing())
         alive = [
             p
@@ -185,11 +187,11 @@ def test_a_replaced_worker_keeps_its_gpu(
 
 
 def test_auto_is_one_run_per_gpu(nvidia_smi: Any, tiny_model: Any, toy_csv: Any) -> None:
-    """Then, on this PyTorch without CUDA, the runs are on the CPU."""
+    """With this PyTorch without CUDA, the runs use the CPU."""
     nvidia_smi(FOUR)
     asked = study(tiny_model, toy_csv(60), "head", "full", "lora")
     before, seen = set(psutil.Process().children()), list[list[str | None]]()
-    with launcher("local", "auto") as opened:
+    with local_launcher("auto") as opened:
         assert seen_by_workers(before) == CARDS[:1]
         folder = Path(asked.data.train).parent / "data"
         opened.prepare(asked, folder, lambda event: seen.append(seen_by_workers(before)))
@@ -203,11 +205,11 @@ def test_auto_is_one_run_per_gpu(nvidia_smi: Any, tiny_model: Any, toy_csv: Any)
         ("auto", CARDS, 4),
         ("cuda", CARDS, 4),
         ("cuda", CARDS[:1], 1),
-        ("cuda", [], 1),  # AMD's, say: how many there are is not known
+        ("cuda", [], 1),  # for example AMD GPUs, which cannot be counted
         ("mps", [], 1),
     ],
 )
-def test_as_many_runs_as_gpus(
+def test_number_of_runs_on_gpus(
     tiny_model: Any, toy_csv: Any, device: str, gpus: list[str], runs: int
 ) -> None:
     asked = study(tiny_model, toy_csv(60), "head", "full", "lora")
@@ -225,19 +227,17 @@ def test_as_many_runs_as_gpus(
         (2, 1, 2, 2),
         (4, 5, 3, 4),
         (8, 1, 1, 1),
-        (8, 5, 1, 3),  # the longest run would hold up more of them
-        (64, 5, 3, 9),  # of 7 threads each
+        (8, 5, 1, 3),  # the longest run would delay more of them
+        (64, 5, 3, 9),  # with 7 threads each
     ],
 )
-def test_on_a_cpu_the_split_with_which_a_study_is_done_first(
-    cores: int, methods: int, seeds: int, runs: int
-) -> None:
+def test_number_of_runs_on_a_cpu(cores: int, methods: int, seeds: int, runs: int) -> None:
     assert fastest_split(cores, methods, seeds, most=100) == runs
     assert fastest_split(cores, methods, seeds, most=0) == 1
     assert fastest_split(cores, methods, seeds, most=2) <= 2
 
 
-def test_memory_limits_the_runs_at_once(
+def test_memory_limits_concurrent_runs(
     tiny_model: Any, toy_csv: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tuneoff.scheduling.capacity.available_cores", lambda: 4)
@@ -246,7 +246,7 @@ def test_memory_limits_the_runs_at_once(
     sizes = {10**8: 4, 5 * 10**8: 2, 2 * 10**9: 1}
     found = {s: workers_for(asked, [], device="cpu", model_bytes=s) for s in sizes}
     assert found == sizes
-    # threads that were asked for are not shared out a second time
+    # a given number of threads is not divided again
     two = study(tiny_model, toy_csv(60), "full", "head", "lora", threads=2)
     assert workers_for(two, [], device="cpu") <= 2
 
@@ -254,5 +254,5 @@ def test_memory_limits_the_runs_at_once(
 @pytest.mark.parametrize("workers", ["0", "-1", "many", "", "1.5", 0])
 def test_workers_is_a_number_or_auto(workers: Any) -> None:
     with pytest.raises(BadInput, match=r"'auto' or a positive number"):
-        launcher("local", workers)
-    assert isinstance(launcher("local", "2"), LocalLauncher)
+        local_launcher(workers)
+    assert isinstance(local_launcher("2"), LocalLauncher)

@@ -1,4 +1,4 @@
-"""A study expands to runs, skips what is finished, and refuses what cannot be run."""
+"""Studies: their runs, finished runs, and invalid studies."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tuneoff.exceptions import BadInput
 from tuneoff.results.record import Cost, DataInfo, MethodInfo, RunRecord, Status, TaskRecord
 from tuneoff.results.store import RunFolder, StudyFolder
 from tuneoff.scheduling import Prepared
-from tuneoff.scheduling.local import Exit
+from tuneoff.scheduling.launcher import Exit
 from tuneoff.scheduling.plan import complete, plan
 from tuneoff.scheduling.study import run_study, train_one
 
 
 class InMemory(nullcontext[Any]):
-    """A launcher that runs nothing: each process ends as `exits` says, by the entry's name."""
+    """A launcher without processes; `exits` defines how each run ends, by name."""
 
     workers = 1
 
@@ -44,7 +44,7 @@ class InMemory(nullcontext[Any]):
         return self.exits[spec.name]
 
     def close(self) -> None:
-        """Nothing runs."""
+        """Do nothing."""
 
 
 @pytest.fixture
@@ -66,11 +66,13 @@ def test_all_methods_run_with_one_seed_before_the_next_begins(prepared: Prepared
     assert len({s.run_id for s in specs}) == 4
     assert specs[1].train.learning_rate == 1e-3
     assert specs[0].train.learning_rate == "auto"
-    assert {s.train.max_length for s in specs} == {64}  # the task's, where the study left it open
+    assert {s.train.max_length for s in specs} == {
+        64
+    }  # the value of the task, if the study has none
     assert {s.data_fingerprint for s in specs} == {"d"}
 
 
-def test_a_deterministic_method_runs_with_the_first_seed_alone(prepared: Prepared) -> None:
+def test_deterministic_method_runs_with_the_first_seed_only(prepared: Prepared) -> None:
     specs = plan(
         asked("tfidf", "full", {"method": "tfidf", "name": "words", "c": 3}, seeds=[4, 2]), prepared
     )
@@ -78,7 +80,7 @@ def test_a_deterministic_method_runs_with_the_first_seed_alone(prepared: Prepare
     assert runs == [("tfidf", 4), ("full", 4), ("words", 4), ("full", 2)]
 
 
-def test_another_machine_s_answer_is_another_answer(prepared: Prepared) -> None:
+def test_precision_of_the_machine_is_part_of_the_run_id(prepared: Prepared) -> None:
     study = asked("full", {"method": "full", "name": "exact", "precision": "fp32"}, seeds=1)
     here = plan(study, prepared)
     assert [(s.train.device, s.train.precision) for s in here] == [("cpu", "bf16"), ("cpu", "fp32")]
@@ -88,8 +90,8 @@ def test_another_machine_s_answer_is_another_answer(prepared: Prepared) -> None:
     assert plan(study, replace(prepared, device="cuda"))[1].run_id != here[1].run_id
 
 
-def test_a_further_seed_is_run_for_the_undecided_methods(in_memory: Any, tmp_path: Path) -> None:
-    """What `undecided` says is asked after each seed, of the runs until then."""
+def test_further_seeds_of_undecided_methods(in_memory: Any, tmp_path: Path) -> None:
+    """`undecided` is called after each seed with the runs so far."""
     failed = Exit(1, out_of_memory=False, interrupted=False)
     asked_of: list[set[str]] = []
     answers = [["full", "lora", "tfidf"], ["lora"], []]
@@ -116,9 +118,9 @@ def test_a_further_seed_is_run_for_the_undecided_methods(in_memory: Any, tmp_pat
     assert len(records) == 5
 
 
-def test_no_further_seed_is_started_that_would_end_too_late(in_memory: Any, tmp_path: Path) -> None:
+def test_no_further_seed_after_the_time_limit(in_memory: Any, tmp_path: Path) -> None:
     class Timed(Quiet):
-        """Each run leaves a record of ten minutes."""
+        """Launcher whose runs have records of ten minutes."""
 
         def started(self, spec: RunSpec) -> None:
             folder = StudyFolder(tmp_path).run(spec.run_id)
@@ -149,11 +151,11 @@ def test_no_further_seed_is_started_that_would_end_too_late(in_memory: Any, tmp_
         )
         return len(records)
 
-    assert runs("10m") == 4  # the first seeds are run in any case
+    assert runs("10m") == 4  # the first seeds are always run
     assert runs("1h") == 6
-    assert runs("1h") == 6  # the time of what is finished counts
+    assert runs("1h") == 6  # the time of finished runs counts
     assert runs("1h", workers=2) == 12
-    assert runs("1h", workers=9) == 12  # the seeds come one after the other
+    assert runs("1h", workers=9) == 12  # seeds are run one after another
     assert runs(None) == 16
 
 
@@ -166,7 +168,7 @@ def test_no_further_seed_is_started_that_would_end_too_late(in_memory: Any, tmp_
         (Exit(1, False, False), Status.FAILED, "(exit code 1)"),
     ],
 )
-def test_a_process_that_leaves_no_record_gets_one(
+def test_process_without_record_gets_one(
     in_memory: Any, tmp_path: Path, ended: Exit, status: Status, said: str
 ) -> None:
     launcher = in_memory({"full": ended})
@@ -178,12 +180,12 @@ def test_a_process_that_leaves_no_record_gets_one(
     assert record.data.test_rows == 1200
     assert record.parameters is None
 
-    # It is not finished, so the next call runs it again.
+    # The run is not finished, so the next call repeats it.
     run_study(asked("full", seeds=1), folder, launcher=launcher, watch=Quiet())
     assert launcher.ran == [record.run_id] * 2
 
 
-def test_a_run_that_fails_three_times_is_set_aside(in_memory: Any, tmp_path: Path) -> None:
+def test_run_that_fails_three_times_is_skipped(in_memory: Any, tmp_path: Path) -> None:
     study = asked("full", "lora", seeds=1)
     folder, failed = StudyFolder(tmp_path), Exit(1, out_of_memory=False, interrupted=False)
     for failures in (1, 2, 3):
@@ -204,7 +206,7 @@ def test_a_run_that_fails_three_times_is_set_aside(in_memory: Any, tmp_path: Pat
     launcher, watch = in_memory({"ia3": failed}), Noted()
     more = asked("full", "lora", "ia3", seeds=1)
     _, records = run_study(more, folder, launcher=launcher, watch=watch)
-    assert launcher.ran == [records[2].run_id]  # the others are left alone, and told
+    assert launcher.ran == [records[2].run_id]  # the others are skipped and reported
     assert watch.ended_runs == [r.run_id for r in records]
     assert [r.status for r in records] == [Status.FAILED] * 3
 
@@ -214,7 +216,7 @@ def test_a_run_that_fails_three_times_is_set_aside(in_memory: Any, tmp_path: Pat
     assert [r.failures for r in records] == [1, 1]
 
 
-def test_an_interruption_is_no_failure(in_memory: Any, tmp_path: Path) -> None:
+def test_interruption_is_not_a_failure(in_memory: Any, tmp_path: Path) -> None:
     stopped = Exit(-15, out_of_memory=False, interrupted=True)
     for _ in range(4):
         launcher = in_memory({"full": stopped})
@@ -222,7 +224,7 @@ def test_an_interruption_is_no_failure(in_memory: Any, tmp_path: Path) -> None:
         assert len(launcher.ran) == 1
 
 
-def test_a_study_and_a_run_do_not_share_a_folder(in_memory: Any, tmp_path: Path) -> None:
+def test_study_and_run_need_separate_folders(in_memory: Any, tmp_path: Path) -> None:
     launcher = in_memory({"full": Exit(1, False, False)})
     study = asked("full", seeds=1)
     run_study(study, StudyFolder(tmp_path / "study"), launcher=launcher, watch=Quiet())
@@ -235,7 +237,7 @@ def test_a_study_and_a_run_do_not_share_a_folder(in_memory: Any, tmp_path: Path)
     assert len(launcher.ran) == 2
 
 
-def test_a_run_s_old_files_do_not_outlive_it(in_memory: Any, tmp_path: Path) -> None:
+def test_old_files_of_a_run_are_removed(in_memory: Any, tmp_path: Path) -> None:
     launcher = in_memory({"full": Exit(1, False, False)})
     folder = StudyFolder(tmp_path)
     (run_id,) = (spec.run_id for spec in plan(asked("full", seeds=1), launcher.prepared))
@@ -276,7 +278,7 @@ def test_progress_in_lines(
     assert lines[5].startswith("[2/2] head, seed 0: failed: ")
 
 
-def test_the_words_of_progress(task_record: TaskRecord) -> None:
+def test_progress_messages(task_record: TaskRecord) -> None:
     assert plan_line(1, 0, task_record).startswith("1 run on ")
     assert plan_line(3, 2, task_record).endswith("; 2 already finished")
     event = {"phase": "train", "step": 1500, "steps": 3000}
@@ -286,7 +288,7 @@ def test_the_words_of_progress(task_record: TaskRecord) -> None:
     assert fast.endswith(" left")
 
 
-def test_a_run_that_ended_without_a_word(in_memory: Any, tmp_path: Path) -> None:
+def test_progress_of_a_run_without_messages(in_memory: Any, tmp_path: Path) -> None:
     launcher = in_memory({"full": Exit(1, False, False)})
     study = asked("full", seeds=1)
     _, (record,) = run_study(study, StudyFolder(tmp_path), launcher=launcher, watch=Quiet())

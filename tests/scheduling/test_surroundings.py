@@ -1,4 +1,4 @@
-"""What a worker takes from its surroundings: import path, variables of launchers, start method."""
+"""Environment of workers: import path, variables of launchers, start method."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tuneoff.display.progress import Quiet
 from tuneoff.exceptions import BadInput
 from tuneoff.results.record import Status
 from tuneoff.results.store import StudyFolder
-from tuneoff.scheduling import launcher
+from tuneoff.scheduling import local_launcher
 from tuneoff.scheduling.plan import complete
 from tuneoff.scheduling.study import run_study
 
@@ -27,7 +27,7 @@ SHADOWED = (
     *("torch", "transformers", "peft", "tokenizers", "safetensors", "sklearn", "datasets"),
     *("accelerate", "bitsandbytes", "tuneoff", "sitecustomize", "usercustomize"),
 )
-"""Modules that workers import, each of which a folder of data may have a namesake of."""
+"""Modules that workers import, and whose names files in a folder of data may have."""
 STUDY = 'methods=["tfidf", "lora"], seeds=1, epochs=1, precision="fp32", threads=1, progress=False'
 
 
@@ -41,21 +41,21 @@ def shadow(folder: Path, names: tuple[str, ...] = SHADOWED) -> Path:
 
 def finished(command: list[Any], cwd: Path, **environment: str) -> str:
     variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | environment
-    ended = subprocess.run(
+    result = subprocess.run(
         [*map(str, command)], cwd=cwd, env=variables, capture_output=True, text=True, check=False
     )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 @pytest.fixture
 def data(tmp_path: Path, toy_csv: Any) -> Path:
-    """A folder of data in which code lies, too."""
+    """A folder with data and with code."""
     toy_csv(60)
     return shadow(tmp_path)
 
 
-def test_the_command_runs_no_code_from_the_working_folder(data: Path, tiny_model: Any) -> None:
+def test_command_does_not_import_from_the_working_folder(data: Path, tiny_model: Any) -> None:
     program = Path(sys.executable).with_name("tuneoff")
     study = ["--model", tiny_model("bert"), "--train", "toy.csv", "--epochs", 1, "--threads", 1]
     study += ["--methods", "tfidf,lora", "--seeds", 1, "--precision", "fp32"]
@@ -67,8 +67,10 @@ def test_the_command_runs_no_code_from_the_working_folder(data: Path, tiny_model
 
 
 @pytest.mark.parametrize("where", ["elsewhere", "beside"])
-def test_a_script_does_not_make_workers_run_code(data: Path, tiny_model: Any, where: str) -> None:
-    """A script's own folder is on its own import path, and not on that of the workers."""
+def test_workers_do_not_import_from_the_folder_of_a_script(
+    data: Path, tiny_model: Any, where: str
+) -> None:
+    """The folder of a script is on its import path, but not on that of the workers."""
     if where == "beside":
         for name in SHADOWED:
             if name not in ("peft", "transformers", "torch"):  # the script itself imports these
@@ -80,15 +82,17 @@ def test_a_script_does_not_make_workers_run_code(data: Path, tiny_model: Any, wh
         f"import tuneoff\n"
         f"tuneoff.compare(model={str(tiny_model('bert'))!r}, train='toy.csv', {STUDY})\n"
     )
-    empty = {"PYTHONPATH": os.pathsep} if where == "beside" else {}  # the working folder, to Python
+    empty = (
+        {"PYTHONPATH": os.pathsep} if where == "beside" else {}
+    )  # Python interprets this as the working folder
     finished([sys.executable, script], data, **empty)
     assert not (data / "RAN").exists()
     records = [run.record() for run in StudyFolder(data / "studies" / "study").runs()]
     assert [record.status for record in records if record] == [Status.FINISHED] * 2
 
 
-def test_workers_import_what_their_parent_imports(tmp_path: Path) -> None:
-    """In the same order, but for the folders that Python puts first by itself."""
+def test_workers_have_the_import_path_of_their_parent(tmp_path: Path) -> None:
+    """The order is the same, except for the folders that Python adds at the beginning."""
     for name in ("added", "named", "script"):
         (tmp_path / name).mkdir()
     (tmp_path / "added" / "show_path.py").write_text(
@@ -107,7 +111,7 @@ def test_workers_import_what_their_parent_imports(tmp_path: Path) -> None:
     assert str(tmp_path / "script") not in shown
     assert str(tmp_path) not in shown
     assert all(os.path.isabs(entry) for entry in shown)
-    # the working folder is kept where PYTHONPATH names it
+    # the working folder is kept if PYTHONPATH contains it
     shown = json.loads(finished([sys.executable, script], tmp_path / "named", PYTHONPATH=named))
     assert named in shown
 
@@ -128,42 +132,42 @@ VARIABLES = {
     "OMPI_COMM_WORLD_SIZE": "1",
     "PMI_RANK": "0",
 }
-"""What torchrun, Accelerate and MPI set for a single process."""
+"""Variables that torchrun, Accelerate and MPI set for a single process."""
 
 
 @pytest.mark.usefixtures("fresh_workers")
-def test_workers_do_not_see_a_distributed_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_distributed_launchers_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in VARIABLES.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("WORLD_MAP", "kept")
     before = set(psutil.Process().children())
-    with launcher("local"):
+    with local_launcher():
         (worker,) = set(psutil.Process().children()) - before
-        while not (environment := worker.environ()):  # for a moment, while the process starts
+        while not (environment := worker.environ()):  # empty for a moment after the start
             time.sleep(0.001)
     assert not environment.keys() & VARIABLES.keys()
     assert environment["WORLD_MAP"] == "kept"
 
 
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"])
-def test_one_of_several_copies_is_refused(
+def test_several_processes_are_an_error(
     name: str, tuneoff: Any, toy_csv: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "4")
     with pytest.raises(BadInput, match=f"{name} is 4: a distributed launcher started"):
-        launcher("local")
+        local_launcher()
     out = tmp_path / "study"
-    ended = tuneoff("compare", "--model", "m", "--train", toy_csv(60), "--out", out)
-    assert ended.code == 2
-    assert f"{name} is 4" in ended.err
-    assert "--workers" in ended.err
+    result = tuneoff("compare", "--model", "m", "--train", toy_csv(60), "--out", out)
+    assert result.code == 2
+    assert f"{name} is 4" in result.err
+    assert "--workers" in result.err
     assert not out.exists()
     monkeypatch.setenv(name, "1")
-    launcher("local")
+    local_launcher()
 
 
 class Commands(Quiet):
-    """The commands of the processes that train, as runs are at work; kills one if asked."""
+    """Watcher that records the commands of training processes, and optionally kills one."""
 
     def __init__(self, kill: str | None = None) -> None:
         self.kill, self.seen = kill, list[list[str]]()
@@ -183,10 +187,10 @@ class Commands(Quiet):
 
 
 @pytest.mark.usefixtures("fresh_workers")
-def test_where_a_fork_cannot_use_cuda_runs_are_new_processes(
+def test_runs_are_new_processes_if_forks_cannot_use_cuda(
     tiny_model: Any, toy_csv: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PyTorch says that its parent has initialised CUDA, as it does on MIG or without NVML."""
+    """PyTorch reports CUDA as initialised in the parent, as on MIG or without NVML."""
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "sitecustomize.py").write_text(
         "import torch\ntorch.cuda._is_in_bad_fork = lambda: True\n"
@@ -201,12 +205,12 @@ def test_where_a_fork_cannot_use_cuda_runs_are_new_processes(
     }
     watch = Commands(kill="killed")
     folder = StudyFolder(tmp_path / "study")
-    with launcher("local") as opened:
+    with local_launcher() as opened:
         _, records = run_study(complete(parse_study(content)), folder, launcher=opened, watch=watch)
     assert [record.status for record in records] == ["failed", "finished"]
     assert "signal 9" in (records[0].error or "")
     assert watch.seen
     lora = records[1]
     assert lora.checks is not None
-    assert lora.checks.reopened is not None  # the check is a process of its own, too
+    assert lora.checks.reopened is not None  # the check has its own process, too
     assert lora.environment["concurrent_runs"] == 1

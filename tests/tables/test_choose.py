@@ -141,7 +141,7 @@ def test_a_column_with_another_role_is_not_a_candidate(tmp_path: Path) -> None:
     assert (columns.text, columns.label) == ("content", "emotion")
 
 
-def test_a_label_of_several_words_and_texts_that_repeat(tmp_path: Path) -> None:
+def test_label_of_several_words_and_repeated_texts(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     topics = ["News of arts and shows", "All kinds of sport today"] * 12
     pd.DataFrame({"body": TEXTS, "topic": topics}).to_csv(path, index=False)
@@ -151,7 +151,7 @@ def test_a_label_of_several_words_and_texts_that_repeat(tmp_path: Path) -> None:
     assert choose_columns(str(path), OPEN)[0].label == "topic"
 
 
-def test_a_text_that_repeats_is_a_candidate_too(tmp_path: Path) -> None:
+def test_repeated_text_is_a_candidate(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     premises = [text for text in TEXTS[:8] for _ in range(3)]
     frame = pd.DataFrame({"premise": premises, "hypothesis": TEXTS, "label": MOODS})
@@ -182,7 +182,7 @@ def test_scripts_without_spaces(tmp_path: Path) -> None:
     assert (columns.text, columns.label) == ("评论", "情感")
 
 
-def test_the_training_file_decides_for_all(tmp_path: Path) -> None:
+def test_training_file_determines_the_columns(tmp_path: Path) -> None:
     train = written(tmp_path, ["content", "emotion", "id"])
     test = tmp_path / "test.csv"
     one_label = {"content": ["a text", "b text"], "emotion": ["sad", "sad"], "id": [1, 2]}
@@ -205,7 +205,7 @@ def test_the_training_file_decides_for_all(tmp_path: Path) -> None:
         (["stars", "id", "stamp", "constant", "uid", "content"], "6", "1"),
     ],
 )
-def test_a_file_without_a_header(
+def test_file_without_header(
     tmp_path: Path, ending: str, names: list[str], text: str, label: str
 ) -> None:
     path = written(tmp_path, names, ending, header=False)
@@ -223,7 +223,7 @@ def test_a_file_without_a_header(
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv"])
 @pytest.mark.parametrize("names", [["content", "emotion"], ["author", "stars", "date"], ["title"]])
-def test_a_header_is_a_header(tmp_path: Path, ending: str, names: list[str]) -> None:
+def test_file_with_header(tmp_path: Path, ending: str, names: list[str]) -> None:
     columns, notes = choose_columns(
         written(tmp_path, names, ending), Columns(text=None, label=None, header=None), "new"
     )
@@ -266,7 +266,7 @@ def test_files_with_and_without_a_header(tmp_path: Path) -> None:
         gather(DataSpec(train=train, test=test))
 
 
-def test_a_ragged_row_in_a_file_without_a_header(tmp_path: Path) -> None:
+def test_ragged_row_in_a_file_without_header(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("".join(f"some words {i},{i % 2}\n" for i in range(9)) + "a,b,c\n")
     columns, _ = choose_columns(str(path), OPEN)
@@ -291,7 +291,7 @@ def test_the_reader_reports_an_unreadable_file(tmp_path: Path) -> None:
             gather(DataSpec(train=str(path)))
 
 
-def test_a_key_that_only_some_objects_have(tmp_path: Path) -> None:
+def test_key_that_some_objects_lack(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     rows = [{"content": t, "mood": m} for t, m in zip(TEXTS, MOODS, strict=True)]
     path.write_text(

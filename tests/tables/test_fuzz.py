@@ -141,7 +141,7 @@ def as_parquet(frame: pd.DataFrame) -> bytes:
 @pytest.mark.parametrize(
     ("name", "write"), [("a.csv", as_csv), ("a.jsonl", as_jsonl), ("a.parquet", as_parquet)]
 )
-def test_any_table_is_read_back_the_same(name: str, write: Any) -> None:
+def test_round_trip_of_any_table(name: str, write: Any) -> None:
     @fuzzed
     @given(TABLE)
     @example([("a\r\nb", "\r", "\ufeff"), ('"', '""', ","), ("\0", "=1+1", "x\u2028y")])
@@ -165,7 +165,7 @@ PARQUET = as_parquet(
 @given(st.lists(st.tuples(st.integers(0, len(PARQUET) - 1), st.integers(0, 255)), max_size=4))
 @example([])
 @example([(len(PARQUET) - 300 + i, 0) for i in range(0, 280, 70)])
-def test_altered_parquet(changes: list[tuple[int, int]]) -> None:
+def test_modified_parquet(changes: list[tuple[int, int]]) -> None:
     content = bytearray(PARQUET)
     for place, byte in changes:
         content[place] = byte

@@ -227,7 +227,7 @@ def test_errors(case: Case, checked: Any, monkeypatch: pytest.MonkeyPatch) -> No
     assert "Traceback" not in err
 
 
-def test_all_issues_of_all_files_at_once(checked: Any) -> None:
+def test_issues_of_all_files_are_reported_together(checked: Any) -> None:
     train = csv(GOOD) + b"a,b,c\nd,\n"
     code, _, err = checked(Case("", [], train, csv([*TEST, ["x", ""], ["y", ""]])))
     assert code == 2
@@ -379,7 +379,7 @@ def test_number_of_cases() -> None:
     assert (len(ERRORS), len(WARNINGS)) == (22, 18)
 
 
-def test_a_clean_file_has_no_warning(checked: Any) -> None:
+def test_valid_file_has_no_warning(checked: Any) -> None:
     code, out, _ = checked(Case("", [], csv(GOOD)))
     assert code == 0
     assert "rows with" not in out
@@ -400,7 +400,7 @@ def test_texts_are_read_unchanged(tmp_path: Path) -> None:
     assert read_table(str(tmp_path / "a.csv"), Columns()).frame["text"].tolist() == texts
 
 
-def test_crlf_gives_the_rows_of_lf(tmp_path: Path) -> None:
+def test_crlf_and_lf_give_the_same_rows(tmp_path: Path) -> None:
     lines = [*GOOD, ["two\nlines", "food"], ["last", "animals"]]
     found = []
     for name, end in (("lf.csv", "\n"), ("crlf.csv", "\r\n")):
@@ -409,7 +409,7 @@ def test_crlf_gives_the_rows_of_lf(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(*found)
 
 
-def test_a_line_of_10_mb_takes_bounded_memory(tmp_path: Path) -> None:
+def test_memory_for_a_line_of_10_mb(tmp_path: Path) -> None:
     size = 10_000_000
     (tmp_path / "a.csv").write_bytes(with_row(["cat " * (size // 4), "animals"]))
     tracemalloc.start()
@@ -431,7 +431,7 @@ def test_no_test_row_is_ever_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["stored", "repeated"])
-def test_parquet_bombs(tmp_path: Path, kind: str) -> None:
+def test_parquet_decompression_bombs(tmp_path: Path, kind: str) -> None:
     path, large = tmp_path / "a.parquet", "x" * (1 << 20)
     column = [large] * 64 if kind == "repeated" else [large + str(i) for i in range(64)]
     frame = pd.DataFrame({"text": column, "label": [i % 2 for i in range(64)]})
@@ -442,7 +442,7 @@ def test_parquet_bombs(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["arrow.py_extension_type", "somebody.type"])
-def test_parquet_with_extension_types_is_refused(tmp_path: Path, name: str) -> None:
+def test_parquet_extension_types_are_rejected(tmp_path: Path, name: str) -> None:
     fired = tmp_path / "fired"
 
     class Payload:

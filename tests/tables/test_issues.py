@@ -27,7 +27,7 @@ def only_issue(path: Path | str, **columns: str) -> Issue:
     return issue
 
 
-def test_missing_file_with_near_names(tmp_path: Path) -> None:
+def test_missing_file_suggests_similar_names(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\n")
     issue = only_issue(tmp_path / "trian.csv")
     assert "no such file" in issue.message
@@ -106,7 +106,7 @@ def test_duplicate_column_and_column_with_two_roles(tmp_path: Path) -> None:
     path.write_text("text,label\none,a\ntwo,b\n")
     issue = only_issue(path, label="text")
     assert "--text and --label" in issue.message
-    grouped = read_table(str(path), Columns(group="text")).frame  # every equal text is one group
+    grouped = read_table(str(path), Columns(group="text")).frame  # each distinct text is a group
     assert grouped["group"].tolist() == ["one", "two"]
 
 
@@ -197,7 +197,7 @@ def test_a_file_of_another_format_than_its_name_says(
 
 
 @pytest.mark.parametrize("content", [b"[" + JSON + b"]", b"[\n  " + JSON + b"]"])
-def test_a_list_of_json_under_another_name(tmp_path: Path, content: bytes) -> None:
+def test_json_list_with_another_suffix(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     issue = only_issue(tmp_path / "a.csv")
     assert "the file contains a JSON list" in issue.message
@@ -247,7 +247,7 @@ def test_doubled_quotes_do_not_close_a_text(tmp_path: Path) -> None:
     assert issue.message == "the quote that opens in field 2 is never closed"
 
 
-def test_quote_closed_by_that_of_a_later_row(tmp_path: Path) -> None:
+def test_quote_closed_by_a_later_row(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\none,a\n"two,b\nthree,a\n"four",b\n')
     issue = only_issue(path)
@@ -256,7 +256,7 @@ def test_quote_closed_by_that_of_a_later_row(tmp_path: Path) -> None:
     assert "write a quote twice" in (issue.hint or "")
 
 
-def test_issues_before_an_open_quote_are_kept(tmp_path: Path) -> None:
+def test_issues_before_an_open_quote_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text,label\nalone\nempty,\n"open,a\n')
     assert [issue.line for issue in issues_of(path)] == [2, 4, 3]
@@ -296,7 +296,7 @@ def test_jsonl_values_that_are_not_a_text_or_label(tmp_path: Path) -> None:
     )
 
 
-def test_broken_jsonl(tmp_path: Path) -> None:
+def test_invalid_jsonl(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(
         '{"text": "x", "label": "a"}\n\n{"text": "x" "label": "a"}\n[1]\n'
@@ -353,7 +353,7 @@ def test_real_valued_labels(tmp_path: Path, name: str) -> None:
     assert "(0.37; 2 rows in total); tuneoff supports classification" in issue.message
 
 
-def test_numbers_among_words_are_labels(tmp_path: Path) -> None:
+def test_numbers_and_words_as_labels(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\nx,0.5\ny,half\nz,-3\n")
     frame = read_table(str(tmp_path / "a.csv"), Columns()).frame
     assert frame["label"].tolist() == ["0.5", "half", "-3"]

@@ -18,7 +18,7 @@ from tuneoff.tables import Columns, read_table
 
 
 def file_of(folder: Path, labels: list[Any], ending: str = ".csv", name: str = "a") -> str:
-    """Write a file of the labels, each with a text of its own."""
+    """Write a file of the labels with distinct texts."""
     path = folder / f"{name}{ending}"
     frame = pd.DataFrame({"text": [f"{name} {i}" for i in range(len(labels))], "label": labels})
     if ending == ".csv":
@@ -57,7 +57,7 @@ def issue_of(path: str, **columns: str) -> Issue:
         (["-0.0", "+3.0", "truer"], ["0", "3", "truer"]),
     ],
 )
-def test_one_spelling_in_every_kind_of_file(
+def test_labels_are_equal_in_all_formats(
     tmp_path: Path, ending: str, values: list[Any], names: list[str]
 ) -> None:
     assert labels_of(file_of(tmp_path, values, ending)) == names
@@ -74,7 +74,7 @@ def test_one_spelling_in_every_kind_of_file(
         ((["1.0", "2.0", "n/a"], ".csv"), (["1.0", "2.0"], ".csv")),
     ],
 )
-def test_two_files_with_the_same_labels_fit(tmp_path: Path, train: Any, test: Any) -> None:
+def test_formats_can_be_combined(tmp_path: Path, train: Any, test: Any) -> None:
     files = {
         role: file_of(tmp_path, values * 5, ending, role)
         for role, (values, ending) in {"train": train, "test": test}.items()
@@ -83,7 +83,7 @@ def test_two_files_with_the_same_labels_fit(tmp_path: Path, train: Any, test: An
     assert set(found.splits["test"]["label"]) <= set(found.labels)
 
 
-def test_labels_that_a_study_file_names_are_spelled_like_those_of_the_data() -> None:
+def test_labels_in_a_study_file_are_normalised() -> None:
     content = {
         "model": "m",
         "data": {"train": "a.csv"},
@@ -159,7 +159,7 @@ def test_names_with_brackets_and_separators_are_labels(tmp_path: Path, labels: l
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
-def test_identifiers_stored_as_floats_are_refused(tmp_path: Path, ending: str) -> None:
+def test_identifiers_stored_as_floats_are_errors(tmp_path: Path, ending: str) -> None:
     frame = pd.DataFrame({"text": ["a", "b", "c", "d"], "label": ["x", "y", "x", "y"]})
     frame["thread"] = pd.Series([1234567890123456789, 1234567890123456790, None, 5], dtype=float)
     path = tmp_path / f"a{ending}"
@@ -171,13 +171,13 @@ def test_identifiers_stored_as_floats_are_refused(tmp_path: Path, ending: str) -
     assert "64-bit integers" in (issue.hint or "")
 
 
-def test_the_limit_is_that_of_the_stored_type(tmp_path: Path) -> None:
+def test_limit_depends_on_the_stored_type(tmp_path: Path) -> None:
     frame = pd.DataFrame({"text": ["a", "b"], "label": np.array([16_777_216, 2e8], np.float32)})
     frame.to_parquet(tmp_path / "a.parquet")
     assert "above 16,777,216" in issue_of(str(tmp_path / "a.parquet")).message
 
 
-def test_large_whole_numbers_are_groups(tmp_path: Path) -> None:
+def test_large_integers_are_groups(tmp_path: Path) -> None:
     ids = [1234567890123456789, 1234567890123456790]
     frame = pd.DataFrame({"text": ["a", "b"], "label": ["x", "y"], "thread": ids})
     for ending in (".csv", ".parquet"):
@@ -187,7 +187,7 @@ def test_large_whole_numbers_are_groups(tmp_path: Path) -> None:
         assert read["group"].tolist() == [str(one) for one in ids]
 
 
-def test_class_names_that_datasets_wrote(tmp_path: Path) -> None:
+def test_class_names_of_datasets(tmp_path: Path) -> None:
     import datasets
 
     features = datasets.Features(
@@ -202,7 +202,7 @@ def test_class_names_that_datasets_wrote(tmp_path: Path) -> None:
     assert table.warnings == [f"{path}: rows without a label (class -1), left out: 1 (row 2)"]
 
 
-def test_a_class_number_without_a_name_is_an_issue(tmp_path: Path) -> None:
+def test_class_number_without_name_is_an_issue(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -240,7 +240,7 @@ def test_values_that_may_be_several_labels_cause_a_warning(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("labels", [["1,0", "0,0"], ["0,5", "1,5"]])
-def test_a_decimal_comma_is_a_number(tmp_path: Path, labels: list[str]) -> None:
+def test_decimal_comma(tmp_path: Path, labels: list[str]) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + "".join(f'x{i},"{x}"\n' for i, x in enumerate(labels)))
     assert "the labels are real numbers" in issue_of(str(path)).message

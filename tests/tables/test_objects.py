@@ -29,7 +29,7 @@ def dataset(rows: int = 12, start: int = 0) -> datasets.Dataset:
     )
 
 
-def test_a_dataset_keeps_its_class_names_and_chosen_rows(tmp_path: Path) -> None:
+def test_dataset_keeps_class_names_and_selected_rows(tmp_path: Path) -> None:
     chosen = dataset().shuffle(seed=1).select(range(10))
     data = as_sources({"train": chosen, "test": dataset(4, 50)}, tmp_path)
     assert data == {role: str(tmp_path / f"{role}.parquet") for role in ("train", "test")}
@@ -40,7 +40,7 @@ def test_a_dataset_keeps_its_class_names_and_chosen_rows(tmp_path: Path) -> None
     )
 
 
-def test_the_splits_of_a_dataset_dict_go_to_their_roles(tmp_path: Path) -> None:
+def test_splits_of_a_dataset_dict(tmp_path: Path) -> None:
     splits = datasets.DatasetDict(train=dataset(), test=dataset(4, 50), validation=dataset(4, 90))
     data = as_sources({"train": splits, "validation": 0.25}, tmp_path)
     assert data["validation"] == 0.25
@@ -50,7 +50,7 @@ def test_the_splits_of_a_dataset_dict_go_to_their_roles(tmp_path: Path) -> None:
         as_sources({"train": datasets.DatasetDict(test=dataset())}, tmp_path)
 
 
-def test_compare_takes_a_dataset_dict(tiny_model: Any, tmp_path: Path) -> None:
+def test_compare_with_a_dataset_dict(tiny_model: Any, tmp_path: Path) -> None:
     study = tuneoff.compare(
         model=tiny_model("bert"),
         train=datasets.DatasetDict(train=dataset(40), test=dataset(8, 50)),
@@ -98,7 +98,7 @@ def test_a_long_value_in_a_study_is_not_printed() -> None:
         assert f"data.train must be a string, not {shown}" in str(caught.value)
 
 
-def test_paths_fractions_and_names_that_are_numbers(tmp_path: Path) -> None:
+def test_paths_fractions_and_numeric_names(tmp_path: Path) -> None:
     assert as_source(Path("a.csv"), tmp_path / "x.parquet") == "a.csv"
     assert as_source(0.2, tmp_path / "x.parquet") == 0.2
     frame = pd.DataFrame({0: TEXTS, 1: ["a", "b"] * 6})

@@ -45,7 +45,7 @@ def write(folder: Path, ending: str) -> str:
 
 @pytest.mark.parametrize("pack", ["", ".gz"])
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"])
-def test_every_kind_of_file_gives_the_same_table(tmp_path: Path, ending: str, pack: str) -> None:
+def test_all_formats_give_the_same_table(tmp_path: Path, ending: str, pack: str) -> None:
     frame = read_table(write(tmp_path, ending + pack), COLUMNS).frame
     assert frame["text"].tolist() == [row["text"] for row in ROWS]
     assert frame["text_pair"].tolist() == ["x", "y", "", "nan"]
@@ -68,7 +68,7 @@ def test_only_the_requested_columns_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-def test_byte_order_mark_line_ends_and_empty_lines(tmp_path: Path, newline: str) -> None:
+def test_byte_order_mark_line_endings_and_empty_lines(tmp_path: Path, newline: str) -> None:
     path = tmp_path / "a.csv"
     lines = ["text,label", "one,a", "", '"two, too",b', ""]
     path.write_bytes(b"\xef\xbb\xbf" + newline.join(lines).encode())
@@ -78,7 +78,7 @@ def test_byte_order_mark_line_ends_and_empty_lines(tmp_path: Path, newline: str)
     assert frame["row"].tolist() == [0, 1]
 
 
-def test_a_text_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
+def test_text_longer_than_the_limit_of_the_csv_module(tmp_path: Path) -> None:
     import csv
 
     long = "word " * 100_000
@@ -89,7 +89,7 @@ def test_a_text_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
     assert csv.field_size_limit() == before
 
 
-def test_typed_labels_become_names(tmp_path: Path) -> None:
+def test_typed_labels_become_strings(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     for labels, names in (
         ([1, -2, 3.0], ["1", "-2", "3"]),
@@ -124,7 +124,7 @@ def test_rows_without_text_are_removed_from_training_rows_only(tmp_path: Path) -
 
 @pytest.fixture
 def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that `datasets` reads as it reads a hub data set, its cache in tmp_path."""
+    """A folder that `datasets` reads like a hub data set, with its cache in tmp_path."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")

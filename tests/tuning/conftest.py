@@ -1,4 +1,4 @@
-"""A launcher without processes: what a trial scores depends on its learning rate alone."""
+"""A launcher without processes, whose scores depend on the learning rate only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tuneoff.results.metrics import QUALITY_METRICS
 from tuneoff.results.record import Cost, DataInfo, MethodInfo, Quality, RunRecord, Scores, Status
 from tuneoff.results.store import RunFolder
 from tuneoff.scheduling import Prepared
-from tuneoff.scheduling.local import Exit
+from tuneoff.scheduling.launcher import Exit
 
 
 def scores(value: float) -> Scores:
@@ -26,9 +26,10 @@ def scores(value: float) -> Scores:
 
 
 class Graded(nullcontext[Any]):
-    """A launcher whose runs score best at the learning rate 1e-3 and lose a tenth a decade.
+    """A launcher whose score is highest at the learning rate 1e-3 and falls by 0.1 per decade.
 
-    After epoch 1 a run has half of that, after epoch 2 all; it keeps to the floors of its trial.
+    A run reaches half of its score after epoch 1, and all of it after epoch 2. It respects the
+    pruning thresholds of its trial.
     """
 
     workers = 2
@@ -37,7 +38,7 @@ class Graded(nullcontext[Any]):
         super().__init__()
         self.prepared = prepared
         self.dies_at = dies_at
-        """Number of the run at which everything is broken off."""
+        """Number of the run at which the search is interrupted."""
         self.ran: list[RunSpec] = []
 
     def prepare(self, *_: Any) -> Prepared:
@@ -82,7 +83,7 @@ class Graded(nullcontext[Any]):
         return Exit(0, False, False)
 
     def close(self, grace: float = 0.0) -> None:
-        """Nothing runs."""
+        """Do nothing."""
 
 
 @pytest.fixture

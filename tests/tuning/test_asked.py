@@ -1,4 +1,4 @@
-"""The `tune` section of a study: what it may say, and what it is told otherwise."""
+"""The `tune` section of a study: valid values and messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def asked(tune: Any, *methods: Any, **more: Any) -> StudySpec:
     return complete(parse_study({**content, "tune": tune, **more}))
 
 
-def test_a_number_is_a_number_of_trials_and_names_may_be_joined() -> None:
+def test_short_forms() -> None:
     assert asked(8).tune == TuneSpec(trials=8)
     study = asked({"trials": 4, "over": "learning_rate, rank"}, "lora")
     assert study.tune == TuneSpec(trials=4, over=("learning_rate", "rank"))
     assert asked(None).tune is None
 
 
-def test_it_reads_back_from_yaml() -> None:
+def test_yaml_round_trip() -> None:
     tune = {"trials": 6, "over": ["rank", "targets"], "rows": 500, "prune": False}
     study = asked({**tune, "ranges": {"rank": [4, 8], "targets": [["query"], ["value"]]}}, "lora")
     text = yaml.safe_dump(to_plain(study))
@@ -48,7 +48,7 @@ def test_it_reads_back_from_yaml() -> None:
         ({"trials": 2, "ranges": {"rank": [2, 4]}}, "tune.ranges.rank: rank is not in tune.over"),
     ],
 )
-def test_what_it_may_not_say(tune: Any, said: str) -> None:
+def test_invalid_values(tune: Any, said: str) -> None:
     with pytest.raises(BadInput) as refused:
         asked(tune)
     assert said in str(refused.value)
@@ -68,18 +68,18 @@ def test_what_it_may_not_say(tune: Any, said: str) -> None:
         ),
     ],
 )
-def test_what_no_method_has(tune: Any, said: str) -> None:
+def test_setting_that_no_method_has(tune: Any, said: str) -> None:
     assert said in "\n".join(map(str, tuning_issues(asked(tune, "full", "lora"))))
 
 
-def test_what_some_method_has_will_do() -> None:
+def test_setting_that_some_methods_have() -> None:
     assert (
         tuning_issues(asked({"trials": 2, "over": ["rank", "layer_decay"]}, "full", "lora")) == []
     )
-    assert tuning_issues(asked(2, "tfidf")) == []  # its C stands for a learning rate
+    assert tuning_issues(asked(2, "tfidf")) == []  # its C replaces the learning rate
 
 
-def test_a_trial_is_another_question_than_a_run_and_its_number_none() -> None:
+def test_run_id_of_a_trial() -> None:
     def spec(trial: Trial | None) -> RunSpec:
         return RunSpec(
             name="full",

@@ -1,4 +1,4 @@
-"""`compare --tune` from end to end: real processes, killed in the middle and started again."""
+"""`compare --tune` end to end: real processes, killed and resumed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tuneoff.results.record import RunRecord
 
 @dataclass(frozen=True)
 class Tuned:
-    """A study that was tuned without a disturbance."""
+    """A study that was tuned without interruption."""
 
     path: Path
     file: Path
@@ -49,7 +49,7 @@ def tuned(
 
 
 def trials(folder: Path) -> dict[str, Any]:
-    """What was tried and what came out, without the times."""
+    """Return the settings and results of the trials, without times."""
     content = json.loads((folder / "trials" / "trials.json").read_text())
     for search in content["methods"]:
         for trial in search["trials"]:
@@ -58,7 +58,7 @@ def trials(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_it_searches_first_and_then_compares(tuned: Tuned) -> None:
+def test_search_and_comparison(tuned: Tuned) -> None:
     assert tuned.ended.code == 0, tuned.ended.err
     lines = tuned.ended.err.splitlines()
     assert sum(": started" in line and "trial" in line for line in lines) == 6
@@ -69,7 +69,7 @@ def test_it_searches_first_and_then_compares(tuned: Tuned) -> None:
     assert all(len(line) <= 80 for line in lines if not line.startswith(("Report", "To use it")))
 
 
-def test_trials_and_runs_lie_apart(tuned: Tuned) -> None:
+def test_trials_and_runs_have_separate_folders(tuned: Tuned) -> None:
     summary = json.loads((tuned.path / "summary.json").read_text())
     in_table = {run for row in summary["methods"] for run in row["runs"]}
     assert in_table == {path.name for path in (tuned.path / "runs").iterdir()}
@@ -88,7 +88,7 @@ def test_trials_and_runs_lie_apart(tuned: Tuned) -> None:
         assert "Traceback" not in log
 
 
-def test_the_runs_have_what_was_found(tuned: Tuned) -> None:
+def test_runs_use_the_settings_found(tuned: Tuned) -> None:
     searches = {s["name"]: s for s in trials(tuned.path)["methods"]}
     assert list(searches["lora"]["space"]) == ["learning_rate", "rank"]
     assert list(searches["tfidf"]["space"]) == ["c"]
@@ -105,7 +105,7 @@ def test_the_runs_have_what_was_found(tuned: Tuned) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no process groups")
-def test_killed_and_started_again_it_ends_with_the_same_trials(
+def test_killed_search_resumes_with_the_same_trials(
     tuned: Tuned, tuneoff: Any, tmp_path: Path
 ) -> None:
     out = tmp_path / "study"
@@ -132,6 +132,6 @@ def test_killed_and_started_again_it_ends_with_the_same_trials(
     assert again.code == 0, again.err
     assert trials(out) == trials(tuned.path)
     assert "not used" in again.out
-    assert {path: path.stat().st_mtime_ns for path in there} == there  # nothing ran twice
+    assert {path: path.stat().st_mtime_ns for path in there} == there  # no trial ran twice
     finished_before = int(again.err.partition(" already finished")[0].rpartition("; ")[2])
     assert finished_before == len(there) >= 4

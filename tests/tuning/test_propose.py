@@ -1,4 +1,4 @@
-"""Where a search looks, and what it tries next."""
+"""Search spaces and proposals of a search."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def search(
     return [t.settings for t in found]
 
 
-def test_a_rate_is_searched_around_the_method_s_own_default() -> None:
+def test_learning_rate_range_is_around_the_default() -> None:
     assert space("full")["learning_rate"] == Span(5e-6, 5e-4, log=True)
     assert space("lora")["learning_rate"] == Span(5e-5, 5e-3, log=True)
     narrow = space("full", hidden_size=384)["learning_rate"]
     assert narrow == Span(pytest.approx(2e-5), pytest.approx(2e-3), log=True)
     assert space("full", rate_factor=2)["learning_rate"] == Span(2.5e-5, 1e-4, log=True)
-    # what the study sets by hand is within reach, too, and no more than that
+    # the range is extended to include the study's own setting
     by_hand = {"method": "lora", "learning_rate": 2e-5}
     assert space(by_hand)["learning_rate"] == Span(2e-5, 5e-3, log=True)
 
 
-def test_each_method_varies_what_it_has() -> None:
+def test_each_method_varies_its_own_settings() -> None:
     over = ["learning_rate", "rank", "alpha", "targets", "layers", "epochs", "dropout"]
     assert list(space("lora", over=over)) == over
     assert list(space("full", over=over)) == ["learning_rate", "epochs"]
@@ -73,7 +73,7 @@ def test_each_method_varies_what_it_has() -> None:
     assert space("full", over=["epochs"])["epochs"] == Span(1, 6, whole=True)
 
 
-def test_a_range_of_the_study_takes_the_place_of_the_method_s() -> None:
+def test_range_of_the_study_replaces_that_of_the_method() -> None:
     found = space(
         "lora",
         over=["rank", "targets"],
@@ -83,7 +83,7 @@ def test_a_range_of_the_study_takes_the_place_of_the_method_s() -> None:
     assert found["targets"] == Choice((("query",), ("query", "value")))
 
 
-def test_found_settings_go_where_the_study_has_them() -> None:
+def test_found_settings_are_set_in_the_study() -> None:
     asked = study("lora", over=["learning_rate", "targets"])
     entry = with_settings(asked.methods[0], {"learning_rate": 1e-3, "targets": ("query",)})
     assert entry.train == {"learning_rate": 1e-3}
@@ -94,7 +94,7 @@ def test_found_settings_go_where_the_study_has_them() -> None:
     assert all(start[name] in own for name, own in space_of(asked.methods[0], asked, 768).items())
 
 
-def test_the_same_trials_before_give_the_same_proposal() -> None:
+def test_proposals_are_deterministic() -> None:
     everything: dict[str, Range] = {
         "learning_rate": RATE,
         "rank": Span(2, 64, log=True, whole=True),
@@ -113,7 +113,7 @@ def test_the_same_trials_before_give_the_same_proposal() -> None:
         assert float(f"{settings['learning_rate']:.3g}") == settings["learning_rate"]
 
 
-def test_the_first_trials_lie_in_both_halves_of_a_range() -> None:
+def test_first_trials_are_in_both_halves_of_a_range() -> None:
     middle = math.sqrt(RATE.low * RATE.high)
     for seed in range(5):
         start = tried(1, {"learning_rate": middle}, 0.5)
@@ -128,7 +128,7 @@ def test_the_first_trials_lie_in_both_halves_of_a_range() -> None:
         assert rates[0] < middle < rates[1]
 
 
-def test_eight_trials_find_a_rate_that_chance_does_not() -> None:
+def test_eight_trials_are_better_than_random_search() -> None:
     def lost(best: float, seed: int) -> float:
         def grade(learning_rate: float) -> float:
             return -(math.log10(learning_rate / best) ** 2)
@@ -137,17 +137,17 @@ def test_eight_trials_find_a_rate_that_chance_does_not() -> None:
         return -max(grade(r["learning_rate"]) for r in rates)
 
     found = [lost(best, seed) for best in (8e-5, 5e-4, 4e-3) for seed in range(4)]
-    assert fmean(found) < 0.02  # a factor of 1.4 from the best one; of 8 draws at chance: 0.05
+    assert fmean(found) < 0.02  # a factor of 1.4 from the best rate; 8 random draws: 0.05
 
 
-def test_a_lower_value_may_be_the_better_one() -> None:
+def test_metric_that_is_minimised() -> None:
     trials = [tried(i + 1, {"learning_rate": r}, r) for i, r in enumerate((6e-5, 4e-3, 1e-4, 3e-3))]
     low = propose({"learning_rate": RATE}, trials, seed=3, higher_is_better=False)
     high = propose({"learning_rate": RATE}, trials, seed=3, higher_is_better=True)
     assert low["learning_rate"] < high["learning_rate"]
 
 
-def test_what_diverged_counts_as_worse_than_all_others() -> None:
+def test_diverged_trial_is_the_worst() -> None:
     rates = (5e-4, 6e-5, 4e-3, 4.5e-3, 3.5e-3)
     good = [tried(i + 1, {"learning_rate": r}, 0.5) for i, r in enumerate(rates[:2])]
     gone = [
@@ -158,13 +158,15 @@ def test_what_diverged_counts_as_worse_than_all_others() -> None:
         assert found["learning_rate"] < 3e-3
 
 
-def test_floors_are_the_median_of_what_the_finished_had_reached() -> None:
+def test_pruning_thresholds_are_medians() -> None:
     trials = [tried(1, {}, 0.3, 0.2, 0.6), tried(2, {}, 0.1, 0.5, 0.7), tried(3, {}, 0.2, 0.4, 0.5)]
     assert floors(trials, higher_is_better=True) == (0.2, 0.4)
     assert floors(trials, higher_is_better=False) == (0.2, 0.2)
     pruned = tried(4, {}, 0.0, status=Status.PRUNED)
     assert floors([*trials, pruned], higher_is_better=True) == (0.2, 0.4)
     assert floors(trials[:2], higher_is_better=True) == ()
-    assert floors([*trials, tried(4, {}, 0.9)], higher_is_better=True) == ()  # other epochs
-    without_epochs = [tried(i, {}) for i in (1, 2, 3)]  # a classical method has none
+    assert (
+        floors([*trials, tried(4, {}, 0.9)], higher_is_better=True) == ()
+    )  # other numbers of epochs
+    without_epochs = [tried(i, {}) for i in (1, 2, 3)]  # classical methods have no epochs
     assert floors(without_epochs, higher_is_better=True) == ()

@@ -1,4 +1,4 @@
-"""The search over a launcher that computes nothing: budgets, going on, and what is handed over."""
+"""Search with a launcher that computes nothing: budgets, resuming, and settings found."""
 
 from __future__ import annotations
 
@@ -42,28 +42,28 @@ def test_every_method_gets_the_same_budget(graded: Any, tmp_path: Path) -> None:
     assert StudyFolder(tmp_path).trials() == json.loads(json.dumps(found))
 
 
-def test_the_first_trial_has_the_study_s_own_settings(graded: Any, tmp_path: Path) -> None:
+def test_first_trial_has_the_settings_of_the_study(graded: Any, tmp_path: Path) -> None:
     found = searched(asked(2), tmp_path, graded())
     first = {s["name"]: s["trials"][0]["settings"] for s in found["methods"] if s["trials"]}
     rates = {"head": 1e-3, "full": 5e-5, "mine": 2e-5}
     assert first == {name: {"learning_rate": rate} for name, rate in rates.items()}
 
 
-def test_the_winner_is_run_with_the_study_s_seeds(graded: Any, tmp_path: Path) -> None:
+def test_best_settings_are_run_with_the_seeds_of_the_study(graded: Any, tmp_path: Path) -> None:
     launcher = graded()
     folder = StudyFolder(tmp_path)
     _, records = run_tuned(asked(6), folder, launcher=launcher, watch=Quiet())
     runs = [spec for spec in launcher.ran if spec.trial is None]
     assert len(runs) == len(records) == 8
     assert {spec.seed for spec in runs} == {0, 1}
-    # no run before the last trial
+    # no run starts before the last trial
     assert [spec.trial is None for spec in launcher.ran] == [False] * 18 + [True] * 8
 
     content = folder.trials()
     assert content is not None
     best = {s["name"]: s["trials"][s["best"] - 1] for s in content["methods"] if s["best"]}
     for spec in runs:
-        if spec.name == "head":  # its default is the best rate there is: nothing was changed
+        if spec.name == "head":  # its default is the best rate, so nothing was changed
             assert best["head"]["number"] == 1
             assert spec.train.learning_rate == "auto"
         elif spec.name != "baseline":
@@ -72,19 +72,17 @@ def test_the_winner_is_run_with_the_study_s_seeds(graded: Any, tmp_path: Path) -
         scores = [t["score"] for t in search["trials"] if t["score"] is not None]
         assert best[search["name"]]["score"] == max(scores)
 
-    # What was asked stays as it was, and what was found is a study of its own.
+    # The study is unchanged; the settings found are in a separate study file.
     assert folder.spec() == asked(6)
     tuned = complete(parse_study(yaml.safe_load(folder.tuned_file.read_text())))
     assert tuned.tune is None
     assert tuned.methods[2].train == best["full"]["settings"]
-    # Trials are no runs.
+    # Trials are not runs.
     assert {run.path.name for run in folder.runs()} == {r.run_id for r in records}
     assert all(record.trial is False for record in records)
 
 
-def test_a_search_that_was_broken_off_ends_with_the_same_trials(
-    graded: Any, tmp_path: Path
-) -> None:
+def test_interrupted_search_has_the_same_trials(graded: Any, tmp_path: Path) -> None:
     whole = searched(asked(6), tmp_path / "whole", graded())
     for dies_at in (0, 11):
         path = tmp_path / str(dies_at)
@@ -100,7 +98,7 @@ def test_a_search_that_was_broken_off_ends_with_the_same_trials(
         assert third.ran == []
 
 
-def test_more_trials_go_on_from_those_that_are_there(graded: Any, tmp_path: Path) -> None:
+def test_further_trials_continue_the_search(graded: Any, tmp_path: Path) -> None:
     three = searched(asked(3), tmp_path, graded())
     launcher = graded()
     five = searched(asked(5), tmp_path, launcher)
@@ -112,34 +110,34 @@ def test_more_trials_go_on_from_those_that_are_there(graded: Any, tmp_path: Path
     assert len(again.ran) == 15
 
 
-def test_settings_that_are_proposed_again_are_not_run_again(graded: Any, tmp_path: Path) -> None:
+def test_repeated_proposals_are_not_run_again(graded: Any, tmp_path: Path) -> None:
     # two values for six trials
     over = {"trials": 6, "over": ["rank"], "ranges": {"rank": [4, 5]}, "prune": False}
     launcher = graded()
     found = searched(asked(over, "lora"), tmp_path, launcher)
     trials = found["methods"][0]["trials"]
-    assert [t["number"] for t in trials] == [1, 2, 3, 4, 5, 6]  # it counts as a trial all the same
+    assert [t["number"] for t in trials] == [1, 2, 3, 4, 5, 6]  # it still counts as a trial
     settings = {t["settings"]["rank"] for t in trials}
     assert settings <= {4, 5}
     assert sorted(spec.config["rank"] for spec in launcher.ran) == sorted(settings)
     scores = {(t["settings"]["rank"], t["score"]) for t in trials}
-    assert len(scores) == len(settings)  # and has the score of the run before
+    assert len(scores) == len(settings)  # with the score of the previous run
 
 
-def test_a_trial_that_falls_behind_is_ended(graded: Any, tmp_path: Path) -> None:
+def test_trial_below_the_threshold_is_pruned(graded: Any, tmp_path: Path) -> None:
     found = searched(asked(8), tmp_path / "pruning", graded())
     ends = {s["name"]: [t["status"] for t in s["trials"]] for s in found["methods"]}
     assert all(e[:3] == ["finished"] * 3 for name, e in ends.items() if name != "baseline")
     assert any("pruned" in e for e in ends.values())
     without = searched(asked({"trials": 8, "prune": False}), tmp_path / "without", graded())
     assert {t["status"] for s in without["methods"] for t in s["trials"]} == {"finished"}
-    # Scores after so many epochs are not compared across lengths.
+    # Scores by epoch are not compared if the number of epochs differs.
     over = {"trials": 8, "over": ["learning_rate", "epochs"]}
     varied = searched(asked(over, "full"), tmp_path / "epochs", graded())
     assert {t["status"] for s in varied["methods"] for t in s["trials"]} == {"finished"}
 
 
-def test_bad_settings_end_before_anything_runs(graded: Any, tmp_path: Path) -> None:
+def test_invalid_settings_are_errors_before_any_run(graded: Any, tmp_path: Path) -> None:
     launcher = graded()
     with pytest.raises(BadInput, match="no method of the study has a searchable setting 'rnk'"):
         searched(asked({"trials": 2, "over": ["rnk"]}), tmp_path / "s", launcher)

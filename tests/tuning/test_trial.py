@@ -1,4 +1,4 @@
-"""A trial in the engine: no test rows, nothing kept, ended when it falls behind."""
+"""Trials in the engine: no test rows, no saved files, and pruning."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tuneoff.tuning import tune_study
 
 
 def without_test_rows(task: Path) -> None:
-    """Leave nothing of the test split in a prepared task."""
+    """Delete the test split of a prepared task."""
     shutil.rmtree(task / "test")
     rows = pd.read_parquet(task / "rows.parquet")
     rows[rows["split"] != "test"].to_parquet(task / "rows.parquet", index=False)
 
 
 def as_trial(toy: Any, tmp_path: Path, **settings: Any) -> tuple[RunRecord, RunFolder]:
-    """The run `toy` once more, as a trial."""
+    """Repeat the run `toy` as a trial."""
     return run_again(replace(toy.folder.spec(), trial=Trial(number=1, **settings)), toy, tmp_path)
 
 
@@ -42,12 +42,12 @@ def run_again(spec: RunSpec, toy: Any, tmp_path: Path) -> tuple[RunRecord, RunFo
 
 
 @pytest.mark.parametrize("method", ["full", "head", "tfidf"])
-def test_a_trial_scores_as_a_run_does_and_reads_no_test_row(
+def test_trial_has_the_score_of_a_run_without_test_rows(
     run_toy: Any, tmp_path: Path, method: str
 ) -> None:
     toy = run_toy(method, frozen_prefix="recomputed")
     without_test_rows(toy.task.splits["train"].path.parent)
-    with pytest.raises(FileNotFoundError):  # a run that is no trial misses them
+    with pytest.raises(FileNotFoundError):  # a run that is not a trial needs them
         run_again(toy.folder.spec(), toy, tmp_path)
     record, folder = as_trial(toy, tmp_path)
     assert record.status is Status.FINISHED, record.error
@@ -63,7 +63,7 @@ def test_a_trial_scores_as_a_run_does_and_reads_no_test_row(
     assert folder.record() == record
 
 
-def test_a_trial_ends_where_it_falls_behind(run_toy: Any, tmp_path: Path) -> None:
+def test_trial_is_pruned(run_toy: Any, tmp_path: Path) -> None:
     toy = run_toy("full", epochs=3)
     reached = [row["macro_f1"] for row in toy.folder.history() if row["kind"] == "validation"]
     record, folder = as_trial(toy, tmp_path, floors=(reached[0], 1.1))
@@ -74,11 +74,11 @@ def test_a_trial_ends_where_it_falls_behind(run_toy: Any, tmp_path: Path) -> Non
     assert scores == reached[:2]
     assert not folder.checkpoint.exists()
     best = max(reached[:2])
-    record, _ = as_trial(toy, tmp_path, floors=(reached[0], best))  # as good is good enough
+    record, _ = as_trial(toy, tmp_path, floors=(reached[0], best))  # an equal score is sufficient
     assert record.status is Status.FINISHED
 
 
-def test_a_trial_on_a_share_of_the_rows(run_toy: Any, tmp_path: Path) -> None:
+def test_trial_on_a_subsample(run_toy: Any, tmp_path: Path) -> None:
     toy = run_toy("head")
     record, folder = as_trial(toy, tmp_path, rows=12)
     assert record.status is Status.FINISHED
@@ -86,12 +86,12 @@ def test_a_trial_on_a_share_of_the_rows(run_toy: Any, tmp_path: Path) -> None:
     assert record.data.validation_rows == toy.record.data.validation_rows
     steps = [row["step"] for row in folder.history() if row["kind"] == "validation"]
     assert steps == [1, 2]  # 12 rows are one step of 16
-    # The frozen layers' states are those that the run has stored: they are computed once.
+    # States of frozen layers are computed once; these are from the earlier run.
     states = list(toy.task.splits["train"].path.parent.glob("states/*.json"))
     assert len(states) == 3
 
 
-def test_shares_hold_every_label_and_one_another(toy_task: Any) -> None:
+def test_subsamples_have_all_labels_and_are_nested(toy_task: Any) -> None:
     task = toy_task(rows=90)
     labels = task.splits["train"].labels
     small, large = (with_rows(task, n, 3).splits["train"] for n in (9, 30))
@@ -103,7 +103,7 @@ def test_shares_hold_every_label_and_one_another(toy_task: Any) -> None:
 
 
 class Closed(LocalLauncher):
-    """Real processes, and after preparation there are no test rows on disk."""
+    """Launcher with real processes that deletes the test rows after the preparation."""
 
     def prepare(self, study: StudySpec, folder: Path, watch: Any) -> Prepared:
         prepared = super().prepare(study, folder, watch)
@@ -111,9 +111,7 @@ class Closed(LocalLauncher):
         return prepared
 
 
-def test_the_test_rows_stay_closed_in_a_whole_search(
-    tiny_model: Any, toy_csv: Any, tmp_path: Path
-) -> None:
+def test_search_does_not_read_test_rows(tiny_model: Any, toy_csv: Any, tmp_path: Path) -> None:
     content = {
         "model": str(tiny_model("bert")),
         "data": {"train": str(toy_csv(60)), "validation": 0.2},

@@ -6,80 +6,20 @@ rows or runs concerned, and a hint. `docs/audit.md` explains the codes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from tuneoff.audit import costs, rows, scores, searches
+from tuneoff.audit.evidence import AuditEvidence, collect
+from tuneoff.audit.finding import CHECKS, Finding, Kind
 
-from tuneoff.audit.costs import (
-    chance_level_in_cost,
-    different_machines,
-    head_counted_twice,
-    padded_throughput,
-    shared_device,
-    unequal_budget,
-)
-from tuneoff.audit.evidence import Evidence, collect
-from tuneoff.audit.finding import KINDS, Finding, Kind
-from tuneoff.audit.rows import (
-    glued_pair,
-    group_on_both_sides,
-    labels_differ_in_case,
-    premise_on_both_sides,
-    rows_missing,
-    train_test_overlap,
-    truncation,
-    untested_labels,
-)
-from tuneoff.audit.scores import (
-    broken_contract,
-    different_data,
-    learned_nothing,
-    shared_learning_rate,
-    single_seed,
-    small_test_set,
-    test_picks_checkpoint,
-    under_trained,
-    unfinished_runs,
-)
-from tuneoff.audit.searches import edge_of_range, unequal_tuning
+__all__ = ["KINDS", "AuditEvidence", "Finding", "Kind", "audit", "collect"]
 
-__all__ = [
-    "KINDS",
-    "Evidence",
-    "Finding",
-    "Kind",
-    "audit",
-    "collect",
-]
+MODULES = (costs, rows, scores, searches)
+"""Modules whose import registers their checks."""
 
-CHECKS: Sequence[Callable[[Evidence], Finding | None]] = (
-    shared_learning_rate,
-    test_picks_checkpoint,
-    premise_on_both_sides,
-    chance_level_in_cost,
-    unequal_budget,
-    labels_differ_in_case,
-    glued_pair,
-    single_seed,
-    head_counted_twice,
-    padded_throughput,
-    train_test_overlap,
-    group_on_both_sides,
-    rows_missing,
-    different_data,
-    different_machines,
-    shared_device,
-    under_trained,
-    truncation,
-    small_test_set,
-    unequal_tuning,
-    edge_of_range,
-    untested_labels,
-    unfinished_runs,
-    broken_contract,
-    learned_nothing,
-)
+KINDS = sorted(CHECKS, key=lambda kind: not kind.published)
+"""All kinds of findings, mistakes of published comparisons first."""
 
 
-def audit(evidence: Evidence) -> list[Finding]:
+def audit(evidence: AuditEvidence) -> list[Finding]:
     """Run all checks and return their findings.
 
     A check finds nothing if its evidence is missing. The result is deterministic.
@@ -88,7 +28,7 @@ def audit(evidence: Evidence) -> list[Finding]:
         evidence: Content of the study's folder, see `collect`.
 
     Returns:
-        Errors first, then warnings, each in the order of `CHECKS`.
+        Errors first, then warnings, each in the order of `KINDS`.
     """
-    found = [finding for check in CHECKS if (finding := check(evidence)) is not None]
+    found = [finding for kind in KINDS if (finding := CHECKS[kind](evidence)) is not None]
     return sorted(found, key=lambda finding: finding.severity != "error")

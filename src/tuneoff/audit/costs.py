@@ -7,16 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuneoff import formatting as fmt
-from tuneoff.audit.evidence import Evidence, joined, names_of, run_ids
-from tuneoff.audit.finding import (
-    CHANCE_LEVEL_IN_COST,
-    DIFFERENT_MACHINES,
-    HEAD_COUNTED_TWICE,
-    PADDED_THROUGHPUT,
-    SHARED_DEVICE,
-    UNEQUAL_BUDGET,
-    Finding,
-)
+from tuneoff.audit.evidence import AuditEvidence, joined, names_of, run_ids
+from tuneoff.audit.finding import Finding, Kind, check
 from tuneoff.results.record import Parameters, RunRecord
 from tuneoff.results.scores import at_chance
 
@@ -38,7 +30,14 @@ PERCENT_APART = 0.01
 parameters."""
 
 
-def chance_level_in_cost(evidence: Evidence) -> Finding | None:
+@check(
+    "chance-level-in-cost",
+    "The cost comparison includes a run at chance level",
+    "A run whose predictions are no better than guessing is useless at any cost. Its time and"
+    " memory are misleading in a comparison with methods that learned something.",
+    published=True,
+)
+def chance_level_in_cost(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find runs with costs whose predictions on the test rows are no better than guessing."""
     if len(names_of(evidence.finished)) < 2:
         return None
@@ -55,7 +54,7 @@ def chance_level_in_cost(evidence: Evidence) -> Finding | None:
     found = {name: evidence.accuracy[name] for name in names_of(guessing)}
     messages = [f"{name} (accuracy {100 * value:.1f} %)" for name, value in found.items()]
     labels = len(guessing[0].data.labels)
-    return CHANCE_LEVEL_IN_COST.found(
+    return kind.found(
         f"These methods are no better than guessing among {labels} labels, but are in the cost"
         f" comparison: {joined(messages)}.",
         "Change the training (learning rate, epochs, precision) and rerun the study, or remove the"
@@ -70,7 +69,14 @@ def _has_cost(record: RunRecord) -> bool:
     return any(value is not None for value in known)
 
 
-def unequal_budget(evidence: Evidence) -> Finding | None:
+@check(
+    "unequal-budget",
+    "The methods were trained with different budgets",
+    "Time, memory and throughput depend on epochs, batch size, length and precision at least as"
+    " much as on the method.",
+    published=True,
+)
+def unequal_budget(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find fine-tuned methods with different epochs, batch sizes, lengths, precisions or rows."""
     messages = []
     for key in BUDGET:
@@ -84,14 +90,21 @@ def unequal_budget(evidence: Evidence) -> Finding | None:
             messages.append(f"{key.replace('_', ' ')} {joined(values)}")
     if not messages:
         return None
-    return UNEQUAL_BUDGET.found(
+    return kind.found(
         f"The methods were trained with different settings: {'; '.join(messages)}.",
         "Use the same values for all methods. If only the epochs differ, compare cost per epoch.",
         run_ids(evidence.trained),
     )
 
 
-def head_counted_twice(evidence: Evidence) -> Finding | None:
+@check(
+    "head-counted-twice",
+    "Parameters are counted twice, or do not add up",
+    "Some tools keep the original head in addition to the trained copy. Counting both makes the"
+    " total too large and the trainable percentage too small.",
+    published=True,
+)
+def head_counted_twice(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find parameter counts that do not add up, or a total that counts the head twice.
 
     The size of the plain model is the total of a method that adds no parameters (`full`, `head`,
@@ -115,7 +128,7 @@ def head_counted_twice(evidence: Evidence) -> Finding | None:
         return None
     name, text = next(iter(messages.items()))
     more = f" (and {len(messages) - 1} more methods)" if len(messages) > 1 else ""
-    return HEAD_COUNTED_TWICE.found(
+    return kind.found(
         f"{name}{more}: {text}.",
         "Count every parameter once, and do not count a head that was replaced. tuneoff's own"
         " counts do this.",
@@ -161,11 +174,19 @@ def _miscount(parameters: Parameters, expected: int | None) -> str | None:
     return None
 
 
-def padded_throughput(evidence: Evidence) -> Finding | None:
+@check(
+    "padded-throughput",
+    "The throughput includes padding",
+    "If all texts are padded to the maximum length, the speed is that of padding rather than of"
+    " the method, and tokens per second are not tokens of the data.",
+    published=True,
+)
+def padded_throughput(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find runs padded to the maximum length, or with more counted tokens than the texts have."""
     declared = [record for record in evidence.trained if _declares_padding(record)]
     if declared:
         return _padded(
+            kind,
             f"According to the records of {joined(names_of(declared))}, every text was padded to"
             " the maximum length.",
             declared,
@@ -184,14 +205,15 @@ def padded_throughput(evidence: Evidence) -> Finding | None:
         return None
     runs, most = [record for record, _ in found], max(tokens for _, tokens in found)
     return _padded(
+        kind,
         f"The records of {joined(names_of(runs))} count {most:,.0f} tokens per text, but the"
         f" training texts have {real:,.0f} on average (truncated at {task.max_length:,}).",
         runs,
     )
 
 
-def _padded(message: str, runs: Sequence[RunRecord]) -> Finding:
-    return PADDED_THROUGHPUT.found(
+def _padded(kind: Kind, message: str, runs: Sequence[RunRecord]) -> Finding:
+    return kind.found(
         message,
         "Use no padding, or pad each batch only to its longest text, and count only real tokens.",
         run_ids(runs),
@@ -216,7 +238,12 @@ def _tokens_per_text(record: RunRecord) -> float | None:
     return None
 
 
-def different_machines(evidence: Evidence) -> Finding | None:
+@check(
+    "different-machines",
+    "The runs are from different machines",
+    "Differences in time and memory may come from the machines rather than from the methods.",
+)
+def different_machines(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find encoder runs on different machines or with different software versions.
 
     Classical methods are ignored, because they use the CPU even if the others use a GPU.
@@ -239,7 +266,7 @@ def different_machines(evidence: Evidence) -> Finding | None:
     hint = "Rerun all methods on one machine (--fresh), or compare only the quality."
     if {"device", "gpu_memory_bytes"} & differing.keys():
         hint += " Set CUDA_VISIBLE_DEVICES to restrict the study to GPUs of one type."
-    return DIFFERENT_MACHINES.found(
+    return kind.found(
         f"The records differ in {joined(messages, 3)}.",
         hint,
         run_ids([record for record in runs if machine(record) != common]),
@@ -247,7 +274,13 @@ def different_machines(evidence: Evidence) -> Finding | None:
     )
 
 
-def shared_device(evidence: Evidence) -> Finding | None:
+@check(
+    "shared-device",
+    "Runs shared a device",
+    "Runs on the same GPU or cores slow each other down, by an amount that depends on the other"
+    " runs. Their times are not those of the methods alone.",
+)
+def shared_device(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find runs that shared a GPU, or that had more threads in total than the machine has cores."""
     shared = [record for record in evidence.trained if _shares_device(record.environment)]
     if not shared:
@@ -257,7 +290,7 @@ def shared_device(evidence: Evidence) -> Finding | None:
     what = (
         "shared one GPU" if on_gpu else "used more threads in total than the machine has CPU cores"
     )
-    return SHARED_DEVICE.found(
+    return kind.found(
         f"Up to {most} simultaneous runs {what} ({joined(names_of(shared))}).",
         "Rerun these methods (--fresh) with --workers auto"
         f"{', which gives each run its own GPU' if on_gpu else ''}, or compare only the quality.",

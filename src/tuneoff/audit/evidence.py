@@ -22,7 +22,7 @@ UNTRAINED = ("baseline", "classical")
 
 
 @dataclass(frozen=True)
-class Evidence:
+class AuditEvidence:
     """Input of the checks. Missing parts are None or empty, and their checks find nothing."""
 
     study: StudySpec
@@ -106,7 +106,7 @@ def collect(
     study: StudySpec,
     task: TaskRecord | None,
     records: Sequence[RunRecord],
-) -> Evidence:
+) -> AuditEvidence:
     """Collect the evidence in the folder of a study or of a single run.
 
     This reads the texts of all rows once, which takes one or two seconds for 50,000 reviews.
@@ -117,7 +117,7 @@ def collect(
         task: The prepared task, if there is one.
         records: Records to audit.
     """
-    return Evidence(
+    return AuditEvidence(
         study=study,
         task=task,
         records=records,

@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tuneoff import formatting as fmt
-from tuneoff.audit.evidence import Evidence, fold, folded, joined, named_rows, names_of, run_ids
-from tuneoff.audit.finding import (
-    GLUED_PAIR,
-    GROUP_ON_BOTH_SIDES,
-    LABELS_DIFFER_IN_CASE,
-    PREMISE_ON_BOTH_SIDES,
-    ROWS_MISSING,
-    TRAIN_TEST_OVERLAP,
-    TRUNCATION,
-    UNTESTED_LABELS,
-    Finding,
+from tuneoff.audit.evidence import (
+    AuditEvidence,
+    fold,
+    folded,
+    joined,
+    named_rows,
+    names_of,
+    run_ids,
 )
+from tuneoff.audit.finding import Finding, Kind, check
 from tuneoff.comparison.summary import statistic
 from tuneoff.results.summary import ScoresWithoutRows, Severity
 
@@ -45,7 +43,13 @@ SEPARATOR = r"\[SEP\]|\[sep\]|</s>|<sep>"
 """Separator tokens that BERT, RoBERTa and XLNet put between two texts."""
 
 
-def labels_differ_in_case(evidence: Evidence) -> Finding | None:
+@check(
+    "labels-differ-in-case",
+    "Labels differ only in case or spaces",
+    "One class is split into two that no model can distinguish, so the scores of both are too low.",
+    published=True,
+)
+def labels_differ_in_case(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find labels that are equal after normalisation, in the task or else in the records."""
     task, rows = evidence.task, evidence.rows
     labels = task.labels if task else [x for r in evidence.finished for x in r.data.labels]
@@ -66,14 +70,20 @@ def labels_differ_in_case(evidence: Evidence) -> Finding | None:
 
     rare = [x for group in groups for x in sorted(group, key=lambda x: -counts.get(x, 0))[1:]]
     spellings = [joined([with_count(label) for label in group]) for group in groups]
-    return LABELS_DIFFER_IN_CASE.found(
+    return kind.found(
         f"Different labels for the same class: {joined(spellings, 3)}.",
         "Use one spelling per class in all files, and rerun the study.",
         named_rows(rows[rows["label"].isin(rare)]) if rows is not None else [],
     )
 
 
-def untested_labels(evidence: Evidence) -> Finding | None:
+@check(
+    "untested-labels",
+    "Labels without test rows",
+    "No score covers these labels, and macro averages exclude them. Another split, or more rows,"
+    " could change the ranking.",
+)
+def untested_labels(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find labels of the study that no test row has."""
     test = evidence.task.splits.get("test") if evidence.task else None
     if evidence.task is None or test is None:
@@ -86,14 +96,21 @@ def untested_labels(evidence: Evidence) -> Finding | None:
         for label in absent
     }
     labels = joined([f"{label!r} ({known[label]:,} rows in all splits)" for label in absent], 5)
-    return UNTESTED_LABELS.found(
+    return kind.found(
         f"No test row has the label {labels}.",
         "Add rows with this label, merge it with another label, or remove it from the study.",
         severity="warning",
     )
 
 
-def glued_pair(evidence: Evidence) -> Finding | None:
+@check(
+    "glued-pair",
+    "A pair of texts is joined into one text",
+    "The model was pretrained with token types that mark the first and the second text. A joined"
+    " text has none, and truncation only removes tokens of the second text.",
+    published=True,
+)
+def glued_pair(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find texts with a written separator token between two parts, if there are many."""
     rows = evidence.rows
     if rows is None:
@@ -103,7 +120,7 @@ def glued_pair(evidence: Evidence) -> Finding | None:
     glued = glued[glued["text"].str.contains(rf"\S\s*(?:{SEPARATOR})\s*\S", regex=True)]
     if len(glued) < GLUED_SHARE * len(rows):
         return None
-    return GLUED_PAIR.found(
+    return kind.found(
         f"{len(glued):,} of {len(rows):,} texts contain a separator token such as [SEP] between two"
         " parts.",
         "Put the two texts into separate columns and name the second one with --text-pair.",
@@ -111,19 +128,28 @@ def glued_pair(evidence: Evidence) -> Finding | None:
     )
 
 
-def premise_on_both_sides(evidence: Evidence) -> Finding | None:
+@check(
+    "premise-on-both-sides",
+    "The same first text is in both parts of a split",
+    "A model can remember what it learned about a premise in training, so these test rows do not"
+    " show how well it does on new premises.",
+    published=True,
+)
+def premise_on_both_sides(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find premises that are in the training rows and in a held-out split.
 
     The premise is the first text of a pair, also in joined texts, or the second text if that is the
     one that several rows share. Identical pairs belong to `train-test-overlap`.
     """
     for side, column in (("first", _first_texts(evidence)), ("second", _second_texts(evidence))):
-        if column is not None and (finding := _both_sides(evidence, column, side)):
+        if column is not None and (finding := _both_sides(kind, evidence, column, side)):
             return finding
     return None
 
 
-def _both_sides(evidence: Evidence, texts: pd.Series[Any], side: str) -> Finding | None:
+def _both_sides(
+    kind: Kind, evidence: AuditEvidence, texts: pd.Series[Any], side: str
+) -> Finding | None:
     import pandas as pd
 
     assert evidence.rows is not None
@@ -143,7 +169,7 @@ def _both_sides(evidence: Evidence, texts: pd.Series[Any], side: str) -> Finding
         f"{len(x):,} of {rows[role]:,} {role} rows ({fmt.percent(100 * len(x) / rows[role])})"
         for role, x in leaking.items()
     ]
-    return PREMISE_ON_BOTH_SIDES.found(
+    return kind.found(
         f"The {side} text of {joined(counts)} is also in the training rows.",
         "Name the column of the premise with --group, so that all rows of a premise are in the same"
         " split.",
@@ -152,7 +178,7 @@ def _both_sides(evidence: Evidence, texts: pd.Series[Any], side: str) -> Finding
     )
 
 
-def _first_texts(evidence: Evidence) -> pd.Series[Any] | None:
+def _first_texts(evidence: AuditEvidence) -> pd.Series[Any] | None:
     """Return the (rows,) normalised first texts; None without pairs, or if they are categories."""
     rows = evidence.rows
     if rows is None:
@@ -166,7 +192,7 @@ def _first_texts(evidence: Evidence) -> pd.Series[Any] | None:
     return texts if len(texts) <= CATEGORY_ROWS * texts.nunique() else None
 
 
-def _second_texts(evidence: Evidence) -> pd.Series[Any] | None:
+def _second_texts(evidence: AuditEvidence) -> pd.Series[Any] | None:
     rows = evidence.rows
     if rows is None or "text_pair" not in rows:
         return None
@@ -176,7 +202,13 @@ def _second_texts(evidence: Evidence) -> pd.Series[Any] | None:
     return None if few or repeated < PREMISE_SHARE else texts
 
 
-def group_on_both_sides(evidence: Evidence) -> Finding | None:
+@check(
+    "group-on-both-sides",
+    "A group is in both parts of a split",
+    "Rows of a group are similar. Test rows of a group in the training data do not show how well"
+    " a model does on new groups.",
+)
+def group_on_both_sides(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find groups that have rows in the training split and in a held-out split."""
     rows = evidence.rows
     if rows is None or "group" not in rows:
@@ -186,7 +218,7 @@ def group_on_both_sides(evidence: Evidence) -> Finding | None:
     if not len(shared):
         return None
     test = int((shared["split"] == "test").sum())
-    return GROUP_ON_BOTH_SIDES.found(
+    return kind.found(
         f"{test:,} test rows and {len(shared) - test:,} validation rows belong to a group that also"
         " has training rows.",
         "Remove these groups from the training file, or let tuneoff hold out a fraction of the"
@@ -196,7 +228,13 @@ def group_on_both_sides(evidence: Evidence) -> Finding | None:
     )
 
 
-def train_test_overlap(evidence: Evidence) -> Finding | None:
+@check(
+    "train-test-overlap",
+    "Test rows are in the training data",
+    "A model may have memorised these rows. They are the same except for case, Unicode form and"
+    " white space.",
+)
+def train_test_overlap(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find test rows whose normalised text (and pair) is in the training rows."""
     shared = evidence.shared("train", "test")
     rows, count = evidence.test_rows, 0 if shared is None else len(shared)
@@ -218,7 +256,7 @@ def train_test_overlap(evidence: Evidence) -> Finding | None:
             f"; without them, the accuracy of {most['name']} is"
             f" {fmt.score(most['accuracy_left'])} instead of {fmt.score(most['accuracy'])}"
         )
-    return TRAIN_TEST_OVERLAP.found(
+    return kind.found(
         f"{count:,} of {rows:,} test rows ({fmt.percent(100 * count / rows)}) are also in the"
         f" training rows{change}.",
         "Remove these rows from the training file, or report the scores without them.",
@@ -228,7 +266,7 @@ def train_test_overlap(evidence: Evidence) -> Finding | None:
     )
 
 
-def _scores_without(evidence: Evidence, rows: set[int]) -> list[ScoresWithoutRows]:
+def _scores_without(evidence: AuditEvidence, rows: set[int]) -> list[ScoresWithoutRows]:
     """Return each method's mean accuracy and macro-F1 with and without the given test rows."""
     lines: list[ScoresWithoutRows] = []
     labels = evidence.task.labels if evidence.task else []
@@ -281,7 +319,13 @@ def _accuracy_f1(table: pd.DataFrame, labels: list[str]) -> _Scores:
     return float(accuracy), float(f1)
 
 
-def rows_missing(evidence: Evidence) -> Finding | None:
+@check(
+    "rows-missing",
+    "Rows are missing",
+    "Rows that are not counted, often because of another spelling of their label, are missing in"
+    " all scores. Scores on different rows cannot be compared.",
+)
+def rows_missing(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find rows without a label of the label set, and test rows that a run did not score."""
     task = evidence.task
     lost = {
@@ -305,14 +349,20 @@ def rows_missing(evidence: Evidence) -> Finding | None:
             f"{joined(names_of(short))} scored only {counted:,} of {short[0].data.test_rows:,} test"
             " rows"
         )
-    return ROWS_MISSING.found(
+    return kind.found(
         f"{joined(messages)}.",
         "Find the missing rows, correct the spelling of their labels, and rerun the study.",
         run_ids(short),
     )
 
 
-def truncation(evidence: Evidence) -> Finding | None:
+@check(
+    "truncation",
+    "Truncation removes much of the texts",
+    "The models never see what is truncated. If the end of a text matters, all methods do worse,"
+    " and the differences between them can change.",
+)
+def truncation(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find splits that lose more than `CUT_SHARE` of their tokens by truncation."""
     task = evidence.task
     cut = {
@@ -328,7 +378,7 @@ def truncation(evidence: Evidence) -> Finding | None:
         for name, split in cut.items()
     ]
     longest = max(split.lengths.q95 for split in cut.values())
-    return TRUNCATION.found(
+    return kind.found(
         f"Truncation to {task.max_length:,} tokens removes {joined(losses)}.",
         "Increase max_length if the model allows it: 95 % of the rows have at most"
         f" {longest:,.0f} tokens.",

@@ -10,19 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from tuneoff import formatting as fmt
-from tuneoff.audit.evidence import Evidence, joined, named_rows, names_of, run_ids
-from tuneoff.audit.finding import (
-    BROKEN_CONTRACT,
-    DIFFERENT_DATA,
-    LEARNED_NOTHING,
-    SHARED_LEARNING_RATE,
-    SINGLE_SEED,
-    SMALL_TEST_SET,
-    TEST_PICKS_CHECKPOINT,
-    UNDER_TRAINED,
-    UNFINISHED_RUNS,
-    Finding,
-)
+from tuneoff.audit.evidence import AuditEvidence, joined, named_rows, names_of, run_ids
+from tuneoff.audit.finding import Finding, Kind, check
 from tuneoff.audit.searches import methods_searched
 from tuneoff.methods import methods
 from tuneoff.results.record import RunRecord, Status
@@ -43,7 +32,14 @@ STILL_IMPROVING = 0.01
 """Gain on validation in the last epoch, as a fraction, from which training ended too early."""
 
 
-def shared_learning_rate(evidence: Evidence) -> Finding | None:
+@check(
+    "shared-learning-rate",
+    "One learning rate for all methods",
+    "The best learning rates of these methods differ by a factor of 10 to 100. At a rate that"
+    " suits one of them, the others look worse than they are.",
+    published=True,
+)
+def shared_learning_rate(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find methods trained only at the same rate although their default rates differ much.
 
     Methods whose learning rate was searched are ignored.
@@ -73,7 +69,7 @@ def shared_learning_rate(evidence: Evidence) -> Finding | None:
         return None
     left = [r for r in evidence.trained if r.method.name not in searched]
     concerned = [r for r in left if r.method.method in by_rate[rate]]
-    return SHARED_LEARNING_RATE.found(
+    return kind.found(
         f"{joined(names_of(concerned))} were trained at the same learning rate,"
         f" {fmt.setting(rate)}, but their default rates differ by a factor of {factor:.3g}.",
         "Use each method's default rate (learning_rate: auto), or tune all methods with the same"
@@ -82,7 +78,14 @@ def shared_learning_rate(evidence: Evidence) -> Finding | None:
     )
 
 
-def test_picks_checkpoint(evidence: Evidence) -> Finding | None:
+@check(
+    "test-picks-checkpoint",
+    "The test set selects the checkpoint",
+    "The best of several epochs on the test rows is partly luck on these rows. The reported score"
+    " is too high, and the bias grows with the number of epochs.",
+    published=True,
+)
+def test_picks_checkpoint(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find test rows in the validation split, or checkpoints that validation did not select.
 
     The evidence is searched in this order: the rows; the prepared task; the files of the study;
@@ -93,7 +96,7 @@ def test_picks_checkpoint(evidence: Evidence) -> Finding | None:
     message, concerned = _same_rows(evidence) or _picked_otherwise(evidence) or ("", [])
     if not message:
         return None
-    return TEST_PICKS_CHECKPOINT.found(
+    return kind.found(
         message,
         "Select the checkpoint on separate validation rows (--validation 0.1), and score the test"
         " rows only once, at the end.",
@@ -101,7 +104,7 @@ def test_picks_checkpoint(evidence: Evidence) -> Finding | None:
     )
 
 
-def _same_rows(evidence: Evidence) -> tuple[str, list[str]] | None:
+def _same_rows(evidence: AuditEvidence) -> tuple[str, list[str]] | None:
     rows, data = evidence.test_rows or 0, evidence.study.data
     shared = evidence.shared("validation", "test")
     count = len(shared) if shared is not None else 0
@@ -121,7 +124,7 @@ def _same_rows(evidence: Evidence) -> tuple[str, list[str]] | None:
     return None
 
 
-def _picked_otherwise(evidence: Evidence) -> tuple[str, list[str]] | None:
+def _picked_otherwise(evidence: AuditEvidence) -> tuple[str, list[str]] | None:
     proofs = (
         (_scores_are_the_tests, "have identical scores on the validation and the test rows"),
         (_watched_the_test, "scored the test rows during training"),
@@ -135,29 +138,29 @@ def _picked_otherwise(evidence: Evidence) -> tuple[str, list[str]] | None:
     return None
 
 
-def _scores_are_the_tests(_: Evidence, record: RunRecord) -> bool:
+def _scores_are_the_tests(_: AuditEvidence, record: RunRecord) -> bool:
     """Return whether all scores are equal, including the log loss, which is no coincidence."""
     same = record.quality.validation is not None
     same = same and record.quality.validation == record.quality.test
     return same and record.data.validation_rows == record.data.test_rows
 
 
-def _watched_the_test(evidence: Evidence, record: RunRecord) -> bool:
+def _watched_the_test(evidence: AuditEvidence, record: RunRecord) -> bool:
     return any(row.get("kind") == "test" for row in evidence.histories.get(record.run_id, ()))
 
 
-def _not_validations_best(evidence: Evidence, record: RunRecord) -> bool:
+def _not_validations_best(evidence: AuditEvidence, record: RunRecord) -> bool:
     scores = _by_epoch(evidence, record, record.metric)
     if record.best_epoch is None or len(scores) < 2 or record.best_epoch not in scores:
         return False
     return scores[record.best_epoch] < max(scores.values()) - 1e-9
 
 
-def _no_validation(_: Evidence, record: RunRecord) -> bool:
+def _no_validation(_: AuditEvidence, record: RunRecord) -> bool:
     return record.data.validation_rows == 0 and record.best_epoch is not None
 
 
-def _by_epoch(evidence: Evidence, record: RunRecord, metric: str) -> dict[int, float]:
+def _by_epoch(evidence: AuditEvidence, record: RunRecord, metric: str) -> dict[int, float]:
     """Return the validation score after each epoch (higher is better); empty without a history."""
     key, sign = ("loss", -1.0) if metric == "log_loss" else (metric, 1.0)
     return {
@@ -171,7 +174,14 @@ def _validations(history: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, 
     return (row for row in history if row.get("kind") == "validation")
 
 
-def single_seed(evidence: Evidence) -> Finding | None:
+@check(
+    "single-seed",
+    "Only one seed per method",
+    "Another seed changes the score of a fine-tuned model by a few tenths of a point to several"
+    " points. With one seed, this cannot be distinguished from a difference between methods.",
+    published=True,
+)
+def single_seed(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find fine-tuned methods with one finished seed in a comparison of several methods.
 
     The finding is an error if a difference to such a method is less than `CLOSE`, else a warning.
@@ -192,7 +202,7 @@ def single_seed(evidence: Evidence) -> Finding | None:
         return None
     gap, one, other = min(pairs)
     concerned = [r for r in evidence.trained if r.method.name in single]
-    return SINGLE_SEED.found(
+    return kind.found(
         f"{joined(single)} {'was' if len(single) == 1 else 'were'} run with one seed; the smallest"
         f" difference is {100 * gap:.1f} points of accuracy ({one} and {other}).",
         "Run at least three seeds (--seeds 3). Finished runs are reused.",
@@ -201,7 +211,13 @@ def single_seed(evidence: Evidence) -> Finding | None:
     )
 
 
-def under_trained(evidence: Evidence) -> Finding | None:
+@check(
+    "under-trained",
+    "Validation was still improving at the last epoch",
+    "Training ends too early for a method that learns slowly. More epochs could change the"
+    " ranking.",
+)
+def under_trained(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find methods whose validation score still rose by `STILL_IMPROVING` in the last epoch.
 
     The gain is the mean over the seeds. A gain within the standard error of the validation score
@@ -229,7 +245,7 @@ def under_trained(evidence: Evidence) -> Finding | None:
             f"The validation scores of {names} still rose in the last epoch, by up to {points}"
             f" ({most})."
         )
-    return UNDER_TRAINED.found(
+    return kind.found(
         gained,
         "Train all methods for more epochs (--epochs).",
         run_ids(concerned),
@@ -237,7 +253,12 @@ def under_trained(evidence: Evidence) -> Finding | None:
     )
 
 
-def small_test_set(evidence: Evidence) -> Finding | None:
+@check(
+    "small-test-set",
+    "The test set is too small for these differences",
+    "With so few rows, the uncertainty of the accuracy is larger than the differences.",
+)
+def small_test_set(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Report if all fine-tuned methods are within two standard errors of the best accuracy."""
     names = [name for name in names_of(evidence.trained) if name in evidence.accuracy]
     rows = evidence.test_rows
@@ -249,7 +270,7 @@ def small_test_set(evidence: Evidence) -> Finding | None:
     if spread > 2 * error:
         return None
     needed = math.ceil(4 * best * (1 - best) / spread**2) if spread else None
-    return SMALL_TEST_SET.found(
+    return kind.found(
         f"With {rows:,} test rows, the standard error of an accuracy is {100 * error:.1f} points,"
         f" and the fine-tuned methods differ by at most {100 * spread:.1f} points.",
         "Use more test rows"
@@ -260,7 +281,13 @@ def small_test_set(evidence: Evidence) -> Finding | None:
     )
 
 
-def different_data(evidence: Evidence) -> Finding | None:
+@check(
+    "different-data",
+    "The runs used different data",
+    "Scores on different data cannot be compared: a difference may come from the data rather than"
+    " from the methods.",
+)
+def different_data(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find runs of a study with different fingerprints of the data."""
     seen: dict[str, list[RunRecord]] = {}
     for record in evidence.finished:
@@ -269,7 +296,7 @@ def different_data(evidence: Evidence) -> Finding | None:
         return None
     most = max(seen.values(), key=len)
     odd = [r for r in evidence.finished if r.data.fingerprint != most[0].data.fingerprint]
-    return DIFFERENT_DATA.found(
+    return kind.found(
         f"{len(odd)} of {len(evidence.finished)} runs used different data from the others"
         f" ({joined(names_of(odd))}).",
         "Rerun the study. Only the runs on outdated data are repeated.",
@@ -277,10 +304,16 @@ def different_data(evidence: Evidence) -> Finding | None:
     )
 
 
-def unfinished_runs(evidence: Evidence) -> Finding | None:
+@check(
+    "unfinished-runs",
+    "Runs did not finish",
+    "A run that did not finish is in no score and no cost, and the audit cannot check it. Results"
+    " of methods with fewer finished seeds are less certain.",
+)
+def unfinished_runs(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find runs without a result; an error if no run has one, because nothing was audited then."""
     if not evidence.records:
-        return UNFINISHED_RUNS.found(
+        return kind.found(
             "No run has a record, so the audit had no result to check.",
             "Run the study, then create the report again.",
         )
@@ -290,13 +323,13 @@ def unfinished_runs(evidence: Evidence) -> Finding | None:
     advice = "See the errors of these runs in the report, fix their cause, and rerun the same"
     advice += " command, which runs only the missing runs."
     if not evidence.finished:
-        return UNFINISHED_RUNS.found(
+        return kind.found(
             f"None of the {len(failed)} runs finished ({joined(names_of(failed))}), so the audit"
             " had no result to check.",
             advice,
             run_ids(failed),
         )
-    return UNFINISHED_RUNS.found(
+    return kind.found(
         f"{len(failed)} of {len(evidence.records)} runs did not finish"
         f" ({joined(names_of(failed))}). The audit covers only the others.",
         advice,
@@ -305,14 +338,21 @@ def unfinished_runs(evidence: Evidence) -> Finding | None:
     )
 
 
-def broken_contract(evidence: Evidence) -> Finding | None:
+@check(
+    "broken-contract",
+    "A run failed a check of its model",
+    "A trainable parameter did not change, or a frozen one did; the saved model differs from the"
+    " one that was measured; or predictions depend on the other rows of the batch. The scores may"
+    " not be those of the method or model in the table.",
+)
+def broken_contract(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find runs that failed a check after training."""
     broken = [r for r in evidence.finished if r.checks is not None and r.checks.problems]
     if not broken:
         return None
     first = broken[0]
     assert first.checks is not None
-    return BROKEN_CONTRACT.found(
+    return kind.found(
         f"{len(broken)} of {len(evidence.finished)} runs failed a check of their model"
         f" ({joined(names_of(broken))}). {first.run_id}: {'; '.join(first.checks.problems)}.",
         "Do not use these runs. If the model is of a common family, please report the message: it"
@@ -321,7 +361,13 @@ def broken_contract(evidence: Evidence) -> Finding | None:
     )
 
 
-def learned_nothing(evidence: Evidence) -> Finding | None:
+@check(
+    "learned-nothing",
+    "A run is no better than guessing",
+    "Its predictions on the test rows are no better than guessing, so its model is of no use, and"
+    " its cost is irrelevant.",
+)
+def learned_nothing(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find runs at chance level in a study of one method, see also `chance_level_in_cost`."""
     guessing = [
         record
@@ -332,7 +378,7 @@ def learned_nothing(evidence: Evidence) -> Finding | None:
     ]
     if not guessing or len(names_of(evidence.finished)) > 1:
         return None
-    return LEARNED_NOTHING.found(
+    return kind.found(
         f"{joined(names_of(guessing))} is no better than guessing on the test rows.",
         "Train longer or at another learning rate (--epochs, --learning-rate), and check the labels"
         " with `tuneoff check`.",

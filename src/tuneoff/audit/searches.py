@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tuneoff import formatting as fmt
-from tuneoff.audit.evidence import Evidence, joined, names_of, run_ids
-from tuneoff.audit.finding import EDGE_OF_RANGE, UNEQUAL_TUNING, Finding
+from tuneoff.audit.evidence import AuditEvidence, joined, names_of, run_ids
+from tuneoff.audit.finding import Finding, Kind, check
 from tuneoff.results.summary import MethodTuning, NumberRange
 from tuneoff.tuning.outcomes import best_trial
 
@@ -16,7 +16,7 @@ EDGE = 0.1
 """Outer fraction of a range that counts as its edge, on the scale on which it is searched."""
 
 
-def methods_searched(evidence: Evidence, setting: str) -> set[str]:
+def methods_searched(evidence: AuditEvidence, setting: str) -> set[str]:
     """Return the names of the methods with at least two tried values of `setting`."""
     return {
         search["name"]
@@ -25,7 +25,13 @@ def methods_searched(evidence: Evidence, setting: str) -> set[str]:
     }
 
 
-def unequal_tuning(evidence: Evidence) -> Finding | None:
+@check(
+    "unequal-tuning",
+    "The methods were not tuned equally",
+    "More trials find better settings. A method with a longer search has an advantage over one"
+    " with a shorter search or none.",
+)
+def unequal_tuning(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find fine-tuned methods with fewer trials than others in the study."""
     fine_tuned = names_of(evidence.trained)
     spent = {s["name"]: len(s["trials"]) for s in _searches(evidence) if s["name"] in fine_tuned}
@@ -37,7 +43,7 @@ def unequal_tuning(evidence: Evidence) -> Finding | None:
     if not fewer:
         return None
     counts = [f"{name} {spent[name]}" for name in fewer]
-    return UNEQUAL_TUNING.found(
+    return kind.found(
         f"The settings of {joined([n for n in spent if n not in fewer])} were searched with"
         f" {most} trials, those of {joined(fewer)} with fewer ({joined(counts)}).",
         "Search over a setting that all methods have (--tune-over learning_rate). If a search was"
@@ -46,7 +52,12 @@ def unequal_tuning(evidence: Evidence) -> Finding | None:
     )
 
 
-def edge_of_range(evidence: Evidence) -> Finding | None:
+@check(
+    "edge-of-range",
+    "The best setting is at the edge of its range",
+    "Scores still improved towards the edge of the range. Values beyond it were not tried.",
+)
+def edge_of_range(evidence: AuditEvidence, kind: Kind) -> Finding | None:
     """Find best trials within the outer `EDGE` of a range, beyond which no value was tried."""
     messages, names, rate = [], [], False
     for search in _searches(evidence):
@@ -58,7 +69,7 @@ def edge_of_range(evidence: Evidence) -> Finding | None:
     if not messages:
         return None
     how = "tune.rate_factor" if rate else "tune.ranges"
-    return EDGE_OF_RANGE.found(
+    return kind.found(
         f"The best trials are at the edge of the searched range: {joined(messages)}.",
         f"Widen the range ({how} in the study file) and rerun the search. Existing trials are"
         " reused.",
@@ -67,7 +78,7 @@ def edge_of_range(evidence: Evidence) -> Finding | None:
     )
 
 
-def _searches(evidence: Evidence) -> Sequence[MethodTuning]:
+def _searches(evidence: AuditEvidence) -> Sequence[MethodTuning]:
     return evidence.tuning["methods"] if evidence.tuning else ()
 
 

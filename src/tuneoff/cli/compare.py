@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tuneoff.cli.options import (
-    Launcher,
     Methods,
     Seeds,
     Strict,
@@ -35,7 +34,6 @@ def compare(
     out: StudyOut = Path("studies/study"),
     methods: Methods = None,
     seeds: Seeds = None,
-    launcher: Launcher = "local",
     workers: Workers = "auto",
     fresh: Annotated[
         bool,
@@ -60,12 +58,11 @@ def compare(
         from tuneoff.cli.forecast import show_forecast
 
         file = str(study_file) if study_file else None
-        raise typer.Exit(show_forecast(content, out, file, launcher, workers, as_json=as_json))
+        raise typer.Exit(show_forecast(content, out, file, workers, as_json=as_json))
     status = run_and_show(
         content,
         out,
         file=str(study_file) if study_file else None,
-        launcher_name=launcher,
         workers=workers,
         fresh=fresh,
         as_json=as_json,
@@ -105,7 +102,6 @@ def run_and_show(
     out: Path,
     *,
     file: str | None = None,
-    launcher_name: str = "local",
     workers: int | str = "auto",
     fresh: bool = False,
     as_json: bool = False,
@@ -123,7 +119,7 @@ def run_and_show(
     from tuneoff.report import run_and_report
     from tuneoff.results.record import Status
     from tuneoff.results.store import StudyFolder
-    from tuneoff.scheduling import launcher
+    from tuneoff.scheduling import local_launcher
     from tuneoff.scheduling.plan import asked_study
 
     study = asked_study(content, file=file)
@@ -132,7 +128,7 @@ def run_and_show(
     with suppress(BadInput):  # there is no study yet, or it cannot be read
         before = [m.name for m in folder.spec().methods]
     command = shlex.join(["tuneoff", *sys.argv[1:]])
-    with launcher(launcher_name, workers) as launch, watcher(quiet=as_json) as watch:
+    with local_launcher(workers) as launch, watcher(quiet=as_json) as watch:
         records, report = run_and_report(
             study, folder, launcher=launch, watch=watch, fresh=fresh, command=command
         )

@@ -24,7 +24,9 @@ from tuneoff.cli.options import options_of
 def evaluate(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Folders of runs, such as studies/NAME/runs/ID.", metavar="RUN..."),
+        typer.Argument(
+            help="Folders of runs or exports, such as studies/NAME/runs/ID.", metavar="RUN..."
+        ),
     ],
     file: Annotated[str, typer.Argument(help="Labelled rows: CSV, TSV, JSONL, Parquet, hf:NAME.")],
     out: Annotated[
@@ -45,10 +47,9 @@ def evaluate(
     from tuneoff.display.evaluation import render_evaluation
     from tuneoff.evaluation.evaluate import evaluate_runs
     from tuneoff.exceptions import BadInput, Issue, printable
-    from tuneoff.results.store import RunFolder, check_writable, write_json
+    from tuneoff.results.store import check_writable, write_json
     from tuneoff.tables import Columns
 
-    folders = [RunFolder.open(run) for run in runs]
     if out is not None:
         if out.is_dir():
             raise BadInput(Issue("is a folder", file=str(out), hint="Name a file with --out."))
@@ -65,7 +66,7 @@ def evaluate(
             bar.update(jobs[run], completed=done)
 
         found = evaluate_runs(
-            folders,
+            runs,
             file,
             columns,
             device=study.get("train", {}).get("device", "auto"),

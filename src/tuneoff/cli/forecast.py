@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tuneoff.cli.compare import asked_content
-from tuneoff.cli.options import Launcher, Methods, Seeds, StudyFile, Workers, study_options
+from tuneoff.cli.options import Methods, Seeds, StudyFile, Workers, study_options
 
 
 @study_options
@@ -24,7 +24,6 @@ def forecast(
     ] = None,
     methods: Methods = None,
     seeds: Seeds = None,
-    launcher: Launcher = "local",
     workers: Workers = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the forecast as JSON.")] = False,
     study: dict[str, Any],
@@ -38,14 +37,13 @@ def forecast(
         study["seeds"] = seeds
     content = asked_content(study_file, methods, study)
     file = str(study_file) if study_file else None
-    raise typer.Exit(show_forecast(content, out, file, launcher, workers, as_json=as_json))
+    raise typer.Exit(show_forecast(content, out, file, workers, as_json=as_json))
 
 
 def show_forecast(
     content: dict[str, Any],
     out: Path | None,
     file: str | None,
-    launcher_name: str,
     workers: int | str,
     *,
     as_json: bool,
@@ -62,13 +60,13 @@ def show_forecast(
     from tuneoff.exceptions import printable
     from tuneoff.forecasting.estimate import forecast_study, to_json
     from tuneoff.results.store import StudyFolder
-    from tuneoff.scheduling import launcher
+    from tuneoff.scheduling import local_launcher
     from tuneoff.scheduling.plan import asked_study
 
     study = asked_study(content, file=file)
     with tempfile.TemporaryDirectory(prefix="tuneoff-") as scratch:
         folder = StudyFolder(out or scratch)
-        with launcher(launcher_name, workers) as launch, watcher(quiet=as_json) as watch:
+        with local_launcher(workers) as launch, watcher(quiet=as_json) as watch:
             found = forecast_study(study, folder, launcher=launch, watch=watch)
     if as_json:
         typer.echo(printable(to_json(found)))

@@ -54,8 +54,6 @@ Seeds = Annotated[
     ),
 ]
 """`--seeds`; None: as in the study file."""
-Launcher = Annotated[str, typer.Option(help="Where runs are executed: local.")]
-"""`--launcher` of a study."""
 Workers = Annotated[
     str,
     typer.Option(

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @options_of("data.header", "train.device")
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, such as studies/NAME/runs/ID.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a run or export, such as studies/NAME/runs/ID.")
+    ],
     file: Annotated[str, typer.Argument(help="Texts: CSV, TSV, JSONL, Parquet, or hf:NAME.")],
     out: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("predictions.csv"),
     text: Annotated[
@@ -49,15 +51,19 @@ def predict(
 
     from tuneoff.display.console import Terminal
     from tuneoff.exceptions import BadInput, Issue, printable
+    from tuneoff.results.exports import Manifest, is_export
     from tuneoff.results.store import RunFolder, check_writable, write_atomic
     from tuneoff.tables import Columns, choose_columns, read_table
 
-    folder = RunFolder.open(run)
     if out.is_dir():
         raise BadInput(Issue("is a folder", file=str(out), hint="Name a file with --out."))
     check_writable(out.parent)
-    trained_on = folder.study_data()
-    usual = Columns.of(trained_on) if trained_on else Columns()
+    exported = is_export(run)
+    if exported:
+        usual = Columns.named(Manifest.read(run).columns)
+    else:
+        trained_on = RunFolder.open(run).study_data()
+        usual = Columns.of(trained_on) if trained_on else Columns()
     asked = Columns(
         text=text,
         text_pair=text_pair or usual.text_pair,
@@ -69,9 +75,11 @@ def predict(
     table = read_table(file, columns, "new")
     for note in [*notes, *table.warnings]:
         typer.echo(printable(f"note: {note}"), err=True)
-    from tuneoff.engine.inference import Predictor  # loads PyTorch, so after the input is checked
+    # This loads PyTorch, so it follows the checks of the input.
+    from tuneoff.engine.inference import ExportedModel, Predictor
 
-    predictor = Predictor(folder, device=study.get("train", {}).get("device", "auto"))
+    device = study.get("train", {}).get("device", "auto")
+    predictor = ExportedModel(run) if exported else Predictor(RunFolder.open(run), device=device)
     frame = table.frame
     pairs = frame["text_pair"].tolist() if "text_pair" in frame else None
     with Progress(

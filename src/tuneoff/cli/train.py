@@ -27,7 +27,6 @@ def train(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed for initialisation and data order.")] = 0,
-    launcher: Annotated[str, typer.Option(help="Where the run is executed: local.")] = "local",
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Train again even if the run has finished.")
     ] = False,
@@ -52,13 +51,13 @@ def train(
     from tuneoff.exceptions import printable
     from tuneoff.results.record import Status
     from tuneoff.results.store import RunFolder, StudyFolder
-    from tuneoff.scheduling import launcher as open_launcher
+    from tuneoff.scheduling import local_launcher
     from tuneoff.scheduling.plan import asked_study
     from tuneoff.scheduling.study import train_one
 
     entry = {"method": method, **_settings(settings or [])}
     asked = asked_study({**study, "methods": [entry], "seeds": [seed]})
-    with open_launcher(launcher) as launch, watcher(quiet=as_json) as watch:
+    with local_launcher() as launch, watcher(quiet=as_json) as watch:
         task, record = train_one(
             asked, out, launcher=launch, watch=watch, fresh=fresh, profile=profile
         )

@@ -21,7 +21,6 @@ def tune(
     *,
     out: StudyOut = Path("studies/study"),
     methods: Methods = None,
-    launcher: Annotated[str, typer.Option(help="Where trials are executed: local.")] = "local",
     workers: Workers = "auto",
     fresh: Annotated[
         bool,
@@ -43,7 +42,7 @@ def tune(
     from tuneoff.display.tuning import render_tuning
     from tuneoff.exceptions import printable
     from tuneoff.results.store import StudyFolder
-    from tuneoff.scheduling import launcher as open_launcher
+    from tuneoff.scheduling import local_launcher
     from tuneoff.scheduling.plan import asked_study
     from tuneoff.tuning import tune_study
 
@@ -54,7 +53,7 @@ def tune(
     file = str(study_file) if study_file else None
     checked = asked_study(content, file=file)
     folder = StudyFolder(out)
-    with open_launcher(launcher, workers) as launch, watcher(quiet=as_json) as watch:
+    with local_launcher(workers) as launch, watcher(quiet=as_json) as watch:
         found = tune_study(checked, folder, launcher=launch, watch=watch, fresh=fresh)
     if as_json:
         typer.echo(printable(json.dumps(found.to_plain(), indent=1, ensure_ascii=False)))

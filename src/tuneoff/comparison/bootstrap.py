@@ -301,7 +301,7 @@ def _codes(names: Sequence[str]) -> Integers | None:
 
 
 def _numbered(groups: Integers) -> Integers:
-    """Renumber the groups as 0, 1, …"""
+    """Renumber the groups from 0."""
     return np.unique(groups, return_inverse=True)[1].astype(np.int64)
 
 

@@ -1,6 +1,7 @@
 """Error analysis of the models, from their predictions and the texts.
 
-`collect` reads `Evidence` from the tables on disk, and `analyze` runs all parts of the analysis:
+`collect` reads `ErrorEvidence` from the tables on disk, and `analyze` runs all parts of the
+analysis:
 
 1. `labels`: errors by label
 2. `words`: words that are associated with errors
@@ -16,12 +17,17 @@
 
 from tuneoff.error_analysis.ambiguity import ambiguity
 from tuneoff.error_analysis.analysis import ErrorAnalysis, analyze
-from tuneoff.error_analysis.evidence import Evidence, MethodPredictions, SeedPredictions, collect
+from tuneoff.error_analysis.evidence import (
+    ErrorEvidence,
+    MethodPredictions,
+    SeedPredictions,
+    collect,
+)
 from tuneoff.error_analysis.suspects import label_suspects
 
 __all__ = [
     "ErrorAnalysis",
-    "Evidence",
+    "ErrorEvidence",
     "MethodPredictions",
     "SeedPredictions",
     "ambiguity",

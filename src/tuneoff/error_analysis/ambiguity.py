@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tuneoff.error_analysis.certainty import design_effects, wilson
-from tuneoff.error_analysis.evidence import Evidence
+from tuneoff.error_analysis.evidence import ErrorEvidence
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def entropy(labels: Sequence[str]) -> float:
 
 
 def ambiguity(
-    evidence: Evidence, annotations: Sequence[Sequence[str] | None], most_levels: int = 6
+    evidence: ErrorEvidence, annotations: Sequence[Sequence[str] | None], most_levels: int = 6
 ) -> dict[str, MethodAmbiguity]:
     """Compute the error rate by annotator agreement, and the rank correlation of the two.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tuneoff.error_analysis.ambiguity import MethodAmbiguity, ambiguity
 from tuneoff.error_analysis.confidence import Calibration, confidence
-from tuneoff.error_analysis.evidence import Evidence
+from tuneoff.error_analysis.evidence import ErrorEvidence
 from tuneoff.error_analysis.labels import LabelErrors, labels
 from tuneoff.error_analysis.overlap import Overlap, overlap
 from tuneoff.error_analysis.rows import ListedRow, listed_rows
@@ -100,7 +100,7 @@ def _compact_words(found: Words) -> WordSummary:
 
 
 def analyze(
-    evidence: Evidence, annotations: Sequence[Sequence[str] | None] | None = None
+    evidence: ErrorEvidence, annotations: Sequence[Sequence[str] | None] | None = None
 ) -> ErrorAnalysis:
     """Run all parts of the error analysis.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tuneoff.error_analysis.evidence import (
-    Evidence,
+    ErrorEvidence,
     Floats,
     Ints,
     MethodPredictions,
@@ -74,7 +74,7 @@ class Calibration:
     """Effect of temperature scaling; None without validation rows."""
 
 
-def confidence(evidence: Evidence) -> dict[str, Calibration]:
+def confidence(evidence: ErrorEvidence) -> dict[str, Calibration]:
     """Analyse the calibration and the confident errors of all methods with probabilities.
 
     Guo et al. 2017, On Calibration of Modern Neural Networks: the reliability diagram, the
@@ -88,7 +88,7 @@ def confidence(evidence: Evidence) -> dict[str, Calibration]:
     }
 
 
-def _calibration(evidence: Evidence, method: MethodPredictions) -> Calibration:
+def _calibration(evidence: ErrorEvidence, method: MethodPredictions) -> Calibration:
     true, weights = evidence.true, evidence.weights
     found = [run.probabilities for run in method.test if run.probabilities is not None]
     return Calibration(
@@ -132,7 +132,7 @@ def margins(true: Ints, run: SeedPredictions) -> Floats:
     return difference
 
 
-def _scaling(evidence: Evidence, method: MethodPredictions) -> Scaling | None:
+def _scaling(evidence: ErrorEvidence, method: MethodPredictions) -> Scaling | None:
     if not len(evidence.validation_true):
         return None
     found = []

@@ -43,7 +43,7 @@ class MethodPredictions:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ErrorEvidence:
     """Rows of one split with the predictions of all methods.
 
     With several seeds, the prediction for a row is the majority vote of the method's seeds; ties go
@@ -123,8 +123,8 @@ def collect(
     *,
     split: str = "test",
     references: Sequence[str] = (),
-) -> Evidence:
-    """Create `Evidence` from tables in the format of `predictions.parquet` and `rows.parquet`.
+) -> ErrorEvidence:
+    """Create `ErrorEvidence` from tables in the format of `predictions.parquet` and `rows.parquet`.
 
     Args:
         predictions: For each method, one table per seed with the columns `split`, `row`, `label`,
@@ -158,7 +158,7 @@ def collect(
     )
     validation = _of_split(named[0][1], "validation")
     weights = first["weight"] if "weight" in first else np.ones(len(first))
-    return Evidence(
+    return ErrorEvidence(
         labels=list(labels),
         ids=list(first["row"]),
         true=_positions(first["label"], positions),

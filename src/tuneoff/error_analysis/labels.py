@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuneoff.error_analysis.evidence import Evidence
+from tuneoff.error_analysis.evidence import ErrorEvidence
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class LabelErrors:
     """False positives: rows with other labels that were predicted as this one."""
 
 
-def labels(evidence: Evidence) -> dict[str, list[LabelErrors]]:
+def labels(evidence: ErrorEvidence) -> dict[str, list[LabelErrors]]:
     """Return the errors by method, for all labels in the order of the label set."""
     size = len(evidence.labels)
     rows = np.bincount(evidence.true, minlength=size)

@@ -14,7 +14,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from tuneoff.error_analysis.evidence import Evidence, Ints, MethodPredictions
+from tuneoff.error_analysis.evidence import ErrorEvidence, Ints, MethodPredictions
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Disagreement:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ErrorOverlap:
     """Two methods on the same test rows; fractions of rows are means over all pairs of seeds.
 
     If `first` and `second` are the same method, the pairs are those of its different seeds.
@@ -66,7 +66,7 @@ class Pair:
 class Overlap:
     """Overlap of the errors of all methods."""
 
-    pairs: list[Pair]
+    pairs: list[ErrorOverlap]
     """All pairs of methods, and the seeds of each method."""
     contenders: list[str]
     """Methods that the following counts cover: all except the untrained baseline."""
@@ -83,7 +83,7 @@ class Overlap:
     that selects the right method for each row."""
 
 
-def overlap(evidence: Evidence) -> Overlap:
+def overlap(evidence: ErrorEvidence) -> Overlap:
     """Compare the errors of all pairs of methods, and of all contenders together."""
     pairs = [
         pair
@@ -105,7 +105,9 @@ def overlap(evidence: Evidence) -> Overlap:
     )
 
 
-def _pair(evidence: Evidence, a: MethodPredictions, b: MethodPredictions) -> Pair | None:
+def _pair(
+    evidence: ErrorEvidence, a: MethodPredictions, b: MethodPredictions
+) -> ErrorOverlap | None:
     runs = [
         (x.predicted, y.predicted)
         for i, x in enumerate(a.test)
@@ -122,7 +124,7 @@ def _pair(evidence: Evidence, a: MethodPredictions, b: MethodPredictions) -> Pai
     both_right, first_only, second_only, both_wrong = map(float, cells)
     first_wrong, second_wrong = second_only + both_wrong, first_only + both_wrong
     same = [((x == y) & (x != true)).mean() for x, y in runs]
-    return Pair(
+    return ErrorOverlap(
         first=a.name,
         second=b.name,
         both_right=both_right,

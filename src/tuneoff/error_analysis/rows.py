@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tuneoff.error_analysis.confidence import margins
-from tuneoff.error_analysis.evidence import Evidence, Floats, Ints, mean_probabilities
+from tuneoff.error_analysis.evidence import ErrorEvidence, Floats, Ints, mean_probabilities
 from tuneoff.error_analysis.suspects import LabelSuspect
 
 LISTED = 300
@@ -58,7 +58,7 @@ class ListedRow:
 
 
 def listed_rows(
-    evidence: Evidence, suspects: list[LabelSuspect] | None = None, most: int = LISTED
+    evidence: ErrorEvidence, suspects: list[LabelSuspect] | None = None, most: int = LISTED
 ) -> list[ListedRow]:
     """Select at most `most` rows, about equally many for each reason, the clearest cases first.
 
@@ -84,7 +84,7 @@ def listed_rows(
 
 
 def _in_turn(candidates: dict[str, Ints], most: int) -> dict[int, list[str]]:
-    """Select up to `most` rows round-robin: the first row of each reason, then the second, …"""
+    """Select up to `most` rows in turns: the first row of each reason, then the second of each."""
     kinds: dict[int, list[str]] = {}
     for rank in range(max(map(len, candidates.values()))):
         for kind, places in candidates.items():
@@ -95,7 +95,7 @@ def _in_turn(candidates: dict[str, Ints], most: int) -> dict[int, list[str]]:
     return kinds
 
 
-def _mean_margin(evidence: Evidence) -> Floats:
+def _mean_margin(evidence: ErrorEvidence) -> Floats:
     """Return the (rows,) mean margin over the contenders' runs.
 
     The margin of a run without probabilities is 1 for an error and 0 otherwise.
@@ -122,7 +122,7 @@ def _none() -> Ints:
 
 
 def _listed(
-    evidence: Evidence, i: int, kinds: tuple[str, ...], probable: dict[str, Floats | None]
+    evidence: ErrorEvidence, i: int, kinds: tuple[str, ...], probable: dict[str, Floats | None]
 ) -> ListedRow:
     predictions = []
     for method in evidence.methods:

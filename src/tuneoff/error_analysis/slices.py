@@ -16,7 +16,7 @@ from tuneoff.error_analysis.certainty import (
     differs_from_rest,
     wilson,
 )
-from tuneoff.error_analysis.evidence import Bools, Evidence, Floats
+from tuneoff.error_analysis.evidence import Bools, ErrorEvidence, Floats
 from tuneoff.error_analysis.words import words_of
 
 BINS = 5
@@ -68,7 +68,7 @@ class Slices:
     """Number of slices."""
 
 
-def slices(evidence: Evidence) -> Slices:
+def slices(evidence: ErrorEvidence) -> Slices:
     """Compute error rates by text length, true label, proportion of rare words, and group.
 
     Each slice is compared with all other rows by a two-sided exact test (hypergeometric), corrected
@@ -103,7 +103,7 @@ def slices(evidence: Evidence) -> Slices:
     return Slices(found, len(parts))
 
 
-def _parts(evidence: Evidence) -> Iterator[tuple[str, str, Bools]]:
+def _parts(evidence: ErrorEvidence) -> Iterator[tuple[str, str, Bools]]:
     """Yield each slice as kind, name, and (rows,) whether a row belongs to it."""
     if evidence.texts:
         lengths = np.array([len(text) for text in evidence.joined], np.float64)
@@ -138,7 +138,7 @@ def _quantiles(values: Floats) -> Iterator[tuple[float, float, Bools]]:
         yield float(values[inside].min()), float(values[inside].max()), inside
 
 
-def _rare_shares(evidence: Evidence) -> Floats:
+def _rare_shares(evidence: ErrorEvidence) -> Floats:
     """Return the (rows,) proportion of each row's distinct words that are rare in training."""
     seen: Counter[str] = Counter()
     for text in evidence.training_texts:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuneoff.error_analysis.evidence import Evidence, mean_probabilities
+from tuneoff.error_analysis.evidence import ErrorEvidence, mean_probabilities
 from tuneoff.exceptions import MissingExtra
 
 
@@ -24,7 +24,7 @@ class LabelSuspect:
     """Probability of the given label, mean over the seeds; low values are the most doubtful."""
 
 
-def label_suspects(evidence: Evidence) -> list[LabelSuspect] | None:
+def label_suspects(evidence: ErrorEvidence) -> list[LabelSuspect] | None:
     """Find rows whose label is probably wrong, by confident learning.
 
     The probabilities are those of the contender with the highest accuracy, averaged over its seeds,

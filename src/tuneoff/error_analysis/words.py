@@ -17,7 +17,7 @@ from tuneoff.error_analysis.certainty import (
     significant,
     wilson,
 )
-from tuneoff.error_analysis.evidence import Evidence, Floats
+from tuneoff.error_analysis.evidence import ErrorEvidence, Floats
 
 LEAST_ROWS = 5
 """Minimum number of test rows that contain a word; with fewer, an error rate is meaningless."""
@@ -119,7 +119,7 @@ def words_of(text: str) -> set[str]:
     return set(_WORD.findall(text.casefold()))
 
 
-def words(evidence: Evidence) -> Words | None:
+def words(evidence: ErrorEvidence) -> Words | None:
     """Find words associated with errors; None without texts.
 
     Each row counts once per word. The two texts of a pair are separate, because a premise often
@@ -162,7 +162,7 @@ class _Counted:
     total: int
 
 
-def _counted(evidence: Evidence) -> tuple[list[tuple[str, str]], Any]:
+def _counted(evidence: ErrorEvidence) -> tuple[list[tuple[str, str]], Any]:
     """Return the words with enough rows, and the sparse (rows, words) matrix of occurrences."""
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import CountVectorizer
@@ -210,7 +210,7 @@ def _of_method(counted: _Counted, j: int, errors: int) -> MethodWords:
     )  # fmt: skip
 
 
-def _across(evidence: Evidence, counted: _Counted) -> list[WordAcross]:
+def _across(evidence: ErrorEvidence, counted: _Counted) -> list[WordAcross]:
     contending = {m.name for m in evidence.contenders}
     columns = [j for j, m in enumerate(evidence.methods) if m.name in contending]
     is_sure = significant(counted.q)

@@ -1,16 +1,17 @@
-"""Evaluation of runs on a labelled file: read, predict, score, compare."""
+"""Evaluation of runs and exports on a labelled file: read, predict, score, compare."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tuneoff.comparison.bootstrap import RunPredictions
-from tuneoff.config import StudySpec
+from tuneoff.evaluation.models import common_labels, names, saved_model
 from tuneoff.evaluation.result import (
     EvaluatedRun,
     Evaluation,
@@ -20,15 +21,14 @@ from tuneoff.evaluation.result import (
     label_shift,
 )
 from tuneoff.exceptions import BadInput, Issue, nearest
-from tuneoff.results.record import RunRecord, Scores, Status
+from tuneoff.results.record import Scores
 from tuneoff.results.scores import scores
-from tuneoff.results.store import RunFolder
 from tuneoff.tables import Columns, Table, choose_columns, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tuneoff.engine.inference import Predictor
+    from tuneoff.engine.inference import Predictor, TextClassifier
 
 Progress = Callable[[str, int, int], None]
 SHOWN = 5
@@ -36,7 +36,7 @@ SHOWN = 5
 
 
 def evaluate_runs(
-    folders: Sequence[RunFolder],
+    paths: Sequence[Path],
     source: str,
     columns: Columns,
     *,
@@ -47,7 +47,7 @@ def evaluate_runs(
     """Evaluate runs on labelled rows and compare them.
 
     Args:
-        folders: The runs; all must have the same labels.
+        paths: Folders of runs and exports, all with the same labels.
         source: File or hub data set with the rows.
         columns: Its columns. If text or label is None, it is the column of the study, or is
             detected from the values.
@@ -58,85 +58,52 @@ def evaluate_runs(
     Raises:
         BadInput: A run has no model, the runs have different labels, or the rows cannot be used.
     """
-    records = [_finished(folder) for folder in folders]
-    labels = _common_labels(folders, records)
-    study_folder = folders[0].study()
-    study = study_folder.spec() if study_folder else None
-    table = _read(source, columns, study, labels, note)
-    study_rows = _study_rows(folders[0], records[0])
+    models = [saved_model(path) for path in paths]
+    labels = common_labels(models)
+    first = models[0]
+    table = _read(source, columns, first.columns, labels, note)
+    study_rows = first.study_rows()
     _note_overlap(table, study_rows, note)
     test_rows = None if study_rows is None else study_rows[study_rows["split"] == "test"]
     tables, texts, test_texts = [], None, None
-    for folder in folders:
-        predictor = _predictor(folder, device)
-        run = folder.path.name
-        tables.append(_predicted(predictor, table.frame, run, progress))
+    for model in models:
+        predictor = model.open(device)
+        tables.append(_predicted(predictor, table.frame, model.run_id, progress))
         if texts is None:
             texts = _statistics(predictor, table.frame)
             test_texts = None if test_rows is None else _statistics(predictor, test_rows)
     new = [RunPredictions.from_table(predicted, labels, _groups(table)) for predicted in tables]
-    tests = [_on_test_rows(folder, labels) for folder in folders]
-    names = _names(records)
     by_method: dict[str, list[RunPredictions]] = {}
-    for name, predictions in zip(names, new, strict=True):
+    for name, predictions in zip(names(models), new, strict=True):
         by_method.setdefault(name, []).append(predictions)
-    both_intervals = intervals(new, tests, len(labels))
+    both_intervals = intervals(new, [model.test_predictions() for model in models], len(labels))
     counts, test_counts = _counts(table.frame, labels), None
     if test_rows is not None:
         test_counts = _counts(test_rows, labels)
-    metric = study.metric if study else records[0].metric
+    margin = first.study.spec().margin if first.study else 0.01
     return Evaluation(
         source=source,
         rows=len(table.frame),
         labels=counts,
         test_labels=test_counts,
         runs=[
-            EvaluatedRun(folder.path.name, name, record.seed, _scores(predicted, labels), *both)
-            for folder, name, record, predicted, both in zip(
-                folders, names, records, tables, both_intervals, strict=True
+            EvaluatedRun(model.run_id, name, model.seed, _scores(predicted, labels), *both)
+            for model, name, predicted, both in zip(
+                models, names(models), tables, both_intervals, strict=True
             )
         ],
-        metric=metric,
+        metric=first.metric,
         label_shift=None if test_counts is None else label_shift(counts, test_counts),
         texts=texts,
         test_texts=test_texts,
-        pairwise=compared(by_method, metric, len(labels), study.margin if study else 0.01),
+        pairwise=compared(by_method, first.metric, len(labels), margin),
     )
-
-
-def _finished(folder: RunFolder) -> RunRecord:
-    record = folder.record()
-    if record is None or record.status != Status.FINISHED:
-        how = "it has not been run yet" if record is None else record.status.value
-        raise BadInput(Issue(f"the run has no model to evaluate ({how})", file=str(folder.path)))
-    return record
-
-
-def _common_labels(folders: Sequence[RunFolder], records: Sequence[RunRecord]) -> list[str]:
-    labels = records[0].data.labels
-    for folder, record in zip(folders, records, strict=True):
-        if record.data.labels != labels:
-            raise BadInput(
-                Issue(
-                    f"its labels differ from those of {folders[0].path.name}",
-                    file=str(folder.path),
-                    hint="Evaluate runs of the same task together.",
-                )
-            )
-    return labels
-
-
-def _study_rows(folder: RunFolder, record: RunRecord) -> pd.DataFrame | None:
-    """Return the rows of all splits of the study; None if they do not exist any more."""
-    study = folder.study()
-    task = None if study is None else study.task(record.data.fingerprint)
-    return None if study is None or task is None else study.rows(task)
 
 
 def _read(
     source: str,
     columns: Columns,
-    study: StudySpec | None,
+    usual: Columns,
     labels: Sequence[str],
     note: Callable[[str], None],
 ) -> Table:
@@ -145,7 +112,6 @@ def _read(
     Raises:
         BadInput: The runs do not have one of the labels.
     """
-    usual = Columns.of(study.data) if study else Columns()
     given = replace(columns, text_pair=columns.text_pair or usual.text_pair)
     chosen, notes = choose_columns(source, given, "test", usual=usual)
     table = read_table(source, chosen, "test")
@@ -183,14 +149,8 @@ def _note_overlap(
             )
 
 
-def _predictor(folder: RunFolder, device: str) -> Predictor:
-    from tuneoff.engine.inference import Predictor
-
-    return Predictor(folder, device=device)
-
-
 def _predicted(
-    predictor: Predictor, frame: pd.DataFrame, run: str, progress: Progress
+    predictor: Predictor | TextClassifier, frame: pd.DataFrame, run: str, progress: Progress
 ) -> pd.DataFrame:
     """Return a table like `predictions.parquet`, with the new rows as the test split."""
     pairs = frame["text_pair"].tolist() if "text_pair" in frame else None
@@ -204,7 +164,9 @@ def _predicted(
     return predicted
 
 
-def _statistics(predictor: Predictor, frame: pd.DataFrame) -> TextStatistics | None:
+def _statistics(
+    predictor: Predictor | TextClassifier, frame: pd.DataFrame
+) -> TextStatistics | None:
     pairs = None
     if "text_pair" in frame and not frame["text_pair"].isna().all():
         pairs = frame["text_pair"].tolist()
@@ -216,22 +178,6 @@ def _groups(table: Table) -> dict[Hashable, str] | None:
     if "group" not in table.frame:
         return None
     return dict(zip(table.frame["row"].tolist(), table.frame["group"], strict=True))
-
-
-def _on_test_rows(folder: RunFolder, labels: Sequence[str]) -> RunPredictions | None:
-    """Return the predictions on the test rows of the study; None if none were kept."""
-    if not folder.predictions_file.is_file():
-        return None
-    return RunPredictions.from_table(folder.predictions(), labels)
-
-
-def _names(records: Sequence[RunRecord]) -> list[str]:
-    """Return the methods' names, or run ids if a method has runs of different data or models."""
-    kinds: dict[str, set[tuple[str, str]]] = {}
-    for record in records:
-        kind = record.data.fingerprint, record.model
-        kinds.setdefault(record.method.name, set()).add(kind)
-    return [r.method.name if len(kinds[r.method.name]) == 1 else r.run_id for r in records]
 
 
 def _counts(frame: pd.DataFrame, labels: Sequence[str]) -> dict[str, int]:

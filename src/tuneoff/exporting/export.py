@@ -14,6 +14,7 @@ from tuneoff.exceptions import BadInput, Issue
 from tuneoff.exporting.card import write_card
 from tuneoff.exporting.parity import compare
 from tuneoff.exporting.result import EXACT, LOSS, Export, ExportRefused
+from tuneoff.results.exports import Manifest, is_export
 from tuneoff.results.record import RunRecord, Status
 from tuneoff.results.store import RunFolder, check_writable, sync_tree, write_json
 from tuneoff.tables import Columns, choose_columns, read_table
@@ -48,7 +49,7 @@ def export_run(
         out: Folder to write, which must be new or empty or an earlier export.
         format: A key of `engine.export.FORMATS`.
         accept_loss: Largest accepted proportion of changed labels; by default 0.01 for formats with
-            rounded weights, and for others a limit of the logits instead.
+            rounded weights and runs with a 4-bit base, and for others a limit of the logits.
         data: File of rows to compare on; by default the validation rows of the study.
         licence: Licence of the model for its card, such as "apache-2.0".
         note: Called with notes on the data.
@@ -60,28 +61,28 @@ def export_run(
         ExportRefused: The export predicts something else.
     """
     from tuneoff.engine.export import format_of, merge
-    from tuneoff.engine.inference import MANIFEST, ExportedModel, original
+    from tuneoff.engine.inference import ExportedModel, original
 
     chosen = format_of(format)
     chosen.check_installed()
     record = _finished(folder)
-    _check_target(out, MANIFEST)
+    _check_target(out)
     rows, split = _rows(folder, record, data, note)
     merged = merge(folder, record)
     building = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        _write(chosen, merged, folder, record, building, MANIFEST)
-        lossy = chosen.lossy or accept_loss is not None
+        _write(chosen, merged, folder, record, building)
+        rounded = chosen.lossy or merged.quantized
         parity = compare(
             original(folder, record),
             ExportedModel(building),
             rows,
             split=split,
             metric=record.metric,
-            bound=accept_loss if accept_loss is not None else LOSS if chosen.lossy else EXACT,
-            lossy=lossy,
+            bound=accept_loss if accept_loss is not None else LOSS if rounded else EXACT,
+            lossy=rounded or accept_loss is not None,
             recorded=_recorded(folder, split),
             progress=progress,
         )
@@ -108,11 +109,11 @@ def _finished(folder: RunFolder) -> RunRecord:
     return record
 
 
-def _check_target(out: Path, manifest: str) -> None:
+def _check_target(out: Path) -> None:
     """Raise `BadInput` if `out` is not writable, or holds anything but an earlier export."""
     if out.is_file():
         raise BadInput(Issue("is a file, not a folder", file=str(out)))
-    if out.is_dir() and any(out.iterdir()) and not (out / manifest).is_file():
+    if out.is_dir() and any(out.iterdir()) and not is_export(out):
         raise BadInput(
             Issue(
                 "is a folder with other files", file=str(out), hint="Name a new folder with --out."
@@ -121,9 +122,7 @@ def _check_target(out: Path, manifest: str) -> None:
     check_writable(out.parent)
 
 
-def _write(
-    chosen: Any, merged: Any, folder: RunFolder, record: RunRecord, out: Path, manifest: str
-) -> None:
+def _write(chosen: Any, merged: Any, folder: RunFolder, record: RunRecord, out: Path) -> None:
     """Write the model, its tokenizer and the manifest."""
     from tuneoff.engine.data.tokenizer import load_tokenizer
 
@@ -134,28 +133,25 @@ def _write(
         tokenizer.padding_side = merged.padding
     chosen.write(merged, tokenizer, out)
     tokenizer.save_pretrained(out)
-    write_json(
-        out / manifest,
-        {
-            "schema": 1,
-            "format": chosen.name,
-            "runtime": chosen.runtime,
-            "max_length": max_length,
-            "padding": merged.padding,
-            "pairs": _has_pairs(folder),
-            "run": record.run_id,
-            "method": record.method.method,
-            "model": record.model,
-            "metric": record.metric,
-            "data_fingerprint": record.data.fingerprint,
-            "notes": merged.notes,
-        },
-    )
-
-
-def _has_pairs(folder: RunFolder) -> bool:
     data = folder.study_data()
-    return bool(data is not None and data.text_pair is not None)
+    Manifest(
+        format=chosen.name,
+        runtime=chosen.runtime,
+        max_length=max_length,
+        padding=merged.padding,
+        columns={
+            "text": data.text if data else None,
+            "text_pair": data.text_pair if data else None,
+            "label": data.label if data else None,
+        },
+        run=record.run_id,
+        method=record.method.name,
+        seed=record.seed,
+        model=record.model,
+        metric=record.metric,
+        data_fingerprint=record.data.fingerprint,
+        notes=merged.notes,
+    ).write(out)
 
 
 def _rows(

@@ -23,7 +23,7 @@ from tuneoff.exceptions import BadInput, Issue
 from tuneoff.methods import method
 from tuneoff.results.record import RunRecord, Status
 from tuneoff.results.store import RunFolder, StudyFolder, alone_in, check_writable
-from tuneoff.scheduling import LocalLauncher, Prepared
+from tuneoff.scheduling import Launcher, Prepared
 from tuneoff.scheduling.plan import complete, plan, varies_with_seed
 from tuneoff.scheduling.process import Event
 from tuneoff.scheduling.study import Watcher, check_and_prepare, is_finished, record_of_death
@@ -79,7 +79,7 @@ class MethodForecast:
 
 
 def forecast_study(
-    study: StudySpec, folder: StudyFolder, *, launcher: LocalLauncher, watch: Watcher
+    study: StudySpec, folder: StudyFolder, *, launcher: Launcher, watch: Watcher
 ) -> dict[str, Any]:
     """Forecast the costs of the runs of a study, and write `forecast.json`.
 
@@ -151,7 +151,7 @@ class _Probe:
 
 
 def _of_method(
-    specs: Sequence[RunSpec], prepared: Prepared, scratch: Path, launcher: LocalLauncher
+    specs: Sequence[RunSpec], prepared: Prepared, scratch: Path, launcher: Launcher
 ) -> MethodForecast:
     start = time.perf_counter()
     classical = method(specs[0].method).family == "classical"
@@ -185,7 +185,7 @@ def _probe(
     specs: Sequence[RunSpec],
     prepared: Prepared,
     scratch: Path,
-    launcher: LocalLauncher,
+    launcher: Launcher,
     train_rows: int | None,
 ) -> _Probe:
     """Execute the first of `specs` on an excerpt in the folder `scratch`, and empty the folder."""

@@ -21,7 +21,7 @@ from tuneoff.report.html import write_report
 from tuneoff.results.record import DataInfo, RunRecord, Status, TaskRecord
 from tuneoff.results.store import StudyFolder
 from tuneoff.results.summary import Summary
-from tuneoff.scheduling import LocalLauncher
+from tuneoff.scheduling import Launcher
 from tuneoff.scheduling.study import Watcher
 from tuneoff.tuning import run_tuned
 
@@ -37,7 +37,7 @@ def run_and_report(
     study: StudySpec,
     folder: StudyFolder,
     *,
-    launcher: LocalLauncher,
+    launcher: Launcher,
     watch: Watcher,
     fresh: bool,
     command: str,

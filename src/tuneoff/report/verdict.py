@@ -258,7 +258,7 @@ def _evidence(goal: Goal, metric: Metric) -> str:
 
 
 def compared(pair: Pair) -> str:
-    """Return the answer as `no significant difference from full`, `better than full`, …"""
+    """Return the answer as text, such as `no significant difference from full`."""
     how = {
         "better": "better than",
         "worse": "worse than",

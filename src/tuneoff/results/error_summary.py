@@ -143,7 +143,7 @@ class DisagreementCount(TypedDict):
     """Number of test rows, mean over the pairs of seeds."""
 
 
-class ErrorOverlapSummary(TypedDict):
+class MethodOverlap(TypedDict):
     """Overlap of the errors of two methods, means over the pairs of seeds."""
 
     first: str
@@ -171,7 +171,7 @@ class ErrorOverlapSummary(TypedDict):
 class OverlapSummary(TypedDict):
     """Overlap of the errors of all methods."""
 
-    pairs: list[ErrorOverlapSummary]
+    pairs: list[MethodOverlap]
     """All pairs of methods, and the seeds of each method."""
     contenders: list[str]
     """Methods that the following counts cover: all except the untrained baseline."""

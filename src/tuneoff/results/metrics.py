@@ -40,17 +40,17 @@ class Counts:
 
     @cached_property
     def f1(self) -> Floats:
-        """(r, labels, b)"""
+        """F1 of each label, (r, labels, b)."""
         return ratio(2 * self.hits, self.predicted + self.true)
 
     @property
     def precision(self) -> Floats:
-        """(r, labels, b)"""
+        """Precision of each label, (r, labels, b)."""
         return ratio(self.hits, self.predicted)
 
     @property
     def recall(self) -> Floats:
-        """(r, labels, b)"""
+        """Recall of each label, (r, labels, b)."""
         return ratio(self.hits, self.true)
 
     def macro(self, by_label: Floats) -> Floats:

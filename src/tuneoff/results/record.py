@@ -167,7 +167,7 @@ class LogitDifference:
     logits: float
     """Largest absolute difference, divided by the standard deviation of the logits."""
     tolerance: float | None
-    """LogitDifference that rounding can explain; None: the difference is only reported."""
+    """Difference that rounding can explain; None: the difference is only reported."""
 
     @property
     def passed(self) -> bool:

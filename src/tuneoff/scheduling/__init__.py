@@ -1,9 +1,9 @@
 """Scheduling: the plan of a study, and the processes in which its runs execute.
 
-`plan` expands a study to its runs, and `study` submits those that have not finished. `local` sends
-each run to a worker process on this machine (`gpus` and `capacity` say how many run at a time).
-`worker` is that process: it loads the engine once and forks for every run, so that each run has its
-own memory and a crash ends only that run.
+`plan` expands a study to its runs; `study` submits those that have not finished to a `launcher`.
+`local` is the launcher for this machine: it sends each run to a worker process (`gpus` and
+`capacity` say how many run at a time). `worker` is that process: it loads the engine once and forks
+for every run, so that each run has its own memory and a crash ends only that run.
 """
 
 from __future__ import annotations
@@ -11,29 +11,25 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from tuneoff.exceptions import BadInput, nearest
+from tuneoff.exceptions import BadInput
 from tuneoff.scheduling.capacity import available_cores
-from tuneoff.scheduling.local import LocalLauncher, Prepared
+from tuneoff.scheduling.launcher import Launcher, Prepared
+from tuneoff.scheduling.local import LocalLauncher
 from tuneoff.scheduling.process import WORLD_SIZES
 
-LAUNCHERS = ("local",)
-
-__all__ = ["LAUNCHERS", "LocalLauncher", "Prepared", "available_cores", "launcher"]
+__all__ = ["Launcher", "LocalLauncher", "Prepared", "available_cores", "local_launcher"]
 
 
-def launcher(name: str = "local", workers: int | str = 1) -> LocalLauncher:
-    """Return the launcher of this name.
+def local_launcher(workers: int | str = 1) -> LocalLauncher:
+    """Return a launcher for this machine.
 
     Args:
-        name: Name of the launcher.
         workers: Number of runs at a time, or "auto".
 
     Raises:
-        BadInput: There is no such launcher, `workers` is neither "auto" nor a positive number, or a
-            distributed launcher such as torchrun started this process several times.
+        BadInput: `workers` is neither "auto" nor a positive number, or a distributed launcher such
+            as torchrun started this process several times.
     """
-    if name not in LAUNCHERS:
-        raise BadInput(f"this version has no launcher {name!r}.", hint=nearest(name, LAUNCHERS))
     _refuse_copies()
     return LocalLauncher(_number_of_workers(workers))
 

@@ -1,4 +1,7 @@
-"""Launcher for this machine: worker processes execute the runs, each with at most one GPU."""
+"""Launcher for this machine: worker processes execute the runs, each with at most one GPU.
+
+`LocalLauncher` implements the protocol `tuneoff.scheduling.launcher.Launcher`.
+"""
 
 from __future__ import annotations
 
@@ -8,48 +11,18 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from tuneoff.config import Device, Precision, RunSpec, StudySpec
+from tuneoff.config import Device, RunSpec, StudySpec
 from tuneoff.exceptions import BadInput, Issue, RunFailed
 from tuneoff.results.record import TaskRecord
 from tuneoff.results.store import RunFolder
 from tuneoff.scheduling.capacity import available_cores, model_bytes, workers_for
 from tuneoff.scheduling.gpus import visible_gpus
-from tuneoff.scheduling.process import Event, Worker
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A task on disk, and the model that it was tokenised for."""
-
-    task: TaskRecord
-    task_path: Path
-    """Folder of the task."""
-    model_path: Path
-    """Folder of the model."""
-    device: Device
-    """Device on this machine; never "auto"."""
-    precision: Precision
-    """Precision on this machine if it is "auto" in the study."""
-    hidden_size: int = 768
-    """Hidden size of the model, on which default learning rates depend."""
-
-
-@dataclass(frozen=True)
-class Exit:
-    """How the process of a run ended."""
-
-    code: int
-    """Exit code, or minus the number of the signal that killed it."""
-    out_of_memory: bool
-    """Whether the system's out-of-memory killer was active during the run."""
-    interrupted: bool
-    """Whether this process ended the run."""
-    trouble: str | None = None
-    """A problem of the disk, which the process could not write to the record."""
+from tuneoff.scheduling.launcher import Event, Exit, Prepared
+from tuneoff.scheduling.process import Worker
 
 
 class LocalLauncher:
@@ -203,20 +176,7 @@ class LocalLauncher:
         seeds: Sequence[int],
         train_rows: int | None = None,
     ) -> Event:
-        """Write an excerpt of a task to the new `folder` (see `tuneoff.engine.data.excerpt`).
-
-        Args:
-            prepared: The task.
-            folder: Folder of the excerpt.
-            batch_size: Number of examples per step.
-            epochs: Number of epochs of the full training.
-            seeds: Seeds of the full trainings.
-            train_rows: Number of training rows, for classical methods.
-
-        Returns:
-            The `path` of the excerpt, and its numbers of rows, tokens and steps and those of the
-            task.
-        """
+        """Write an excerpt of a task. See `Launcher`."""
         request = {
             "do": "excerpt",
             "task_path": str(prepared.task_path),
@@ -239,18 +199,7 @@ class LocalLauncher:
         whole: Path | None = None,
         profile: bool = False,
     ) -> Exit:
-        """Execute a run in a worker, and wait for its end; the record is in `folder`.
-
-        This may be called from several threads, which share the workers.
-
-        Args:
-            spec: Specification of the run.
-            folder: Folder of the run, which must contain the specification.
-            prepared: The task and the model.
-            watch: Called with each progress event.
-            whole: Folder of the task of which `prepared` has an excerpt, for a forecast.
-            profile: Whether to write a trace of some steps.
-        """
+        """Execute a run in a worker, and wait for its end. See `Launcher`."""
         request: Event = {
             "do": "run",
             "folder": str(folder.path.absolute()),

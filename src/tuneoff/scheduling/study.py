@@ -15,8 +15,8 @@ from tuneoff.exceptions import BadInput, Issue, nearest
 from tuneoff.methods import method
 from tuneoff.results.record import DataInfo, MethodInfo, RunRecord, Status, TaskRecord
 from tuneoff.results.store import RunFolder, StudyFolder, alone_in, check_inside, check_writable
-from tuneoff.scheduling import LocalLauncher, Prepared
-from tuneoff.scheduling.local import Exit
+from tuneoff.scheduling import Launcher, Prepared
+from tuneoff.scheduling.launcher import Exit
 from tuneoff.scheduling.plan import complete, plan, plan_seed
 from tuneoff.scheduling.process import Event
 
@@ -55,7 +55,7 @@ def run_study(
     study: StudySpec,
     folder: StudyFolder,
     *,
-    launcher: LocalLauncher,
+    launcher: Launcher,
     watch: Watcher,
     fresh: bool = False,
     settings: Sequence[MethodSpec] | None = None,
@@ -133,7 +133,7 @@ def _run_all(
     specs: Sequence[RunSpec],
     prepared: Prepared,
     folder: StudyFolder,
-    launcher: LocalLauncher,
+    launcher: Launcher,
     watch: Watcher,
     fresh: bool,
 ) -> list[RunRecord]:
@@ -158,7 +158,7 @@ def _run_all(
     return in_parallel([partial(finish, spec) for spec in specs], launcher)
 
 
-def in_parallel(jobs: Sequence[Callable[[], T]], launcher: LocalLauncher) -> list[T]:
+def in_parallel(jobs: Sequence[Callable[[], T]], launcher: Launcher) -> list[T]:
     """Return the results of the jobs, executing as many at a time as `launcher` has workers.
 
     An interrupt or another exception ends the active runs.
@@ -177,7 +177,7 @@ def train_one(
     study: StudySpec,
     out: Path,
     *,
-    launcher: LocalLauncher,
+    launcher: Launcher,
     watch: Watcher,
     fresh: bool = False,
     profile: bool = False,
@@ -217,9 +217,7 @@ def train_one(
         )
 
 
-def prepare(
-    study: StudySpec, folder: StudyFolder, launcher: LocalLauncher, watch: Watcher
-) -> Prepared:
+def prepare(study: StudySpec, folder: StudyFolder, launcher: Launcher, watch: Watcher) -> Prepared:
     """Prepare the task and write the completed study file; `BadInput` if it is invalid."""
     prepared = check_and_prepare(study, folder, launcher, watch)
     folder.write_spec(with_columns(study, prepared))
@@ -233,7 +231,7 @@ def with_columns(study: StudySpec, prepared: Prepared) -> StudySpec:
 
 
 def check_and_prepare(
-    study: StudySpec, folder: StudyFolder, launcher: LocalLauncher, watch: Watcher
+    study: StudySpec, folder: StudyFolder, launcher: Launcher, watch: Watcher
 ) -> Prepared:
     """Like `prepare`, without writing the study file."""
     check_inside(folder.data, folder.path)
@@ -266,7 +264,7 @@ def run_one(
     folder: RunFolder,
     prepared: Prepared,
     *,
-    launcher: LocalLauncher,
+    launcher: Launcher,
     watch: Watcher,
     fresh: bool = False,
     profile: bool = False,
@@ -298,7 +296,7 @@ def run_one(
 
 
 def _checked(
-    record: RunRecord, folder: RunFolder, prepared: Prepared, launcher: LocalLauncher
+    record: RunRecord, folder: RunFolder, prepared: Prepared, launcher: Launcher
 ) -> RunRecord:
     """Return the record of a finished run, after checking its model if that was interrupted."""
     if not folder.sample_file.is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -49,6 +49,15 @@ class Columns:
     def of(data: DataSpec) -> Columns:
         """Return the columns of a study; text and label are None if it does not name them."""
         return Columns(**{role: getattr(data, role) for role in (*OPTIONS, "header")})
+
+    @staticmethod
+    def named(by_role: Mapping[str, str | None]) -> Columns:
+        """Return the columns for text, second text and label that a mapping names."""
+        return Columns(
+            text=by_role.get("text"),
+            text_pair=by_role.get("text_pair"),
+            label=by_role.get("label"),
+        )
 
     def names(self) -> list[str]:
         """Return the requested column names without duplicates."""

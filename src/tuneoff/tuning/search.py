@@ -10,7 +10,7 @@ from tuneoff.config import RunSpec, StudySpec, Trial, TuneSpec
 from tuneoff.exceptions import BadInput, MissingExtra
 from tuneoff.results.record import RunRecord, Status, TaskRecord
 from tuneoff.results.store import StudyFolder, alone_in, check_inside, check_writable
-from tuneoff.scheduling import LocalLauncher, Prepared
+from tuneoff.scheduling import Launcher, Prepared
 from tuneoff.scheduling.plan import complete, plan
 from tuneoff.scheduling.study import (
     Undecided,
@@ -31,7 +31,7 @@ def run_tuned(
     study: StudySpec,
     folder: StudyFolder,
     *,
-    launcher: LocalLauncher,
+    launcher: Launcher,
     watch: Watcher,
     fresh: bool = False,
     undecided: Undecided | None = None,
@@ -59,7 +59,7 @@ def tune_study(
     study: StudySpec,
     folder: StudyFolder,
     *,
-    launcher: LocalLauncher,
+    launcher: Launcher,
     watch: Watcher,
     fresh: bool = False,
 ) -> Tuned:
@@ -147,7 +147,7 @@ class _Search:
                 return
             self._take(spec, settings, record)
 
-    def go_on(self, *, launcher: LocalLauncher, watch: Watcher, fresh: bool) -> None:
+    def go_on(self, *, launcher: Launcher, watch: Watcher, fresh: bool) -> None:
         """Execute the missing trials; return early if the study is interrupted."""
         while len(self.found.tried) < self.wanted:
             spec, settings = self._next()

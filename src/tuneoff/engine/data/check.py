@@ -78,7 +78,7 @@ def single_label(data: DataSpec, train: Table) -> list[Issue]:
 
 
 def _too_small(data: DataSpec, train: Table, counts: pd.Series[int]) -> list[Issue]:
-    wanted = " and ".join(
+    purposes = " and ".join(
         f"{role} ({share:g})"
         for role in ("test", "validation")
         if not isinstance(share := getattr(data, role), str)
@@ -89,7 +89,7 @@ def _too_small(data: DataSpec, train: Table, counts: pd.Series[int]) -> list[Iss
     return _capped(
         [
             Issue(
-                f"the label {label!r} has only one row, so none can be held out for {wanted}",
+                f"the label {label!r} has only one row, so none can be held out for {purposes}",
                 file=train.source,
                 column=data.label,
                 hint="Add rows with this label, remove the row, or give the splits as files.",

@@ -39,14 +39,14 @@ def near_rows(known: pd.DataFrame, frame: pd.DataFrame) -> npt.NDArray[np.bool_]
             if len(by_end[end]) < LOOKED_AT:
                 by_end[end].append(place)
     same = set(texts)
-    found = np.zeros(len(frame), bool)
+    near = np.zeros(len(frame), bool)
     for row, text in enumerate(_joined(frame)):
         if text in same:  # identical texts have a separate warning
             continue
         own = _WORD.findall(text.casefold())
         others = {place for end in _ends(own) for place in by_end.get(end, ())}
-        found[row] = any(_alike(own, words[place]) for place in others)
-    return found
+        near[row] = any(_alike(own, words[place]) for place in others)
+    return near
 
 
 def _joined(frame: pd.DataFrame) -> list[str]:

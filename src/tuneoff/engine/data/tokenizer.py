@@ -93,17 +93,17 @@ def _check_complete(path: Path, tokenizer: Any) -> None:
     merges of a byte-pair encoding, one that has only single characters.
     """
     names = dict(tokenizer.vocab_files_names)
-    whole = names.pop("tokenizer_file", "tokenizer.json")
-    parts = [] if (path / whole).is_file() else sorted(names.values())
+    fast_file = names.pop("tokenizer_file", "tokenizer.json")
+    parts = [] if (path / fast_file).is_file() else sorted(names.values())
     missing = [name for name in parts if not (path / name).is_file()]
     words = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
     if words and len(missing) in (0, len(parts)):
         return
     message = (
-        f"the model's tokenizer has no vocabulary: {whole} contains only special tokens"
-        if (path / whole).is_file()
+        f"the model's tokenizer has no vocabulary: {fast_file} contains only special tokens"
+        if (path / fast_file).is_file()
         else "the model's tokenizer is missing or incomplete: the folder has no "
-        + " and no ".join([whole, *missing])
+        + " and no ".join([fast_file, *missing])
     )
     raise BadInput(Issue(message, file=str(path), hint=GET_IT.format(path=path)))
 

@@ -84,7 +84,10 @@ def _onnx(merged: MergedModel, tokenizer: Any, folder: Path) -> None:
         )
     size = sum(weight.nbytes for weight in merged.model.state_dict().values())
     beside = None if size < SINGLE_FILE_BYTES else "model.onnx_data"
-    onnx_ir.save(exported.program, str(folder / "model.onnx"), external_data=beside)
+    # Transformers 5.18 returns the program itself.
+    program: Any = getattr(exported, "program", exported)
+    graph: Any = getattr(program, "model", program)
+    onnx_ir.save(graph, str(folder / "model.onnx"), external_data=beside)
     merged.model.config.save_pretrained(folder)
 
 
@@ -123,9 +126,8 @@ def _openvino(merged: MergedModel, tokenizer: Any, folder: Path) -> None:
             merged.model, sample_inputs(merged, tokenizer), config=OpenVINOConfig(dynamic=True)
         )
     # OpenVINO would round the weights to float16 by default.
-    openvino.save_model(
-        exported.program, str(folder / "openvino_model.xml"), compress_to_fp16=False
-    )
+    program = getattr(exported, "program", exported)
+    openvino.save_model(program, str(folder / "openvino_model.xml"), compress_to_fp16=False)
     merged.model.config.save_pretrained(folder)
 
 

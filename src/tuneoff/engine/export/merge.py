@@ -35,6 +35,8 @@ class MergedModel:
     model: PreTrainedModel
     padding: Padding
     """Padding under which a text's logits do not depend on the other texts of its batch."""
+    quantized: bool = False
+    """Whether the run's model has a 4-bit base, whose kernels round more than float32 does."""
     added_modules: bool = False
     """Whether the model has modules that its Transformers class does not build by itself."""
     notes: list[str] = field(default_factory=list)
@@ -67,7 +69,7 @@ def merge(folder: RunFolder, record: RunRecord) -> MergedModel:
         added = False
     model.requires_grad_(False)
     padding = find_padding(model, model, SAME[torch.float32])
-    return MergedModel(model, padding, added, notes)
+    return MergedModel(model, padding, quantized, added, notes)
 
 
 def _opened(folder: RunFolder, name: str, *, quantized: bool) -> tuple[Any, list[str]]:

@@ -1,11 +1,10 @@
 """Predictions for new texts with a trained model."""
 
-from tuneoff.engine.inference.exported import MANIFEST, ExportedModel, TextClassifier, original
+from tuneoff.engine.inference.exported import ExportedModel, TextClassifier, original
 from tuneoff.engine.inference.predict import Predictor
 from tuneoff.engine.inference.texts import as_texts, blank_note
 
 __all__ = [
-    "MANIFEST",
     "ExportedModel",
     "Predictor",
     "TextClassifier",

@@ -18,23 +18,21 @@ import numpy.typing as npt
 import pandas as pd
 
 from tuneoff.engine.data.tokenizer import load_tokenizer
-from tuneoff.engine.inference.texts import as_pairs, prediction_table
+from tuneoff.engine.inference.texts import as_pairs, prediction_table, token_statistics
 from tuneoff.engine.kernels.packed_forward import unwrapped
 from tuneoff.engine.model.load import REBUILT, open_rebuilt
 from tuneoff.engine.model.untrusted_files import check_saved
 from tuneoff.engine.verification.after_training import open_saved
 from tuneoff.exceptions import BadInput, Issue, MissingExtra
 from tuneoff.methods import method
-from tuneoff.results.record import RunRecord
+from tuneoff.results.exports import Manifest
+from tuneoff.results.record import Quantiles, RunRecord
 from tuneoff.results.store import RunFolder
 
 Inputs = Mapping[str, npt.NDArray[np.int64]]
 Logits = npt.NDArray[np.float32]
 Run = Callable[[Inputs], Logits]
 Progress = Callable[[int, int], None]
-
-MANIFEST = "tuneoff.json"
-"""File of an export with what its other files do not say: format, length limit, padding, origin."""
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Inputs that a model may take, as tokenizers call them."""
@@ -127,6 +125,14 @@ class TextClassifier:
             progress(done, len(texts))
         return found
 
+    def token_statistics(
+        self, texts: list[str], pairs: list[str] | None
+    ) -> tuple[Quantiles, int, float] | None:
+        """Return statistics of tokens as `texts.token_statistics`; None without texts."""
+        if not texts:
+            return None
+        return token_statistics(self._tokenizer, texts, pairs, self.max_length)
+
     def padded(self) -> TextClassifier:
         """Return the same model with texts of different lengths in a batch, whatever it needs."""
         return TextClassifier(
@@ -193,19 +199,19 @@ class ExportedModel(TextClassifier):
 
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         self.path = Path(path)
-        self.manifest = read_manifest(self.path)
+        self.manifest = Manifest.read(self.path)
         check_saved(self.path)
         config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         names = {int(place): name for place, name in config["id2label"].items()}
-        runtime: str = self.manifest["runtime"]
+        runtime = self.manifest.runtime
         if runtime not in RUNTIMES:
             raise BadInput(Issue(f"has the unknown runtime {runtime!r}", file=str(path)))
         super().__init__(
             RUNTIMES[runtime](self.path, threads or usable_cores()),
             load_tokenizer(self.path),
             [names[place] for place in sorted(names)],
-            max_length=self.manifest["max_length"],
-            pads=self.manifest["padding"] != "none",
+            max_length=self.manifest.max_length,
+            pads=self.manifest.padding != "none",
         )
 
 
@@ -231,23 +237,6 @@ def original(folder: RunFolder, record: RunRecord) -> TextClassifier:
         max_length=int(record.train["max_length"]),
         pads=False,
     )
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Return the content of an export's `tuneoff.json`; `BadInput` if there is none."""
-    try:
-        found: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(
-            Issue(
-                f"is not an export (it has no {MANIFEST})",
-                file=str(path),
-                hint="Write one with tuneoff export RUN --format onnx.",
-            )
-        ) from None
-    except ValueError as error:
-        raise BadInput(Issue(f"{MANIFEST} is not valid JSON: {error}", file=str(path))) from error
-    return found
 
 
 def usable_cores() -> int:

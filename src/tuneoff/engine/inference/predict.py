@@ -11,11 +11,10 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from tuneoff.engine.data.explore import quantiles
 from tuneoff.engine.data.task import Split
 from tuneoff.engine.data.tokenizer import load_tokenizer
 from tuneoff.engine.data.tokens import TokenStore
-from tuneoff.engine.inference.texts import as_pairs, prediction_table
+from tuneoff.engine.inference.texts import as_pairs, prediction_table, token_statistics
 from tuneoff.engine.model.load import load_trained
 from tuneoff.engine.model.precision import DTYPES, choose_device, choose_precision, has_bf16
 from tuneoff.engine.model.untrusted_files import check_saved
@@ -105,16 +104,7 @@ class Predictor:
         """
         if self._classical is not None or not texts:
             return None
-        with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
-            store = TokenStore.build(
-                Path(folder) / "tokens", self._tokenizer, texts, pairs, self._max_length
-            )
-            lengths = store.full_lengths
-            special = set(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
-            words = ~np.isin(store.ids, list(special))
-            unknown = np.asarray(store.ids)[words] == self._tokenizer.unk_token_id
-        proportion = float(unknown.mean()) if len(unknown) else 0.0
-        return quantiles(lengths), int((lengths > self._max_length).sum()), proportion
+        return token_statistics(self._tokenizer, texts, pairs, self._max_length)
 
     def _probabilities(
         self, texts: list[str], pairs: list[str] | None, progress: Progress

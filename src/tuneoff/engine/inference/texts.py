@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence, Set
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tuneoff.engine.data.explore import quantiles
+from tuneoff.engine.data.tokens import TokenStore
 from tuneoff.exceptions import BadInput
+from tuneoff.results.record import Quantiles
 from tuneoff.tables.notes import told
 
 
@@ -86,6 +91,31 @@ def prediction_table(probabilities: npt.NDArray[np.float32], labels: Sequence[st
     columns: dict[str, Any] = {"prediction": names[probabilities.argmax(1)]}
     columns |= {f"probability_{label}": probabilities[:, i] for i, label in enumerate(labels)}
     return pd.DataFrame(columns)
+
+
+def token_statistics(
+    tokenizer: Any, texts: list[str], pairs: list[str] | None, max_length: int
+) -> tuple[Quantiles, int, float]:
+    """Return statistics of the tokens of texts.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        texts: The texts, at least one.
+        pairs: Their second texts.
+        max_length: Number of tokens to which texts are truncated.
+
+    Returns:
+        Quantiles of the lengths in tokens (before truncation, with special tokens), the number of
+        truncated texts, and the proportion of unknown tokens (special tokens excluded).
+    """
+    with tempfile.TemporaryDirectory(prefix="tuneoff-") as folder:
+        store = TokenStore.build(Path(folder) / "tokens", tokenizer, texts, pairs, max_length)
+        lengths = store.full_lengths
+        special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        words = ~np.isin(store.ids, list(special))
+        unknown = np.asarray(store.ids)[words] == tokenizer.unk_token_id
+    proportion = float(unknown.mean()) if len(unknown) else 0.0
+    return quantiles(lengths), int((lengths > max_length).sum()), proportion
 
 
 def blank_note(texts: Sequence[str], pairs: Sequence[str] | None) -> str | None:

@@ -67,8 +67,8 @@ def check_weights(
         name for name in found["missing_keys"] if with_head or not architecture.is_head(name)
     )
     reshaped = sorted(
-        (name, tuple(stored), tuple(wanted))
-        for name, stored, wanted in found["mismatched_keys"]
+        (name, tuple(stored), tuple(expected))
+        for name, stored, expected in found["mismatched_keys"]
         if with_head or not architecture.is_head(name)
     )
     unused = sorted(name for name in found["unexpected_keys"] if _of_body(name, model))
@@ -156,16 +156,16 @@ def _prefixed(path: Path, prefix: str, missing: Sequence[str], weights: int) -> 
 def _of_another_shape(
     reshaped: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]], config: Any
 ) -> Issue:
-    name, stored, wanted = reshaped[0]
+    name, stored, required = reshaped[0]
     more = f" (and {len(reshaped) - 1} more)" if len(reshaped) > 1 else ""
     settings = []
-    for actual, expected in zip(stored, wanted, strict=False):
+    for actual, expected in zip(stored, required, strict=False):
         keys = [k for k, v in config.to_dict().items() if v == expected and type(v) is int]
         if actual != expected and keys:
             settings.append(f"{' or '.join(keys)} from {expected} to {actual}")
     hint = f"If the weights are correct, change {' and '.join(settings)} in config.json. "
     return Issue(
-        f"{name} has the shape {_shape(stored)} in the file but {_shape(wanted)} according to"
+        f"{name} has the shape {_shape(stored)} in the file but {_shape(required)} according to"
         f" config.json, and would be random{more}",
         hint=(hint if settings else "") + SAVE_AGAIN,
     )
