@@ -104,8 +104,8 @@ def read_docstrings(*, train_rows: int = 1600, test_rows: int = 700) -> tuple[li
     }
     if len(folders) < FEWEST_LIBRARIES:
         raise BadInput(
-            f"the demo needs at least {FEWEST_LIBRARIES} of these libraries, but only"
-            f" {len(folders)} are installed: {', '.join(LIBRARIES)}",
+            f"the demo needs at least {FEWEST_LIBRARIES} of the libraries {', '.join(LIBRARIES)},"
+            f" but only {len(folders)} of them are installed",
             hint=_INSTALL_DEMO,
         )
     fractions = _shares(folders)
