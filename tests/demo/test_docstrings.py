@@ -112,7 +112,7 @@ def test_too_few_libraries_is_an_error_with_a_hint(monkeypatch: pytest.MonkeyPat
     few = {"numpy": "numpy", "pandas": "pandas", "scipy": "scipy"}
     monkeypatch.setattr(demo, "LIBRARIES", {**absent, **few})
     with pytest.raises(
-        BadInput, match=r"but only 3 are installed: .*\n.*pip install 'tuneoff\[demo\]'"
+        BadInput, match=r"but only 3 of them are installed.*\n.*pip install 'tuneoff\[demo\]'"
     ):
         read_docstrings()
 

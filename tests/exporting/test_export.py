@@ -262,6 +262,8 @@ def test_command_and_python(tuneoff: Any, finished_study: Any, tmp_path: Path) -
     card = (out / "README.md").read_text()
     assert "license: mit" in card
     assert "model-index" in card
+    assert "| learning_rate | `" in card
+    assert "> Take " in card
     assert str(finished_study.path) not in card
     new = tmp_path / "new.csv"
     new.write_text("text\nrain and wind\nthe goal of the match\n")

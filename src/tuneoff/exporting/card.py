@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,20 @@ from tuneoff.results.record import RunRecord
 
 LISTED = 12
 """Number of labels that the card names."""
+
+SETTINGS = (
+    "learning_rate",
+    "epochs",
+    "batch_size",
+    "weight_decay",
+    "lr_scheduler_type",
+    "class_weights",
+    "precision",
+)
+"""Training settings that the card lists."""
+
+VERSIONS = ("tuneoff", "torch", "transformers", "peft")
+"""Versions that the card lists."""
 
 USAGE = {
     "transformers": """from transformers import pipeline
@@ -44,9 +59,24 @@ print(logits.argmax(1))  # a place in "id2label" of config.json""",
 
 
 def write_card(
-    folder: Path, export: Export, runtime: str, record: RunRecord, *, licence: str | None
+    folder: Path,
+    export: Export,
+    runtime: str,
+    record: RunRecord,
+    *,
+    licence: str | None,
+    verdict: Sequence[str] = (),
 ) -> None:
-    """Write `README.md` with metadata that the Hugging Face hub reads."""
+    """Write `README.md` with metadata that the Hugging Face hub reads.
+
+    Args:
+        folder: Folder of the export.
+        export: The export.
+        runtime: What runs it, a key of `USAGE`.
+        record: Record of the run.
+        licence: Licence of the model.
+        verdict: Sentences of the study's recommendation.
+    """
     from huggingface_hub import ModelCard, ModelCardData
 
     data = ModelCardData(
@@ -60,7 +90,7 @@ def write_card(
         eval_results=_results(record),
         model_name=record.run_id,
     )
-    body = _body(export, runtime, record, licence)
+    body = _body(export, runtime, record, licence, verdict)
     ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}").save(folder / "README.md")
 
 
@@ -86,7 +116,9 @@ def _results(record: RunRecord) -> list[Any] | None:
     ]
 
 
-def _body(export: Export, runtime: str, record: RunRecord, licence: str | None) -> str:
+def _body(
+    export: Export, runtime: str, record: RunRecord, licence: str | None, verdict: Sequence[str]
+) -> str:
     parity = export.parity
     largest = f"{parity.largest_difference:.2g}"
     labels = record.data.labels
@@ -110,6 +142,17 @@ def _body(export: Export, runtime: str, record: RunRecord, licence: str | None) 
         USAGE[runtime].format(path="PATH"),
         "```",
         "",
+        "## Training",
+        "",
+        "| setting | value |",
+        "|---|---|",
+        *_setting_rows(record),
+        "",
+        *(
+            ["The study's conclusion:", "", *(f"> {_quoted(x)}" for x in verdict), ""]
+            if verdict
+            else []
+        ),
         "## Test scores of the run",
         "",
         "| metric | value |",
@@ -134,6 +177,19 @@ def _body(export: Export, runtime: str, record: RunRecord, licence: str | None) 
         "",
     ]
     return "\n".join(lines)
+
+
+def _setting_rows(record: RunRecord) -> list[str]:
+    given = {"method": record.method.method, **record.method.config}
+    given |= {name: record.train[name] for name in SETTINGS if name in record.train}
+    given |= {"seed": record.seed}
+    given |= {name: record.environment[name] for name in VERSIONS if name in record.environment}
+    return [f"| {name} | `{_plain(fmt.setting(value))}` |" for name, value in given.items()]
+
+
+def _quoted(text: str) -> str:
+    """Return a sentence without characters that have a meaning in Markdown."""
+    return "".join(f"\\{x}" if x in "\\<>*_`[]|" else x for x in fmt.one_line(text))
 
 
 def _score_rows(record: RunRecord) -> list[str]:

@@ -91,7 +91,9 @@ def export_run(
         write_json(building / "parity.json", parity.to_plain())
         size = sum(file.stat().st_size for file in building.rglob("*") if file.is_file())
         export = Export(out, chosen.name, size, parity, merged.notes)
-        write_card(building, export, chosen.runtime, record, licence=licence)
+        write_card(
+            building, export, chosen.runtime, record, licence=licence, verdict=_verdict(folder)
+        )
         sync_tree(building)
         if out.exists():
             shutil.rmtree(out)
@@ -191,6 +193,14 @@ def _spread(frame: pd.DataFrame) -> pd.DataFrame:
         return frame
     places = np.linspace(0, len(frame) - 1, MOST_ROWS).round().astype(int)
     return frame.iloc[places].reset_index(drop=True)
+
+
+def _verdict(folder: RunFolder) -> list[str]:
+    """Return the sentences of the study's recommendation; empty without one."""
+    study = folder.study()
+    summary = None if study is None else study.summary()
+    found = None if summary is None else summary["recommendation"]
+    return [] if found is None else list(found["sentences"])
 
 
 def _recorded(folder: RunFolder, split: str) -> pd.Series[str] | None:
