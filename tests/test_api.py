@@ -151,7 +151,6 @@ def test_table_without_summary_uses_the_records(finished_study: Any, tmp_path: P
         ({"epoch": 3}, "unknown option 'epoch'.\n  Hint: Did you mean 'epochs'?"),
         ({"method": "full"}, "unknown option 'method'.\n  Hint: Did you mean 'methods'?"),
         ({"epochs": 0}, "train.epochs must be at least 1"),
-        ({"launcher": "slurm"}, "no launcher 'slurm'"),
         ({"methods": ["ful"]}, "unknown method 'ful'"),
         ({"metric": "f1"}, "unknown metric 'f1'"),
     ],
