@@ -27,8 +27,10 @@ LENGTHS = (1, 8, 32, 128, 100_000)
 WORST = 5
 """Number of rows that are listed."""
 LATENCY_ROWS = 30
-"""Number of single texts that are timed, after as many as `WARM_UP`."""
-WARM_UP = 3
+"""Number of single texts that are timed."""
+BLOCK = 10
+"""Number of single texts that a model predicts in a row. The first one of a block is not counted:
+threads of the other model may still spin."""
 THROUGHPUT_ROWS = 256
 """Number of texts that are timed in batches."""
 
@@ -178,16 +180,20 @@ def _speeds(
     texts: Sequence[str],
     pairs: Sequence[str] | None,
 ) -> dict[str, Speed]:
-    """Time both models in turns, so that a busy machine slows down both alike."""
+    """Time both models in turns of `BLOCK` texts, so that a busy machine slows down both alike."""
     models = {"original_speed": original, "exported_speed": exported}
-    places = np.linspace(0, len(texts) - 1, min(len(texts), LATENCY_ROWS + WARM_UP)).astype(int)
+    count = min(len(texts), LATENCY_ROWS)
+    spread = np.linspace(0, len(texts) - 1, count).round().astype(int)
+    places = np.random.default_rng(0).permutation(spread)
     single: dict[str, list[float]] = {name: [] for name in models}
-    for count, place in enumerate(np.random.default_rng(0).permutation(places)):
+    for first in range(0, count, BLOCK):
+        block = places[first : first + BLOCK]
         for name, model in models.items():
-            start = time.perf_counter()
-            model.logits([texts[place]], None if pairs is None else [pairs[place]])
-            if count >= WARM_UP or len(places) <= WARM_UP:
-                single[name].append(time.perf_counter() - start)
+            for number, place in enumerate([block[0], *block]):
+                start = time.perf_counter()
+                model.logits([texts[place]], None if pairs is None else [pairs[place]])
+                if number:
+                    single[name].append(time.perf_counter() - start)
     many = list(texts[:THROUGHPUT_ROWS])
     seconds = None if pairs is None else list(pairs[:THROUGHPUT_ROWS])
     found = {}
