@@ -486,7 +486,7 @@ def export(
             format=format,
             accept_loss=accept_loss,
             data=source,
-            licence=license,
+            license=license,
             note=lambda text: warnings.warn(text, stacklevel=3),
         )
     return Exported(out)

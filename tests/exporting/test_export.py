@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +20,8 @@ import tuneoff as package
 from tuneoff.engine.export import FORMATS
 from tuneoff.engine.inference import ExportedModel
 from tuneoff.exceptions import BadInput
-from tuneoff.exporting import ExportRefused, export_run
+from tuneoff.exporting import ExportRefused, Parity, export_run
+from tuneoff.exporting.result import Shape, Speed
 from tuneoff.methods import methods
 from tuneoff.results.store import RunFolder
 
@@ -81,6 +83,17 @@ def plain_logits(folder: Path, kind: str, texts: list[tuple[str, ...]]) -> Any:
     return np.array(json.loads(done.stdout.splitlines()[-1]))
 
 
+def printed_by_the_card(folder: Path) -> str:
+    """Run the code of the model card, and return the last line that it prints."""
+    card = (folder / "README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0].replace("PATH", str(folder))
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
 def rows_of(made: Any, file: Path) -> str:
     """Write the validation rows of a toy run to a file, and return its path."""
     split = made.task.splits["validation"]
@@ -136,8 +149,12 @@ def test_every_method_as_a_folder_of_transformers(
     if method in ("full", "dora", "qlora"):
         texts = [(text,) for text in made.task.splits["validation"].texts()]
         logits = plain_logits(found.path, "transformers", texts)
-        expected = ExportedModel(found.path).logits([text for (text,) in texts])
+        exported_model = ExportedModel(found.path)
+        expected = exported_model.logits([text for (text,) in texts])
         np.testing.assert_allclose(logits, expected, atol=1e-5)
+    if method == "full":
+        label = exported_model.predict("A text")["prediction"][0]
+        assert f"'label': '{label}'" in printed_by_the_card(found.path)
 
 
 @needs_onnx
@@ -173,6 +190,8 @@ def test_int8_reports_its_loss(exported: Callable[..., Any]) -> None:
     assert 1e-4 < found.parity.largest_difference < 1
     assert found.parity.lossy
     assert found.parity.bound == 0.01
+    place = ExportedModel(found.path).logits(["A text"]).argmax()
+    assert printed_by_the_card(found.path) == f"[{place}]"
     import onnx
 
     weights = onnx.load(str(found.path / "model.onnx")).graph.initializer
@@ -184,6 +203,8 @@ def test_int8_reports_its_loss(exported: Callable[..., Any]) -> None:
 @needs_openvino
 def test_openvino(exported: Callable[..., Any]) -> None:
     _, found = exported("ia3", "openvino")
+    place = ExportedModel(found.path).logits(["A text"]).argmax()
+    assert printed_by_the_card(found.path) == f"[{place}]"
     assert found.parity.largest_difference < 1e-3
     assert found.parity.changed == 0
 
@@ -236,13 +257,94 @@ def test_broken_exports_are_refused(
 
         monkeypatch.setattr(tokenizer, "save_pretrained", then_break, raising=False)
 
-    broken = type(right)(right.name, right.summary, write, right.runtime)
-    monkeypatch.setitem(FORMATS, "transformers", broken)
+    monkeypatch.setitem(FORMATS, "transformers", broken("transformers", write))
     with pytest.raises(ExportRefused, match="not written") as refused:
         export_run(made.folder, tmp_path / "out", format="transformers", data=data)
+    assert refused.value.parity is not None
     assert refused.value.parity.largest_difference > 0.01
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".out*"))
+
+
+def broken(name: str, write: Callable[..., None]) -> Any:
+    right = FORMATS[name]
+    return type(right)(right.name, right.summary, write, right.runtime)
+
+
+@needs_onnx
+def test_export_of_a_single_shape_is_refused(
+    run_toy: RunToy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without dynamic dimensions, the exporter takes those of its sample for constants."""
+    from transformers.exporters import configs
+
+    class Fixed(configs.OnnxConfig):
+        def __init__(self, dynamic: bool) -> None:
+            super().__init__(dynamic=False)
+
+    monkeypatch.setattr(configs, "OnnxConfig", Fixed)
+    made = run_toy("full", "bert", epochs=1, max_length=64)
+    data = rows_of(made, tmp_path / "rows.csv")
+    with pytest.raises(ExportRefused, match="it fails on these rows") as refused:
+        export_run(made.folder, tmp_path / "out", format="onnx", data=data)
+    assert refused.value.parity is None
+    assert not (tmp_path / "out").exists()
+
+
+def parity(**changes: Any) -> Parity:
+    speed = Speed(0.01, 100.0)
+    figures: dict[str, Any] = {
+        "split": "validation",
+        "rows": 300,
+        "largest_difference": 1e-6,
+        "changed": 0,
+        "changed_from_record": None,
+        "metric": None,
+        "worst": [],
+        "shapes": [Shape(1, 8, 1e-6)],
+        "original_speed": speed,
+        "exported_speed": speed,
+        "bound": 1e-3,
+        "lossy": False,
+    }
+    return Parity(**figures | changes)
+
+
+def test_reasons_for_a_refusal() -> None:
+    assert parity().failures == []
+    assert "logits differ by up to 0.002" in parity(largest_difference=2e-3).failures[0]
+    assert (
+        "a batch of 5 with up to 9 tokens fails: no"
+        in parity(shapes=[Shape(5, 9, None, "no")]).failures
+    )
+    assert "in a batch of 5 with" in parity(shapes=[Shape(5, 9, 0.1)]).failures[0]
+    rounded = {"lossy": True, "bound": 0.01, "largest_difference": 0.4}
+    assert parity(**rounded, changed=3, shapes=[Shape(5, 9, 0.4)]).failures == []
+    too_much = parity(**rounded, changed=7)
+    assert "7 of 300 labels change (2.33 %)" in too_much.failures[0]
+    # The hint names a limit that suffices, so it is rounded up.
+    assert "--accept-loss 2.4%" in str(ExportRefused(Path("x"), too_much.failures, too_much))
+
+
+def test_a_loss_can_be_accepted(
+    run_toy: RunToy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit of changed labels takes the place of that of the logits."""
+    made = run_toy("full", "bert", epochs=3, max_length=64)
+    data = rows_of(made, tmp_path / "rows.csv")
+    right = FORMATS["transformers"]
+
+    def write(merged: Any, tokenizer: Any, folder: Path) -> None:
+        merged.model.classifier.bias.data += 0.05
+        right.write(merged, tokenizer, folder)
+
+    monkeypatch.setitem(FORMATS, "transformers", broken("transformers", write))
+    options: dict[str, Any] = {"format": "transformers", "data": data}
+    with pytest.raises(ExportRefused, match="logits differ"):
+        export_run(made.folder, tmp_path / "out", **options)
+    found = export_run(made.folder, tmp_path / "out", **options, accept_loss=0.0)
+    assert found.parity.changed == 0
+    assert found.parity.largest_difference > 0.01
 
 
 def test_command_and_python(tuneoff: Any, finished_study: Any, tmp_path: Path) -> None:
@@ -276,6 +378,17 @@ def test_command_and_python(tuneoff: Any, finished_study: Any, tmp_path: Path) -
     loaded = package.load(out)
     assert isinstance(loaded, package.Exported)
     assert loaded.predict("rain and wind")["prediction"][0] == expected["prediction"][0]
+    # Its scores are those of the run, and both are compared.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on rows that the study knows
+        both = package.evaluate([run, out], finished_study.test)
+        alone = loaded.evaluate(finished_study.test)
+    assert [found.name for found in both.runs] == ["lora/r 2", "lora/r 2 (transformers)"]
+    first, second = (found.scores for found in both.runs)
+    assert first.accuracy == second.accuracy
+    assert first.log_loss == pytest.approx(second.log_loss, abs=1e-4)
+    assert alone.runs[0].scores.accuracy == first.accuracy
+    assert tuneoff("evaluate", out, finished_study.test).code == 0
     # An export is written again in the place of an earlier one, and nowhere else.
     again = package.export(run, out, format="transformers-bf16")
     assert again.parity["lossy"]

@@ -73,7 +73,7 @@ def export(
             format=format,
             accept_loss=_ratio(accept_loss),
             data=data,
-            licence=license,
+            license=license,
             note=lambda text: typer.echo(printable(f"note: {text}"), err=True),
             progress=advance,
         )

@@ -64,7 +64,7 @@ def write_card(
     runtime: str,
     record: RunRecord,
     *,
-    licence: str | None,
+    license: str | None,
     verdict: Sequence[str] = (),
 ) -> None:
     """Write `README.md` with metadata that the Hugging Face hub reads.
@@ -74,23 +74,21 @@ def write_card(
         export: The export.
         runtime: What runs it, a key of `USAGE`.
         record: Record of the run.
-        licence: Licence of the model.
+        license: License of the model.
         verdict: Sentences of the study's recommendation.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
     data = ModelCardData(
-        license=licence,
-        library_name={"transformers": "transformers", "onnx": "onnx", "openvino": "openvino"}[
-            runtime
-        ],
+        license=license,
+        library_name=runtime,
         pipeline_tag="text-classification",
         base_model=None if Path(record.model).is_absolute() else record.model,
         tags=["tuneoff", record.method.method],
         eval_results=_results(record),
         model_name=record.run_id,
     )
-    body = _body(export, runtime, record, licence, verdict)
+    body = _body(export, runtime, record, license, verdict)
     ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}").save(folder / "README.md")
 
 
@@ -117,24 +115,12 @@ def _results(record: RunRecord) -> list[Any] | None:
 
 
 def _body(
-    export: Export, runtime: str, record: RunRecord, licence: str | None, verdict: Sequence[str]
+    export: Export, runtime: str, record: RunRecord, license: str | None, verdict: Sequence[str]
 ) -> str:
-    parity = export.parity
-    largest = f"{parity.largest_difference:.2g}"
-    labels = record.data.labels
-    named = ", ".join(f"`{_plain(label)}`" for label in labels[:LISTED])
-    more = f" and {len(labels) - LISTED} more (`config.json`)" if len(labels) > LISTED else ""
     lines = [
         f"# A text classifier fine-tuned by `{record.method.name}`",
         "",
-        f"- **Base model**: `{_plain(Path(record.model).name)}`",
-        f"- **Labels**: {named}{more}",
-        f"- **Training data**: {record.data.train_rows:,} rows, fingerprint"
-        f" `{record.data.fingerprint[:12]}`",
-        f"- **Run**: `{record.run_id}`, seed {record.seed}",
-        f"- **Longest text**: {record.train['max_length']} tokens; longer texts are truncated",
-        f"- **Licence**: {licence or 'not stated'}",
-        *(f"- **Change**: {text}" for text in export.notes),
+        *_origin(export, record, license),
         "",
         "## Use",
         "",
@@ -148,11 +134,7 @@ def _body(
         "|---|---|",
         *_setting_rows(record),
         "",
-        *(
-            ["The study's conclusion:", "", *(f"> {_quoted(x)}" for x in verdict), ""]
-            if verdict
-            else []
-        ),
+        *_conclusion(verdict),
         "## Test scores of the run",
         "",
         "| metric | value |",
@@ -161,22 +143,54 @@ def _body(
         "",
         "## Comparison of this export with the run's model",
         "",
+        *_comparison(export),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _origin(export: Export, record: RunRecord, license: str | None) -> list[str]:
+    labels = record.data.labels
+    named = ", ".join(f"`{_plain(label)}`" for label in labels[:LISTED])
+    more = f" and {len(labels) - LISTED} more (`config.json`)" if len(labels) > LISTED else ""
+    fingerprint = record.data.fingerprint[:12]
+    return [
+        f"- **Base model**: `{_plain(Path(record.model).name)}`",
+        f"- **Labels**: {named}{more}",
+        f"- **Training data**: {record.data.train_rows:,} rows, fingerprint `{fingerprint}`",
+        f"- **Run**: `{record.run_id}`, seed {record.seed}",
+        f"- **Longest text**: {record.train['max_length']} tokens; longer texts are truncated",
+        f"- **License**: {license or 'not stated'}",
+        *(f"- **Change**: {text}" for text in export.notes),
+    ]
+
+
+def _comparison(export: Export) -> list[str]:
+    parity = export.parity
+    before, after = parity.original_speed, parity.exported_speed
+    changed = f"{parity.changed} ({fmt.percent(100 * parity.changed_ratio)})"
+    return [
         f"Format `{export.format}`, on {parity.rows:,} rows ({_plain(parity.split)}).",
         "",
         "| | run's model | export |",
         "|---|--:|--:|",
-        f"| changed labels | | {parity.changed} ({fmt.percent(100 * parity.changed_ratio)}) |",
-        f"| largest difference of a logit, in standard deviations | | {largest} |",
+        f"| changed labels | | {changed} |",
+        "| largest difference of a logit, in standard deviations | |"
+        f" {parity.largest_difference:.2g} |",
         *_metric_rows(export),
-        f"| latency of one text | {fmt.milliseconds(parity.original_speed.latency_seconds)} |"
-        f" {fmt.milliseconds(parity.exported_speed.latency_seconds)} |",
-        f"| texts per second, in batches | {parity.original_speed.texts_per_second:.0f} |"
-        f" {parity.exported_speed.texts_per_second:.0f} |",
+        f"| latency of one text | {fmt.milliseconds(before.latency_seconds)} |"
+        f" {fmt.milliseconds(after.latency_seconds)} |",
+        f"| texts per second, in batches | {before.texts_per_second:.0f} |"
+        f" {after.texts_per_second:.0f} |",
         "",
         "`parity.json` has all figures, also for batches of many sizes and lengths.",
-        "",
     ]
-    return "\n".join(lines)
+
+
+def _conclusion(verdict: Sequence[str]) -> list[str]:
+    if not verdict:
+        return []
+    return ["The study's conclusion:", "", *(f"> {_quoted(sentence)}" for sentence in verdict), ""]
 
 
 def _setting_rows(record: RunRecord) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tuneoff.exceptions import BadInput, Issue
 from tuneoff.exporting.card import write_card
-from tuneoff.exporting.parity import compare
+from tuneoff.exporting.parity import CannotPredict, compare
 from tuneoff.exporting.result import EXACT, LOSS, Export, ExportRefused
 from tuneoff.results.exports import Manifest, is_export
 from tuneoff.results.record import RunRecord, Status
@@ -36,7 +36,7 @@ def export_run(
     format: str = "onnx",
     accept_loss: float | None = None,
     data: str | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     note: Callable[[str], None] = lambda text: None,
     progress: Callable[[str, int, int], None] = lambda what, done, rows: None,
 ) -> Export:
@@ -51,7 +51,7 @@ def export_run(
         accept_loss: Largest accepted proportion of changed labels; by default 0.01 for formats with
             rounded weights and runs with a 4-bit base, and for others a limit of the logits.
         data: File of rows to compare on; by default the validation rows of the study.
-        licence: Licence of the model for its card, such as "apache-2.0".
+        license: License of the model for its card, such as "apache-2.0".
         note: Called with notes on the data.
         progress: Called with a name of the current part, the number of rows done and of all rows.
 
@@ -69,7 +69,8 @@ def export_run(
     _check_target(out)
     rows, split = _rows(folder, record, data, note)
     merged = merge(folder, record)
-    building = out.with_name(f".{out.name}.tmp")
+    target = out.absolute()
+    building = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
@@ -87,17 +88,19 @@ def export_run(
             progress=progress,
         )
         if parity.failures:
-            raise ExportRefused(parity, out)
+            raise ExportRefused(out, parity.failures, parity)
         write_json(building / "parity.json", parity.to_plain())
         size = sum(file.stat().st_size for file in building.rglob("*") if file.is_file())
         export = Export(out, chosen.name, size, parity, merged.notes)
         write_card(
-            building, export, chosen.runtime, record, licence=licence, verdict=_verdict(folder)
+            building, export, chosen.runtime, record, license=license, verdict=_verdict(folder)
         )
         sync_tree(building)
         if out.exists():
             shutil.rmtree(out)
         os.replace(building, out)
+    except CannotPredict as error:
+        raise ExportRefused(out, [str(error)]) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return export

@@ -35,6 +35,10 @@ THROUGHPUT_ROWS = 256
 """Number of texts that are timed in batches."""
 
 
+class CannotPredict(Exception):
+    """An export cannot predict the rows; the message is the reason."""
+
+
 def compare(
     original: TextClassifier,
     exported: TextClassifier,
@@ -51,7 +55,7 @@ def compare(
 
     Args:
         original: The run's model.
-        exported: The export, with the same set of labels.
+        exported: The export.
         rows: Columns `row`, `text`, and as far as known `text_pair`, `label` and `weight`.
         split: Name of the rows in the result.
         metric: Key of the study's metric.
@@ -59,16 +63,24 @@ def compare(
         lossy: Whether the bound limits the proportion of changed labels.
         recorded: Labels that the run predicted, by row number.
         progress: Called with the model, the number of rows done, and of all rows.
+
+    Raises:
+        CannotPredict: The export has other labels, or fails on the rows.
     """
+    if sorted(exported.labels) != sorted(original.labels):
+        raise CannotPredict("its labels are not those of the run")
     texts = rows["text"].tolist()
     pairs = rows["text_pair"].tolist() if "text_pair" in rows else None
     order = [exported.labels.index(label) for label in original.labels]
     expected = original.logits(
         texts, pairs, progress=lambda done, all_rows: progress("original", done, all_rows)
     )
-    found = exported.logits(
-        texts, pairs, progress=lambda done, all_rows: progress("export", done, all_rows)
-    )[:, order]
+    try:
+        found = exported.logits(
+            texts, pairs, progress=lambda done, all_rows: progress("export", done, all_rows)
+        )[:, order]
+    except Exception as error:  # of a runtime, whatever its class
+        raise CannotPredict(f"it fails on these rows: {_first_line(error)}") from error
     spread = max(float(expected.std()), 1e-6)
     differences = _differences(found, expected, spread)
     before, after = expected.argmax(1), found.argmax(1)
@@ -159,13 +171,16 @@ def _shapes(
             tokens = int(exported.lengths(batch, seconds).max())
             try:
                 got = exported.logits(batch, seconds, batch_size=size)[:, order]
-            except Exception as error:  # of a runtime; any failure means the export is unusable
-                message = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-                found.append(Shape(size, tokens, None, message))
+            except Exception as error:  # of a runtime, whatever its class
+                found.append(Shape(size, tokens, None, _first_line(error)))
                 continue
             gap = float(_differences(got, original.logits(batch, seconds), spread).max())
             found.append(Shape(size, tokens, gap))
     return found
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _cut(words: Sequence[str], count: int, start: int) -> str:

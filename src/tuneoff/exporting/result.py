@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ without rounded weights may have. Rounding in float32 explains about 1e-5."""
 
 LOSS = 0.01
 """Proportion of labels that a format with rounded weights may change by default."""
+
+REASONS = 4
+"""Maximum number of reasons that a refusal names."""
 
 WRONG_SHAPE = 1.0
 """Difference of the same kind from which a batch counts as computed wrongly, not as rounded."""
@@ -146,21 +151,28 @@ class Export:
     """How the exported model differs from the trained one."""
 
 
+EXPORTER_ERROR = (
+    "Please report the model's architecture: such a difference is an error of the exporter. Another"
+    " format may work."
+)
+"""Hint for an export that is wrong rather than rounded."""
+
+
 class ExportRefused(BadInput):
     """The export predicts something else than the run's model; it was not written.
 
     Attributes:
-        parity: The comparison.
+        parity: The comparison; None if the export cannot predict the rows at all.
     """
 
-    def __init__(self, parity: Parity, path: Path) -> None:
+    def __init__(self, path: Path, reasons: Sequence[str], parity: Parity | None = None) -> None:
         self.parity = parity
-        reasons = "; ".join(parity.failures[:4])
-        hint = (
-            "Choose a format without rounded weights, or accept the loss with"
-            f" --accept-loss {100 * parity.changed_ratio:.2g}%."
-            if parity.lossy
-            else "Please report the model's architecture: such a difference is an error of the"
-            " exporter. --accept-loss PERCENT limits the changed labels instead."
-        )
-        super().__init__(Issue(f"not written: {reasons}", file=str(path), hint=hint))
+        hint = EXPORTER_ERROR
+        if parity is not None and parity.lossy and parity.changed_ratio > parity.bound:
+            needed = math.ceil(1000 * parity.changed_ratio) / 10
+            hint = (
+                "Choose a format without rounded weights, or accept the loss with"
+                f" --accept-loss {needed:g}%."
+            )
+        message = f"not written: {'; '.join(reasons[:REASONS])}"
+        super().__init__(Issue(message, file=str(path), hint=hint))
