@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from engine import Material, after_each_step, prepared, run_method
 from tuneoff.engine.execute import check_saved
-from tuneoff.engine.model.load import load_trained
+from tuneoff.engine.model.saved import load_trained
 from tuneoff.engine.training import stop
 from tuneoff.engine.verification.after_training import TOLERANCE, sample_logits
 from tuneoff.methods import method as registered

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tuneoff.engine.model.load import load_trained
+from tuneoff.engine.model.saved import load_trained
 from tuneoff.methods import method
 from tuneoff.methods.base import Method
 

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from tuneoff.config import TrainSpec
 from tuneoff.engine.kernels.sparse_embedding import seen_ids
 from tuneoff.engine.measure.memory import PeakMemory
-from tuneoff.engine.model.load import load_trained
 from tuneoff.engine.model.out_of_memory import PassSize
+from tuneoff.engine.model.saved import load_trained
 from tuneoff.engine.training.checkpoint import BestCheckpoint, Checkpoints
 from tuneoff.engine.training.journal import Journal
 from tuneoff.engine.training.loop import train

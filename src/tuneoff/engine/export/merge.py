@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from tuneoff.engine.kernels.packed_forward import has_virtual_tokens
-from tuneoff.engine.model.load import REBUILT, open_rebuilt, quantization
+from tuneoff.engine.model.load import quantization
 from tuneoff.engine.model.padding import SAME, Padding, find_padding
+from tuneoff.engine.model.saved import REBUILT, open_saved
 from tuneoff.engine.model.untrusted_files import check_saved
 from tuneoff.engine.training import classical
-from tuneoff.engine.verification.after_training import open_saved
 from tuneoff.exceptions import BadInput, Issue
 from tuneoff.methods import method
 from tuneoff.results.record import RunRecord
@@ -61,15 +61,11 @@ def merge(folder: RunFolder, record: RunRecord) -> MergedModel:
         raise _refused(folder, name, "it has no neural network", "Use tuneoff predict instead.")
     check_saved(folder.model)
     quantized = method(name).quantized
-    notes: list[str] = []
-    if (folder.model / REBUILT).is_file():
-        model, added = open_rebuilt(folder.model), True
-    else:
-        model, notes = _opened(folder, name, quantized=quantized)
-        added = False
+    model, notes = _opened(folder, name, quantized=quantized)
     model.requires_grad_(False)
     padding = find_padding(model, model, SAME[torch.float32])
-    return MergedModel(model, padding, quantized, added, notes)
+    added_modules = (folder.model / REBUILT).is_file()
+    return MergedModel(model, padding, quantized, added_modules, notes)
 
 
 def _opened(folder: RunFolder, name: str, *, quantized: bool) -> tuple[Any, list[str]]:

@@ -20,9 +20,8 @@ import pandas as pd
 from tuneoff.engine.data.tokenizer import load_tokenizer
 from tuneoff.engine.inference.texts import as_pairs, prediction_table, token_statistics
 from tuneoff.engine.kernels.packed_forward import unwrapped
-from tuneoff.engine.model.load import REBUILT, open_rebuilt
+from tuneoff.engine.model.saved import open_saved
 from tuneoff.engine.model.untrusted_files import check_saved
-from tuneoff.engine.verification.after_training import open_saved
 from tuneoff.exceptions import BadInput, Issue, MissingExtra
 from tuneoff.methods import method
 from tuneoff.results.exports import Manifest
@@ -226,10 +225,7 @@ def original(folder: RunFolder, record: RunRecord) -> TextClassifier:
         record: Its record.
     """
     saved = folder.model
-    if (saved / REBUILT).is_file():
-        model: Any = open_rebuilt(saved)
-    else:
-        model = open_saved(saved, quantized=method(record.method.method).quantized)
+    model = open_saved(saved, quantized=method(record.method.method).quantized)
     return TextClassifier(
         _runtime(model, unwrapped(model)),
         load_tokenizer(saved),

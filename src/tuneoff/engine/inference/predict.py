@@ -15,8 +15,8 @@ from tuneoff.engine.data.task import Split
 from tuneoff.engine.data.tokenizer import load_tokenizer
 from tuneoff.engine.data.tokens import TokenStore
 from tuneoff.engine.inference.texts import as_pairs, prediction_table, token_statistics
-from tuneoff.engine.model.load import load_trained
 from tuneoff.engine.model.precision import DTYPES, choose_device, choose_precision, has_bf16
+from tuneoff.engine.model.saved import load_trained
 from tuneoff.engine.model.untrusted_files import check_saved
 from tuneoff.engine.training import classical
 from tuneoff.engine.training.predict import predict

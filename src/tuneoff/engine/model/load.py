@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -190,11 +189,11 @@ def _labelled(path: Path, labels: Sequence[str]) -> Any:
     )
     if config.pad_token_id is None:  # decoders: the head finds the last token by the padding
         config.pad_token_id = pad_token(path)
-    _without_cache(config)
+    without_cache(config)
     return config
 
 
-def _without_cache(config: Any) -> None:
+def without_cache(config: Any) -> None:
     """Disable the key-value cache of decoders, because a classifier reads each text only once."""
     if hasattr(config, "use_cache"):
         config.use_cache = False
@@ -227,7 +226,7 @@ def pretrained(
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    _hush()
+    hush_libraries()
     config = _labelled(path, labels)
     if attention_dropout != "model":
         for key in ("attention_probs_dropout_prob", "attention_dropout"):
@@ -248,7 +247,7 @@ def pretrained(
         )
     architecture = describe(model)
     check_weights(path, model, architecture, loading_info)
-    _never_repacked(model)
+    never_repacked(model)
     original = AutoConfig.from_pretrained(path, trust_remote_code=False).id2label
     if [original[i] for i in sorted(original)] != list(labels):
         _forget_labels(model, architecture, loading_info)
@@ -321,7 +320,7 @@ def quantization(config: Any, dtype: torch.dtype, device: torch.device) -> dict[
     }
 
 
-def _never_repacked(model: nn.Module) -> None:
+def never_repacked(model: nn.Module) -> None:
     """Prevent bitsandbytes from repacking 4-bit weights.
 
     On a CPU with bf16 instructions, it repacks them at the first forward pass in evaluation mode.
@@ -355,89 +354,7 @@ def counted_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def load_trained(
-    folder: Path, *, quantized: bool, dtype: torch.dtype, device: torch.device
-) -> Classifier:
-    """Load the saved model of a run for prediction.
-
-    Args:
-        folder: Folder of the saved model.
-        quantized: Whether the body is quantised to 4 bits.
-        dtype: Data type of the body's computation.
-        device: Device of the model.
-
-    Returns:
-        The model in evaluation mode.
-    """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    _hush()
-    adapter, rebuilt = folder / "adapter_config.json", folder / REBUILT
-    base = folder / "base" if adapter.is_file() or rebuilt.is_file() else folder
-    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
-    _without_cache(config)
-    model: nn.Module
-    model, loading_info = AutoModelForSequenceClassification.from_pretrained(
-        base,
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        output_loading_info=True,
-        **(quantization(config, dtype, device) if quantized else {}),
-    )
-    architecture = describe(model)  # type: ignore[arg-type]
-    check_weights(base, model, architecture, loading_info, with_head=base == folder)  # type: ignore[arg-type]
-    _never_repacked(model)
-    for name in architecture.head:
-        model.get_submodule(name).float()
-    if rebuilt.is_file():
-        model = _rebuild(model, architecture, folder)
-    elif adapter.is_file():
-        import peft
-
-        model = peft.PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
-    padding = choose_padding(model, architecture, dtype if quantized else torch.float32)
-    if not quantized:
-        model.to(device)
-    model.requires_grad_(False)
-    lower(model, architecture, dtype)
-    fuse_low_rank(model)
-    return Classifier(model, architecture, padding).eval()
-
-
-REBUILT = "method.json"
-"""File that marks a saved model with added modules that neither Transformers nor PEFT can build."""
-
-
-def open_rebuilt(folder: Path) -> PreTrainedModel:
-    """Return the float32 model of a method that adds modules of its own, on the CPU."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    _hush()
-    base = folder / "base"
-    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
-    _without_cache(config)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        base, config=config, dtype=torch.float32, use_safetensors=True
-    )
-    _rebuild(model, describe(model), folder)
-    model.eval()
-    return model  # type: ignore[no-any-return]
-
-
-def _rebuild(model: nn.Module, architecture: EncoderArchitecture, folder: Path) -> nn.Module:
-    """Apply the method again to add its modules, and load the trained weights."""
-    from safetensors.torch import load_file
-
-    saved = json.loads((folder / REBUILT).read_text(encoding="utf-8"))
-    method = registered(saved["method"])
-    assert method.apply is not None
-    model = method.apply(model, architecture, parse_config(method, saved["config"]))
-    model.load_state_dict(load_file(folder / "trained.safetensors"), strict=False)
-    return model
-
-
-def _hush() -> None:
+def hush_libraries() -> None:
     """Hide warnings of libraries: a new head is intended, and bitsandbytes may lack CPU kernels."""
     from transformers.utils import logging as transformers_logging
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from tuneoff.engine.data.tokenizer import load_tokenizer
 from tuneoff.engine.kernels.packed_forward import Classifier, unwrapped
-from tuneoff.engine.model.load import REBUILT, PreparedModel
+from tuneoff.engine.model.load import PreparedModel
+from tuneoff.engine.model.saved import REBUILT
 from tuneoff.exceptions import RunFailed
 from tuneoff.methods import config_to_plain
 from tuneoff.methods.base import Method

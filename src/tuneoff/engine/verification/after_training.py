@@ -11,21 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tuneoff.engine.data.batches import batch, inference_tokens
 from tuneoff.engine.data.task import Split
 from tuneoff.engine.kernels.packed_forward import Classifier, has_virtual_tokens, unwrapped
-from tuneoff.engine.model.kv_cache import pass_prefix
-from tuneoff.engine.model.load import (
-    REBUILT,
-    PreparedModel,
-    counted_parameters,
-    load_trained,
-    quantization,
-)
+from tuneoff.engine.model.load import PreparedModel, counted_parameters
 from tuneoff.engine.model.out_of_memory import PassSize
 from tuneoff.engine.model.padding import TOLERANCE, padded_inputs
+from tuneoff.engine.model.saved import REBUILT, load_trained, open_saved
 from tuneoff.results.record import LogitDifference
 
 SAMPLE = 16
@@ -169,27 +163,6 @@ def reopened(
     return again, LogitDifference.between(
         merged, reloaded_logits, None if quantized else TOLERANCE["fp32"]
     )
-
-
-def open_saved(folder: Path, *, quantized: bool) -> nn.Module:
-    """Load a saved model with Transformers or PEFT, and fix prefixes that PEFT cannot pass on."""
-    from peft import AutoPeftModelForSequenceClassification
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    adapter = (folder / "adapter_config.json").is_file()
-    kind = AutoPeftModelForSequenceClassification if adapter else AutoModelForSequenceClassification
-    options: dict[str, Any] = {"dtype": torch.float32}
-    if quantized:
-        base = AutoConfig.from_pretrained(folder / "base" if adapter else folder)
-        options |= quantization(base, torch.float32, torch.device("cpu"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PEFT, about the ranks of AdaLoRA
-        model: nn.Module = kind.from_pretrained(folder, **options).eval()
-    pass_prefix(model)
-    return model
 
 
 @torch.no_grad()
