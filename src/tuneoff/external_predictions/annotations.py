@@ -7,8 +7,9 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-from tuneoff.external_predictions.file_predictions import FileIssues, row_ids
+from tuneoff.external_predictions.file_predictions import row_ids
 from tuneoff.external_predictions.files import read_columns
+from tuneoff.tables.columns import FileIssues
 
 
 def read_annotations(path: Path) -> dict[Hashable, list[str]]:

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from tuneoff.config.label_names import label_name
-from tuneoff.exceptions import BadInput, Issue, nearest
+from tuneoff.exceptions import nearest
 from tuneoff.external_predictions.files import Columns
+from tuneoff.tables.columns import FileIssues
 
-LISTED = 10
-"""Maximum number of issues of one file that are listed."""
 ROUNDING = 0.02
 """Tolerance for the sum of a row's probabilities, because files may be rounded to two digits."""
 SPLITS = ("test", "validation")
@@ -56,34 +55,6 @@ class FilePredictions:
     def line(self, place: int) -> int:
         """Return the line of a row in the file."""
         return self.columns.lines[place]
-
-
-class FileIssues:
-    """Issues of one file; the first ones are stored, the others only counted."""
-
-    def __init__(self, file: str) -> None:
-        self.file, self.found, self.more = file, list[Issue](), 0
-
-    def add(
-        self,
-        message: str,
-        *,
-        row: int | None = None,
-        column: str | None = None,
-        hint: str | None = None,
-    ) -> None:
-        """Add an issue."""
-        if len(self.found) < LISTED:
-            self.found.append(Issue(message, self.file, row, column, hint))
-        else:
-            self.more += 1
-
-    def raise_any(self) -> None:
-        """Raise `BadInput` with all issues, if there are any."""
-        if self.more:
-            self.found.append(Issue(f"more issues, not listed: {self.more}", self.file))
-        if self.found:
-            raise BadInput(self.found)
 
 
 def read_predictions(columns: Columns, labels: Sequence[str] = ()) -> FilePredictions:

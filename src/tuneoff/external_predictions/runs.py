@@ -14,7 +14,6 @@ import numpy as np
 from tuneoff.config import file_name
 from tuneoff.exceptions import BadInput, Issue, nearest
 from tuneoff.external_predictions.file_predictions import (
-    FileIssues,
     FilePredictions,
     labels_in,
     read_predictions,
@@ -22,6 +21,7 @@ from tuneoff.external_predictions.file_predictions import (
 from tuneoff.external_predictions.files import Columns, read_columns
 from tuneoff.results.record import Cost, DataInfo, MethodInfo, Quality, RunRecord, Scores, Status
 from tuneoff.results.scores import scores
+from tuneoff.tables.columns import FileIssues
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -73,11 +73,7 @@ class LocalLauncher:
         return len(living) if device == "cpu" else sum(worker.gpu == gpu for worker in living)
 
     def close(self, grace: float = 0.0) -> None:
-        """End all workers and their runs.
-
-        Args:
-            grace: Time for the runs to write a checkpoint first, in seconds; 0 ends them at once.
-        """
+        """End all workers and their runs. See `Launcher`."""
         self._closed = True
         if grace:
             for worker in self._all:
@@ -89,19 +85,7 @@ class LocalLauncher:
             worker.close()
 
     def prepare(self, study: StudySpec, folder: Path, watch: Callable[[Event], None]) -> Prepared:
-        """Choose the device, find the model, and check, split and tokenise the data of a study.
-
-        Each method is then tried on a model without weights, and the model itself is checked.
-
-        Args:
-            study: The completed specification.
-            folder: Folder of prepared tasks.
-            watch: Called with each progress event.
-
-        Raises:
-            BadInput: The input is invalid. The data is checked before the model and the methods.
-            RunFailed: The worker died.
-        """
+        """Prepare a study; with "auto", choose the number of workers. See `Launcher`."""
         if self._auto:  # further workers load the engine during the preparation
             self._resize(workers_for(study, self._gpus, device=study.train.device))
         request = {
