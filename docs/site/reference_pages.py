@@ -18,8 +18,15 @@ from tuneoff.cli import app
 from tuneoff.config.search import TuneSpec
 from tuneoff.config.setting import settings
 from tuneoff.config.study import DataSpec, LimitSpec, StudySpec, TrainSpec
+from tuneoff.error_analysis.ambiguity import AmbiguityLevel, MethodAmbiguity
+from tuneoff.error_analysis.analysis import ErrorAnalysis
+from tuneoff.error_analysis.confidence import Calibration, Margins, Scaling
+from tuneoff.error_analysis.labels import LabelErrors
+from tuneoff.error_analysis.overlap import Disagreement, ErrorOverlap, Overlap
+from tuneoff.error_analysis.slices import Slice
+from tuneoff.error_analysis.words import FrequentWord, MethodWords, SuspectWord, WordAcross
 from tuneoff.methods import method, methods
-from tuneoff.results import error_summary, record, summary
+from tuneoff.results import record, summary
 from tuneoff.results.metrics import QUALITY_METRICS
 
 SECTIONS = {
@@ -29,6 +36,24 @@ SECTIONS = {
     "limits": LimitSpec,
     "tune": TuneSpec,
 }
+ERRORS = (
+    ErrorAnalysis,
+    LabelErrors,
+    MethodWords,
+    FrequentWord,
+    SuspectWord,
+    WordAcross,
+    Slice,
+    Overlap,
+    ErrorOverlap,
+    Disagreement,
+    Calibration,
+    Margins,
+    Scaling,
+    MethodAmbiguity,
+    AmbiguityLevel,
+)
+"""The parts of the error analysis that `summary.json` has."""
 RECORDS = (
     "RunRecord",
     "MethodInfo",
@@ -193,23 +218,28 @@ def _record() -> Iterator[str]:
     yield "# record.json\n"
     yield f"{inspect.getdoc(record) or ''}\n"
     for name in RECORDS:
-        cls = getattr(record, name)
-        yield f"## {name}\n"
-        yield f"{inspect.getdoc(cls) or ''}\n"
-        described = _attribute_docstrings(cls)
-        yield from _table(
-            ("field", "type", "description"),
-            ((f"`{f.name}`", _type(f.type), described.get(f.name, "")) for f in fields(cls)),
-        )
+        yield from _dataclass(getattr(record, name))
 
 
 def _summary() -> Iterator[str]:
     yield "# summary.json\n"
     yield f"{inspect.getdoc(summary) or ''}\n"
     yield from _typed_dicts(summary, first="Summary")
-    yield "## Error analysis\n"
-    yield f"{inspect.getdoc(error_summary) or ''}\n"
-    yield from _typed_dicts(error_summary, first="ErrorSummary")
+    yield "## errors\n"
+    yield f"{inspect.getdoc(ErrorAnalysis.compact) or ''}\n"
+    for cls in ERRORS:
+        yield from _dataclass(cls)
+
+
+def _dataclass(cls: Any) -> Iterator[str]:
+    """Describe a dataclass and its fields."""
+    yield f"## {cls.__name__}\n"
+    yield f"{inspect.getdoc(cls) or ''}\n"
+    described = _attribute_docstrings(cls)
+    yield from _table(
+        ("field", "type", "description"),
+        ((f"`{f.name}`", _type(f.type), described.get(f.name, "")) for f in fields(cls)),
+    )
 
 
 def _typed_dicts(module: Any, first: str) -> Iterator[str]:

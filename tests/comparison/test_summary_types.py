@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import types
 import typing
@@ -13,6 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tuneoff.error_analysis.ambiguity import MethodAmbiguity
+from tuneoff.error_analysis.confidence import Margins
+from tuneoff.error_analysis.labels import LabelErrors
+from tuneoff.error_analysis.overlap import Overlap
+from tuneoff.error_analysis.slices import Slice
+from tuneoff.error_analysis.words import MethodWords, WordAcross
 from tuneoff.external_predictions import read_runs
 from tuneoff.report import report_predictions
 from tuneoff.results.summary import Summary
@@ -38,6 +45,15 @@ def mismatches(value: Any, kind: Any, where: str) -> Iterator[str]:
         for key in kind.__required_keys__ - value.keys():
             yield f"{where}.{key} is missing"
         for key in value.keys() - hints.keys():
+            yield f"{where}.{key} is unknown"
+        for key in value.keys() & hints.keys():
+            yield from mismatches(value[key], hints[key], f"{where}.{key}")
+    elif dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        derived = {name for name, part in vars(kind).items() if isinstance(part, property)}
+        for key in hints.keys() - value.keys():
+            yield f"{where}.{key} is missing"
+        for key in value.keys() - hints.keys() - derived:
             yield f"{where}.{key} is unknown"
         for key in value.keys() & hints.keys():
             yield from mismatches(value[key], hints[key], f"{where}.{key}")
@@ -107,6 +123,21 @@ def test_summary_with_error_analysis_has_the_keys_of_its_types(tmp_path: Path) -
     summary = json.loads(report.with_name("summary.json").read_text(encoding="utf-8"))
     assert list(mismatches(summary, Summary, "summary")) == []
     errors = summary["errors"]
+    parts = {
+        "labels": (errors["labels"], dict[str, list[LabelErrors]]),
+        "words": (errors["words"]["methods"], dict[str, MethodWords]),
+        "across": (errors["words"]["across"], list[WordAcross]),
+        "slices": (errors["slices"]["methods"], dict[str, list[Slice]]),
+        "overlap": (errors["overlap"], Overlap),
+        "margins": (errors["calibration"]["soft"]["margins"], Margins),
+        "ambiguity": (errors["ambiguity"], dict[str, MethodAmbiguity]),
+    }
+    for name, (value, kind) in parts.items():
+        assert list(mismatches(value, kind, name)) == []
+    assert set(errors) == {*parts, "rows", "calibration", "label_suspects"} - {"across", "margins"}
+    assert set(errors["words"]) == {"tested", "methods", "across"}
+    assert set(errors["slices"]) == {"tested", "methods"}
+    assert set(errors["calibration"]["soft"]) == {"log_loss", "ece", "margins", "scaling"}
     assert errors["words"]["methods"]["soft"]["frequent"]
     assert errors["slices"]["methods"]["soft"]
     assert errors["calibration"]["soft"]["margins"]

@@ -16,7 +16,6 @@ from tuneoff.error_analysis.slices import Slices, slices
 from tuneoff.error_analysis.suspects import LabelSuspect, label_suspects
 from tuneoff.error_analysis.words import Words, words
 from tuneoff.exceptions import MissingExtra
-from tuneoff.results.error_summary import ErrorSummary, WordSummary
 
 KEPT = 10
 """Number of words and slices per method in the summary."""
@@ -47,42 +46,42 @@ class ErrorAnalysis:
     listed: list[ListedRow]
     """Selected rows for reading."""
 
-    def compact(self) -> ErrorSummary:
-        """Return plain values for `errors` in `summary.json`, with single words but no texts."""
+    def compact(self) -> dict[str, Any]:
+        """Return plain values for `errors` in `summary.json`, with single words but no texts.
+
+        The keys are those of this class and its parts. `words` and `slices` are limited to the
+        first `KEPT` entries of each list, `confidence` is `calibration` without its bins, and
+        `label_suspects` is the number of rows.
+        """
         return {
             "rows": self.rows,
-            "labels": {name: [_plain(x) for x in lines] for name, lines in self.labels.items()},
+            "labels": {name: [asdict(x) for x in lines] for name, lines in self.labels.items()},
             "words": _compact_words(self.words) if self.words else None,
             "slices": {
                 "tested": self.slices.tested,
                 "methods": {
-                    name: [_plain(s) | {"significant": s.significant} for s in found[:KEPT]]
+                    name: [asdict(s) | {"significant": s.significant} for s in found[:KEPT]]
                     for name, found in self.slices.methods.items()
                 },
             },
-            "overlap": _plain(self.overlap),
+            "overlap": asdict(self.overlap),
             "calibration": {
                 name: {
                     "log_loss": found.log_loss,
                     "ece": found.ece,
-                    "margins": _plain(found.margins) if found.margins else None,
-                    "scaling": _plain(found.scaling) if found.scaling else None,
+                    "margins": asdict(found.margins) if found.margins else None,
+                    "scaling": asdict(found.scaling) if found.scaling else None,
                 }
                 for name, found in self.confidence.items()
             },
             "label_suspects": None if self.suspects is None else len(self.suspects),
             "ambiguity": None
             if self.ambiguity is None
-            else {name: _plain(found) for name, found in self.ambiguity.items()},
+            else {name: asdict(found) for name, found in self.ambiguity.items()},
         }
 
 
-def _plain(part: Any) -> Any:
-    """Return the fields of a dataclass, which have the names and types of a part of the summary."""
-    return asdict(part)
-
-
-def _compact_words(found: Words) -> WordSummary:
+def _compact_words(found: Words) -> dict[str, Any]:
     return {
         "tested": found.tested,
         "methods": {
@@ -90,12 +89,12 @@ def _compact_words(found: Words) -> WordSummary:
                 "errors": m.errors,
                 "rate": m.rate,
                 "significant": m.significant,
-                "frequent": [_plain(w) for w in m.frequent[:KEPT]],
-                "suspect": [_plain(w) | {"significant": w.significant} for w in m.suspect[:KEPT]],
+                "frequent": [asdict(w) for w in m.frequent[:KEPT]],
+                "suspect": [asdict(w) | {"significant": w.significant} for w in m.suspect[:KEPT]],
             }
             for name, m in found.methods.items()
         },
-        "across": [_plain(w) for w in found.across[:KEPT]],
+        "across": [asdict(w) for w in found.across[:KEPT]],
     }
 
 

@@ -10,8 +10,6 @@ methods' names in the study.
 
 from typing import Any, Literal, NotRequired, TypedDict, final
 
-from tuneoff.results.error_summary import ErrorSummary
-
 Answer = Literal["better", "worse", "equivalent", "not_resolved"]
 """Result of a comparison of a first method with a second one."""
 Scope = Literal["methods", "models"]
@@ -590,8 +588,8 @@ class Summary(TypedDict):
     """Command to predict with the only method that has a result; None with several."""
     pareto_fronts: dict[str, list[ParetoEntry]] | None
     """By cost, the methods in order of increasing cost; None if nothing was compared."""
-    errors: ErrorSummary | None
-    """Error analysis; None without predictions."""
+    errors: dict[str, Any] | None
+    """Error analysis without texts, see `ErrorAnalysis.compact`; None without predictions."""
     tuning: Tuning | None
     """Searches of settings; None if nothing was searched."""
     environment: list[dict[str, Any]]
