@@ -226,7 +226,8 @@ def _summary() -> Iterator[str]:
     yield f"{inspect.getdoc(summary) or ''}\n"
     yield from _typed_dicts(summary, first="Summary")
     yield "## errors\n"
-    yield f"{inspect.getdoc(ErrorAnalysis.compact) or ''}\n"
+    yield "The error analysis without texts.\n"
+    yield (inspect.getdoc(ErrorAnalysis.compact) or "").partition("\n\n")[2] + "\n"
     for cls in ERRORS:
         yield from _dataclass(cls)
 

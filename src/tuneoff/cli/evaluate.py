@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,10 +40,9 @@ def evaluate(
     Shows all scores with 95 % intervals, the difference to the test rows of the study, and whether
     labels, lengths and unknown tokens of the new rows differ from those.
     """
-    from rich.progress import Progress
-
     from tuneoff.display.console import Terminal
     from tuneoff.display.evaluation import render_evaluation
+    from tuneoff.display.row_bars import row_bars
     from tuneoff.evaluation.evaluate import evaluate_runs
     from tuneoff.exceptions import BadInput, Issue, printable
     from tuneoff.results.store import check_writable, write_json
@@ -55,16 +53,7 @@ def evaluate(
             raise BadInput(Issue("is a folder", file=str(out), hint="Name a file with --out."))
         check_writable(out.parent)
     columns = Columns(**{"text": None, "label": None, "header": None, **study.get("data", {})})
-    with Progress(
-        console=Terminal(stderr=True), transient=True, disable=not sys.stderr.isatty()
-    ) as bar:
-        jobs: dict[str, Any] = {}
-
-        def advance(run: str, done: int, rows: int) -> None:
-            if run not in jobs:
-                jobs[run] = bar.add_task(run, total=rows)
-            bar.update(jobs[run], completed=done)
-
+    with row_bars() as advance:
         found = evaluate_runs(
             runs,
             file,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -47,26 +46,16 @@ def export(
     Adapters are merged. The export is compared with the run's model on the validation rows of the
     study and on batches of many sizes and lengths; it is not written if they disagree.
     """
-    from rich.progress import Progress
-
     from tuneoff.display.console import Terminal
     from tuneoff.display.export import render_export
+    from tuneoff.display.row_bars import row_bars
     from tuneoff.exceptions import printable
     from tuneoff.exporting import export_run
     from tuneoff.results.store import RunFolder
 
     folder = RunFolder.open(run)
     target = out or Path("exports") / f"{folder.path.resolve().name}-{format}"
-    with Progress(
-        console=Terminal(stderr=True), transient=True, disable=not sys.stderr.isatty()
-    ) as bar:
-        jobs: dict[str, Any] = {}
-
-        def advance(part: str, done: int, rows: int) -> None:
-            if part not in jobs:
-                jobs[part] = bar.add_task(part, total=rows)
-            bar.update(jobs[part], completed=done)
-
+    with row_bars() as advance:
         found = export_run(
             folder,
             target,

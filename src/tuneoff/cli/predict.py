@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,9 +47,7 @@ def predict(
 
     The columns row (from 0) and line (of a text file) identify the rows, as in messages.
     """
-    from rich.progress import Progress
-
-    from tuneoff.display.console import Terminal
+    from tuneoff.display.row_bars import row_bars
     from tuneoff.exceptions import BadInput, Issue, printable
     from tuneoff.results.exports import Manifest, is_export
     from tuneoff.results.store import RunFolder, check_writable, write_atomic
@@ -82,13 +80,8 @@ def predict(
     predictor = ExportedModel(run) if exported else Predictor(RunFolder.open(run), device=device)
     frame = table.frame
     pairs = frame["text_pair"].tolist() if "text_pair" in frame else None
-    with Progress(
-        console=Terminal(stderr=True), transient=True, disable=not sys.stderr.isatty()
-    ) as bar:
-        job = bar.add_task("predicting", total=len(frame))
-        found = predictor.predict(
-            frame["text"].tolist(), pairs, lambda done, rows: bar.update(job, completed=done)
-        )
+    with row_bars() as advance:
+        found = predictor.predict(frame["text"].tolist(), pairs, partial(advance, "predicting"))
     write_atomic(out, _result(frame, found, columns.kept).to_csv(index=False))
     typer.echo(printable(f"{len(found):,} rows: {out}"))
 

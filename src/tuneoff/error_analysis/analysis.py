@@ -49,9 +49,9 @@ class ErrorAnalysis:
     def compact(self) -> dict[str, Any]:
         """Return plain values for `errors` in `summary.json`, with single words but no texts.
 
-        The keys are those of this class and its parts. `words` and `slices` are limited to the
-        first `KEPT` entries of each list, `confidence` is `calibration` without its bins, and
-        `label_suspects` is the number of rows.
+        The keys are those of this class and its parts. Lists of words and slices have their first
+        10 entries only. `calibration` is `confidence` without its bins, and `label_suspects` is
+        the number of rows in `suspects`.
         """
         return {
             "rows": self.rows,
