@@ -13,6 +13,7 @@ from stand_in import CudaStandIn
 from transformers import AutoModel, BertConfig
 
 from tuneoff.engine.training import stop
+from tuneoff.engine.training.cuda_graphs import StepGraphs
 
 Card = Callable[..., CudaStandIn]
 RunToy = Callable[..., Any]
@@ -106,6 +107,27 @@ def test_steps_run_without_graphs_if_capture_fails(
     assert made.record.status == "finished", made.record.error
     plain = run_toy(name, cuda_graphs=False, **options)
     assert made.folder.predictions().equals(plain.folder.predictions())
+
+
+def test_batches_of_graphs_have_normalised_class_weights(
+    card: Card, run_toy: RunToy, toy_task: ToyTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card()
+    batches = []
+
+    def keep(self: Any, batch: Any, number: int) -> None:
+        batches.append((batch.labels.tolist(), batch.weights.tolist()))
+
+    monkeypatch.setattr(StepGraphs, "run", keep)
+    task = toy_task("bert", rows=30)
+    by_class = {label: place + 1.0 for place, label in enumerate(task.labels)}
+    options = {"task": task, "device": "cuda", "precision": "bf16", "class_weights": by_class}
+    made = run_toy("full", batch_size=4, epochs=1, **options)
+    assert made.record.status == "finished", made.record.error
+    assert batches
+    for labels, weights in batches:
+        own = [label + 1.0 for label in labels]
+        assert weights == pytest.approx([weight / sum(own) for weight in own])
 
 
 @pytest.mark.parametrize(("heads", "size"), [(2, 26), (3, 12), (1, 264)])
