@@ -551,6 +551,7 @@ def run_toy(tiny_model: TinyModel, toy_task: ToyTask, tmp_path: Path, _settled: 
     """
     from tuneoff.config import RunSpec, TrainSpec
     from tuneoff.engine.execute import run
+    from tuneoff.methods import methods
     from tuneoff.results.store import RunFolder
 
     def make(
@@ -572,7 +573,7 @@ def run_toy(tiny_model: TinyModel, toy_task: ToyTask, tmp_path: Path, _settled: 
             method=method,
             config=config or {},
             model=str(model),
-            train=TrainSpec(**(settings | train)),
+            train=TrainSpec(**(settings | dict(methods()[method].train) | train)),
             seed=seed,
             metric=metric,
             data_fingerprint=task.record.fingerprint,

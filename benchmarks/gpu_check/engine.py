@@ -13,6 +13,7 @@ from tuneoff.engine.data.task import Task, open_task, prepare
 from tuneoff.engine.execute import run
 from tuneoff.engine.measure.meter import TrainMeter
 from tuneoff.engine.model.source import find_model
+from tuneoff.methods import method as registered
 from tuneoff.results.record import RunRecord
 from tuneoff.results.store import RunFolder
 
@@ -58,7 +59,7 @@ def run_method(
         method=method,
         config=config or {},
         model=str(material.model),
-        train=TrainSpec(**train),
+        train=TrainSpec(**{**registered(method).train, **train}),
         seed=0,
         metric="macro_f1",
         data_fingerprint=material.task.record.fingerprint,

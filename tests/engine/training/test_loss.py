@@ -11,7 +11,6 @@ from sklearn.utils.class_weight import compute_class_weight
 from tuneoff.engine.training.loss import Loss, class_weights
 from tuneoff.exceptions import BadInput
 
-CPU = torch.device("cpu")
 LABELS = ["cat", "dog", "bird"]
 
 
@@ -48,7 +47,7 @@ def test_mean_loss_equals_pytorch() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(8, 3), torch.arange(8) % 3
     by_class = torch.tensor([1.0, 3.0, 0.5])
-    loss = Loss(by_class, CPU)
+    loss = Loss(by_class)
     weights = loss.weights(labels, torch.ones(8))
     mean = loss(logits, labels, weights / weights.sum())
     torch.testing.assert_close(mean, F.cross_entropy(logits, labels, weight=by_class))
@@ -57,7 +56,7 @@ def test_mean_loss_equals_pytorch() -> None:
 def test_row_of_weight_two_counts_twice() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 1])
-    loss = Loss(None, CPU)
+    loss = Loss(None)
     once = loss(logits, labels, torch.tensor([1.0, 2.0, 1.0, 0.0]))
     twice = loss(logits[[0, 1, 1, 2]], labels[[0, 1, 1, 2]], torch.ones(4))
     torch.testing.assert_close(once, twice)
@@ -70,18 +69,18 @@ def test_smoothing_and_focal_loss_examples() -> None:
     own = log_p[torch.arange(2), labels]
 
     smoothed = -(0.7 * own + 0.3 * log_p.mean(-1))
-    found = Loss(None, CPU, smoothing=0.3)(logits, labels, rows)
+    found = Loss(None, smoothing=0.3)(logits, labels, rows)
     torch.testing.assert_close(found, (smoothed * rows).sum())
 
     focal = -((1 - own.exp()) ** 2) * own
-    found = Loss(None, CPU, focal=2.0)(logits, labels, rows)
+    found = Loss(None, focal=2.0)(logits, labels, rows)
     torch.testing.assert_close(found, (focal * rows).sum())
-    plain = Loss(None, CPU, focal=0.0)(logits, labels, rows)
+    plain = Loss(None, focal=0.0)(logits, labels, rows)
     torch.testing.assert_close(plain, -(own * rows).sum())
 
 
 def test_focal_loss_of_a_certain_row_has_a_finite_gradient() -> None:
     logits = torch.tensor([[200.0, 0.0]], requires_grad=True)
-    Loss(None, CPU, focal=0.5)(logits, torch.tensor([0]), torch.ones(1)).backward()
+    Loss(None, focal=0.5)(logits, torch.tensor([0]), torch.ones(1)).backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()

@@ -123,7 +123,6 @@ def train(
     hook.begin(total)
     loss = Loss(
         class_weights(settings.class_weights, task.labels, rows.labels),
-        device,
         smoothing=settings.label_smoothing_factor,
         focal=settings.focal_gamma if settings.loss == "focal" else None,
     )

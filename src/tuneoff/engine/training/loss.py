@@ -20,8 +20,8 @@ class Loss:
     in between, so that a step in several pieces has the same gradient.
 
     Args:
-        class_weights: (labels,) weights of the classes; None if all are 1.
-        device: Device of the model.
+        class_weights: (labels,) weights of the classes on the CPU, where batches are built; None if
+            all are 1.
         smoothing: Probability mass of the label that is distributed over all labels (label
             smoothing, Szegedy et al. 2016).
         focal: Exponent gamma of the focal loss (Lin et al. 2017): the loss of a row is multiplied
@@ -31,12 +31,11 @@ class Loss:
     def __init__(
         self,
         class_weights: Tensor | None,
-        device: torch.device,
         *,
         smoothing: float = 0.0,
         focal: float | None = None,
     ) -> None:
-        self.class_weights = None if class_weights is None else class_weights.to(device)
+        self.class_weights = class_weights
         self._smoothing = smoothing
         self._focal = focal
 
