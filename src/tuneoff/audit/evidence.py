@@ -76,7 +76,7 @@ class AuditEvidence:
         return self.finished[0].data.test_rows if self.finished else None
 
     def split(self, name: str) -> pd.DataFrame | None:
-        """Return the rows of one split; None if there are none."""
+        """Return the rows of one split, or None if it has no rows."""
         if self.rows is None:
             return None
         own = self.rows[self.rows["split"] == name]

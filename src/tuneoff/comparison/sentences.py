@@ -134,7 +134,7 @@ def joined(parts: Sequence[str]) -> str:
 
 
 def open_question(found: Recommendation) -> Pair | None:
-    """Return the unresolved pair on which the recommendation depends; None if there is none."""
+    """Return the unresolved pair on which the recommendation depends, or None."""
     pair = found["cheaper"]["evidence"] if found["cheaper"] else found["evidence"]
     return pair if pair and pair["answer"] == "not_resolved" else None
 

@@ -81,7 +81,7 @@ class DescribedField:
 
     @property
     def default(self) -> str:
-        """The default as text; empty if there is none."""
+        """The default as text; empty for a required setting."""
         if self.setting.default is not None:
             return self.setting.default
         value = self.field.default

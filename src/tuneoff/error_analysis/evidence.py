@@ -108,7 +108,7 @@ class ErrorEvidence:
 
 
 def mean_probabilities(runs: Sequence[SeedPredictions]) -> Floats | None:
-    """Return the (rows, labels) mean over all runs with probabilities; None if there are none."""
+    """Return the (rows, labels) mean over all runs with probabilities, or None."""
     known = [run.probabilities for run in runs if run.probabilities is not None]
     if not known:
         return None

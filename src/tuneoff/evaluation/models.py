@@ -42,7 +42,7 @@ class SavedModel:
     open: Callable[[str], Predictor | TextClassifier]
     """Loads the model on a device."""
     test_predictions: Callable[[], RunPredictions | None]
-    """Reads the predictions on the test rows of the study; None if there are none."""
+    """Reads the predictions on the test rows of the study, or returns None."""
 
     def study_rows(self) -> pd.DataFrame | None:
         """Return the rows of all splits of the study; None if they do not exist any more."""

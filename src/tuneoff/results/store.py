@@ -148,7 +148,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """Open an existing run; `BadInput` with similar names if there is none."""
+        """Open an existing run; raise `BadInput` with similar names if it is missing."""
         folder = cls(path)
         if not folder.spec_file.is_file():
             parent = folder.path.parent
@@ -293,7 +293,7 @@ class StudyFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> StudyFolder:
-        """Open an existing study; `BadInput` with similar names if there is none."""
+        """Open an existing study; raise `BadInput` with similar names if it is missing."""
         folder = cls(path)
         if not folder.spec_file.is_file():
             parent = folder.path.parent
@@ -374,7 +374,7 @@ class StudyFolder:
         write_json(self.forecast_file, forecast)
 
     def forecast(self) -> dict[str, Any] | None:
-        """Read the forecast; None if there is none."""
+        """Read the forecast, or return None if it is missing."""
         found: dict[str, Any] | None = _read_json(self.forecast_file)
         return found
 

@@ -62,7 +62,7 @@ class StateStore:
     def open(
         file: Path, offsets: npt.NDArray[np.int64], dtype: torch.dtype, width: int, pooled: bool
     ) -> StateStore | None:
-        """Open the store in `file`; return None if there is none or it is incomplete."""
+        """Open the store in `file`; return None if it is missing or incomplete."""
         try:
             meta = json.loads(_meta(file).read_text(encoding="utf-8"))
         except FileNotFoundError:

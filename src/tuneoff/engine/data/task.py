@@ -56,7 +56,7 @@ class Split:
     path: Path
     """The `rows.parquet` of the task."""
     states: StateStore | None = None
-    """Cached output of a model's frozen layers; None if there is none."""
+    """Cached output of a model's frozen layers; None without a cache."""
     chosen: npt.NDArray[np.int64] | None = None
     """Positions of the rows to train on, ascending; None: all."""
 

@@ -88,7 +88,7 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: str | Path) -> TokenStore:
-        """Open an existing store; raise `FileNotFoundError` if there is none."""
+        """Open an existing store; raise `FileNotFoundError` if it is missing."""
         folder = Path(folder)
         meta = json.loads((folder / "meta.json").read_text())
         offsets = np.load(folder / "offsets.npy")

@@ -51,7 +51,7 @@ class Format:
 
 
 def format_of(name: str) -> Format:
-    """Return the format called `name`; `BadInput` with similar names if there is none."""
+    """Return the format called `name`; raise `BadInput` with similar names if it is unknown."""
     if name not in FORMATS:
         listed = ", ".join(FORMATS)
         raise BadInput(

@@ -277,7 +277,7 @@ def _forget_labels(
 
 
 def _initial_spread(config: Any) -> float:
-    """Return the standard deviation of new weights, or Transformers' default if there is none.
+    """Return the standard deviation of new weights; by default that of Transformers.
 
     BART, XLM and FlauBERT call it `init_std`.
     """

@@ -141,7 +141,7 @@ class Checkpoints:
         self._saved = time.monotonic()
 
     def latest(self) -> Point | None:
-        """Return the last undamaged checkpoint; None if there is none."""
+        """Return the last undamaged checkpoint, or None."""
         for folder in self._points():
             if (point := self._read(folder)) is not None:
                 return point

@@ -92,7 +92,7 @@ class Resumable:
 
     @torch.no_grad()
     def go_on(self) -> Position | None:
-        """Restore the last undamaged checkpoint and return its position; None if there is none."""
+        """Restore the last undamaged checkpoint and return its position, or None."""
         point = self.checkpoints.latest()
         if point is None or not self.best.go_on(**point.state["best"]):
             self.journal.cut(0)

@@ -181,6 +181,6 @@ def heading(title: str) -> dict[str, Any]:
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean of the known values; None if there are none."""
+    """Return the mean of the known values, or None without any."""
     known = [v for v in values if v is not None and fmt.known(v)]
     return sum(known) / len(known) if known else None
