@@ -43,7 +43,7 @@ def history(*scores: float) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("scores", "told"),
+    ("scores", "reported"),
     [
         ((0.70, 0.80, 0.87), True),  # more than the standard error for 100 rows, 3.4 points
         ((0.70, 0.80, 0.83), False),  # less than the standard error
@@ -52,27 +52,27 @@ def history(*scores: float) -> list[dict[str, Any]]:
         ((0.60,), False),
     ],
 )
-def test_under_trained(make_study: Any, scores: tuple[float, ...], told: bool) -> None:
+def test_under_trained(make_study: Any, scores: tuple[float, ...], reported: bool) -> None:
     best = max(range(len(scores)), key=lambda i: scores[i]) + 1
     study = make_study(
         history=history(*scores), edit=lambda record: replace(record, best_epoch=best)
     )
     found = study.found()
-    assert list(found) == (["under-trained"] if told else [])
-    if told:
+    assert list(found) == (["under-trained"] if reported else [])
+    if reported:
         assert found["under-trained"].severity == "warning"
         assert "full, lora and head still rose" in found["under-trained"].what
         assert "7.0 points" in found["under-trained"].what
 
 
-@pytest.mark.parametrize(("max_length", "told"), [(8, True), (14, False)])
-def test_truncation(make_study: Any, max_length: int, told: bool) -> None:
+@pytest.mark.parametrize(("max_length", "reported"), [(8, True), (14, False)])
+def test_truncation(make_study: Any, max_length: int, reported: bool) -> None:
     # 10 words and 2 special tokens: truncation at 8 loses a third
     study = make_study(singles(300, words=10), singles(200, 1000, words=10), singles(100, 2000),
                  max_length=max_length)  # fmt: skip
     found = study.found()
-    assert list(found) == (["truncation"] if told else [])
-    if told:
+    assert list(found) == (["truncation"] if reported else [])
+    if reported:
         what = "removes 33.3 % of the train tokens (300 of 300 rows) and 33.3 % of the test tokens"
         assert what in found["truncation"].what
         assert "at most 12 tokens" in found["truncation"].hint

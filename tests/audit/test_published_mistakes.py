@@ -162,10 +162,10 @@ def without_task(study: Any) -> Any:
     return replace(without_rows(study), task=None)
 
 
-@pytest.mark.parametrize(("copies", "told"), [(90, False), (110, True)])
-def test_some_test_rows_in_validation(make_study: Any, copies: int, told: bool) -> None:
+@pytest.mark.parametrize(("copies", "reported"), [(90, False), (110, True)])
+def test_some_test_rows_in_validation(make_study: Any, copies: int, reported: bool) -> None:
     study = make_study(test=TEST, validation=[*TEST[:copies], *singles(50, 2000)])
-    assert ("test-picks-checkpoint" in study.found()) == told
+    assert ("test-picks-checkpoint" in study.found()) == reported
 
 
 def test_equal_validation_and_test_scores_are_found(make_study: Any) -> None:
@@ -197,12 +197,12 @@ def test_test_scores_in_the_history_are_found(make_study: Any) -> None:
     assert "during training" in only(study.found(), "test-picks-checkpoint")
 
 
-@pytest.mark.parametrize(("kept", "told"), [(2, True), (3, False)])
+@pytest.mark.parametrize(("kept", "reported"), [(2, True), (3, False)])
 def test_checkpoint_other_than_the_best_on_validation(
-    make_study: Any, kept: int, told: bool
+    make_study: Any, kept: int, reported: bool
 ) -> None:
     study = make_study(edit=lambda record: replace(record, best_epoch=kept))
-    assert ("test-picks-checkpoint" in study.found()) == told
+    assert ("test-picks-checkpoint" in study.found()) == reported
 
 
 def test_checkpoint_chosen_without_validation_rows(make_study: Any) -> None:

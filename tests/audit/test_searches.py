@@ -92,7 +92,7 @@ def test_unequal_budgets(make_study: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "best", "told"),
+    ("values", "best", "reported"),
     [
         ((1e-4, 9e-4, 3e-5), 1, "9e-4 (upper end)"),
         ((1e-4, 1.1e-5, 3e-5), 1, "1.1e-5 (lower end)"),
@@ -102,16 +102,16 @@ def test_unequal_budgets(make_study: Any) -> None:
     ],
 )
 def test_best_value_at_edge_of_range(
-    make_study: Any, values: tuple[float, ...], best: int, told: str
+    make_study: Any, values: tuple[float, ...], best: int, reported: str
 ) -> None:
     study = make_study()
     others = [rates(name, *INSIDE) for name in ("full", "head")]
     findings = found(study, *others, rates("lora", *values, best=best))
-    assert list(findings) == (["edge-of-range"] if told else [])
-    if told:
+    assert list(findings) == (["edge-of-range"] if reported else [])
+    if reported:
         finding = findings["edge-of-range"]
         assert finding.severity == "warning"
-        assert finding.what.endswith(f"range: lora learning rate {told}.")
+        assert finding.what.endswith(f"range: lora learning rate {reported}.")
         assert "tune.rate_factor" in finding.hint
         assert {r.partition("-")[0] for r in finding.concerned} == {"lora"}
 

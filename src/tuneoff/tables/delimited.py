@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tuneoff.tables.columns import KEPT, Columns, FileIssues, Raw, check_header
 from tuneoff.tables.files import open_text
-from tuneoff.tables.notes import told
+from tuneoff.tables.notes import row_warning
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -145,7 +145,7 @@ def _to_line_feeds(raw: Raw, windows: bool) -> None:
             what = (
                 f"{role}s with line breaks, read as LF because all lines of the file end in CR LF"
             )
-            raw.notes.append(told(what, [raw.lines[i] for i in places]))
+            raw.notes.append(row_warning(what, [raw.lines[i] for i in places]))
 
 
 def _usable(

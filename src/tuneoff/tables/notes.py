@@ -23,7 +23,7 @@ _WRONGLY_DECODED = re.compile("Ã[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘
 _DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
-def told(what: str, lines: Iterable[int], of: int | None = None, word: str = "line") -> str:
+def row_warning(what: str, lines: Iterable[int], of: int | None = None, word: str = "line") -> str:
     """Format a warning as `what: 7 of 100 (lines 2, 3, 5, 7, 11, …)`.
 
     Args:
@@ -48,8 +48,8 @@ def place_name(frame: pd.DataFrame) -> str:
     return "line" if "line" in frame else "row"
 
 
-def told_of(what: str, frame: pd.DataFrame, found: npt.NDArray[np.bool_]) -> list[str]:
-    """Return a list with the warning `told` for some rows of a table; empty if there are none.
+def row_warnings(what: str, frame: pd.DataFrame, found: npt.NDArray[np.bool_]) -> list[str]:
+    """Return the `row_warning` of some rows of a table in a list, which is empty without rows.
 
     Args:
         what: Description of the rows.
@@ -58,7 +58,7 @@ def told_of(what: str, frame: pd.DataFrame, found: npt.NDArray[np.bool_]) -> lis
     """
     word = place_name(frame)
     places = frame[word].to_numpy()[found].tolist()
-    return [told(what, places, len(frame), word)] if places else []
+    return [row_warning(what, places, len(frame), word)] if places else []
 
 
 def text_notes(source: str, frame: pd.DataFrame) -> list[str]:
@@ -78,7 +78,7 @@ def text_notes(source: str, frame: pd.DataFrame) -> list[str]:
     return [
         note
         for what, test in tests.items()
-        for note in told_of(f"{source}: texts {what}", frame, _any(columns, test))
+        for note in row_warnings(f"{source}: texts {what}", frame, _any(columns, test))
     ]
 
 

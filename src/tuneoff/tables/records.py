@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneoff.tables.columns import KEPT, LISTED, Columns, FileIssues, Raw, check_header
 from tuneoff.tables.files import Cap, open_bytes, open_text, unpacked_cap
-from tuneoff.tables.notes import told
+from tuneoff.tables.notes import row_warning
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -199,7 +199,9 @@ def name_classes(
     for role, values in raw.values.items():
         raw.values[role] = [values[i] for i in kept]
     raw.lines, raw.rows = [raw.lines[i] for i in kept], kept
-    raw.notes.append(told("rows without a label (class -1), left out", dropped, word=raw.word))
+    raw.notes.append(
+        row_warning("rows without a label (class -1), left out", dropped, word=raw.word)
+    )
 
 
 def _is_class(value: object, count: int) -> bool:

@@ -13,7 +13,7 @@ from tuneoff.tables.columns import Columns, FileIssues, Raw
 from tuneoff.tables.delimited import DELIMITERS, read_delimited, read_first
 from tuneoff.tables.files import TooLarge, add_decode_issue, check_start, find_file, has_mark
 from tuneoff.tables.hub import PREFIX, hub_names, read_hub
-from tuneoff.tables.notes import blank_rows, text_notes, told_of
+from tuneoff.tables.notes import blank_rows, row_warnings, text_notes
 from tuneoff.tables.records import read_jsonl, read_keys, read_names, read_parquet
 from tuneoff.tables.values import assemble
 
@@ -71,7 +71,7 @@ def read_table(source: str, columns: Columns, role: Role = "train") -> Table:
     if role != "new" and len(blank) and blank.all():
         issues.add("every text is empty", column=columns.text)
         issues.raise_any()
-    warnings += told_of(f"{source}: rows with an empty text, {OUTCOMES[role]}", frame, blank)
+    warnings += row_warnings(f"{source}: rows with an empty text, {OUTCOMES[role]}", frame, blank)
     if role == "train":
         frame = frame[~blank].reset_index(drop=True)
     if frame.empty:

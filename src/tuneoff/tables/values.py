@@ -11,7 +11,7 @@ import pandas as pd
 
 from tuneoff.tables.columns import KEPT, SURROGATE, Columns, FileIssues, Raw, kind_of
 from tuneoff.tables.labels import read_groups, read_labels
-from tuneoff.tables.notes import told
+from tuneoff.tables.notes import row_warning
 
 
 def assemble(
@@ -72,7 +72,7 @@ def _texts(values: list[Any], raw: Raw, column: str, issues: FileIssues) -> list
         texts.append(value)
     if with_surrogates:
         what = f"texts of column {column!r} with an unpaired surrogate"
-        raw.notes.append(told(f"{what}, replaced by U+FFFD", with_surrogates, word=raw.word))
+        raw.notes.append(row_warning(f"{what}, replaced by U+FFFD", with_surrogates, word=raw.word))
     return texts
 
 

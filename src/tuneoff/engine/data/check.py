@@ -14,7 +14,7 @@ from tuneoff.engine.data.near_duplicates import near_rows
 from tuneoff.engine.data.split import text_codes
 from tuneoff.exceptions import Issue, nearest
 from tuneoff.tables.columns import LISTED
-from tuneoff.tables.notes import SHOWN, missing_names, place_name, told_of
+from tuneoff.tables.notes import SHOWN, missing_names, place_name, row_warnings
 from tuneoff.tables.source import Table
 
 ONE_SIDED = 0.99
@@ -198,7 +198,7 @@ def _one_sided(splits: Mapping[str, pd.DataFrame]) -> list[str]:
         if len(counts) > 1 and counts.iloc[0] > ONE_SIDED * len(frame):
             most = counts.index[0]
             what = f"more than 99 % of the {_rows_of(role)} have the label {most!r}; other labels"
-            warnings += told_of(what, frame, (frame["label"] != most).to_numpy())
+            warnings += row_warnings(what, frame, (frame["label"] != most).to_numpy())
     return warnings
 
 
@@ -206,7 +206,7 @@ def _repeated(splits: Mapping[str, pd.DataFrame]) -> list[str]:
     return [
         note
         for role, frame in splits.items()
-        for note in told_of(
+        for note in row_warnings(
             f"{_rows_of(role)} with the same text as an earlier row",
             frame,
             pd.Series(text_codes(frame)[0]).duplicated().to_numpy(),
@@ -225,7 +225,7 @@ def _shared(splits: Mapping[str, pd.DataFrame]) -> list[str]:
         note
         for one, other in PAIRS
         if one in codes and other in codes
-        for note in told_of(
+        for note in row_warnings(
             f"{other} rows whose text is also in {one}",
             splits[other],
             np.isin(codes[other], codes[one]),
@@ -241,7 +241,9 @@ def _shared(splits: Mapping[str, pd.DataFrame]) -> list[str]:
         for role in ("validation", "test"):
             if role in splits:
                 shared = splits[role][values].isin(known).to_numpy()
-                notes = told_of(f"{role} rows whose {what} is also in train", splits[role], shared)
+                notes = row_warnings(
+                    f"{role} rows whose {what} is also in train", splits[role], shared
+                )
                 warnings += [note + hint for note in notes]
     return warnings
 
@@ -251,7 +253,7 @@ def _near(splits: Mapping[str, pd.DataFrame]) -> list[str]:
         note
         for one, other in PAIRS
         if one in splits and other in splits
-        for note in told_of(
+        for note in row_warnings(
             f"{other} rows whose text is almost the same as one in {one} (a few words, case or"
             " punctuation differ)",
             splits[other],
@@ -268,7 +270,7 @@ def _contradictions(splits: Mapping[str, pd.DataFrame]) -> list[str]:
     return [
         note
         for (role, frame), own in zip(splits.items(), codes, strict=True)
-        for note in told_of(
+        for note in row_warnings(
             f"{_rows_of(role)} whose text also occurs with another label",
             frame,
             np.isin(own, ambiguous),

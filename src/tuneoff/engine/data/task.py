@@ -34,7 +34,7 @@ from tuneoff.results.record import Quantiles, SplitRecord, TaskRecord
 from tuneoff.results.store import sync_tree, write_json
 from tuneoff.tables.choose import choose_columns
 from tuneoff.tables.columns import Columns
-from tuneoff.tables.notes import told_of
+from tuneoff.tables.notes import row_warnings
 from tuneoff.tables.source import Table, read_table
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def check_file(data: DataSpec, *, model_path: str | Path, max_length: int) -> Fi
         store = _tokenize(Path(folder) / "file", tokenizer, table.frame, max_length)
         lengths = store.full_lengths
         notes = _token_notes("", table.frame, store)
-    single = told_of(
+    single = row_warnings(
         "rows that are the only one with their label, so that none can be held out for testing",
         table.frame,
         ~table.frame["label"].duplicated(keep=False).to_numpy(),
@@ -297,12 +297,12 @@ def _token_notes(role: str, frame: pd.DataFrame, store: TokenStore) -> list[str]
     """Return warnings about texts that are truncated or have only unknown tokens."""
     rows = f"{role} rows".strip()
     return [
-        *told_of(
+        *row_warnings(
             f"{rows} with more than {store.max_length} tokens, which are truncated",
             frame,
             store.full_lengths > store.max_length,
         ),
-        *told_of(f"{rows} with only unknown tokens", frame, store.unknown),
+        *row_warnings(f"{rows} with only unknown tokens", frame, store.unknown),
     ]
 
 

@@ -15,7 +15,7 @@ from tuneoff.engine.data.explore import quantiles
 from tuneoff.engine.data.tokens import TokenStore
 from tuneoff.exceptions import BadInput
 from tuneoff.results.record import Quantiles
-from tuneoff.tables.notes import told
+from tuneoff.tables.notes import row_warning
 
 
 def as_texts(given: str | Iterable[str], what: str = "text") -> list[str]:
@@ -53,7 +53,7 @@ def as_texts(given: str | Iterable[str], what: str = "text") -> list[str]:
     if wrong:
         kinds = sorted({_kind(texts[i]) for i in wrong})
         raise BadInput(
-            told(
+            row_warning(
                 f"{what}s that are not strings but {' or '.join(kinds)}", wrong, len(texts), "row"
             ),
             hint="Rows are counted from 0. Remove these rows, or replace them by empty strings.",
@@ -128,7 +128,7 @@ def blank_note(texts: Sequence[str], pairs: Sequence[str] | None) -> str | None:
     blank = [i for i, (one, two) in enumerate(both) if not one.strip() and not two.strip()]
     if not blank:
         return None
-    return told("rows with an empty text, labelled anyway", blank, len(texts), "row")
+    return row_warning("rows with an empty text, labelled anyway", blank, len(texts), "row")
 
 
 def _kind(value: object) -> str:
